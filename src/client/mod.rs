@@ -1,0 +1,168 @@
+//! The server's side of a peer: session, unread input, unsent output, and the transaction it is building.
+//!
+//! A [`Client`] belongs to the shard of its connection and knows no socket: bytes are put into `query` and taken out of
+//! `out` by whoever moves them. Other shards name it by its [`ConnRef`]; what all shards need to know of all clients
+//! (who exists, and where) stands in the process-wide [`ClientTable`].
+
+mod pending;
+mod session;
+mod table;
+
+pub use pending::PendingReplies;
+pub use session::{ReplyMode, Session};
+pub use table::{ClientTable, Registration};
+
+use crate::base::clock::UnixMs;
+use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
+use crate::shard::{ConnRef, ShardId};
+use crate::store::WatchToken;
+
+/// One command that waits for EXEC.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The command's number in the registry.
+    pub command: u16,
+    pub args: OwnedArgs,
+}
+
+/// What MULTI has collected.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    pub queue: Vec<Queued>,
+    /// A command was refused while queueing: EXEC answers EXECABORT.
+    pub is_aborted: bool,
+    /// Bytes of the queued arguments.
+    pub queued_bytes: usize,
+}
+
+/// Why a connection's next request is not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Stall {
+    #[default]
+    Not,
+    /// It needs the commands before it to have been answered.
+    Barrier,
+    /// A unit of work or an asynchronous command of this connection is under way.
+    Underway,
+    /// `CLIENT PAUSE`.
+    Paused,
+}
+
+/// How much room an announced argument gets before its bytes arrive.
+const QUERY_RESERVED_BYTES_MAX: usize = 1 << 20;
+
+/// One peer.
+pub struct Client {
+    pub session: Session,
+    pub place: ConnRef,
+    pub registration: Registration,
+    pub connected_at: UnixMs,
+    pub last_interaction: UnixMs,
+    /// The last command's number in the registry.
+    pub last_command: Option<u16>,
+    pub transaction: Option<Box<Transaction>>,
+    /// Keys under WATCH: slot and token.
+    pub watched: Vec<(u16, WatchToken)>,
+    /// Bytes that were received and not consumed: the beginning of a request, or requests that wait.
+    pub query: Vec<u8>,
+    /// How much of `query` is consumed already.
+    pub query_start: usize,
+    pub parser: RequestParser,
+    /// How long `query` will be when the argument that is arriving is complete, where that is known.
+    pub needed_bytes: usize,
+    pub out: ReplyBuf,
+    pub pending: PendingReplies,
+    /// Where the last command that was sent to another shard went.
+    pub pending_home: ShardId,
+    pub stall: Stall,
+    /// `query` holds requests that have not been looked at: they waited for an earlier one.
+    pub has_waiting_requests: bool,
+    /// No request is read any more; the connection ends when the output is written.
+    pub is_closing: bool,
+    /// Ends at once, output or not (CLIENT KILL, output buffer limits).
+    pub is_killed: bool,
+    /// Whether it stands in the shard's list of clients with something to send or to start.
+    pub is_listed: bool,
+    /// The number of its socket, which whoever owns the socket sets; -1 where there is none.
+    pub socket_fd: i32,
+    /// Bytes that the network plane holds for it, written by whoever moves the bytes.
+    pub in_flight_bytes: usize,
+    /// Since when its output is above the soft limit.
+    pub above_soft_limit_since: Option<UnixMs>,
+}
+
+impl Client {
+    pub fn new(session: Session, place: ConnRef, registration: Registration, now: UnixMs) -> Client {
+        Client {
+            session,
+            place,
+            registration,
+            connected_at: now,
+            last_interaction: now,
+            last_command: None,
+            transaction: None,
+            watched: Vec::new(),
+            query: Vec::new(),
+            query_start: 0,
+            parser: RequestParser::default(),
+            needed_bytes: 0,
+            out: ReplyBuf::default(),
+            pending: PendingReplies::default(),
+            pending_home: place.shard,
+            stall: Stall::Not,
+            has_waiting_requests: false,
+            is_closing: false,
+            is_killed: false,
+            is_listed: false,
+            socket_fd: -1,
+            in_flight_bytes: 0,
+            above_soft_limit_since: None,
+        }
+    }
+
+    /// Where the reply of a command that is answered now goes.
+    #[inline]
+    pub fn reply_buffer(&mut self) -> &mut ReplyBuf {
+        if self.pending.is_empty() {
+            &mut self.out
+        } else {
+            self.pending.tail()
+        }
+    }
+
+    /// Makes room for the argument that is arriving, so that it is not moved again and again as it grows. What a client
+    /// merely announces is believed up to a bound; beyond it the buffer doubles.
+    pub fn reserve_query(&mut self) {
+        let needed = std::mem::take(&mut self.needed_bytes).min(QUERY_RESERVED_BYTES_MAX);
+        self.query.reserve(needed.saturating_sub(self.query.len()));
+    }
+
+    /// Bytes of output that are not written to the socket yet.
+    pub fn output_bytes(&self) -> usize {
+        self.out.len() + self.in_flight_bytes + self.pending.kept_bytes()
+    }
+
+    /// Bytes that the client takes: itself, its buffers, and what MULTI has collected.
+    pub fn memory_bytes(&self) -> usize {
+        let transaction = self
+            .transaction
+            .as_ref()
+            .map_or(0, |transaction| transaction.queued_bytes);
+        size_of::<Client>()
+            + self.query.capacity()
+            + self.parser.memory_bytes()
+            + self.out.memory_bytes()
+            + self.in_flight_bytes
+            + self.pending.kept_bytes()
+            + transaction
+    }
+
+    /// Unconsumed bytes of input.
+    pub fn query_bytes(&self) -> usize {
+        self.query.len() - self.query_start
+    }
+
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+}

@@ -1,0 +1,174 @@
+//! Shards in one thread, for tests of the families: what clients do not see of a command, and how several shards share it.
+//!
+//! Time stands still, each shard's log has a reader, and one client is connected to the first shard. Tasks of the executor are polled
+//! between the passes, so that nothing ever really waits.
+
+use crate::base::clock::UnixMs;
+use crate::base::random::Random;
+use crate::base::slot::SLOT_COUNT;
+use crate::client::ClientTable;
+use crate::command::local::{Executor, LocalOptions, Surroundings};
+use crate::command::{FAMILIES, Local, Node, Registry};
+use crate::config::{Config, Settings};
+use crate::resp::OwnedArgs;
+use crate::shard::effects::ReaderId;
+use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
+use crate::store::HashSeed;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// The time at which it stands still.
+pub(super) const NOW: UnixMs = UnixMs(1_700_000_000_000);
+
+struct Nowhere;
+
+impl Surroundings for Nowhere {
+    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+        Ok(())
+    }
+    fn shut_down(&self) {}
+}
+
+type Spawned = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Tasks that are polled after each pass over the shards, until they are done. A sleep lasts one such pass.
+#[derive(Default)]
+struct Tasks(RefCell<Vec<Spawned>>);
+
+impl Executor for Tasks {
+    fn spawn(&self, future: Spawned) {
+        self.0.borrow_mut().push(future);
+    }
+
+    fn sleep(&self, _: Duration) -> Spawned {
+        let mut has_slept = false;
+        Box::pin(std::future::poll_fn(move |_| {
+            let answer = if has_slept { Poll::Ready(()) } else { Poll::Pending };
+            has_slept = true;
+            answer
+        }))
+    }
+}
+
+impl Tasks {
+    fn poll_all(&self) {
+        // Not borrowed while polling: a task may spawn another one.
+        let mut tasks = std::mem::take(&mut *self.0.borrow_mut());
+        tasks.retain_mut(|task| task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        self.0.borrow_mut().append(&mut tasks);
+    }
+}
+
+/// Shards in one thread, at a time that stands still, with one client on the first of them.
+pub(super) struct Bench {
+    pub(super) shards: Vec<Rc<RefCell<Local>>>,
+    readers: Vec<ReaderId>,
+    tasks: Rc<Tasks>,
+}
+
+impl Bench {
+    pub(super) fn new(shards: usize) -> Bench {
+        let mut random = Random::with_seed(7);
+        let config = Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).unwrap();
+        let node = Arc::new(Node {
+            started_at: NOW,
+            run_id: random.random_hex(40),
+            replid: random.random_hex(40),
+            shards,
+            clients: ClientTable::new(),
+            registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap())),
+            config: Mutex::new(config),
+            port: 0,
+            shard_ports: Vec::new(),
+            executable: String::new(),
+            memory_peak: Default::default(),
+            memory_at_start: Default::default(),
+            shutdown: Mutex::new(None),
+            surroundings: Box::new(Nowhere),
+        });
+        let realm = Realm {
+            shard_count: shards as u16,
+            slot_count: SLOT_COUNT as u16,
+            tickets: TicketSource::new(),
+            effects: EffectSwitch::new(),
+            effect_lag_bytes_max: u64::MAX,
+        };
+        let tasks = Rc::new(Tasks::default());
+        let ports = link::connect(shards as u16, 64 * 1024);
+        let shards: Vec<_> = ports
+            .into_iter()
+            .enumerate()
+            .map(|(index, port)| {
+                Local::new(LocalOptions {
+                    id: ShardId(index as u16),
+                    node: node.clone(),
+                    realm: realm.clone(),
+                    seed: HashSeed([1, 2]),
+                    port,
+                    executor: tasks.clone(),
+                })
+            })
+            .collect();
+        let mut readers = Vec::new();
+        for shard in &shards {
+            let mut shard = shard.borrow_mut();
+            shard.env.now = NOW;
+            readers.push(shard.core.log().subscribe());
+        }
+        assert!(shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true));
+        Bench { shards, readers, tasks }
+    }
+
+    /// Runs a command of words without spaces; the reply with `|` for each line end.
+    pub(super) fn run(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.run_words(&words))
+            .trim_end()
+            .replace("\r\n", "|")
+    }
+
+    /// Runs a command of any words; the reply as it goes to the client.
+    pub(super) fn run_words(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        let mut request = Vec::new();
+        OwnedArgs::from_slices(words).as_args().encode_resp(&mut request);
+        self.shards[0].borrow_mut().receive(0, &request);
+        for _ in 0..16 {
+            for shard in &self.shards {
+                let mut shard = shard.borrow_mut();
+                shard.drain_links();
+                shard.outbound.flush(|_| {});
+            }
+            self.tasks.poll_all();
+        }
+        let mut first = self.shards[0].borrow_mut();
+        let reply = first.clients.at(0).expect("the client is there").out.take();
+        reply.to_contiguous().into_owned()
+    }
+
+    /// What a shard has logged since the last call, as words.
+    pub(super) fn logged(&mut self, shard: usize) -> Vec<String> {
+        let mut effects = Vec::new();
+        let mut first = self.shards[shard].borrow_mut();
+        first
+            .core
+            .log()
+            .read(self.readers[shard], usize::MAX, |entry| {
+                let text = String::from_utf8_lossy(&entry.effect.command).into_owned();
+                let words: Vec<&str> = text.split("\r\n").skip(2).step_by(2).collect();
+                effects.push(words.join(" "));
+            })
+            .unwrap();
+        effects
+    }
+
+    /// `keyspace_hits` and `keyspace_misses` of the first shard.
+    pub(super) fn hits_and_misses(&self) -> (u64, u64) {
+        let first = self.shards[0].borrow();
+        (first.env.stats.keyspace_hits, first.env.stats.keyspace_misses)
+    }
+}

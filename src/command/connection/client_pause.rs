@@ -1,0 +1,131 @@
+//! CLIENT PAUSE, UNPAUSE and UNBLOCK: holding clients back, and letting them go.
+//!
+//! A pause is known to every shard, and each holds its own clients' requests back until the pause ends. A second pause
+//! never shortens the first, nor makes it milder.
+
+use super::client::CLIENT_FLAGS;
+use crate::base::clock::UnixMs;
+use crate::base::numbers::parse_i64;
+use crate::command::context::Context;
+use crate::command::local::Pause;
+use crate::command::{Command, Local, NodeFuture, Run, SessionOp};
+use crate::resp::{ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
+
+pub(super) const PAUSE: Command = Command {
+    summary: "Holds the commands of clients back for a time.",
+    since: "2.9.50",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: -3,
+    flags: CLIENT_FLAGS.union(Flags::ADMIN),
+    categories: Categories::CONNECTION,
+    arguments: &[
+        arg("timeout", ArgumentKind::Integer),
+        arg(
+            "mode",
+            ArgumentKind::OneOf(&[Argument::word("write", "WRITE"), Argument::word("all", "ALL")]),
+        )
+        .optional()
+        .since("6.2.0"),
+    ],
+    history: &[("6.2.0", "Can hold writes only: `WRITE`.")],
+    ..command("pause", Run::Node(pause))
+};
+
+fn pause(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let asked = parse_pause(context)?;
+        context
+            .ask_all(move |local: &mut Local| {
+                let current = local.env.pause.filter(|pause| pause.until > local.env.now);
+                local.env.pause = Some(match current {
+                    None => asked,
+                    Some(pause) => Pause {
+                        until: pause.until.max(asked.until),
+                        writes_only: pause.writes_only && asked.writes_only,
+                    },
+                });
+            })
+            .await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+fn parse_pause(context: &Context) -> Result<Pause, ReplyError> {
+    let args = context.args();
+    let writes_only = match (args.len(), args.get(3)) {
+        (_, None) => false,
+        (4, Some(mode)) if mode.eq_ignore_ascii_case(b"WRITE") => true,
+        (4, Some(mode)) if mode.eq_ignore_ascii_case(b"ALL") => false,
+        (4, Some(_)) => return Err(error::PAUSE_MODE_INVALID),
+        _ => return Err(error::unknown_subcommand_or_arity("CLIENT", args.at(1))),
+    };
+    let timeout_ms = parse_i64(args.at(2)).ok_or(error::TIMEOUT_NOT_AN_INTEGER)?;
+    if timeout_ms < 0 {
+        return Err(error::TIMEOUT_NEGATIVE);
+    }
+    let until = context
+        .now()
+        .signed()
+        .checked_add(timeout_ms)
+        .ok_or(error::TIMEOUT_OUT_OF_RANGE)?;
+    Ok(Pause {
+        until: UnixMs::from_signed(until),
+        writes_only,
+    })
+}
+
+pub(super) const UNPAUSE: Command = Command {
+    summary: "Ends a pause before its time.",
+    since: "6.2.0",
+    group: Group::Connection,
+    complexity: "O(N) Where N is the number of paused clients",
+    arity: 2,
+    flags: CLIENT_FLAGS.union(Flags::ADMIN),
+    categories: Categories::CONNECTION,
+    ..command("unpause", Run::Node(unpause))
+};
+
+fn unpause(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        context.ask_all(|local: &mut Local| local.end_pause()).await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+pub(super) const UNBLOCK: Command = Command {
+    summary: "Ends the wait of a client that a blocking command holds.",
+    since: "5.0.0",
+    group: Group::Connection,
+    complexity: "O(log N) where N is the number of client connections",
+    arity: -3,
+    flags: CLIENT_FLAGS.union(Flags::ADMIN),
+    categories: Categories::CONNECTION,
+    arguments: &[
+        arg("client-id", ArgumentKind::Integer),
+        arg(
+            "unblock-type",
+            ArgumentKind::OneOf(&[Argument::word("timeout", "TIMEOUT"), Argument::word("error", "ERROR")]),
+        )
+        .optional(),
+    ],
+    ..command("unblock", Run::Session(unblock))
+};
+
+fn unblock(op: &mut SessionOp) -> Result<(), ReplyError> {
+    match (op.args.len(), op.args.get(3)) {
+        (_, None) => {}
+        (4, Some(reason)) if reason.eq_ignore_ascii_case(b"TIMEOUT") || reason.eq_ignore_ascii_case(b"ERROR") => {}
+        (4, Some(_)) => {
+            return Err(error::UNBLOCK_REASON_INVALID);
+        }
+        _ => return Err(error::unknown_subcommand_or_arity("CLIENT", op.args.at(1))),
+    }
+    parse_i64(&op.args[2]).ok_or(error::NOT_AN_INTEGER)?;
+    // No command blocks, so whoever is meant is not blocked.
+    op.reply.integer(0);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! What an asynchronous command may touch, and how one is run.
+//!
+//! It runs as a task of the executor of its connection's shard. The connection starts nothing while it is under way.
+//! It works on a copy of the session, which is put back with the reply.
+
+use super::dispatch::Flow;
+use super::local::{Local, LocalHandle};
+use super::{Command, Registered, Run};
+use crate::base::clock::{Ticks, UnixMs};
+use crate::client::{Client, Session, Stall};
+use crate::config::Settings;
+use crate::resp::{Args, OwnedArgs, Reply, ReplyBuf};
+use crate::shard::{ConnRef, ShardId, Ticket, Verdict};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One call of an asynchronous command.
+pub struct Context {
+    pub local: LocalHandle,
+    pub arguments: OwnedArgs,
+    pub session: Session,
+    pub output: ReplyBuf,
+    pub place: ConnRef,
+    /// It runs inside EXEC.
+    pub is_nested: bool,
+    pub command: &'static Command,
+}
+
+impl Context {
+    pub fn args(&self) -> Args<'_> {
+        self.arguments.as_args()
+    }
+
+    pub fn reply(&mut self) -> Reply<'_> {
+        Reply::new(&mut self.output, self.session.proto)
+    }
+
+    /// Runs `f` over this shard.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Local) -> T) -> T {
+        self.local.with(f)
+    }
+
+    pub fn now(&self) -> UnixMs {
+        self.with(|local| local.env.now)
+    }
+
+    pub fn settings(&self) -> Arc<Settings> {
+        self.with(|local| local.env.settings.clone())
+    }
+
+    /// Asks all shards; answers in the order of their numbers.
+    pub async fn ask_all<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Local) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        self.local.ask_all(question).await
+    }
+
+    /// Asks one shard.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        question: impl FnOnce(&mut Local) -> T + Send + 'static,
+    ) -> T {
+        self.local.ask(shard, question).await
+    }
+
+    pub fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        self.with(|local| local.executor()).sleep(duration)
+    }
+}
+
+impl Local {
+    /// Starts an asynchronous command of `client`.
+    pub(super) fn start_asynchronous(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+        if !client.pending.is_empty() {
+            return Flow::Wait(Stall::Barrier);
+        }
+        let is_silent = self.is_silent(client);
+        let sequence = client.pending.reserve(is_silent);
+        client.stall = Stall::Underway;
+        let context = Context {
+            local: self.handle(),
+            arguments: args.to_owned(),
+            session: client.session.taken_along(),
+            output: ReplyBuf::default(),
+            place: client.place,
+            is_nested: false,
+            command: found.command,
+        };
+        let id = found.id;
+        self.executor.spawn(Box::pin(async move {
+            let context = run_asynchronous(id, context).await;
+            let Context {
+                local,
+                session,
+                output,
+                place,
+                ..
+            } = context;
+            local.with(|local| local.finish_asynchronous(place, sequence, session, output));
+        }));
+        Flow::Started
+    }
+
+    fn finish_asynchronous(&mut self, place: ConnRef, sequence: u32, session: Session, mut output: ReplyBuf) {
+        let Some(client) = self.clients.get(place) else { return };
+        let Client { pending, out, .. } = &mut **client;
+        pending.answer(sequence, out, |buffer| buffer.append(&mut output));
+        self.take_session_back(place, session);
+        self.answered(place.index);
+    }
+
+    /// Puts the session of a client back, as a command has left it that took it along.
+    pub(super) fn take_session_back(&mut self, place: ConnRef, session: Session) {
+        if let Some(client) = self.clients.get(place) {
+            client.is_closing |= session.closes;
+            client.session = session;
+        }
+    }
+
+    /// Runs a transaction that holds its slots and has commands that ask other shards.
+    pub(super) fn continue_transaction(&mut self, ticket: Ticket, origin: ConnRef) {
+        let handle = self.handle();
+        self.executor.spawn(Box::pin(run_transaction(handle, ticket, origin)));
+    }
+}
+
+/// Runs the handler and counts the call; the reply is in the context that comes back.
+async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context {
+    let Run::Node(handler) = context.command.run else {
+        unreachable!("only asynchronous commands get here");
+    };
+    let began = Ticks::now();
+    let result = handler(&mut context).await;
+    let elapsed = Ticks::now();
+    if let Err(error) = &result {
+        context.output.clear();
+        context.reply().error(error);
+    }
+    let arguments = std::mem::take(&mut context.arguments);
+    context.with(|local| {
+        let env = &mut local.env;
+        let microseconds = elapsed.us_since(began);
+        match &result {
+            Ok(()) => env.stats.count_call(id, microseconds),
+            Err(error) => {
+                env.stats.count_error(error);
+                env.stats.count_failure(id, microseconds);
+            }
+        }
+        let registry = env.registry;
+        env.note_slow(registry.get(id), arguments.as_args(), began, elapsed);
+    });
+    context
+}
+
+async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
+    loop {
+        // Everything up to the next asynchronous command, in one go.
+        let next: Option<(super::CommandId, Context)> = local.with(|shard| {
+            let mut next = None;
+            let Local { core, env, outbox, .. } = shard;
+            let mut asynchronous = None;
+            core.continue_held(
+                ticket,
+                |task, view, env| task.run_until_asynchronous(view, env, &mut asynchronous),
+                env,
+                outbox,
+            );
+            shard.post();
+            if let Some((id, arguments, session)) = asynchronous {
+                let command = shard.env.registry.get(id).command;
+                next = Some((
+                    id,
+                    Context {
+                        local: shard.handle(),
+                        arguments,
+                        session,
+                        output: ReplyBuf::default(),
+                        place: origin,
+                        is_nested: true,
+                        command,
+                    },
+                ));
+            }
+            next
+        });
+        let Some((id, context)) = next else { return };
+        let context = run_asynchronous(id, context).await;
+        let Context {
+            session, mut output, ..
+        } = context;
+        local.with(|shard| {
+            let Local { core, env, outbox, .. } = shard;
+            core.continue_held(
+                ticket,
+                |task, _, _| {
+                    task.take_asynchronous(session, &mut output);
+                    Verdict::Hold
+                },
+                env,
+                outbox,
+            );
+        });
+    }
+}

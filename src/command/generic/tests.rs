@@ -1,0 +1,478 @@
+//! What clients do not see of the generic family: effects, hits and misses, access clocks; what several shards do together; and the
+//! shapes of RESP3. Replies and errors are in `tests/transcripts/generic.txt`.
+
+use crate::base::glob;
+use crate::base::slot::key_slot;
+use crate::command::bench::{Bench, NOW};
+use crate::config::{MaxmemoryPolicy, Settings};
+use crate::resp::Proto;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// The shard that a key is at home on.
+fn home(bench: &Bench, key: &str) -> usize {
+    bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize
+}
+
+/// The first key of the form `<prefix><number>` that is at home on that shard.
+fn key_at(bench: &Bench, prefix: &str, shard: usize) -> String {
+    (0..)
+        .map(|n| format!("{prefix}{n}"))
+        .find(|key| home(bench, key) == shard)
+        .unwrap()
+}
+
+fn forget_logs(bench: &mut Bench) {
+    for shard in 0..bench.shards.len() {
+        bench.logged(shard);
+    }
+}
+
+fn adjust(bench: &Bench, change: impl Fn(&mut Settings)) {
+    for shard in &bench.shards {
+        let mut shard = shard.borrow_mut();
+        let mut settings = (*shard.env.settings).clone();
+        change(&mut settings);
+        shard.env.stats.follow(&settings);
+        shard.env.settings = Arc::new(settings);
+    }
+}
+
+/// Lets time go on for all shards.
+fn pass(bench: &Bench, ms: u64) {
+    for shard in &bench.shards {
+        let mut shard = shard.borrow_mut();
+        shard.env.now = crate::base::clock::UnixMs(shard.env.now.0 + ms);
+    }
+}
+
+#[test]
+fn effects_are_those_that_redis_propagates() {
+    let mut bench = Bench::new(1);
+    let steps: &[(&str, &[&str])] = &[
+        ("mset a 1 b 2 c 3 d 4 e 5", &["mset a 1 b 2 c 3 d 4 e 5"]),
+        ("del nothing", &[]),
+        ("del a b nothing", &["del a b nothing"]),
+        ("unlink c", &["unlink c"]),
+        ("exists d", &[]),
+        ("touch d", &[]),
+        ("expire d 100", &["PEXPIREAT d 1700000100000"]),
+        ("pexpire d 100 lt", &["PEXPIREAT d 1700000000100"]),
+        ("pexpire d 100 gt", &[]),
+        ("expireat d 1700000200", &["PEXPIREAT d 1700000200000"]),
+        ("pexpireat d 1700000300000 gt", &["PEXPIREAT d 1700000300000"]),
+        ("persist d", &["persist d"]),
+        ("persist d", &[]),
+        ("expire d 0", &["DEL d"]),
+        ("expire d 0", &[]),
+        ("rename e f", &["rename e f"]),
+        ("rename f f", &[]),
+        ("renamenx f g", &["renamenx f g"]),
+        ("renamenx g g", &[]),
+        ("copy g h", &["copy g h"]),
+        ("copy g h", &[]),
+        ("copy g h replace", &["copy g h replace"]),
+        ("copy g g db 1", &["copy g g db 1"]),
+        ("move h 2", &["move h 2"]),
+        ("move g 1", &[]),
+        ("scan 0", &[]),
+        ("keys *", &[]),
+        ("randomkey", &[]),
+        ("object encoding g", &[]),
+        ("type g", &[]),
+        ("ttl g", &[]),
+    ];
+    for (line, expected) in steps {
+        bench.run(line);
+        assert_eq!(bench.logged(0), *expected, "{line}");
+    }
+}
+
+#[test]
+fn restore_is_logged_with_an_absolute_time() {
+    let mut bench = Bench::new(1);
+    bench.run("set k 10");
+    let reply = bench.run_words(&[b"dump", b"k"]);
+    let payload = reply[reply.iter().position(|byte| *byte == b'\n').unwrap() + 1..reply.len() - 2].to_vec();
+    bench.logged(0);
+    assert_eq!(bench.run_words(&[b"restore", b"n", b"5000", &payload]), b"+OK\r\n");
+    let [logged] = &bench.logged(0)[..] else { panic!() };
+    assert!(
+        logged.starts_with("restore n 1700000005000 ") && logged.ends_with(" ABSTTL"),
+        "{logged}"
+    );
+    assert_eq!(bench.run("pttl n"), ":5000");
+    assert_eq!(
+        bench.run_words(&[b"restore", b"n", b"0", &payload]),
+        b"-BUSYKEY Target key name already exists.\r\n"
+    );
+    assert!(bench.logged(0).is_empty());
+    bench.run_words(&[b"restore", b"n", b"0", &payload, b"replace"]);
+    assert!(bench.logged(0)[0].starts_with("restore n 0 "));
+    assert_eq!(bench.run("ttl n"), ":-1");
+    // A time that is over leaves no key, and nothing to tell if there was none.
+    assert_eq!(
+        bench.run_words(&[b"restore", b"n", b"1", &payload, b"absttl", b"replace"]),
+        b"+OK\r\n"
+    );
+    assert_eq!(bench.logged(0), ["DEL n"]);
+    assert_eq!(
+        bench.run_words(&[b"restore", b"n", b"1", &payload, b"absttl"]),
+        b"+OK\r\n"
+    );
+    assert!(bench.logged(0).is_empty());
+    assert_eq!(bench.run("exists n"), ":0");
+}
+
+#[test]
+fn each_shard_logs_what_became_of_its_own_keys() {
+    let mut bench = Bench::new(2);
+    let (here, there) = (key_at(&bench, "k", 0), key_at(&bench, "k", 1));
+    let fresh = key_at(&bench, "new", 1);
+    bench.run(&format!("mset {here} 1 {there} 2"));
+    bench.run(&format!("pexpire {here} 7000"));
+    forget_logs(&mut bench);
+
+    assert_eq!(bench.run(&format!("copy {here} {there}")), ":0");
+    assert!(bench.logged(0).is_empty() && bench.logged(1).is_empty());
+    assert_eq!(bench.run(&format!("copy {here} {there} replace")), ":1");
+    assert!(bench.logged(0).is_empty());
+    let [restored] = &bench.logged(1)[..] else { panic!() };
+    assert!(
+        restored.starts_with(&format!("RESTORE {there} 1700000007000 ")),
+        "{restored}"
+    );
+    assert!(restored.ends_with(" REPLACE ABSTTL"), "{restored}");
+
+    assert_eq!(bench.run(&format!("renamenx {here} {there}")), ":0");
+    assert_eq!(bench.run(&format!("rename {here} {fresh}")), "+OK");
+    assert_eq!(bench.logged(0), [format!("DEL {here}")]);
+    assert!(bench.logged(1)[0].starts_with(&format!("RESTORE {fresh} 1700000007000 ")));
+    assert_eq!(bench.run(&format!("mget {here} {fresh}")), "*2|$-1|$1|1");
+    assert_eq!(bench.run(&format!("pttl {fresh}")), ":7000");
+
+    bench.run(&format!("set {here} 1"));
+    forget_logs(&mut bench);
+    assert_eq!(bench.run(&format!("unlink {here} {there} missing")), ":2");
+    assert_eq!(bench.logged(0), [format!("UNLINK {here}")]);
+    assert_eq!(bench.logged(1), [format!("UNLINK {there}")]);
+    bench.run(&format!("set {here} 1"));
+    forget_logs(&mut bench);
+    assert_eq!(bench.run(&format!("del {fresh} {here} {here}")), ":2");
+    assert_eq!(bench.logged(0), [format!("DEL {here}")]);
+    assert_eq!(bench.logged(1), [format!("DEL {fresh}")]);
+}
+
+#[test]
+fn what_was_logged_restores_the_value() {
+    let mut bench = Bench::new(2);
+    let (here, there) = (key_at(&bench, "k", 0), key_at(&bench, "k", 1));
+    let value = "value ".repeat(50);
+    bench.run_words(&[b"set", here.as_bytes(), value.as_bytes()]);
+    let dumped = bench.run_words(&[b"dump", here.as_bytes()]);
+    bench.run(&format!("rename {here} {there}"));
+    assert_eq!(bench.run_words(&[b"dump", there.as_bytes()]), dumped);
+    assert_eq!(bench.run(&format!("strlen {there}")), format!(":{}", value.len()));
+}
+
+#[test]
+fn only_reads_count_hits_and_misses() {
+    let mut bench = Bench::new(1);
+    bench.run("mset a 1 b 2");
+    let steps = [
+        ("exists a b nothing", (2, 1)),
+        ("touch a nothing", (1, 1)),
+        ("type a", (1, 0)),
+        ("type nothing", (0, 1)),
+        ("ttl a", (1, 0)),
+        ("pexpiretime nothing", (0, 1)),
+        ("object encoding a", (1, 0)),
+        ("object freq nothing", (0, 1)),
+        ("dump a", (1, 0)),
+        ("copy a c", (1, 0)),
+        ("copy nothing c", (0, 1)),
+        ("expire a 100", (0, 0)),
+        ("persist a", (0, 0)),
+        ("rename a d", (0, 0)),
+        ("renamenx d a", (0, 0)),
+        ("move a 1", (0, 0)),
+        ("del nothing", (0, 0)),
+        ("unlink b", (0, 0)),
+        ("keys *", (0, 0)),
+        ("scan 0", (0, 0)),
+        ("randomkey", (0, 0)),
+    ];
+    let mut before = bench.hits_and_misses();
+    for (line, (hits, misses)) in steps {
+        bench.run(line);
+        let after = bench.hits_and_misses();
+        assert_eq!(after, (before.0 + hits, before.1 + misses), "{line}");
+        before = after;
+    }
+}
+
+#[test]
+fn asking_is_not_using() {
+    let mut bench = Bench::new(1);
+    bench.run("set k 1");
+    pass(&bench, 90_000);
+    for line in [
+        "exists k",
+        "type k",
+        "ttl k",
+        "object refcount k",
+        "expire k 1000",
+        "keys *",
+        "scan 0",
+        "persist k",
+    ] {
+        bench.run(line);
+        assert_eq!(bench.run("object idletime k"), ":90", "{line}");
+    }
+    bench.run("rename k moved");
+    assert_eq!(bench.run("object idletime moved"), ":90", "a new name is no access");
+    bench.run("copy moved copied");
+    assert_eq!(bench.run("object idletime copied"), ":0");
+    bench.shards[0]
+        .borrow_mut()
+        .clients
+        .at(0)
+        .unwrap()
+        .session
+        .leaves_clocks = true;
+    pass(&bench, 30_000);
+    bench.run("dump copied");
+    assert_eq!(bench.run("object idletime copied"), ":30");
+    bench.run("touch copied");
+    assert_eq!(bench.run("object idletime copied"), ":0", "TOUCH is meant, even then");
+}
+
+#[test]
+fn frequencies_need_their_policy() {
+    let mut bench = Bench::new(1);
+    adjust(&bench, |settings| {
+        settings.maxmemory_policy = MaxmemoryPolicy::AllkeysLfu
+    });
+    bench.run("set k 1");
+    assert_eq!(bench.run("object freq k"), ":5");
+    assert_eq!(bench.run("object freq nothing"), "$-1");
+    assert!(
+        bench
+            .run("object idletime k")
+            .starts_with("-ERR An LFU maxmemory policy is selected, idle time")
+    );
+    bench.run("touch k");
+    assert_eq!(bench.run("object freq k"), ":6");
+    let reply = bench.run_words(&[b"dump", b"k"]);
+    let payload = reply[reply.iter().position(|byte| *byte == b'\n').unwrap() + 1..reply.len() - 2].to_vec();
+    bench.run_words(&[b"restore", b"f", b"0", &payload, b"freq", b"200"]);
+    assert_eq!(bench.run("object freq f"), ":200");
+    // Small integers are shared only while no access clock is needed for each.
+    assert_eq!(bench.run("object refcount k"), ":2147483647");
+    adjust(&bench, |settings| settings.maxmemory = 1 << 30);
+    assert_eq!(bench.run("object refcount k"), ":1");
+    adjust(&bench, |settings| {
+        settings.maxmemory_policy = MaxmemoryPolicy::Noeviction
+    });
+    bench.run_words(&[b"restore", b"i", b"0", &payload, b"idletime", b"77"]);
+    assert_eq!(bench.run("object idletime i"), ":77");
+}
+
+#[test]
+fn large_values_are_freed_in_the_background() {
+    let mut bench = Bench::new(1);
+    let large = vec![b'x'; 100_000];
+    bench.run_words(&[b"set", b"large", &large]);
+    bench.run("set small 1");
+    assert_eq!(bench.run("unlink large small"), ":2");
+    assert_eq!(bench.shards[0].borrow().env.garbage.pending_count(), 1);
+    bench.run_words(&[b"set", b"large", &large]);
+    assert_eq!(bench.run("del large"), ":1");
+    assert_eq!(
+        bench.shards[0].borrow().env.garbage.pending_count(),
+        1,
+        "DEL frees at once"
+    );
+    adjust(&bench, |settings| settings.lazyfree_lazy_user_del = true);
+    bench.run_words(&[b"set", b"large", &large]);
+    bench.run("del large");
+    assert_eq!(bench.shards[0].borrow().env.garbage.pending_count(), 2);
+}
+
+#[test]
+fn expired_keys_are_gone_for_everyone() {
+    let mut bench = Bench::new(2);
+    for n in 0..20 {
+        bench.run(&format!("set k{n} 1 px 50"));
+    }
+    bench.run("set stays 1");
+    pass(&bench, 51);
+    assert_eq!(bench.run("keys *"), "*1|$5|stays");
+    for _ in 0..10 {
+        assert_eq!(bench.run("randomkey"), "$5|stays");
+    }
+    assert_eq!(bench.run("exists k1 k2 stays"), ":1");
+    assert_eq!(bench.run("ttl k1"), ":-2");
+    assert_eq!(bench.run("renamenx stays k1"), ":1");
+    assert_eq!(walk(&mut bench, "").0, BTreeSet::from(["k1".into()]));
+}
+
+/// Walks through the keyspace with SCAN: the keys, and how many calls it took.
+fn walk(bench: &mut Bench, options: &str) -> (BTreeSet<String>, usize) {
+    let (mut keys, mut calls, mut cursor) = (BTreeSet::new(), 0, "0".to_owned());
+    loop {
+        let reply = bench.run(format!("scan {cursor} {options}").trim_end());
+        // *2 | $n | cursor | *k | $n | key | ...
+        let parts: Vec<&str> = reply.split('|').collect();
+        assert_eq!(parts[0], "*2", "{reply}");
+        cursor = parts[2].to_owned();
+        assert!(cursor.parse::<u64>().unwrap() < 1 << 53);
+        keys.extend(parts[4..].iter().skip(1).step_by(2).map(|key| (*key).to_owned()));
+        calls += 1;
+        if cursor == "0" {
+            return (keys, calls);
+        }
+    }
+}
+
+#[test]
+fn small_keyspaces_end_in_few_calls() {
+    for shards in [1, 2, 4] {
+        let mut bench = Bench::new(shards);
+        assert_eq!(
+            walk(&mut bench, ""),
+            (BTreeSet::new(), shards),
+            "empty, {shards} shards"
+        );
+        for n in 0..5 {
+            bench.run(&format!("set k{n} {n}"));
+        }
+        let (keys, calls) = walk(&mut bench, "");
+        assert_eq!(keys.len(), 5);
+        assert!(calls <= shards + 1, "{calls} calls for {shards} shards");
+        bench.run("set {tag}a 1");
+        assert_eq!(walk(&mut bench, "match {tag}*"), (BTreeSet::from(["{tag}a".into()]), 1));
+        assert_eq!(walk(&mut bench, "match k3"), (BTreeSet::from(["k3".into()]), 1));
+        assert!(walk(&mut bench, "type list").0.is_empty());
+        assert_eq!(bench.run("keys {tag}?"), "*1|$6|{tag}a");
+    }
+}
+
+/// SCAN's promise, over all slots: what is there from the first call to the last is answered, whatever else comes and goes,
+/// and nothing is that never was.
+#[test]
+fn scan_answers_every_key_that_stays() {
+    for seed in 0..6 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bench = Bench::new([1, 2, 4][seed as usize % 3]);
+        // Half of them in one slot, so that one table grows and shrinks while it is walked through.
+        let name = |n: usize| {
+            if n.is_multiple_of(2) {
+                format!("{{t}}{n}")
+            } else {
+                format!("key:{n}")
+            }
+        };
+        let stays: Vec<String> = (0..300).map(name).collect();
+        for key in &stays {
+            bench.run(&format!("set {key} 1"));
+        }
+        let mut met = HashSet::new();
+        let mut cursor = "0".to_owned();
+        let pattern = ["*", "*1*"][seed as usize % 2];
+        loop {
+            for _ in 0..random.usize(..20) {
+                let guest = name(random.usize(1000..4000));
+                bench.run(&if random.bool() {
+                    format!("set {guest} 1")
+                } else {
+                    format!("del {guest}")
+                });
+            }
+            let reply = bench.run(&format!("scan {cursor} match {pattern} count {}", random.usize(1..40)));
+            let parts: Vec<&str> = reply.split('|').collect();
+            cursor = parts[2].to_owned();
+            met.extend(parts[4..].iter().skip(1).step_by(2).map(|key| (*key).to_owned()));
+            if cursor == "0" {
+                break;
+            }
+        }
+        for key in stays
+            .iter()
+            .filter(|key| glob::matches(pattern.as_bytes(), key.as_bytes()))
+        {
+            assert!(met.contains(key), "seed {seed}: {key} was missed");
+        }
+        assert!(met.iter().all(|key| glob::matches(pattern.as_bytes(), key.as_bytes())));
+    }
+}
+
+#[test]
+fn keys_and_randomkey_see_all_shards_and_one_db() {
+    let mut bench = Bench::new(3);
+    let expected: BTreeSet<String> = (0..60).map(|n| format!("k{n}")).collect();
+    for key in &expected {
+        bench.run(&format!("set {key} 1"));
+    }
+    bench.run("copy k1 other db 1");
+    let reply = bench.run("keys k*");
+    let parts: Vec<&str> = reply.split('|').collect();
+    assert_eq!(parts[0], "*60");
+    assert_eq!(
+        parts[1..]
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .map(|key| (*key).to_owned())
+            .collect::<BTreeSet<_>>(),
+        expected
+    );
+    let drawn: HashSet<String> = (0..400).map(|_| bench.run("randomkey")).collect();
+    assert!(drawn.len() > 40, "{} of 60 keys drawn in 400 times", drawn.len());
+    bench.run("select 1");
+    assert_eq!(bench.run("keys *"), "*1|$5|other");
+    assert_eq!(bench.run("randomkey"), "$5|other");
+}
+
+#[test]
+fn wait_waits_only_for_replicas_that_are_wanted() {
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.run("wait 0 100"), ":0");
+    assert_eq!(bench.run("wait 1 300"), ":0", "two naps, and the time is over");
+    assert_eq!(bench.run("wait -1 0"), ":0");
+    assert_eq!(bench.run("wait x 0"), "-ERR value is not an integer or out of range");
+    assert_eq!(bench.run("wait 0 x"), "-ERR timeout is not an integer or out of range");
+    assert_eq!(bench.run("wait 0 -1"), "-ERR timeout is negative");
+    assert_eq!(bench.run("wait 0 9223372036854775807"), "-ERR timeout is out of range");
+    bench.run("multi");
+    bench.run("wait 1 0");
+    assert_eq!(bench.run("exec"), "*1|:0", "a transaction does not wait");
+    assert_eq!(bench.run("wait 1 0"), "", "for ever");
+}
+
+#[test]
+fn shapes_of_resp3() {
+    let mut bench = Bench::new(1);
+    bench.shards[0].borrow_mut().clients.at(0).unwrap().session.proto = Proto::Resp3;
+    assert_eq!(bench.run("randomkey"), "_");
+    assert_eq!(bench.run("dump nothing"), "_");
+    assert_eq!(bench.run("object encoding nothing"), "_");
+    assert_eq!(bench.run("object refcount nothing"), "_");
+    assert_eq!(bench.run("keys *"), "*0");
+    assert_eq!(bench.run("scan 0"), "*2|$1|0|*0");
+    assert_eq!(bench.run("type nothing"), "+none");
+}
+
+#[test]
+fn times_are_those_of_the_unit_of_work() {
+    let mut bench = Bench::new(1);
+    bench.run("set k 1");
+    assert_eq!(bench.run("expire k 10"), ":1");
+    assert_eq!(bench.run("pexpiretime k"), format!(":{}", NOW.0 + 10_000));
+    assert_eq!(bench.run("expiretime k"), format!(":{}", NOW.0 / 1000 + 10));
+    assert_eq!(bench.run("pttl k"), ":10000");
+    pass(&bench, 500);
+    assert_eq!(bench.run("ttl k"), ":10");
+    pass(&bench, 1);
+    assert_eq!(bench.run("ttl k"), ":9");
+}

@@ -1,0 +1,637 @@
+//! Everything that one shard's thread owns, sockets excepted.
+//!
+//! [`Local`] brings the shard's slots, its clients, its ends of the links and its statistics together. Whoever owns the
+//! sockets feeds it ([`Local::receive`], [`Local::drain_links`]) and empties it ([`Local::next_listed`]); so does the
+//! in-process test bench, with no socket at all.
+//!
+//! Other shards' state is reached in one way only: by a *visit*, a closure that travels by the link and runs over the
+//! other [`Local`]. Its answer comes back the same way. A visit never waits for slots, so a unit of work may hold slots
+//! while it asks.
+//!
+//! Handlers that wait live outside of this value, as tasks of the shard's executor; they reach it through a
+//! [`LocalHandle`] and never keep it borrowed while they wait (invariant).
+
+use super::cron::Cron;
+use super::effects::Effects;
+use super::task::{Task, TaskKind};
+use super::{Registered, Registry};
+use crate::base::clock::{Ticks, UnixMs};
+use crate::base::random::Random;
+use crate::client::{Client, ClientTable, Session, Stall};
+use crate::config::{Config, Settings};
+use crate::data::access::{AccessPolicy, Moment};
+use crate::resp::{Args, ReplyBuf, Span};
+use crate::shard::link::{Frame, Inbound, Outbound, Port, ReplyHeader};
+use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
+use crate::spec::Flags;
+use crate::stats::{SlowEntry, Stats};
+use crate::store::{Detached, HashSeed, Slot};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// The process-wide facts, and the few things that are changed from any shard.
+pub struct Node {
+    pub started_at: UnixMs,
+    /// 40 hex digits, new for each process.
+    pub run_id: String,
+    /// 40 hex digits: the history of the data set.
+    pub replid: String,
+    pub shards: usize,
+    pub clients: Arc<ClientTable>,
+    pub registry: &'static Registry,
+    /// The configuration as it is now; each shard has the typed settings of it (see [`Env::settings`]).
+    pub config: Mutex<Config>,
+    /// The TCP port that answers, and each shard's own port where there are any.
+    pub port: u16,
+    pub shard_ports: Vec<u16>,
+    pub executable: String,
+    /// The most memory ever used, as far as anyone looked, and what was used before the first client came.
+    pub memory_peak: AtomicUsize,
+    pub memory_at_start: AtomicUsize,
+    /// Set when the process is to end; whoever runs the process looks at it.
+    pub shutdown: Mutex<Option<Shutdown>>,
+    /// What the surroundings do for commands that change them (listeners, log file, limits).
+    pub surroundings: Box<dyn Surroundings>,
+}
+
+/// How the process is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shutdown {
+    pub nosave: bool,
+    pub save: bool,
+    pub now: bool,
+    pub force: bool,
+}
+
+/// What commands ask of the process around the shards.
+pub trait Surroundings: Send + Sync {
+    /// Gives effect to a changed parameter that reaches beyond the shards (ports, log file, process title...). The error
+    /// is the reason that CONFIG SET answers.
+    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String>;
+    /// Ends the process's service: called once [`Node::shutdown`] is set.
+    fn shut_down(&self);
+}
+
+impl Node {
+    pub fn lock_config(&self) -> std::sync::MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `CLIENT PAUSE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    pub until: UnixMs,
+    pub writes_only: bool,
+}
+
+/// What a running command may know and count besides its keys.
+pub struct Env {
+    pub shard: ShardId,
+    pub shards: usize,
+    pub node: Arc<Node>,
+    pub registry: &'static Registry,
+    pub settings: Arc<Settings>,
+    pub stats: Stats,
+    pub random: Random,
+    /// Deleted values and tables that are freed in the background.
+    pub garbage: Garbage,
+    pub pause: Option<Pause>,
+    /// `DEBUG SET-ACTIVE-EXPIRE`.
+    pub expires_actively: bool,
+    /// When the last command ended, which is when the next one begins.
+    pub ticks: Ticks,
+    pub now: UnixMs,
+    pub(super) effects: Effects,
+}
+
+/// Values and tables that wait to be freed.
+#[derive(Default)]
+pub struct Garbage {
+    tables: VecDeque<Detached>,
+}
+
+impl Garbage {
+    pub fn absorb(&mut self, detached: Detached) {
+        if !detached.is_empty() {
+            self.tables.push_back(detached);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// How many keys wait (`lazyfree_pending_objects`).
+    pub fn pending_count(&self) -> usize {
+        self.tables.iter().map(Detached::entry_count).sum()
+    }
+
+    /// Frees about `count` entries. Returns how many it were.
+    pub fn free_step(&mut self, count: usize) -> usize {
+        let Some(table) = self.tables.front_mut() else { return 0 };
+        let before = table.entry_count();
+        let is_gone = table.free_step(count);
+        let freed = before - table.entry_count();
+        if is_gone {
+            self.tables.pop_front();
+        }
+        freed
+    }
+}
+
+impl Env {
+    /// The time of the unit of work that runs now, and how it counts accesses.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        Moment {
+            now: self.now,
+            policy: self.access_policy(),
+        }
+    }
+
+    #[inline]
+    fn access_policy(&self) -> AccessPolicy {
+        self.stats.access_policy
+    }
+
+    /// Reads the clock at the end of a command; the next one is counted from here.
+    #[inline]
+    pub fn tick(&mut self) -> Ticks {
+        self.ticks = Ticks::now();
+        self.ticks
+    }
+
+    /// Puts a command that took long into the slow log, and among the events of the latency monitor.
+    #[inline]
+    pub fn note_slow(&mut self, found: &Registered, args: Args, began: Ticks, ended: Ticks) {
+        let limit = self.stats.slow_limit_us;
+        let elapsed_us = ended.us_since(began);
+        if self.stats.latency.is_noted(elapsed_us / 1000) {
+            let is_fast = found.command.flags.contains(Flags::FAST);
+            let event = if is_fast { "fast-command" } else { "command" };
+            self.stats.latency.note(event, elapsed_us / 1000, UnixMs::now());
+        }
+        if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
+            self.stats.note_slow(args, elapsed_us, self.now);
+        }
+    }
+}
+
+/// What travels by the links besides small commands and replies.
+pub enum Envelope {
+    Shard(Message<Slot, Task>),
+    Visit(Box<dyn FnOnce(&mut Local) + Send>),
+    /// A connection that another shard has accepted.
+    Adopt(OwnedFd),
+    /// Slow commands of one of the receiver's clients were run at the sender.
+    Slow {
+        place: ConnRef,
+        entries: Vec<SlowEntry>,
+    },
+}
+
+/// One shard's thread, sockets excepted.
+pub struct Local {
+    pub env: Env,
+    pub core: Shard<Slot, Task>,
+    pub clients: Clients,
+    pub outbound: Outbound<Envelope>,
+    pub inbound: Option<Inbound<Envelope>>,
+    /// Sockets that came from other shards, for whoever owns the sockets.
+    pub adopted: Vec<OwnedFd>,
+    pub(super) outbox: Outbox<Slot, Task>,
+    /// Clients that have output to send, or requests to start.
+    pub(super) listed: Vec<u32>,
+    /// Clients that wait for the end of CLIENT PAUSE.
+    pub(super) paused: Vec<ConnRef>,
+    /// What the periodic work remembers.
+    pub(super) cron: Cron,
+    pub(super) spans: Vec<Span>,
+    pub(super) scratch: ReplyBuf,
+    pub(super) handle: Weak<RefCell<Local>>,
+    pub(super) executor: Rc<dyn Executor>,
+}
+
+/// The shard's executor, as handlers that wait need it.
+pub trait Executor {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>);
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// How tasks of the shard's executor reach its [`Local`].
+#[derive(Clone)]
+pub struct LocalHandle(pub Rc<RefCell<Local>>);
+
+/// The shard's clients, by the index of their connection.
+#[derive(Default)]
+pub struct Clients {
+    places: Vec<Option<Box<Client>>>,
+    count: usize,
+}
+
+impl Clients {
+    #[inline]
+    pub fn at(&mut self, index: u32) -> Option<&mut Box<Client>> {
+        self.places.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The client of that connection, if it is still there.
+    #[inline]
+    pub fn get(&mut self, place: ConnRef) -> Option<&mut Box<Client>> {
+        self.at(place.index).filter(|client| client.place == place)
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, index: u32) -> Option<Box<Client>> {
+        self.places.get_mut(index as usize)?.take()
+    }
+
+    #[inline]
+    pub(super) fn put_back(&mut self, client: Box<Client>) {
+        let index = client.place.index as usize;
+        self.places[index] = Some(client);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.places.iter().flatten().map(|client| &**client)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.places.iter_mut().flatten().map(|client| &mut **client)
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The first index that no client has.
+    pub(super) fn index_end(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// What a shard is made of when it starts.
+pub struct LocalOptions {
+    pub id: ShardId,
+    pub node: Arc<Node>,
+    pub realm: Realm,
+    pub seed: HashSeed,
+    pub port: Port<Envelope>,
+    pub executor: Rc<dyn Executor>,
+}
+
+impl Local {
+    /// A shard with its share of empty slots.
+    pub fn new(options: LocalOptions) -> Rc<RefCell<Local>> {
+        let LocalOptions {
+            id,
+            node,
+            realm,
+            seed,
+            port,
+            executor,
+        } = options;
+        let settings = Arc::new(node.lock_config().settings().clone());
+        let registry = node.registry;
+        let mut stats = Stats::new(registry.all().len());
+        stats.follow(&settings);
+        let now = UnixMs::now();
+        let env = Env {
+            shard: id,
+            shards: node.shards,
+            registry,
+            settings,
+            stats,
+            random: Random::from_entropy(),
+            garbage: Garbage::default(),
+            pause: None,
+            expires_actively: true,
+            ticks: Ticks::now(),
+            now,
+            effects: Effects::default(),
+            node,
+        };
+        let core = Shard::new(id, &realm, |index| Box::new(Slot::new(index, seed)));
+        Rc::new_cyclic(|handle| {
+            RefCell::new(Local {
+                env,
+                core,
+                clients: Clients::default(),
+                outbound: port.outbound,
+                inbound: Some(port.inbound),
+                adopted: Vec::new(),
+                outbox: Outbox::new(),
+                listed: Vec::new(),
+                paused: Vec::new(),
+                cron: Cron::default(),
+                spans: Vec::new(),
+                scratch: ReplyBuf::default(),
+                handle: handle.clone(),
+                executor,
+            })
+        })
+    }
+
+    pub fn id(&self) -> ShardId {
+        self.env.shard
+    }
+
+    /// A handle for tasks of this shard's executor.
+    pub fn handle(&self) -> LocalHandle {
+        LocalHandle(self.handle.upgrade().expect("a shard outlives what runs on it"))
+    }
+
+    pub fn executor(&self) -> Rc<dyn Executor> {
+        self.executor.clone()
+    }
+
+    /// Reads the clocks: once at the beginning of each pass, so that units of work share the reading.
+    pub fn begin_pass(&mut self) {
+        self.env.now = UnixMs::now();
+        self.env.ticks = Ticks::now();
+    }
+
+    /// Enters a new client. The error is what it is told before it is disconnected.
+    pub fn connect(&mut self, index: u32, generation: u32, address: &str, local_address: &str, is_local: bool) -> bool {
+        let place = ConnRef {
+            shard: self.env.shard,
+            index,
+            generation,
+        };
+        let maxclients = self.env.settings.maxclients as usize;
+        let Some(registration) = self.env.node.clients.clone().register(place, maxclients) else {
+            self.env.stats.rejected_connections += 1;
+            return false;
+        };
+        let mut session = Session::new(registration.id(), address, local_address, is_local);
+        session.is_authenticated = self.env.settings.requirepass.is_empty();
+        let client = Client::new(session, place, registration, self.env.now);
+        if self.clients.places.len() <= index as usize {
+            self.clients.places.resize_with(index as usize + 1, || None);
+        }
+        self.clients.places[index as usize] = Some(Box::new(client));
+        self.clients.count += 1;
+        self.env.stats.connections_received += 1;
+        true
+    }
+
+    /// Forgets a client whose connection has ended.
+    pub fn disconnect(&mut self, index: u32) {
+        if let Some(mut client) = self.clients.take(index) {
+            self.clients.count -= 1;
+            self.unwatch(&mut client);
+        }
+    }
+
+    /// Puts a client on the list of those that have something to send or to start.
+    pub fn list(&mut self, index: u32) {
+        if let Some(client) = self.clients.at(index)
+            && !client.is_listed
+        {
+            client.is_listed = true;
+            self.listed.push(index);
+        }
+    }
+
+    /// The next listed client, off the list. Its owner sends its output; [`Local::resume`] has been called for it.
+    pub fn next_listed(&mut self) -> Option<u32> {
+        let index = self.listed.pop()?;
+        if let Some(client) = self.clients.at(index) {
+            client.is_listed = false;
+            if client.stall == Stall::Not && std::mem::take(&mut client.has_waiting_requests) {
+                self.resume(index);
+                if let Some(client) = self.clients.at(index) {
+                    client.is_listed = false;
+                }
+            }
+        }
+        Some(index)
+    }
+
+    pub fn has_listed(&self) -> bool {
+        !self.listed.is_empty()
+    }
+
+    /// Starts a unit of work that no client waits for.
+    pub fn start_in_background(&mut self, kind: TaskKind, footprint: Footprint) {
+        let unit = Unit {
+            work: Task::in_background(kind),
+            footprint,
+            origin: ConnRef::background(self.env.shard),
+            ticket: None,
+        };
+        self.core.dispatch(unit, &mut self.env, &mut self.outbox);
+        self.post();
+    }
+
+    /// Sends what the shard wants sent, and hands out what it has finished.
+    pub(super) fn post(&mut self) {
+        while !self.outbox.is_empty() {
+            for (to, message) in self.outbox.messages.drain(..) {
+                self.outbound.message(to, Envelope::Shard(message));
+            }
+            for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
+                self.continue_transaction(ticket, origin);
+            }
+            for (origin, task) in std::mem::take(&mut self.outbox.finished) {
+                self.finish(origin, task);
+            }
+        }
+    }
+
+    /// Handles all that has come from other shards. Returns how much that was.
+    pub fn drain_links(&mut self) -> usize {
+        let mut inbound = self.inbound.take().expect("links are drained by one caller at a time");
+        let count = inbound.drain(|from, frame| match frame {
+            Frame::Command { header, arguments } => self.run_shipped(from, header, arguments),
+            Frame::Reply { header, resp } => self.answer_shipped(header, resp),
+            Frame::Message(envelope) => self.open(from, envelope),
+        });
+        self.inbound = Some(inbound);
+        count
+    }
+
+    /// Says that this shard is about to sleep; false when something has come in the meantime.
+    pub fn announce_sleep(&mut self) -> bool {
+        self.inbound.as_mut().is_some_and(Inbound::announce_sleep)
+    }
+
+    /// Says that this shard is awake.
+    pub fn awake(&mut self) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.awake();
+        }
+    }
+
+    fn open(&mut self, from: ShardId, envelope: Envelope) {
+        match envelope {
+            Envelope::Shard(message) => {
+                self.core.handle(from, message, &mut self.env, &mut self.outbox);
+                self.post();
+            }
+            Envelope::Visit(visit) => visit(self),
+            Envelope::Adopt(socket) => self.adopted.push(socket),
+            Envelope::Slow { place, entries } => self.log_slow(place, entries),
+        }
+    }
+
+    /// Writes slow commands of a client of this shard into the slow log.
+    pub(super) fn log_slow(&mut self, place: ConnRef, entries: Vec<SlowEntry>) {
+        let client = self.clients.get(place);
+        let who = client.map(|client| (client.session.address.clone(), client.session.name.clone()));
+        for mut entry in entries {
+            if let Some((address, name)) = &who {
+                entry.set_client(address, name);
+            }
+            self.env.stats.slow_log.push(entry);
+        }
+    }
+
+    fn answer_shipped(&mut self, header: ReplyHeader, resp: &[u8]) {
+        let place = ConnRef {
+            shard: self.env.shard,
+            index: header.connection,
+            generation: header.generation,
+        };
+        let Some(client) = self.clients.get(place) else { return };
+        let Client { pending, out, .. } = &mut **client;
+        pending.answer(header.sequence, out, |buffer| buffer.push(resp));
+        self.answered(place.index);
+    }
+
+    /// A command of this client was answered: what waited for that may start.
+    pub(super) fn answered(&mut self, index: u32) {
+        let Some(client) = self.clients.at(index) else { return };
+        if client.pending.is_empty() && client.stall != Stall::Paused {
+            client.stall = Stall::Not;
+        }
+        self.list(index);
+    }
+
+    /// Asks another shard; the answer comes when that shard has drained its links.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        shard: ShardId,
+        question: impl FnOnce(&mut Local) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let slot = Rc::new(AnswerSlot::default());
+        if shard == self.env.shard {
+            // A question to oneself is answered at once: the asker holds the borrow.
+            slot.value.set(Some(Box::new(question(self))));
+            return Answer {
+                slot,
+                kind: std::marker::PhantomData,
+            };
+        }
+        let key = self.expect_answer(slot.clone());
+        let asker = self.env.shard;
+        let visit = Box::new(move |there: &mut Local| {
+            let value: Box<dyn Any + Send> = Box::new(question(there));
+            let deliver = Box::new(move |here: &mut Local| here.deliver(key, value));
+            there.outbound.message(asker, Envelope::Visit(deliver));
+        });
+        self.outbound.message(shard, Envelope::Visit(visit));
+        Answer {
+            slot,
+            kind: std::marker::PhantomData,
+        }
+    }
+
+    fn expect_answer(&mut self, slot: Rc<AnswerSlot>) -> usize {
+        EXPECTED.with(|expected| expected.borrow_mut().insert(slot))
+    }
+
+    fn deliver(&mut self, key: usize, value: Box<dyn Any + Send>) {
+        let slot = EXPECTED.with(|expected| expected.borrow_mut().remove(key));
+        slot.value.set(Some(value));
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+thread_local! {
+    /// Where answers of other shards are put. A thread's own, like everything a shard owns; it is not a field of
+    /// [`Local`] because an [`AnswerSlot`] is not `Send` and a visit's closure names it by its key.
+    static EXPECTED: RefCell<slab::Slab<Rc<AnswerSlot>>> = const { RefCell::new(slab::Slab::new()) };
+}
+
+#[derive(Default)]
+struct AnswerSlot {
+    value: Cell<Option<Box<dyn Any + Send>>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// The answer to [`Local::ask`], to be awaited without the [`Local`] borrowed.
+pub struct Answer<T> {
+    slot: Rc<AnswerSlot>,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: 'static> Future for Answer<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<T> {
+        match self.slot.value.take() {
+            Some(value) => {
+                let value = value
+                    .downcast::<T>()
+                    .expect("an answer has the type that its question returns");
+                Poll::Ready(*value)
+            }
+            None => {
+                self.slot.waker.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl LocalHandle {
+    /// Runs `f` over the shard. Must not be called from within another such call.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Local) -> T) -> T {
+        f(&mut self.0.borrow_mut())
+    }
+
+    /// Asks all shards, this one included; answers in the order of their numbers.
+    pub async fn ask_all<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Local) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let shards = self.with(|local| local.env.shards);
+        let mut answers = Vec::with_capacity(shards);
+        for shard in 0..shards {
+            let question = question.clone();
+            answers.push(self.with(|local| local.ask(ShardId(shard as u16), question)));
+        }
+        let mut out = Vec::with_capacity(shards);
+        for answer in answers {
+            out.push(answer.await);
+        }
+        out
+    }
+
+    /// Asks one shard.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        question: impl FnOnce(&mut Local) -> T + Send + 'static,
+    ) -> T {
+        let answer = self.with(|local| local.ask(shard, question));
+        answer.await
+    }
+}

@@ -1,0 +1,120 @@
+//! The commands: what runs them, and one file for each family with their literals and handlers.
+//!
+//! A request goes through three steps here, none of which knows a socket. [`dispatch`] reads a client's bytes, finds
+//! the command, applies the rules that its literal declares (arity, authentication, MULTI) and decides where it runs.
+//! A handler runs it. The reply goes into the client's output, directly or by way of another shard.
+//!
+//! There are three kinds of handlers ([`Run`]), told apart by type so that what must not wait cannot wait:
+//!
+//! * over keys: a function over [`Op`], synchronous, on whichever shard holds the slots;
+//! * over the session: a function over [`SessionOp`], synchronous, on any shard;
+//! * over the node: an asynchronous function over [`Context`], on the shard of the connection; it may ask other shards.
+//!
+//! Invariant: the literal is the only place that says anything about a command. Nothing here compares names.
+
+pub mod context;
+pub mod cron;
+pub mod dispatch;
+pub mod effects;
+pub mod expiry_options;
+pub mod help;
+pub mod local;
+pub mod op;
+pub mod registry;
+pub mod session_op;
+pub mod task;
+pub mod transaction;
+
+#[cfg(test)]
+mod bench;
+mod cluster;
+mod connection;
+mod generic;
+pub mod introspection;
+mod scripting;
+pub mod server;
+mod string;
+
+pub use context::Context;
+pub use effects::Effects;
+pub use local::{Env, Envelope, Local, LocalHandle, Node};
+pub use op::{Caller, Keyspace, Op};
+pub use registry::{CommandId, Registered, Registry};
+pub use session_op::SessionOp;
+pub use task::Task;
+
+use crate::resp::{Args, ReplyError};
+use crate::shard::{Footprint, SlotSet};
+use std::future::Future;
+use std::pin::Pin;
+
+/// A command literal of this server.
+pub type Command = crate::spec::Command<Run>;
+
+/// What an asynchronous handler returns.
+pub type NodeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), ReplyError>> + 'a>>;
+
+/// How a command runs.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Over the slots of the keys that its key specs find.
+    Keys(fn(&mut Op) -> Result<(), ReplyError>),
+    /// Over slots that its arguments name in another way (SCAN's cursor, CLUSTER COUNTKEYSINSLOT).
+    Slots(
+        fn(Args) -> Result<SlotSet, ReplyError>,
+        fn(&mut Op) -> Result<(), ReplyError>,
+    ),
+    /// Over the whole keyspace: every shard lends all it has.
+    Everything(fn(&mut Op) -> Result<(), ReplyError>),
+    /// Over the client's session and what the shard knows by itself.
+    Session(fn(&mut SessionOp) -> Result<(), ReplyError>),
+    /// Over the node, waiting for other shards, for time, or for files.
+    Node(for<'a> fn(&'a mut Context) -> NodeFuture<'a>),
+    /// Moves the connection's transaction: the dispatcher's own.
+    Transaction(transaction::Control),
+    /// Only its subcommands run.
+    Container,
+    /// As [`Run::Container`], but its subcommands are nobody else's affair.
+    Guarded(&'static Guarded),
+}
+
+/// A container that looks from outside like one command (DEBUG): its subcommands have literals of their own, which say
+/// how each of them runs, but COMMAND does not list them, statistics count them as the container, and one rule lets
+/// all of them run or none.
+pub struct Guarded {
+    pub subcommands: &'static [Command],
+    /// Refuses the call, or does not; `is_local` is the client's.
+    pub guard: fn(settings: &crate::config::Settings, is_local: bool) -> Result<(), ReplyError>,
+}
+
+impl Run {
+    /// The slots that a call needs, for those kinds that run over slots.
+    pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
+        match self {
+            Run::Keys(_) => Some(Ok(Footprint::Slots(op::key_slots(command, args)))),
+            Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
+            Run::Everything(_) => Some(Ok(Footprint::Everything)),
+            _ => None,
+        }
+    }
+}
+
+/// The families, in the order in which COMMAND lists them.
+pub const FAMILIES: &[&[Command]] = &[
+    string::COMMANDS,
+    generic::COMMANDS,
+    connection::COMMANDS,
+    introspection::COMMANDS,
+    cluster::COMMANDS,
+    scripting::COMMANDS,
+    transaction::COMMANDS,
+    server::KEYSPACE,
+    server::CONFIG,
+    server::INFO,
+    server::SHUTDOWN,
+    server::SLOWLOG,
+    server::DEBUG,
+    server::LATENCY,
+    server::MEMORY,
+    server::LOLWUT,
+];

@@ -1,0 +1,273 @@
+//! What a command over keys may touch.
+//!
+//! [`Op`] is all of it: its arguments, its reply, the keyspace as far as its slots are held, the effects it logs, and
+//! what its shard knows. The parts are fields, so that a handler can read an entry and write its reply at once.
+//!
+//! A slot that is not held is not an error of the handler's: [`Keyspace::slot`] notes it and answers an error, the
+//! handler returns, what it changed is taken back, and the unit of work runs again when it holds that slot too. The
+//! text of that error is never sent.
+//!
+//! Time stands still within a unit of work: `moment` is read once, so a key cannot expire between two looks at it.
+
+use super::effects::Effects;
+use super::local::Env;
+use super::{Command, Run};
+use crate::base::slot::key_slot;
+use crate::data::ValueType;
+use crate::data::access::Moment;
+use crate::resp::{Args, Proto, Reply, ReplyError, error};
+use crate::shard::{Footprint, SlotSet, View};
+use crate::spec::key_positions;
+use crate::store::{Access, DbIndex, EntryRef, Slot};
+
+/// Ends a handler that needs a slot which is not held. Never sent: the command is run again.
+const SLOT_LACKING: ReplyError = ReplyError::Static("ERR a slot is not held");
+
+/// Who has sent a command, as far as a handler over keys may know.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub db: DbIndex,
+    pub proto: Proto,
+    /// `CLIENT NO-TOUCH`.
+    pub leaves_clocks: bool,
+    /// A Unix socket or a loopback address.
+    pub is_local: bool,
+    /// It runs inside EXEC or a script.
+    pub is_nested: bool,
+}
+
+/// One call of a command over keys.
+pub struct Op<'a, 'v> {
+    pub args: Args<'a>,
+    pub reply: Reply<'a>,
+    pub keys: Keyspace<'a, 'v>,
+    pub effects: &'a mut Effects,
+    pub env: &'a mut Env,
+    pub caller: Caller,
+    /// The literal that is being run.
+    pub command: &'static Command,
+}
+
+/// The keyspace, as far as the slots of the unit of work are held.
+pub struct Keyspace<'a, 'v> {
+    pub view: &'a mut View<'v, Slot>,
+    pub db: DbIndex,
+    pub moment: Moment,
+    pub access: Access,
+    /// Look-ups that found a key, and that did not (`keyspace_hits`, `keyspace_misses`).
+    pub hits: u32,
+    pub misses: u32,
+    pub journal: &'a mut Journal,
+    /// The slot of the first key, which the dispatcher knows already, and the key.
+    first: Option<(&'a [u8], u16)>,
+}
+
+/// What must be remembered across the commands of one unit of work: which slots were touched, and which are lacking.
+#[derive(Default, Debug)]
+pub struct Journal {
+    /// Slots that were looked at (they may have keys that expired on the way).
+    pub touched: SlotSet,
+    /// Slots that are needed and not held.
+    pub lacking: SlotSet,
+    /// The whole keyspace is needed.
+    pub lacks_everything: bool,
+    /// Changes can be taken back: set when the unit may find out late which slots it needs.
+    pub can_undo: bool,
+    undone_from: SlotSet,
+}
+
+impl Journal {
+    /// Whether the unit of work has to be run again with more slots.
+    pub fn is_lacking(&self) -> bool {
+        self.lacks_everything || !self.lacking.is_empty()
+    }
+
+    /// A journal with which everything can be taken back.
+    pub fn undoable() -> Journal {
+        Journal {
+            can_undo: true,
+            ..Journal::default()
+        }
+    }
+
+    /// What the unit of work lacks.
+    pub fn into_footprint(self) -> Footprint {
+        if self.lacks_everything {
+            Footprint::Everything
+        } else {
+            Footprint::Slots(self.lacking)
+        }
+    }
+
+    /// Takes back all changes of the unit of work.
+    pub fn roll_back(&mut self, view: &mut View<'_, Slot>) {
+        for slot in std::mem::take(&mut self.undone_from).iter() {
+            view.slot(slot)
+                .expect("a slot with an undo journal is still held")
+                .rollback();
+        }
+        self.touched = SlotSet::new();
+    }
+
+    /// Makes all changes final. Hands what is to be freed to `discard`.
+    pub fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(crate::store::Detached)) {
+        for slot in std::mem::take(&mut self.undone_from).iter() {
+            discard(
+                view.slot(slot)
+                    .expect("a slot with an undo journal is still held")
+                    .commit_undo(),
+            );
+        }
+    }
+}
+
+impl<'a, 'v> Keyspace<'a, 'v> {
+    pub fn new(
+        view: &'a mut View<'v, Slot>,
+        journal: &'a mut Journal,
+        caller: &Caller,
+        moment: Moment,
+        first: Option<(&'a [u8], u16)>,
+    ) -> Keyspace<'a, 'v> {
+        let access = if caller.leaves_clocks {
+            Access::Peek
+        } else {
+            Access::Read
+        };
+        Keyspace {
+            view,
+            db: caller.db,
+            moment,
+            access,
+            hits: 0,
+            misses: 0,
+            journal,
+            first,
+        }
+    }
+
+    /// The number of the slot that `key` belongs to.
+    #[inline]
+    pub fn slot_of(&self, key: &[u8]) -> u16 {
+        match self.first {
+            Some((first, slot)) if std::ptr::eq(first, key) => slot,
+            _ => key_slot(key),
+        }
+    }
+
+    /// The slot of `key`.
+    #[inline]
+    pub fn slot(&mut self, key: &[u8]) -> Result<&mut Slot, ReplyError> {
+        self.numbered(self.slot_of(key))
+    }
+
+    /// The slot of that number.
+    #[inline]
+    pub fn numbered(&mut self, slot: u16) -> Result<&mut Slot, ReplyError> {
+        held(self.view, self.journal, slot)
+    }
+
+    /// Asks for the whole keyspace: the error ends the handler, and the unit runs again with everything on loan.
+    pub fn need_everything(&mut self) -> ReplyError {
+        self.journal.lacks_everything = true;
+        SLOT_LACKING
+    }
+
+    /// Looks a key up for reading: counts as a hit or a miss, and updates the access clock.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
+        let slot = self.slot_of(key);
+        let found = held(self.view, self.journal, slot)?.get(self.db, key, self.moment, self.access);
+        *(if found.is_some() {
+            &mut self.hits
+        } else {
+            &mut self.misses
+        }) += 1;
+        Ok(found)
+    }
+
+    /// Looks a key up before changing it: no hit, no miss, no change of the access clock (the change itself is an
+    /// access).
+    #[inline]
+    pub fn peek(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
+        let (db, moment) = (self.db, self.moment);
+        Ok(self.slot(key)?.get(db, key, moment, Access::Peek))
+    }
+
+    /// Looks a key up that is left alone if it exists (SETNX): no hit, no miss, but an access.
+    #[inline]
+    pub fn visit(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
+        let (db, moment, access) = (self.db, self.moment, self.access);
+        Ok(self.slot(key)?.get(db, key, moment, access))
+    }
+
+    /// As [`Keyspace::read`], for a string: any other type is WRONGTYPE.
+    #[inline]
+    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
+        only(self.read(key)?, ValueType::String)
+    }
+
+    /// As [`Keyspace::peek`], for a string: any other type is WRONGTYPE.
+    #[inline]
+    pub fn peek_string(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
+        only(self.peek(key)?, ValueType::String)
+    }
+
+    /// Whether there is such a key; no hit, no miss.
+    pub fn exists(&mut self, key: &[u8]) -> Result<bool, ReplyError> {
+        Ok(self.peek(key)?.is_some())
+    }
+}
+
+/// The slot of that number, if it is held. Apart from [`Keyspace`], so that a caller can count while it looks at the
+/// entry it has found.
+#[inline]
+fn held<'k>(view: &'k mut View<'_, Slot>, journal: &mut Journal, slot: u16) -> Result<&'k mut Slot, ReplyError> {
+    let Some(found) = view.slot(slot) else {
+        journal.lacking.insert(slot);
+        return Err(SLOT_LACKING);
+    };
+    journal.touched.insert(slot);
+    if journal.can_undo && journal.undone_from.insert(slot) {
+        found.begin_undo();
+    }
+    Ok(found)
+}
+
+/// The entry, if it is of that type.
+#[inline]
+fn only(entry: Option<EntryRef<'_>>, wanted: ValueType) -> Result<Option<EntryRef<'_>>, ReplyError> {
+    match entry {
+        Some(found) if found.type_of() != wanted => Err(error::WRONG_TYPE),
+        found => Ok(found),
+    }
+}
+
+/// The slots of a call's keys. Keys that cannot be found (a count that is no number) are left out: the handler will
+/// refuse the call for the same reason.
+pub fn key_slots(command: &Command, args: Args) -> SlotSet {
+    let mut slots = SlotSet::new();
+    // An error leaves the slots found so far, which is all that a call that will be refused needs.
+    let _ = key_positions(
+        command.keys,
+        args.len(),
+        |i| args.at(i),
+        |position| {
+            slots.insert(key_slot(&args[position.index]));
+        },
+    );
+    slots
+}
+
+/// The argument that is the only key of a call, when the literal says that there is exactly one at a fixed place.
+#[inline]
+pub fn single_key(command: &Command) -> Option<usize> {
+    use crate::spec::{Begin, Find};
+    match command.keys {
+        [spec] => match (spec.begin, spec.find, command.run) {
+            (Begin::Index(index), Find::Range { last: 0, .. }, Run::Keys(_)) => Some(index),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,280 @@
+//! All commands, numbered and found by name.
+//!
+//! The registry is built once, at start, from the families' literals; it never changes afterwards but for
+//! `rename-command`, which is part of the building. A command's number is its position in the flat list of commands
+//! and subcommands; statistics and queued transactions name commands by it.
+
+use super::op::single_key;
+use super::{Command, Run};
+use crate::resp::{Args, ReplyError, error};
+use hashbrown::HashTable;
+
+/// A command's number.
+pub type CommandId = u16;
+
+/// One command or subcommand as the registry knows it.
+pub struct Registered {
+    pub id: CommandId,
+    pub command: &'static Command,
+    /// `get`, or `config|get`.
+    pub full_name: String,
+    /// The names under which clients reach it: the same, unless `rename-command` has changed it.
+    pub shown_name: String,
+    pub parent: Option<CommandId>,
+    /// The place of its only key, when it always has one there.
+    pub single_key: Option<usize>,
+    /// The numbers of its subcommands that are seen.
+    pub children: std::ops::Range<CommandId>,
+    /// The numbers of all its subcommands, seen or not.
+    members: std::ops::Range<CommandId>,
+    /// It belongs to a [`Run::Guarded`] container, which alone is seen.
+    pub is_inner: bool,
+}
+
+impl Registered {
+    /// Whether it is a container with a guard.
+    pub fn is_guarded(&self) -> bool {
+        matches!(self.command.run, Run::Guarded(_))
+    }
+}
+
+/// The flat list and the tables of names.
+pub struct Registry {
+    commands: Vec<Registered>,
+    top_level: HashTable<CommandId>,
+}
+
+/// What a request's first words name.
+pub type Found<'a> = Result<&'a Registered, ReplyError>;
+
+impl Registry {
+    /// Builds the registry. `renames` pairs a command's name with its new one; an empty new name removes it.
+    ///
+    /// An error is the name in `renames` that is no command, or the new name that exists already.
+    pub fn new(families: &[&'static [Command]], renames: &[(String, String)]) -> Result<Registry, String> {
+        let mut registry = Registry {
+            commands: Vec::new(),
+            top_level: HashTable::new(),
+        };
+        for command in families.iter().flat_map(|family| family.iter()) {
+            let id = registry.push(command, None);
+            let children_start = registry.commands.len() as CommandId;
+            let inner: &'static [Command] = match command.run {
+                Run::Guarded(guarded) => guarded.subcommands,
+                _ => &[],
+            };
+            for sub in command.subcommands.iter().chain(inner) {
+                registry.push(sub, Some(id));
+            }
+            let end = registry.commands.len() as CommandId;
+            let container = &mut registry.commands[id as usize];
+            container.members = children_start..end;
+            container.children = children_start..end - inner.len() as CommandId;
+        }
+        let mut reachable: Vec<CommandId> = registry
+            .commands
+            .iter()
+            .filter(|c| c.parent.is_none())
+            .map(|c| c.id)
+            .collect();
+        for (old, new) in renames {
+            let id = *reachable
+                .iter()
+                .find(|&&id| registry.commands[id as usize].shown_name.eq_ignore_ascii_case(old))
+                .ok_or_else(|| "No such command in rename-command".to_owned())?;
+            if new.is_empty() {
+                reachable.retain(|&other| other != id);
+            } else if reachable
+                .iter()
+                .any(|&o| registry.commands[o as usize].shown_name.eq_ignore_ascii_case(new))
+            {
+                return Err("Target command name already exists".to_owned());
+            } else {
+                registry.commands[id as usize].shown_name = new.to_ascii_lowercase();
+            }
+        }
+        for id in reachable {
+            let hash = hash_name(registry.commands[id as usize].shown_name.as_bytes());
+            let commands = &registry.commands;
+            let rehash = |&other: &CommandId| hash_name(commands[other as usize].shown_name.as_bytes());
+            registry.top_level.insert_unique(hash, id, rehash);
+        }
+        Ok(registry)
+    }
+
+    fn push(&mut self, command: &'static Command, parent: Option<CommandId>) -> CommandId {
+        let id = CommandId::try_from(self.commands.len()).expect("there are fewer than 65536 commands");
+        let full_name = match parent {
+            Some(parent) => format!("{}|{}", self.commands[parent as usize].full_name, command.name),
+            None => command.name.to_owned(),
+        };
+        let shown_name = full_name.clone();
+        let is_inner = parent.is_some_and(|parent| self.commands[parent as usize].is_guarded());
+        self.commands.push(Registered {
+            id,
+            command,
+            full_name,
+            shown_name,
+            parent,
+            single_key: single_key(command),
+            children: 0..0,
+            members: 0..0,
+            is_inner,
+        });
+        id
+    }
+
+    /// Every command and subcommand, in the order of their numbers.
+    pub fn all(&self) -> &[Registered] {
+        &self.commands
+    }
+
+    /// The commands that clients can reach, without their subcommands.
+    pub fn reachable(&self) -> impl Iterator<Item = &Registered> {
+        let mut ids: Vec<CommandId> = self.top_level.iter().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|id| self.get(id))
+    }
+
+    #[inline]
+    pub fn get(&self, id: CommandId) -> &Registered {
+        &self.commands[id as usize]
+    }
+
+    /// The top-level command of that name, in any letter case.
+    #[inline]
+    pub fn by_name(&self, name: &[u8]) -> Option<&Registered> {
+        let same = |&id: &CommandId| {
+            let known = self.commands[id as usize].shown_name.as_bytes();
+            known.len() == name.len() && known.eq_ignore_ascii_case(name)
+        };
+        self.top_level.find(hash_name(name), same).map(|&id| self.get(id))
+    }
+
+    /// The subcommand of that name, in any letter case.
+    pub fn subcommand(&self, container: &Registered, name: &[u8]) -> Option<&Registered> {
+        let found = self.named_child(container, name)?;
+        (!found.is_inner).then_some(found)
+    }
+
+    fn named_child(&self, container: &Registered, name: &[u8]) -> Option<&Registered> {
+        self.commands[container.members.start as usize..container.members.end as usize]
+            .iter()
+            .find(|child| child.command.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The subcommands of a container, as far as they are seen.
+    pub fn children(&self, container: &Registered) -> impl Iterator<Item = &Registered> {
+        self.commands[container.children.start as usize..container.children.end as usize].iter()
+    }
+
+    /// What statistics count a command as: itself, or the container that it is hidden in.
+    pub fn counted_as(&self, found: &Registered) -> CommandId {
+        match found.parent {
+            Some(parent) if found.is_inner => parent,
+            _ => found.id,
+        }
+    }
+
+    /// The command of `name` or `container|sub`, as ACL rules and `COMMAND INFO` spell it.
+    pub fn by_full_name(&self, name: &[u8]) -> Option<&Registered> {
+        match memchr::memchr(b'|', name) {
+            Some(bar) => self.subcommand(self.by_name(&name[..bar])?, &name[bar + 1..]),
+            None => self.by_name(name),
+        }
+    }
+
+    /// What the first words of a request name; the error is what the client gets.
+    #[inline]
+    pub fn resolve(&self, args: Args<'_>) -> Found<'_> {
+        let Some(found) = self.by_name(args.at(0)) else {
+            return Err(error::unknown_command(args));
+        };
+        if found.members.is_empty() {
+            return Ok(found);
+        }
+        match args.get(1) {
+            Some(name) => match self.named_child(found, name) {
+                Some(sub) => Ok(sub),
+                // Whether the client may know that is for its guard to say.
+                None if found.is_guarded() => Ok(found),
+                None => Err(error::unknown_subcommand(&found.shown_name, name)),
+            },
+            // A container that also runs by itself (COMMAND) keeps its own arity.
+            None => Ok(found),
+        }
+    }
+}
+
+/// FNV-1a over the lower-cased name: names are short, and the table is built from our own words.
+#[inline]
+fn hash_name(name: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for &byte in name {
+        hash = (hash ^ (byte | 0x20) as u64).wrapping_mul(0x100_0000_01b3);
+    }
+    // The table takes its control bits from the top and its position from the bottom.
+    hash ^ (hash >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::FAMILIES;
+    use crate::spec::{Begin, Find, Flags, KeyFlags};
+
+    #[test]
+    fn literals_keep_the_invariants() {
+        let registry = Registry::new(FAMILIES, &[]).expect("no renames");
+        let mut names = std::collections::HashSet::new();
+        for entry in registry.all() {
+            let command = entry.command;
+            assert!(
+                names.insert(entry.full_name.clone()),
+                "{} stands twice",
+                entry.full_name
+            );
+            assert_eq!(command.name, command.name.to_ascii_lowercase());
+            assert_ne!(command.arity, 0, "{}", entry.full_name);
+            assert!(!command.summary.is_empty(), "{} has no summary", entry.full_name);
+            assert!(
+                !(command.flags.contains(Flags::WRITE) && command.flags.contains(Flags::READONLY)),
+                "{} is both",
+                entry.full_name
+            );
+            for spec in command.keys {
+                if spec.writes() && !spec.flags.contains(KeyFlags::INCOMPLETE) {
+                    assert!(command.flags.contains(Flags::WRITE), "{} writes a key", entry.full_name);
+                }
+                if let (Begin::Index(first), Find::Range { last: 0.., .. }) = (spec.begin, spec.find) {
+                    assert!(command.accepts((command.arity.unsigned_abs() as usize).max(first + 1)));
+                }
+            }
+            assert!(
+                command.subcommands.is_empty() || command.subcommands.iter().any(|s| s.name == "help"),
+                "{} has no HELP",
+                command.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_renamed() {
+        let registry = Registry::new(FAMILIES, &[]).expect("no renames");
+        assert_eq!(registry.by_name(b"gEt").map(|c| c.full_name.as_str()), Some("get"));
+        assert!(registry.by_name(b"get\0").is_none());
+        assert_eq!(
+            registry.by_full_name(b"OBJECT|Encoding").map(|c| c.full_name.as_str()),
+            Some("object|encoding")
+        );
+        let renames = [
+            ("GET".to_owned(), "fetch".to_owned()),
+            ("set".to_owned(), String::new()),
+        ];
+        let registry = Registry::new(FAMILIES, &renames).expect("both exist");
+        assert!(registry.by_name(b"get").is_none() && registry.by_name(b"set").is_none());
+        assert_eq!(registry.by_name(b"FETCH").map(|c| c.full_name.as_str()), Some("get"));
+        assert!(Registry::new(FAMILIES, &[("nosuch".to_owned(), "x".to_owned())]).is_err());
+        assert!(Registry::new(FAMILIES, &[("get".to_owned(), "set".to_owned())]).is_err());
+    }
+}

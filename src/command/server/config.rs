@@ -1,0 +1,172 @@
+//! CONFIG: reads and changes the parameters.
+//!
+//! CONFIG SET answers when every shard works with the new settings: the client that changed a limit meets the new one
+//! with its next command, whatever shard that runs on.
+
+use crate::command::help::reply_help;
+use crate::command::{Command, Context, NodeFuture, Run, SessionOp};
+use crate::config::SetContext;
+use crate::resp::{OwnedArgs, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
+
+const ADMIN: Flags = Flags::ADMIN
+    .union(Flags::NOSCRIPT)
+    .union(Flags::LOADING)
+    .union(Flags::STALE);
+
+pub const COMMANDS: &[Command] = &[Command {
+    summary: "Contains the commands on the configuration.",
+    since: "2.0.0",
+    group: Group::Server,
+    complexity: "Depends on subcommand.",
+    arity: -2,
+    flags: Flags::NONE,
+    subcommands: &[
+        Command {
+            summary: "Writes the running configuration into the file that the server was started with.",
+            since: "2.8.0",
+            group: Group::Server,
+            complexity: "O(1)",
+            arity: 2,
+            flags: ADMIN,
+            ..command("rewrite", Run::Node(rewrite))
+        },
+        Command {
+            summary: "Sets the counters that INFO shows to zero.",
+            since: "2.0.0",
+            group: Group::Server,
+            complexity: "O(1)",
+            arity: 2,
+            flags: ADMIN,
+            ..command("resetstat", Run::Node(resetstat))
+        },
+        Command {
+            summary: "Explains the subcommands.",
+            since: "5.0.0",
+            group: Group::Server,
+            complexity: "O(1)",
+            arity: 2,
+            flags: Flags::LOADING.union(Flags::STALE),
+            ..command("help", Run::Session(help))
+        },
+        Command {
+            summary: "Answers the parameters whose names match the patterns.",
+            since: "2.0.0",
+            group: Group::Server,
+            complexity: "O(N) when N is the number of configuration parameters provided",
+            arity: -3,
+            flags: ADMIN,
+            arguments: &[arg("parameter", ArgumentKind::String).multiple()],
+            history: &[("7.0.0", "Several patterns in one call.")],
+            ..command("get", Run::Session(get))
+        },
+        Command {
+            summary: "Changes parameters: all of them, or none.",
+            since: "2.0.0",
+            group: Group::Server,
+            complexity: "O(N) when N is the number of configuration parameters provided",
+            arity: -4,
+            flags: ADMIN,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            arguments: &[arg("data", ArgumentKind::Block(PAIR)).multiple()],
+            history: &[("7.0.0", "Several parameters in one call.")],
+            ..command("set", Run::Node(set))
+        },
+    ],
+    ..command("config", Run::Container)
+}];
+
+const PAIR: &[Argument] = &[
+    arg("parameter", ArgumentKind::String),
+    arg("value", ArgumentKind::String),
+];
+
+fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
+    reply_help(
+        &mut op.reply,
+        "CONFIG",
+        &[
+            (
+                "GET <pattern>",
+                &["Answer the parameters that match the glob-like <pattern> and their values."],
+            ),
+            (
+                "SET <directive> <value>",
+                &["Set the parameter <directive> to <value>."],
+            ),
+            ("RESETSTAT", &["Set the counters shown by INFO to zero."]),
+            (
+                "REWRITE",
+                &["Write the running configuration into the configuration file."],
+            ),
+        ],
+    );
+    Ok(())
+}
+
+fn get(op: &mut SessionOp) -> Result<(), ReplyError> {
+    let patterns: Vec<&[u8]> = op.args.slice_from(2).iter().collect();
+    let found = op.env.node.lock_config().get(&patterns);
+    op.reply.map(found.len());
+    for (name, value) in found {
+        op.reply.bulk(name.as_bytes());
+        op.reply.bulk(&value);
+    }
+    Ok(())
+}
+
+fn set(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let words: OwnedArgs = context.args().slice_from(2).to_owned();
+        let words: Vec<&[u8]> = words.as_args().iter().collect();
+        let (pairs, rest) = words.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(error::wrong_arity("config|set"));
+        }
+        let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+        let node = context.with(|local| local.env.node.clone());
+        let set_context = SetContext {
+            is_local_client: context.session.is_local,
+            is_loading: false,
+        };
+        let settings = {
+            // Two clients that change parameters at once do so one after the other.
+            let mut config = node.lock_config();
+            let change = config
+                .set(&pairs, &set_context)
+                .map_err(|refused| ReplyError::owned(refused.to_string()))?;
+            let changed = change
+                .apply(|parameter, settings| node.surroundings.apply(parameter.name, settings))
+                .map_err(|refused| ReplyError::owned(refused.to_string()))?;
+            *config = changed;
+            config.shared_settings()
+        };
+        context
+            .ask_all(move |local| {
+                local.env.stats.follow(&settings);
+                local.env.settings = settings;
+            })
+            .await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+fn resetstat(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        context.ask_all(|local| local.env.stats.reset()).await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+fn rewrite(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let config = context.with(|local| local.env.node.lock_config().clone());
+        config
+            .rewrite(None)
+            .map_err(|failed| ReplyError::owned(failed.to_string()))?;
+        context.reply().ok();
+        Ok(())
+    })
+}

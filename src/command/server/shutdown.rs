@@ -1,0 +1,101 @@
+//! SHUTDOWN: ends the process, as a signal does. It never answers when it succeeds: the connection just ends.
+//!
+//! There is nothing that a shutdown waits for (no replica has to catch up), so it is over as soon as it has begun, and
+//! ABORT never finds one.
+
+use crate::command::local::Shutdown;
+use crate::command::{Command, Run, SessionOp};
+use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
+use std::sync::PoisonError;
+
+pub const COMMANDS: &[Command] = &[Command {
+    summary: "Ends the server, saving the data first where it is configured to.",
+    since: "1.0.0",
+    group: Group::Server,
+    complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
+    arity: -1,
+    flags: Flags::ADMIN
+        .union(Flags::NOSCRIPT)
+        .union(Flags::LOADING)
+        .union(Flags::STALE)
+        .union(Flags::NO_MULTI)
+        .union(Flags::ALLOW_BUSY),
+    arguments: &[
+        arg(
+            "nosave_save",
+            ArgumentKind::OneOf(&[Argument::word("nosave", "NOSAVE"), Argument::word("save", "SAVE")]),
+        )
+        .optional(),
+        Argument::word("now", "NOW").optional().since("7.0.0"),
+        Argument::word("force", "FORCE").optional().since("7.0.0"),
+        Argument::word("abort", "ABORT").optional().since("7.0.0"),
+    ],
+    history: &[("7.0.0", "`NOW`, `FORCE` and `ABORT` were added.")],
+    ..command("shutdown", Run::Session(shutdown))
+}];
+
+/// What the arguments ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Request {
+    End(Shutdown),
+    Abort,
+}
+
+fn parse(args: Args) -> Result<Request, ReplyError> {
+    let mut asked = Shutdown::default();
+    let mut aborts = false;
+    for word in args.iter().skip(1) {
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        if is(b"NOSAVE") {
+            asked.nosave = true;
+        } else if is(b"SAVE") {
+            asked.save = true;
+        } else if is(b"NOW") {
+            asked.now = true;
+        } else if is(b"FORCE") {
+            asked.force = true;
+        } else if is(b"ABORT") {
+            aborts = true;
+        } else {
+            return Err(error::SYNTAX);
+        }
+    }
+    if (aborts && asked != Shutdown::default()) || (asked.nosave && asked.save) {
+        return Err(error::SYNTAX);
+    }
+    Ok(if aborts { Request::Abort } else { Request::End(asked) })
+}
+
+fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
+    match parse(op.args)? {
+        Request::Abort => Err(ReplyError::Static("ERR No shutdown in progress.")),
+        Request::End(asked) => {
+            tracing::warn!("User requested shutdown...");
+            let node = &op.env.node;
+            *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+            // Nothing that the client has sent behind it is run.
+            op.session.closes = true;
+            node.surroundings.shut_down();
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::OwnedArgs;
+
+    #[test]
+    fn contradictions_are_refused() {
+        let parsed = |words: &[&str]| parse(OwnedArgs::from_slices(words).as_args());
+        assert_eq!(parsed(&["SHUTDOWN"]), Ok(Request::End(Shutdown::default())));
+        assert_eq!(parsed(&["SHUTDOWN", "abort", "ABORT"]), Ok(Request::Abort));
+        for words in [["SHUTDOWN", "SAVE", "NOSAVE"], ["SHUTDOWN", "ABORT", "NOW"]] {
+            assert_eq!(parsed(&words), Err(error::SYNTAX));
+        }
+        let all = parsed(&["SHUTDOWN", "nosave", "now", "force"]);
+        assert!(matches!(all, Ok(Request::End(asked)) if asked.nosave && asked.now && asked.force && !asked.save));
+    }
+}

@@ -1,0 +1,504 @@
+//! Units of work as this server knows them: what the shards carry to where the slots are, and run there.
+//!
+//! A [`Task`] exists only where work cannot run at once in the handler of its request: its slots are lent, or lie on
+//! several shards, or it is an EXEC. It owns all it needs: arguments, the session, and the reply it writes.
+//!
+//! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
+//! shard's own slots or loans; the dispatcher's direct path calls the same function.
+
+use super::effects::Effects;
+use super::local::Env;
+use super::op::{Caller, Journal, Keyspace, Op};
+use super::session_op::SessionOp;
+use super::{CommandId, Registered, Run};
+use crate::base::clock::Ticks;
+use crate::client::{Client, Queued, Session};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
+use crate::shard::{Verdict, View, Work};
+use crate::stats::SlowEntry;
+use crate::store::{DbIndex, Slot, WatchToken};
+use std::cell::Cell;
+
+/// One unit of work.
+pub struct Task {
+    /// The place of its reply among the replies of its connection.
+    pub sequence: u32,
+    /// The command that the client sent.
+    pub command: CommandId,
+    pub caller: Caller,
+    pub reply: ReplyBuf,
+    /// Commands of it that took long, for the slow log of the client's shard.
+    pub slow_entries: Vec<SlowEntry>,
+    pub kind: TaskKind,
+}
+
+/// What a unit of work does.
+pub enum TaskKind {
+    /// One command over keys.
+    Command { args: OwnedArgs },
+    /// WATCH: notes the versions of keys.
+    Watch {
+        keys: OwnedArgs,
+        tokens: Vec<(u16, WatchToken)>,
+    },
+    /// Forgets watched keys.
+    Unwatch { tokens: Vec<(u16, WatchToken)> },
+    /// A transaction.
+    Exec(Box<ExecStep>),
+}
+
+/// A transaction, and how far it has got.
+pub struct ExecStep {
+    pub queue: Vec<Queued>,
+    pub watched: Vec<(u16, WatchToken)>,
+    /// The session that its commands see and change; it goes back to the client.
+    pub session: Session,
+    /// It has commands that ask other shards, so it is run in steps.
+    pub asks_other_shards: bool,
+    /// The next command to run.
+    pub next_index: usize,
+    journal: Journal,
+    changes: u64,
+}
+
+impl ExecStep {
+    pub fn new(
+        queue: Vec<Queued>,
+        watched: Vec<(u16, WatchToken)>,
+        asks_other_shards: bool,
+        client: &Client,
+    ) -> ExecStep {
+        ExecStep {
+            queue,
+            watched,
+            session: client.session.taken_along(),
+            asks_other_shards,
+            next_index: 0,
+            journal: Journal::default(),
+            changes: 0,
+        }
+    }
+}
+
+impl Task {
+    /// A task of `client`; its place among the replies is taken when it is started.
+    pub fn new(client: &Client, command: CommandId, kind: TaskKind) -> Task {
+        Task {
+            sequence: 0,
+            command,
+            caller: Caller::of(&client.session),
+            reply: ReplyBuf::default(),
+            slow_entries: Vec::new(),
+            kind,
+        }
+    }
+
+    /// A task that no client waits for.
+    pub fn in_background(kind: TaskKind) -> Task {
+        let caller = Caller {
+            db: DbIndex(0),
+            proto: Proto::Resp2,
+            leaves_clocks: true,
+            is_local: true,
+            is_nested: false,
+        };
+        Task {
+            sequence: 0,
+            command: 0,
+            caller,
+            reply: ReplyBuf::default(),
+            slow_entries: Vec::new(),
+            kind,
+        }
+    }
+}
+
+impl Caller {
+    pub fn of(session: &Session) -> Caller {
+        Caller {
+            db: DbIndex(session.db),
+            proto: session.proto,
+            leaves_clocks: session.leaves_clocks,
+            is_local: session.is_local,
+            is_nested: false,
+        }
+    }
+}
+
+impl Work<Slot> for Task {
+    type Env = Env;
+
+    fn run(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
+        let others = env.stats.take_slow_entries();
+        let verdict = self.run_kind(view, env);
+        self.slow_entries.append(&mut env.stats.take_slow_entries());
+        env.stats.put_slow_entries_back(others);
+        verdict
+    }
+}
+
+impl Task {
+    fn run_kind(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
+        match &mut self.kind {
+            TaskKind::Command { args } => {
+                let found = env.registry;
+                let found = found.get(self.command);
+                let mut journal = Journal::undoable();
+                let outcome = run_keys(
+                    found,
+                    args.as_args(),
+                    &self.caller,
+                    None,
+                    view,
+                    &mut journal,
+                    env,
+                    &mut self.reply,
+                );
+                settle(outcome, &mut journal, view, env, &mut self.reply)
+            }
+            TaskKind::Watch { keys, tokens } => {
+                tokens.clear();
+                for key in keys.as_args().iter() {
+                    let slot = crate::base::slot::key_slot(key);
+                    let found = view
+                        .slot(slot)
+                        .expect("the slots of the watched keys are the unit's footprint");
+                    tokens.push((slot, found.watch(self.caller.db, key, env.moment().now)));
+                }
+                env.stats.count_call(self.command, 0);
+                Reply::new(&mut self.reply, self.caller.proto).ok();
+                Verdict::Done
+            }
+            TaskKind::Unwatch { tokens } => {
+                for (slot, token) in tokens.drain(..) {
+                    view.slot(slot)
+                        .expect("the slots of the watched keys are the unit's footprint")
+                        .unwatch(token);
+                }
+                Verdict::Done
+            }
+            TaskKind::Exec(step) => {
+                let began = Ticks::now();
+                if !step.begin(view, env, &mut self.reply, self.caller.proto) {
+                    let elapsed_us = env.tick().us_since(began);
+                    env.stats.count_call(self.command, elapsed_us);
+                    return Verdict::Done;
+                }
+                if step.asks_other_shards {
+                    return Verdict::Hold;
+                }
+                while step.next_index < step.queue.len() {
+                    if !step.run_next(view, env, &mut self.reply) {
+                        return step.start_over(view, &mut self.reply);
+                    }
+                }
+                step.finish(view, env);
+                let elapsed_us = env.tick().us_since(began);
+                env.stats.count_call(self.command, elapsed_us);
+                Verdict::Done
+            }
+        }
+    }
+}
+
+impl ExecStep {
+    /// Compares the watched keys and writes the head of the reply. False: a watched key has changed.
+    fn begin(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf, proto: Proto) -> bool {
+        let now = env.moment().now;
+        let mut is_unchanged = true;
+        for (slot, token) in &self.watched {
+            let found = view
+                .slot(*slot)
+                .expect("the slots of the watched keys are in the footprint");
+            is_unchanged &= found.is_unchanged(token, now);
+        }
+        let mut reply = Reply::new(reply, proto);
+        if is_unchanged {
+            reply.array(self.queue.len());
+        } else {
+            reply.null_array();
+        }
+        if !is_unchanged {
+            self.forget_watches(view);
+        }
+        self.journal.can_undo = true;
+        is_unchanged
+    }
+
+    fn forget_watches(&mut self, view: &mut View<'_, Slot>) {
+        for (slot, token) in self.watched.drain(..) {
+            view.slot(slot)
+                .expect("the slots of the watched keys are in the footprint")
+                .unwatch(token);
+        }
+    }
+
+    /// Whether the next command asks other shards.
+    pub fn next_is_asynchronous(&self, env: &Env) -> bool {
+        self.queue
+            .get(self.next_index)
+            .is_some_and(|queued| matches!(env.registry.get(queued.command).command.run, Run::Node(_)))
+    }
+
+    /// Runs the next command, which is not asynchronous. False: slots are lacking, and everything is taken back.
+    pub fn run_next(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> bool {
+        let registry = env.registry;
+        let queued = &self.queue[self.next_index];
+        let found = registry.get(queued.command);
+        let args = queued.args.as_args();
+        match found.command.run {
+            Run::Session(_) => {
+                run_session(found, args, &mut self.session, true, env, reply);
+            }
+            Run::Transaction(_) => {
+                // Only UNWATCH is ever queued: EXEC has just dealt with the watched keys.
+                env.stats.count_call(found.id, 0);
+                Reply::new(reply, self.session.proto).ok();
+            }
+            _ => {
+                let mut caller = Caller::of(&self.session);
+                caller.is_nested = true;
+                match run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) {
+                    Outcome::Lacking => return false,
+                    Outcome::Ran { changes } => self.changes += changes,
+                }
+            }
+        }
+        self.next_index += 1;
+        true
+    }
+
+    /// Ends the transaction: changes are final, watches are forgotten.
+    pub fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env) {
+        self.journal.commit(view, |detached| env.garbage.absorb(detached));
+        self.forget_watches(view);
+    }
+
+    fn start_over(&mut self, view: &mut View<'_, Slot>, reply: &mut ReplyBuf) -> Verdict {
+        self.journal.roll_back(view);
+        self.next_index = 0;
+        self.changes = 0;
+        reply.clear();
+        let lacking = std::mem::take(&mut self.journal);
+        Verdict::Lacks(lacking.into_footprint())
+    }
+}
+
+/// How the run of a command over keys ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It has replied, with an error or not.
+    Ran { changes: u64 },
+    /// It needs more slots; its reply is gone, its changes are still to be taken back.
+    Lacking,
+}
+
+fn settle(
+    outcome: Outcome,
+    journal: &mut Journal,
+    view: &mut View<'_, Slot>,
+    env: &mut Env,
+    reply: &mut ReplyBuf,
+) -> Verdict {
+    match outcome {
+        Outcome::Ran { .. } => {
+            journal.commit(view, |detached| env.garbage.absorb(detached));
+            Verdict::Done
+        }
+        Outcome::Lacking => {
+            journal.roll_back(view);
+            reply.clear();
+            Verdict::Lacks(std::mem::take(journal).into_footprint())
+        }
+    }
+}
+
+/// Runs one command over keys in `view` and appends its reply.
+///
+/// `first` is the first key with its slot, where the caller knows it.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is one thing that a run depends on; a struct would be taken apart at once"
+)]
+pub fn run_keys(
+    found: &Registered,
+    args: Args,
+    caller: &Caller,
+    first: Option<(&[u8], u16)>,
+    view: &mut View<'_, Slot>,
+    journal: &mut Journal,
+    env: &mut Env,
+    reply: &mut ReplyBuf,
+) -> Outcome {
+    let (Run::Keys(handler) | Run::Slots(_, handler) | Run::Everything(handler)) = found.command.run else {
+        unreachable!("only commands over keys get here: {}", found.full_name);
+    };
+    let mark = reply.mark();
+    let began = env.ticks;
+    LAST_COMMAND.set(found.id);
+    let moment = env.moment();
+    let mut effects = std::mem::take(&mut env.effects);
+    effects.is_wanted = view.wants_effects();
+    if effects.is_wanted {
+        effects.is_spread = env.shards > 1 && is_spread(found, args, view);
+    }
+    let mut op = Op {
+        args,
+        reply: Reply::new(reply, caller.proto),
+        keys: Keyspace::new(view, journal, caller, moment, first),
+        effects: &mut effects,
+        env,
+        caller: *caller,
+        command: found.command,
+    };
+    let result = handler(&mut op);
+    let (hits, misses) = (op.keys.hits, op.keys.misses);
+    if journal.is_lacking() {
+        reply.truncate(mark);
+        env.effects = Effects::default();
+        return Outcome::Lacking;
+    }
+    log_expired(view, journal, env, effects.is_wanted);
+    let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
+    let changes = effects.flush(view, caller.db, args, first_slot);
+    env.effects = effects;
+    let elapsed = env.tick();
+    let stats = &mut env.stats;
+    stats.keyspace_hits += hits as u64;
+    stats.keyspace_misses += misses as u64;
+    stats.changes += changes;
+    match result {
+        Ok(()) => stats.count_call(found.id, elapsed.us_since(began)),
+        Err(error) => {
+            reply.truncate(mark);
+            Reply::new(reply, caller.proto).error(&error);
+            stats.count_error(&error);
+            stats.count_failure(found.id, elapsed.us_since(began));
+        }
+    }
+    env.note_slow(found, args, began, elapsed);
+    Outcome::Ran { changes }
+}
+
+/// Whether the keys of a call are at home on different shards.
+fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
+    let mut owners = super::op::key_slots(found.command, args)
+        .iter()
+        .map(|slot| view.owner(slot))
+        .collect::<Vec<_>>();
+    owners.dedup();
+    owners.len() > 1
+}
+
+/// Keys that expired while the unit looked at them are deleted: counts them, and logs a DEL for each.
+fn log_expired(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_wanted: bool) {
+    for slot in std::mem::take(&mut journal.touched).iter() {
+        let Some(found) = view.slot(slot) else { continue };
+        let expired = found.take_expired();
+        if expired.is_empty() {
+            journal.touched.insert(slot);
+            continue;
+        }
+        env.stats.expired_keys += expired.len() as u64;
+        if is_wanted {
+            let mut effects = Effects::default();
+            effects.is_wanted = is_wanted;
+            for key in &expired {
+                effects.instead(slot, key.db, &[b"DEL", &key.key]);
+            }
+            effects.changed(expired.len() as u64);
+            effects.flush(view, DbIndex(0), Args::EMPTY, Some(slot));
+        }
+        journal.touched.insert(slot);
+    }
+}
+
+/// Runs one command over the session and appends its reply.
+pub fn run_session(
+    found: &Registered,
+    args: Args,
+    session: &mut Session,
+    is_nested: bool,
+    env: &mut Env,
+    reply: &mut ReplyBuf,
+) {
+    let Run::Session(handler) = found.command.run else {
+        unreachable!("only commands over the session get here: {}", found.full_name);
+    };
+    let mark = reply.mark();
+    let began = env.ticks;
+    LAST_COMMAND.set(found.id);
+    let proto = session.proto;
+    let result = handler(&mut SessionOp {
+        args,
+        reply: Reply::new(reply, proto),
+        session,
+        env,
+        is_nested,
+        command: found.command,
+    });
+    let elapsed = env.tick();
+    match result {
+        Ok(()) => env.stats.count_call(found.id, elapsed.us_since(began)),
+        Err(error) => {
+            reply.truncate(mark);
+            Reply::new(reply, proto).error(&error);
+            env.stats.count_error(&error);
+            env.stats.count_failure(found.id, elapsed.us_since(began));
+        }
+    }
+    env.note_slow(found, args, began, elapsed);
+}
+
+/// A container was called without a subcommand, or a command in a way that its literal does not allow.
+pub fn refuse_container(found: &Registered, reply: &mut ReplyBuf, proto: Proto) {
+    Reply::new(reply, proto).error(&error::wrong_arity(&found.full_name));
+}
+
+impl Task {
+    /// Runs a held transaction up to its next asynchronous command, which is handed out, or to its end.
+    pub(super) fn run_until_asynchronous(
+        &mut self,
+        view: &mut View<'_, Slot>,
+        env: &mut Env,
+        asynchronous: &mut Option<(CommandId, OwnedArgs, Session)>,
+    ) -> Verdict {
+        let TaskKind::Exec(step) = &mut self.kind else {
+            unreachable!("only a transaction is ever held")
+        };
+        while step.next_index < step.queue.len() {
+            if step.next_is_asynchronous(env) {
+                let queued = &mut step.queue[step.next_index];
+                let args = std::mem::take(&mut queued.args);
+                *asynchronous = Some((queued.command, args, step.session.clone()));
+                return Verdict::Hold;
+            }
+            if !step.run_next(view, env, &mut self.reply) {
+                return step.start_over(view, &mut self.reply);
+            }
+        }
+        step.finish(view, env);
+        env.stats.count_call(self.command, 0);
+        Verdict::Done
+    }
+
+    /// Takes the reply and the session of the asynchronous command that has just run.
+    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf) {
+        let TaskKind::Exec(step) = &mut self.kind else {
+            unreachable!("only a transaction is ever held")
+        };
+        step.session = session;
+        step.next_index += 1;
+        self.reply.append(output);
+    }
+}
+
+thread_local! {
+    /// The number of the last command that this thread began, for the report of a crash.
+    static LAST_COMMAND: Cell<CommandId> = const { Cell::new(CommandId::MAX) };
+}
+
+/// The last command that this thread began.
+pub fn last_command() -> Option<CommandId> {
+    Some(LAST_COMMAND.get()).filter(|&id| id != CommandId::MAX)
+}

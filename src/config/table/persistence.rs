@@ -1,0 +1,79 @@
+//! Parameters of snapshots and of the append-only file.
+
+/// Adds this file's rows and hands all of them to `$next`.
+macro_rules! persistence_parameters {
+    ($next:ident $($after:ident)*; $($rows:tt)*) => { $next! { $($after)*; $($rows)*
+
+chapter "SNAPSHOTS";
+
+    /// Save a snapshot after so many seconds if so many keys have changed; several pairs may follow each other, and several
+    /// lines add up. `save ""` turns it off.
+    "save" => save: Vec<SavePoint> = Kind::SavePoints, "3600 1 300 100 60 10000", Flags::NONE, Snapshot;
+
+    /// Whether writes are refused after a snapshot has failed, until one succeeds.
+    "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;
+
+    /// Whether strings in a snapshot are compressed with LZF.
+    "rdbcompression" => rdbcompression: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;
+
+    /// Whether a snapshot ends with a checksum, and whether it is checked.
+    "rdbchecksum" => rdbchecksum: bool = Kind::Bool, "yes", Flags::IMMUTABLE, Snapshot;
+
+    /// The version of the format in which snapshots, DUMP payloads and full syncs are written: 10 is read by Redis 7.0,
+    /// 11 by Redis 7.2, 12 by Redis 7.4. All are read.
+    "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Snapshot;
+
+    /// Whether payloads are checked down to every element before they are loaded.
+    "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::NONE, Snapshot;
+
+    /// The name of the snapshot within `dir`.
+    "dbfilename" => dbfilename: Text = Kind::Text(check::dump_file), "dump.rdb", Flags::PROTECTED, Snapshot;
+
+    /// Whether a snapshot that was only needed for replication is deleted where nothing else is kept on disk.
+    "rdb-del-sync-files" => rdb_del_sync_files: bool = Kind::Bool, "no", Flags::NONE, Snapshot;
+
+    /// Whether a snapshot is forced to disk bit by bit as it grows, instead of all at its end.
+    "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;
+
+chapter "APPEND-ONLY FILE";
+
+    /// Whether every change is logged, and the log is loaded at the start instead of the snapshot.
+    "appendonly" => appendonly: bool = Kind::Bool, "no", Flags::DENY_LOADING, AppendOnly;
+
+    /// What the names of the log's files begin with.
+    "appendfilename" => appendfilename: Text = Kind::Text(check::append_file), "appendonly.aof", Flags::IMMUTABLE, AppendOnly;
+
+    /// The directory of the log's files within `dir`.
+    "appenddirname" => appenddirname: Text = Kind::Text(check::append_directory), "appendonlydir", Flags::IMMUTABLE, AppendOnly;
+
+    /// When the log is forced to disk: once a second, before every reply, or when the kernel pleases.
+    "appendfsync" => appendfsync: AppendFsync = Kind::Choice(AppendFsync::NAMES), "everysec", Flags::NONE, AppendOnly;
+
+    /// Whether the log is not forced to disk while a snapshot or a rewrite is written. It spares waiting and may lose more.
+    "no-appendfsync-on-rewrite" => no_appendfsync_on_rewrite: bool = Kind::Bool, "no", Flags::NONE, AppendOnly;
+
+    /// Rewrite the log when it has grown by this percentage since the last rewrite. 0 never does.
+    "auto-aof-rewrite-percentage" => auto_aof_rewrite_percentage: u32 = integer(0, I32), "100", Flags::NONE, AppendOnly;
+
+    /// But not while it is smaller than this.
+    "auto-aof-rewrite-min-size" => auto_aof_rewrite_min_size: u64 = memory(0, BYTES), "64mb", Flags::NONE, AppendOnly;
+
+    /// Whether a log whose last command was cut off is loaded without it, instead of ending the start.
+    "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
+
+    /// Whether a rewritten log begins with a snapshot, which loads faster than commands.
+    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
+
+    /// Whether times are written into the log, so that it can be loaded up to a moment.
+    "aof-timestamp-enabled" => aof_timestamp_enabled: bool = Kind::Bool, "no", Flags::NONE, AppendOnly;
+
+    /// Whether a rewritten log is forced to disk bit by bit as it grows.
+    "aof-rewrite-incremental-fsync" => aof_rewrite_incremental_fsync: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
+
+    /// Whether files that a rewrite has replaced are kept, for finding errors.
+    "aof-disable-auto-gc" => aof_disable_auto_gc: bool = Kind::Bool, "no", Flags::NONE, AppendOnly;
+
+    } };
+}
+
+pub(in crate::config) use persistence_parameters;

@@ -1,0 +1,34 @@
+//! shardis: a data server that speaks Redis's protocol and uses every core of a Linux host.
+//!
+//! The map of the house, in reading order; each module's own first lines say what it owns and why. A module uses only
+//! what stands above it here (a test reads the sources and keeps that true).
+//!
+//! | layer | modules | what they must not know |
+//! |---|---|---|
+//! | 0 | [`base`]: clocks, numbers, hashes, patterns, bounds | Redis |
+//! | 1 | [`resp`] the protocol, [`spec`] what a command declares, [`config`] parameters, [`data`] values, [`runtime`] threads, [`net`] sockets | each other |
+//! | 2 | [`store`]: one hash slot with its keys | other shards, files, async |
+//! | 3 | [`shard`]: slots in their places, units of work, loans, links, effects | what a command is, files, sockets |
+//! | 4 | [`stats`], [`client`], [`persist`] | handlers |
+//! | 5 | [`command`]: one file for each family | sockets |
+//! | 6 | [`server`]: boot, connections, signals | |
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the library's documentation is read by those who work on it, with private items"
+)]
+
+pub mod base;
+pub mod client;
+pub mod command;
+pub mod config;
+pub mod data;
+pub mod net;
+pub mod persist;
+pub mod resp;
+pub mod runtime;
+pub mod server;
+pub mod shard;
+pub mod spec;
+pub mod stats;
+pub mod store;

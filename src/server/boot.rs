@@ -1,0 +1,509 @@
+//! From the command line to the shards' loops.
+//!
+//! Order matters to those who watch: the configuration is read and checked before anything is bound, sockets are bound
+//! before a thread is started (a taken port must end the process with Redis's message), `Ready to accept connections`
+//! is the last line before service.
+
+use super::crash;
+use super::log::Log;
+use super::process::{self, PidFile};
+use super::reactor::Reactor;
+use super::shared::Shared;
+use super::signals;
+use super::syslog::Syslog;
+use crate::base::clock::UnixMs;
+use crate::base::random::Random;
+use crate::base::slot::SLOT_COUNT;
+use crate::client::ClientTable;
+use crate::command::local::{Executor, LocalOptions, Surroundings};
+use crate::command::server::info::Memory;
+use crate::command::{FAMILIES, Local, Node, Registry};
+use crate::config::{Config, ConfigFileError, Invocation, REDIS_VERSION, Settings};
+use crate::net::{BindPattern, ListenSocket, TcpOptions, UringOptions, UringPlane};
+use crate::runtime::{self, ShardHandle};
+use crate::shard::link::{self, Port};
+use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
+use crate::store::HashSeed;
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Bytes of each link's ring: a pass of a busy shard writes less, and what does not fit waits with its sender.
+const LINK_BYTES: usize = 256 * 1024;
+
+/// What an effect reader may lag behind before it is detached.
+const EFFECT_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long the health check waits for an answer.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs the program that these arguments (without its name) ask for.
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    match Invocation::parse(arguments) {
+        Ok(Invocation::Serve(config)) => serve(config, arguments),
+        Ok(Invocation::Version) => {
+            print!("{}", Invocation::version_text());
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Help) => {
+            print!("{}", Invocation::help_text());
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Ping(address)) => ping(&address),
+        Ok(Invocation::CheckSystem) => check_system(),
+        Ok(Invocation::TestMemory(megabytes)) => test_memory(megabytes),
+        Ok(Invocation::Misused(text)) => {
+            eprint!("{text}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprint!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says PING to the server at `address`; the health check of containers.
+fn ping(address: &str) -> ExitCode {
+    let ask = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PING_PATIENCE))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 64];
+        let count = stream.read(&mut answer)?;
+        Ok(answer[..count].to_vec())
+    };
+    match ask() {
+        // A server that wants a password is alive.
+        Ok(answer) if answer.starts_with(b"+PONG") || answer.starts_with(b"-NOAUTH") => ExitCode::SUCCESS,
+        Ok(answer) => fail(format!("{address} answered {}", answer.escape_ascii())),
+        Err(error) => fail(format!("{address}: {error}")),
+    }
+}
+
+/// Looks at what of this system stands in the way.
+fn check_system() -> ExitCode {
+    match runtime::probe_io_uring() {
+        Ok(()) => {
+            println!("[io_uring] OK");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("[io_uring] {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes patterns into that much memory and reads them back.
+fn test_memory(megabytes: usize) -> ExitCode {
+    const WORDS_EACH_MEGABYTE: usize = (1 << 20) / 8;
+    for pattern in [0u64, u64::MAX, 0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
+        let words = std::hint::black_box(vec![pattern; megabytes * WORDS_EACH_MEGABYTE]);
+        if let Some(index) = words.iter().position(|&word| word != pattern) {
+            return fail(format!(
+                "Your memory is broken: byte {} of the test area lost {pattern:#x}.",
+                index * 8
+            ));
+        }
+    }
+    println!("Your memory passed this test.");
+    ExitCode::SUCCESS
+}
+
+fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
+    let settings = config.shared_settings();
+    if process::should_detach(&settings) {
+        return match process::detach(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(format!("Can't run in the background: {error}")),
+        };
+    }
+    process::leave_terminal();
+    if let Err(reason) = process::enter_directory(&settings) {
+        return fail(reason);
+    }
+    let log = Log::install();
+    log.set_level(settings.loglevel);
+    if settings.syslog_enabled {
+        log.set_syslog(Syslog::open(
+            &settings.syslog_ident.to_string_lossy(),
+            settings.syslog_facility,
+        ));
+    }
+    let logfile = settings.logfile.as_path();
+    if let Err(error) = log.set_file(logfile) {
+        return fail(format!("Can't open the log file '{}': {error}", logfile.display()));
+    }
+    let registry = match build_registry(&config) {
+        // As long as the process: a shared count would be written by every shard with every request.
+        Ok(registry) => &*Box::leak(Box::new(registry)),
+        Err(error) => {
+            eprint!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    crash::install(log.clone(), registry);
+    tracing::info!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
+    tracing::info!(
+        "Redis version={REDIS_VERSION}, bits={}, shardis version={}, pid={}, just started",
+        usize::BITS,
+        env!("CARGO_PKG_VERSION"),
+        std::process::id()
+    );
+    match config.file() {
+        Some(_) => tracing::info!("Configuration loaded"),
+        None => tracing::warn!("Warning: no config file specified, using the default config."),
+    }
+    if let Err(error) = runtime::probe_io_uring() {
+        return fail(error.to_string());
+    }
+    for parameter in config.without_effect(process::is_in_effect) {
+        tracing::warn!(
+            "The parameter '{}' is kept, and has no effect in this version.",
+            parameter.name
+        );
+    }
+    match start(config, &settings, &log, registry) {
+        Ok(running) => running.wait(),
+        Err(reason) => {
+            tracing::warn!("{reason}");
+            // A supervisor may look at neither the log file nor stdout.
+            fail(reason)
+        }
+    }
+}
+
+/// Says on stderr why the server does not start.
+fn fail(reason: String) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
+}
+
+fn build_registry(config: &Config) -> Result<Registry, ConfigFileError> {
+    let mut renames = Vec::new();
+    for directive in config.renamed_commands() {
+        let [old, new] = directive.words.as_slice() else {
+            return Err(directive.error("wrong number of arguments"));
+        };
+        let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+        renames.push((text(old), text(new)));
+        if let Err(reason) = Registry::new(FAMILIES, &renames) {
+            return Err(directive.error(reason));
+        }
+    }
+    Ok(Registry::new(FAMILIES, &renames).expect("each prefix of the renames was tried"))
+}
+
+/// A server in service.
+struct Running {
+    handles: Vec<ShardHandle<()>>,
+    pid_file: PidFile,
+    unix_socket: Option<PathBuf>,
+}
+
+impl Running {
+    /// Waits for the end of service, and cleans up.
+    fn wait(self) -> ExitCode {
+        for handle in self.handles {
+            handle.join();
+        }
+        self.pid_file.remove();
+        if let Some(path) = self.unix_socket {
+            tracing::info!("Removing the unix socket file.");
+            // Somebody else may have been quicker.
+            let _ = std::fs::remove_file(path);
+        }
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        ExitCode::SUCCESS
+    }
+}
+
+/// Binds the sockets and starts the shards.
+fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static Registry) -> Result<Running, String> {
+    let began = Instant::now();
+    let possible = process::raise_descriptor_limit(u64::from(settings.maxclients));
+    let config = if possible < u64::from(settings.maxclients) {
+        config.changed(|settings| settings.maxclients = possible as u32)
+    } else {
+        config
+    };
+    let cpus = runtime::allowed_cpus();
+    let shards = match settings.shards {
+        0 => runtime::shard_count_default(),
+        count => count as usize,
+    };
+    let sockets = Sockets::bind(settings, shards)?;
+    let mut random = Random::from_entropy();
+    let shared = Arc::new(Shared::new(shards));
+    let node = Arc::new(Node {
+        started_at: UnixMs::now(),
+        run_id: random.random_hex(40),
+        replid: random.random_hex(40),
+        shards,
+        clients: ClientTable::new(),
+        registry,
+        config: Mutex::new(config),
+        port: settings.port,
+        shard_ports: sockets.shard_ports.clone(),
+        executable: std::env::current_exe()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        memory_peak: AtomicUsize::new(0),
+        memory_at_start: AtomicUsize::new(0),
+        shutdown: Mutex::new(None),
+        surroundings: Box::new(Process {
+            shared: shared.clone(),
+            log: log.clone(),
+        }),
+    });
+    let placement: Vec<Option<usize>> = (0..shards)
+        .map(|index| (settings.pin_shards && !cpus.is_empty()).then(|| cpus[index % cpus.len()]))
+        .collect();
+    log.write_raw(&banner(settings, &placement));
+    let pid_file = PidFile::write(settings);
+    tracing::info!("Server initialized");
+    let realm = Realm {
+        shard_count: shards as u16,
+        slot_count: SLOT_COUNT as u16,
+        tickets: TicketSource::new(),
+        effects: EffectSwitch::new(),
+        effect_lag_bytes_max: EFFECT_LAG_BYTES_MAX,
+    };
+    let seed = HashSeed([random.next_u64(), random.next_u64()]);
+    let ports = link::connect(shards as u16, LINK_BYTES);
+    let unix_socket = sockets.unix_path.clone();
+    let mut shared_sockets = Some(sockets.shared);
+    // Before anyone can connect: who gets an answer may end the server with a signal.
+    signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
+    let mut handles = Vec::new();
+    for (index, (port, own_socket)) in ports.into_iter().zip(sockets.own).enumerate() {
+        let parts = ShardParts {
+            index,
+            node: node.clone(),
+            realm: realm.clone(),
+            seed,
+            port,
+            shared: shared.clone(),
+            shared_sockets: shared_sockets.take().unwrap_or_default(),
+            own_sockets: own_socket,
+        };
+        match runtime::spawn_shard(index, placement[index], move || run_shard(parts)) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => {
+                shared.stop();
+                return Err(error.to_string());
+            }
+        }
+    }
+    let memory = Memory::read(&node);
+    node.memory_at_start.store(memory.used, Ordering::Relaxed);
+    tracing::info!(
+        "DB loaded from nothing: {shards} shards started in {:.3} seconds",
+        began.elapsed().as_secs_f64()
+    );
+    if settings.port != 0 {
+        tracing::info!("Ready to accept connections tcp");
+    }
+    if unix_socket.is_some() {
+        tracing::info!("Ready to accept connections unix");
+    }
+    process::tell_supervisor(settings);
+    Ok(Running {
+        handles,
+        pid_file,
+        unix_socket,
+    })
+}
+
+/// What is shown at the start: who this is, and where.
+fn banner(settings: &Settings, placement: &[Option<usize>]) -> String {
+    let cpus: Vec<String> = placement
+        .iter()
+        .map(|cpu| cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()))
+        .collect();
+    format!(
+        "\n   [ ][ ][ ][ ]   shardis {} ({} bit), compatible with Redis {REDIS_VERSION}\n   [ ][ ][ ][ ]   Running in standalone mode\n \
+           [ ][ ][ ][ ]   Port: {}\n   [ ][ ][ ][ ]   PID: {}\n                  Shards: {} on CPUs {}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        usize::BITS,
+        settings.port,
+        std::process::id(),
+        placement.len(),
+        cpus.join(",")
+    )
+}
+
+/// The listening sockets.
+struct Sockets {
+    /// Accepted for all shards.
+    shared: Vec<ListenSocket>,
+    /// Accepted by each shard for itself.
+    own: Vec<Vec<ListenSocket>>,
+    shard_ports: Vec<u16>,
+    unix_path: Option<PathBuf>,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings, shards: usize) -> Result<Sockets, String> {
+        let mut shared = bind_port(settings, settings.port)?;
+        let mut own: Vec<Vec<ListenSocket>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut shard_ports = Vec::new();
+        if settings.shard_ports && settings.port != 0 {
+            for (index, sockets) in own.iter_mut().enumerate() {
+                let port = u16::try_from(settings.port as usize + 1 + index).map_err(|_| {
+                    format!(
+                        "Failed listening on port {} (tcp), aborting.",
+                        settings.port as usize + 1 + index
+                    )
+                })?;
+                *sockets = bind_port(settings, port)?;
+                shard_ports.push(port);
+            }
+        }
+        let mut unix_path = None;
+        if !settings.unixsocket.is_empty() {
+            let path = settings.unixsocket.as_path();
+            let socket = ListenSocket::bind_unix(path, settings.unixsocketperm, settings.tcp_backlog)
+                .map_err(|error| error.to_string())?;
+            shared.push(socket);
+            unix_path = Some(path.to_path_buf());
+        }
+        if shared.is_empty() {
+            return Err("Configured to not listen anywhere, exiting.".to_owned());
+        }
+        Ok(Sockets {
+            shared,
+            own,
+            shard_ports,
+            unix_path,
+        })
+    }
+}
+
+/// Binds every address of `bind` on `port`; none when the port is 0.
+fn bind_port(settings: &Settings, port: u16) -> Result<Vec<ListenSocket>, String> {
+    if port == 0 {
+        return Ok(Vec::new());
+    }
+    let options = TcpOptions {
+        backlog: settings.tcp_backlog,
+        keepalive_s: settings.tcp_keepalive,
+    };
+    let patterns: Vec<BindPattern> = settings
+        .bind
+        .iter()
+        .map(|word| BindPattern::parse(&word.to_string_lossy()))
+        .collect();
+    let sockets = ListenSocket::bind_tcp_all(&patterns, port, options).map_err(|error| {
+        tracing::warn!("{error}");
+        format!("Failed listening on port {port} (tcp), aborting.")
+    })?;
+    if sockets.is_empty() && !patterns.is_empty() {
+        return Err(format!("Failed listening on port {port} (tcp), aborting."));
+    }
+    Ok(sockets)
+}
+
+/// What a shard's thread is started with.
+struct ShardParts {
+    index: usize,
+    node: Arc<Node>,
+    realm: Realm,
+    seed: HashSeed,
+    port: Port<crate::command::Envelope>,
+    shared: Arc<Shared>,
+    shared_sockets: Vec<ListenSocket>,
+    own_sockets: Vec<ListenSocket>,
+}
+
+async fn run_shard(parts: ShardParts) {
+    let ShardParts {
+        index,
+        node,
+        realm,
+        seed,
+        port,
+        shared,
+        shared_sockets,
+        own_sockets,
+    } = parts;
+    let plane = match UringPlane::new(UringOptions::default()) {
+        Ok(plane) => plane,
+        Err(error) => panic!("the network ring of shard {index} could not be set up: {error}"),
+    };
+    let local = Local::new(LocalOptions {
+        id: ShardId(index as u16),
+        node,
+        realm,
+        seed,
+        port,
+        executor: Rc::new(ShardExecutor),
+    });
+    let reactor = Reactor::new(index, plane, local, shared, shared_sockets, own_sockets);
+    if let Err(error) = runtime::drive(reactor).await {
+        panic!("the loop of shard {index} has failed: {error}");
+    }
+}
+
+/// The shard's executor, as the command layer sees it.
+struct ShardExecutor;
+
+impl Executor for ShardExecutor {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
+        // glommio runs a new task at once, and whoever spawns from here has the shard borrowed: so it yields first.
+        runtime::spawn_local(async move {
+            runtime::yield_now().await;
+            future.await;
+        })
+        .detach();
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(runtime::sleep(duration))
+    }
+}
+
+/// The process, as commands see it.
+struct Process {
+    shared: Arc<Shared>,
+    log: Log,
+}
+
+impl Surroundings for Process {
+    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String> {
+        match parameter {
+            "loglevel" => self.log.set_level(settings.loglevel),
+            "maxclients" => {
+                let wanted = u64::from(settings.maxclients);
+                if process::raise_descriptor_limit(wanted) < wanted {
+                    return Err(format!(
+                        "The operating system is not able to handle the specified number of clients, try with {}",
+                        process::raise_descriptor_limit(wanted)
+                    ));
+                }
+            }
+            "port" | "bind" => {
+                let sockets = bind_port(settings, settings.port).map_err(|_| match parameter {
+                    "port" => "Unable to listen on this port. Check server logs.".to_owned(),
+                    _ => "Failed to bind to specified addresses.".to_owned(),
+                })?;
+                self.shared.listen_instead(sockets);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn shut_down(&self) {
+        self.shared.stop();
+    }
+}

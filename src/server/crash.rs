@@ -1,0 +1,69 @@
+//! The report of a crash: a broken invariant ends the process, and this is what it leaves behind.
+//!
+//! A shard that has lost an invariant must not go on acknowledging writes, so a panic aborts. Before, the report goes to
+//! the log, under the heading that supervisors look for.
+
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::panic::PanicHookInfo;
+
+use super::log::Log;
+use crate::command::Registry;
+use crate::command::task::last_command;
+
+thread_local! {
+    /// What the thread was doing, for the report; none on threads that run no commands.
+    static NOTES: Cell<Option<Notes>> = const { Cell::new(None) };
+}
+
+/// What a shard's loop notes at the beginning of each pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Notes {
+    pub shard: usize,
+    pub clients: usize,
+    pub queued_events: usize,
+}
+
+/// Notes what this thread is doing.
+pub fn note(notes: Notes) {
+    NOTES.set(Some(notes));
+}
+
+/// Installs the report.
+pub fn install(log: Log, registry: &'static Registry) {
+    std::panic::set_hook(Box::new(move |info| {
+        log.write_always(&report(info, registry));
+        std::process::abort();
+    }));
+}
+
+fn report(info: &PanicHookInfo<'_>, registry: &Registry) -> String {
+    let mut text = String::from("\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\n");
+    let thread = std::thread::current();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "shardis {} crashed: {info}", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(
+        text,
+        "redis_version:{} pid:{}",
+        crate::config::REDIS_VERSION,
+        std::process::id()
+    );
+    let _ = writeln!(text, "thread: {}", thread.name().unwrap_or("unnamed"));
+    match NOTES.get() {
+        Some(notes) => {
+            let command = last_command().map_or("none", |id| registry.get(id).full_name.as_str());
+            let _ = writeln!(
+                text,
+                "shard: {} last command: {command} clients: {} events of this pass: {}",
+                notes.shard, notes.clients, notes.queued_events
+            );
+        }
+        None => {
+            let _ = writeln!(text, "shard: none");
+        }
+    }
+    let _ = writeln!(text, "\n------ STACK TRACE ------\n{}", Backtrace::force_capture());
+    text.push_str("=== REDIS BUG REPORT END. Make sure to include from START to END. ===\n");
+    text
+}

@@ -1,0 +1,175 @@
+//! The process among others: in the background, in its directory, with a pid file, known to its supervisor.
+//!
+//! No launcher stays in front: the pid that was spawned is the server. Only `daemonize` leaves it, and it does so by
+//! starting the program again in a session of its own, before any thread exists, rather than by fork.
+
+use crate::config::{Parameter, Settings, Subsystem, Supervised};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, raise};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+
+/// Set in the environment of a server that has left its terminal already.
+const DAEMON_MARK: &str = "SHARDIS_IS_DAEMON";
+
+/// Descriptors that the server needs besides its clients: rings, logs, files, as Redis reserves them.
+const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// The pid file of a daemon that names none, as in Redis.
+const PIDFILE_DEFAULT: &str = "/var/run/redis.pid";
+
+/// Whether this process should start itself again in the background and end.
+pub fn should_detach(settings: &Settings) -> bool {
+    settings.daemonize && settings.supervised == Supervised::No && std::env::var_os(DAEMON_MARK).is_none()
+}
+
+/// Starts the same server in the background.
+pub fn detach(arguments: &[OsString]) -> io::Result<()> {
+    Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .env(DAEMON_MARK, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(())
+}
+
+/// In the background: leaves the session of the terminal.
+pub fn leave_terminal() {
+    if std::env::var_os(DAEMON_MARK).is_some() {
+        // Fails only for the leader of a group, which then is in no terminal's way.
+        let _ = nix::unistd::setsid();
+    }
+}
+
+/// Changes into `dir`. The error is the line to log.
+pub fn enter_directory(settings: &Settings) -> Result<(), String> {
+    let dir = settings.dir.as_path();
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    std::env::set_current_dir(dir).map_err(|error| format!("Can't chdir to '{}': {error}", dir.display()))
+}
+
+/// The pid file, if there is to be one.
+pub struct PidFile(Option<std::path::PathBuf>);
+
+impl PidFile {
+    /// Writes it.
+    pub fn write(settings: &Settings) -> PidFile {
+        let path = match settings.pidfile.as_path() {
+            path if !path.as_os_str().is_empty() => path.to_path_buf(),
+            _ if settings.daemonize => PIDFILE_DEFAULT.into(),
+            _ => return PidFile(None),
+        };
+        match fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => PidFile(Some(path)),
+            Err(error) => {
+                tracing::warn!("Failed to write PID file {}: {error}", path.display());
+                PidFile(None)
+            }
+        }
+    }
+
+    /// Removes it.
+    pub fn remove(&self) {
+        if let Some(path) = &self.0 {
+            tracing::info!("Removing the pid file.");
+            // Somebody else may have been quicker.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Makes room for `maxclients` connections. Returns how many there is room for, and says in the log when that is fewer.
+pub fn raise_descriptor_limit(maxclients: u64) -> u64 {
+    let wanted = maxclients.saturating_add(RESERVED_DESCRIPTORS);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return maxclients;
+    };
+    if soft >= wanted {
+        return maxclients;
+    }
+    // The hard limit may be raised too, by a privileged process.
+    for limit in [wanted, hard] {
+        let limit = limit.min(wanted);
+        if limit > soft && setrlimit(Resource::RLIMIT_NOFILE, limit, hard.max(limit)).is_ok() {
+            break;
+        }
+    }
+    let now = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(soft, _)| soft);
+    if now >= wanted {
+        return maxclients;
+    }
+    let possible = now.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    tracing::warn!(
+        "You requested maxclients of {maxclients} requiring at least {wanted} max file descriptors. Server can't set \
+         maximum open files to {wanted} because of OS error. Current maximum open files is {now}. maxclients has been \
+         reduced to {possible} to compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'."
+    );
+    possible
+}
+
+/// Tells the supervisor that the server is ready.
+pub fn tell_supervisor(settings: &Settings) {
+    let socket = std::env::var_os("NOTIFY_SOCKET");
+    let is_upstart = std::env::var_os("UPSTART_JOB").is_some();
+    match settings.supervised {
+        Supervised::Systemd => notify_systemd(socket),
+        Supervised::Upstart if is_upstart => stop_for_upstart(),
+        Supervised::Auto if is_upstart => stop_for_upstart(),
+        Supervised::Auto if socket.is_some() => notify_systemd(socket),
+        _ => {}
+    }
+}
+
+fn stop_for_upstart() {
+    tracing::info!("supervised by upstart, will stop to signal readiness");
+    // It is upstart that lets the process go on.
+    let _ = raise(Signal::SIGSTOP);
+}
+
+fn notify_systemd(socket: Option<OsString>) {
+    let Some(path) = socket else {
+        tracing::warn!("systemd supervision requested or auto-detected, but NOTIFY_SOCKET is not set");
+        return;
+    };
+    let sent = UnixDatagram::unbound()
+        .and_then(|datagram| send_to(&datagram, &path, b"STATUS=Ready to accept connections\nREADY=1\n"));
+    if let Err(error) = sent {
+        tracing::warn!("systemd could not be told that the server is ready: {error}");
+    }
+}
+
+/// Sends to a path, or to an abstract name when it begins with `@`.
+fn send_to(datagram: &UnixDatagram, path: &OsString, message: &[u8]) -> io::Result<usize> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    match path.as_bytes() {
+        [b'@', name @ ..] => {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            datagram.send_to_addr(message, &address)
+        }
+        _ => datagram.send_to(message, path),
+    }
+}
+
+/// Whether this version does what the parameter says. The others keep their values for the versions that will.
+pub fn is_in_effect(parameter: &Parameter) -> bool {
+    matches!(
+        parameter.subsystem,
+        Subsystem::Shards
+            | Subsystem::Process
+            | Subsystem::Network
+            | Subsystem::Keyspace
+            | Subsystem::LazyFree
+            | Subsystem::Statistics
+            | Subsystem::Acl
+            | Subsystem::Debugging
+            | Subsystem::Unneeded
+    )
+}

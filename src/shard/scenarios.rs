@@ -1,0 +1,335 @@
+//! Scenarios: a few shards and units of work, step by step, where it matters which step comes first.
+//!
+//! Each test tells a story in which some unit could starve, overtake or be forgotten. Random schedules are the matter of
+//! `tests/simulation`.
+
+use super::*;
+use std::collections::VecDeque;
+
+/// Writes its name to its slots, and does with the verdicts what it is told.
+#[derive(Debug)]
+struct Note {
+    name: char,
+    slots: Vec<u16>,
+    verdicts: VecDeque<Verdict>,
+}
+
+type Text = String;
+
+impl Work<Text> for Note {
+    type Env = ();
+
+    fn run(&mut self, view: &mut View<'_, Text>, _: &mut ()) -> Verdict {
+        let verdict = self.verdicts.pop_front().unwrap_or(Verdict::Done);
+        for &slot in &self.slots {
+            view.log(slot, 0, [self.name as u8]);
+            if !matches!(verdict, Verdict::Lacks(_)) {
+                view.slot(slot).expect("it is in the footprint").push(self.name);
+            }
+        }
+        verdict
+    }
+}
+
+fn realm(shard_count: u16, slot_count: u16) -> Realm {
+    Realm {
+        shard_count,
+        slot_count,
+        tickets: TicketSource::new(),
+        effects: EffectSwitch::new(),
+        effect_lag_bytes_max: 1000,
+    }
+}
+
+struct Bed {
+    shards: Vec<Shard<Text, Note>>,
+    finished: String,
+    held: VecDeque<(ShardId, Ticket)>,
+    in_flight: VecDeque<(ShardId, ShardId, Message<Text, Note>)>,
+}
+
+impl Bed {
+    /// Shards of four slots each.
+    fn new(shard_count: u16) -> Self {
+        let realm = realm(shard_count, 4 * shard_count);
+        let shard = |id| Shard::new(ShardId(id), &realm, |_| Box::default());
+        Bed {
+            shards: (0..shard_count).map(shard).collect(),
+            finished: String::new(),
+            held: VecDeque::new(),
+            in_flight: VecDeque::new(),
+        }
+    }
+
+    fn take(&mut self, shard: ShardId, out: Outbox<Text, Note>) {
+        self.in_flight
+            .extend(out.messages.into_iter().map(|(to, message)| (shard, to, message)));
+        self.held
+            .extend(out.held.into_iter().map(|(ticket, _)| (shard, ticket)));
+        self.finished
+            .extend(out.finished.into_iter().map(|(_, note)| note.name));
+    }
+
+    /// Each name is a connection of its own; no slots stand for everything.
+    fn submit(&mut self, shard: u16, name: char, slots: &[u16], verdicts: &[Verdict]) {
+        let origin = ConnRef {
+            shard: ShardId(shard),
+            index: name as u32,
+            generation: 0,
+        };
+        let footprint = if slots.is_empty() {
+            Footprint::Everything
+        } else {
+            Footprint::Slots(slots.into())
+        };
+        let work = Note {
+            name,
+            slots: slots.to_vec(),
+            verdicts: verdicts.iter().cloned().collect(),
+        };
+        let mut out = Outbox::new();
+        self.shards[shard as usize].submit(
+            Unit {
+                work,
+                footprint,
+                origin,
+                ticket: None,
+            },
+            &mut (),
+            &mut out,
+        );
+        self.take(ShardId(shard), out);
+    }
+
+    fn deliver(&mut self) {
+        while let Some((from, to, message)) = self.in_flight.pop_front() {
+            let mut out = Outbox::new();
+            self.shards[to.0 as usize].handle(from, message, &mut (), &mut out);
+            self.take(to, out);
+        }
+    }
+
+    /// Lets the unit go on that has held longest.
+    fn go_on(&mut self) {
+        let (shard, ticket) = self.held.pop_front().expect("somebody holds");
+        let mut out = Outbox::new();
+        self.shards[shard.0 as usize].continue_held(ticket, |_, _, _| Verdict::Done, &mut (), &mut out);
+        self.take(shard, out);
+    }
+
+    fn text(&self, slot: u16) -> &str {
+        let home = &self.shards[self.shards[0].owner(slot).0 as usize];
+        home.places()
+            .expect("the places are at home")
+            .home(slot)
+            .expect("the slot is at home")
+    }
+}
+
+#[test]
+fn slots_are_shared_out_evenly() {
+    for shard_count in [1, 2, 3, 7, 64] {
+        let realm = realm(shard_count, 16384);
+        let shard: Shard<Text, Note> = Shard::new(ShardId(shard_count - 1), &realm, |_| Box::default());
+        for of in 0..shard_count as usize {
+            let mut range = of * 16384 / shard_count as usize..(of + 1) * 16384 / shard_count as usize;
+            assert!(range.all(|slot| shard.owner(slot as u16) == ShardId(of as u16)));
+        }
+        let own_count = 16384 - (shard_count as usize - 1) * 16384 / shard_count as usize;
+        assert_eq!(shard.slots_here().count(), own_count);
+    }
+}
+
+#[test]
+fn routes_to_where_most_slots_are() {
+    let bed = Bed::new(3);
+    let route = |shard: u16, slots: &[u16]| bed.shards[shard as usize].route(&Footprint::Slots(slots.into()));
+    assert_eq!(route(1, &[]), Route::Here);
+    assert_eq!(route(1, &[4, 5]), Route::Here);
+    assert_eq!(route(0, &[4, 5]), Route::Home(ShardId(1)));
+    assert_eq!(route(0, &[0, 4, 5]), Route::Coordinate(ShardId(1)));
+    assert_eq!(route(2, &[0, 4, 8]), Route::Coordinate(ShardId(2)));
+    assert_eq!(route(2, &[0, 1, 4, 5]), Route::Coordinate(ShardId(0)));
+    assert_eq!(
+        bed.shards[2].route(&Footprint::Everything),
+        Route::Coordinate(ShardId(2))
+    );
+}
+
+#[test]
+fn the_fast_path_is_closed_while_slots_are_away() {
+    let mut bed = Bed::new(2);
+    let conn = |name: char| ConnRef {
+        shard: ShardId(0),
+        index: name as u32,
+        generation: 0,
+    };
+    bed.submit(1, 'm', &[0, 4], &[]);
+    let (from, to, ask) = bed.in_flight.pop_front().expect("shard 1 asks for slot 0");
+    let mut out = Outbox::new();
+    bed.shards[to.0 as usize].handle(from, ask, &mut (), &mut out);
+    bed.take(to, out);
+    assert!(bed.shards[0].try_view(&[0], conn('a')).is_none());
+    assert!(bed.shards[0].try_view(&[1], conn('a')).is_some());
+    assert!(
+        bed.shards[0].try_view(&[4], conn('a')).is_none(),
+        "slot 4 is at home elsewhere"
+    );
+    assert!(bed.shards[0].try_view(&[60000], conn('a')).is_none());
+    bed.submit(0, 'a', &[0], &[]);
+    assert!(bed.shards[0].try_view(&[1], conn('a')).is_none(), "it would overtake");
+    bed.submit(0, 'a', &[1], &[]);
+    assert_eq!((bed.text(1), bed.finished.as_str()), ("", ""));
+    bed.deliver();
+    assert_eq!((bed.text(0), bed.text(1), bed.finished.as_str()), ("ma", "a", "maa"));
+    assert!(bed.shards[0].try_view(&[0], conn('a')).is_some());
+}
+
+#[test]
+fn effects_are_logged_where_the_slots_are_at_home() {
+    let mut bed = Bed::new(2);
+    let readers: Vec<_> = bed.shards.iter_mut().map(|shard| shard.log().subscribe()).collect();
+    bed.submit(0, 'm', &[0, 1, 4], &[]);
+    bed.deliver();
+    // It lacks slot 5, has logged something before it found out, and runs again.
+    bed.submit(1, 'l', &[4], &[Verdict::Lacks(Footprint::one(1))]);
+    bed.deliver();
+    let mut view = bed.shards[0]
+        .try_view(&[2], ConnRef::background(ShardId(0)))
+        .expect("slot 2 is at home");
+    view.log(2, 7, *b"undone");
+    view.forget_effects();
+    view.log(2, 7, *b"v");
+    drop(view);
+    let mut logs = Vec::new();
+    for (shard, reader) in bed.shards.iter_mut().zip(readers) {
+        let mut log = Vec::new();
+        let read = shard.log().read(reader, 100, |entry| {
+            let Effect {
+                slot,
+                db,
+                unit,
+                command,
+            } = entry.effect.clone();
+            log.push((slot, db, unit, command[0] as char, entry.continues));
+        });
+        read.expect("the reader keeps up");
+        logs.push(log);
+    }
+    let both = Some((Ticket(0), 2));
+    assert_eq!(
+        logs[0],
+        [
+            (0, 0, both, 'm', true),
+            (1, 0, both, 'm', false),
+            (2, 7, None, 'v', false)
+        ]
+    );
+    assert_eq!(logs[1], [(4, 0, both, 'm', false), (4, 0, None, 'l', false)]);
+}
+
+/// Each unit that holds a slot lets go only when the next one has come to wait for it.
+fn starve(bed: &mut Bed, slots: [u16; 2]) -> usize {
+    bed.submit(0, 'a', &slots[..1], &[Verdict::Hold]);
+    bed.submit(0, 'b', &slots[1..], &[Verdict::Hold]);
+    bed.submit(1, 'm', &[slots[0], slots[1], 4], &[]);
+    bed.deliver();
+    for round in 0..100 {
+        for (slot, first_name) in slots.into_iter().zip(['c', 'd']) {
+            // A connection of its own for each unit.
+            let name = char::from_u32(first_name as u32 + 100 + 2 * round).expect("a character");
+            bed.submit(0, name, &[slot], &[Verdict::Hold]);
+            bed.go_on();
+            bed.deliver();
+            if bed.finished.contains('m') {
+                return round as usize;
+            }
+        }
+    }
+    panic!("the unit on two slots starved");
+}
+
+#[test]
+fn units_that_hold_in_turn_do_not_starve_a_request() {
+    let mut bed = Bed::new(2);
+    assert!(starve(&mut bed, [0, 1]) < 5);
+    while !bed.held.is_empty() {
+        bed.go_on();
+        bed.deliver();
+    }
+    assert!(bed.shards.iter().all(Shard::is_idle));
+}
+
+#[test]
+fn units_that_hold_in_turn_do_not_starve_who_wants_everything() {
+    let mut bed = Bed::new(2);
+    bed.submit(0, 'a', &[0], &[Verdict::Hold]);
+    bed.submit(1, 'e', &[], &[]);
+    bed.deliver();
+    for name in 'f'..='k' {
+        bed.submit(0, name, &[name as u16 % 4], &[Verdict::Hold]);
+        bed.go_on();
+        bed.deliver();
+    }
+    assert!(bed.finished.contains('e'));
+}
+
+#[test]
+fn a_request_is_not_passed_by_younger_ones() {
+    for old in [&[] as &[u16], &[0, 1, 4]] {
+        let mut bed = Bed::new(2);
+        bed.submit(0, 'a', &[0, 4], &[Verdict::Hold]);
+        bed.deliver();
+        bed.submit(1, 'o', old, &[]);
+        bed.deliver();
+        // Slot 1 is at home all the time, but the older unit wants it too.
+        bed.submit(1, 'y', &[1, 5], &[]);
+        bed.deliver();
+        assert_eq!(bed.finished, "");
+        bed.go_on();
+        bed.deliver();
+        assert_eq!(bed.finished, "aoy");
+    }
+}
+
+#[test]
+fn requests_do_not_starve_a_unit_on_one_slot() {
+    let mut bed = Bed::new(2);
+    bed.submit(0, 'a', &[0, 4], &[Verdict::Hold]);
+    bed.deliver();
+    for name in ['b', 'c', 'd'] {
+        bed.submit(0, name, &[0, 4], &[Verdict::Hold]);
+    }
+    bed.submit(0, 's', &[0], &[]);
+    bed.deliver();
+    bed.go_on();
+    bed.deliver();
+    assert_eq!(bed.finished, "as", "one loan had to be waited for, no more");
+}
+
+#[test]
+fn an_older_unit_calls_back_the_loan_of_a_younger_one() {
+    let mut bed = Bed::new(3);
+    bed.submit(0, 'o', &[4, 8], &[]);
+    let older = std::mem::take(&mut bed.in_flight);
+    bed.submit(2, 'y', &[0, 4], &[]);
+    // The younger one's asks arrive first, and it gets slot 4, but not yet slot 0.
+    let (to_shard_0, to_shard_1): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut bed.in_flight)
+        .into_iter()
+        .partition(|(_, to, _)| *to == ShardId(0));
+    bed.in_flight = to_shard_1;
+    bed.deliver();
+    bed.in_flight = older;
+    bed.deliver();
+    assert_eq!(bed.finished, "o");
+    bed.in_flight = to_shard_0;
+    bed.deliver();
+    assert_eq!((bed.text(4), bed.finished.as_str()), ("oy", "oy"));
+    assert!(bed.shards.iter().all(Shard::is_idle));
+}
+
+#[test]
+#[should_panic(expected = "which it held")]
+fn who_lacks_what_it_held_would_lack_for_ever() {
+    Bed::new(1).submit(0, 'x', &[1], &[Verdict::Lacks(Footprint::one(1))]);
+}

@@ -1,0 +1,127 @@
+//! Calls, time and errors of each command.
+
+use hashbrown::HashMap;
+use hdrhistogram::Histogram;
+
+/// What INFO commandstats, INFO latencystats and LATENCY HISTOGRAM say of one command.
+#[derive(Default)]
+pub struct CommandStats {
+    pub calls: u64,
+    pub us: u64,
+    pub rejected_calls: u64,
+    pub failed_calls: u64,
+    /// Microseconds of each call; made with the first call.
+    pub histogram: Option<Box<Histogram<u64>>>,
+}
+
+/// Redis's own bounds: 1 ns is not told from 1 µs here, above one second everything is one second.
+const HISTOGRAM_US_MAX: u64 = 1_000_000;
+
+impl CommandStats {
+    #[inline]
+    pub fn record(&mut self, elapsed_us: u64, is_tracking: bool) {
+        self.calls += 1;
+        self.us += elapsed_us;
+        if is_tracking {
+            let histogram = self.histogram.get_or_insert_with(new_histogram);
+            histogram.saturating_record(elapsed_us.clamp(1, HISTOGRAM_US_MAX));
+        }
+    }
+
+    /// Adds another shard's figures.
+    pub fn add(&mut self, other: &CommandStats) {
+        self.calls += other.calls;
+        self.us += other.us;
+        self.rejected_calls += other.rejected_calls;
+        self.failed_calls += other.failed_calls;
+        if let Some(theirs) = &other.histogram {
+            let ours = self.histogram.get_or_insert_with(new_histogram);
+            ours.add(&**theirs).expect("all histograms have the same bounds");
+        }
+    }
+
+    /// A copy, to be sent to another shard.
+    pub fn snapshot(&self) -> CommandStats {
+        CommandStats {
+            histogram: self.histogram.clone(),
+            ..*self
+        }
+    }
+}
+
+fn new_histogram() -> Box<Histogram<u64>> {
+    Box::new(
+        Histogram::new_with_bounds(1, HISTOGRAM_US_MAX, 2).expect("the bounds are in order and two digits are allowed"),
+    )
+}
+
+/// Errors answered, by their first word.
+#[derive(Default, Clone)]
+pub struct ErrorStats {
+    pub total: u64,
+    by_code: HashMap<String, u64>,
+}
+
+/// Different codes that are kept apart: a script could make up any number of them.
+const ERROR_CODES_MAX: usize = 128;
+
+impl ErrorStats {
+    pub fn count(&mut self, code: &str) {
+        self.total += 1;
+        if let Some(count) = self.by_code.get_mut(code) {
+            *count += 1;
+        } else if self.by_code.len() < ERROR_CODES_MAX {
+            self.by_code.insert(code.to_owned(), 1);
+        }
+    }
+
+    /// Adds another shard's figures.
+    pub fn add(&mut self, other: &ErrorStats) {
+        self.total += other.total;
+        for (code, count) in &other.by_code {
+            *self.by_code.entry_ref(code.as_str()).or_insert(0) += count;
+        }
+    }
+
+    /// Codes and counts, in the order of the codes.
+    pub fn sorted(&self) -> Vec<(&str, u64)> {
+        let mut all: Vec<_> = self
+            .by_code
+            .iter()
+            .map(|(code, count)| (code.as_str(), *count))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_shards_add_up() {
+        let (mut a, mut b) = (CommandStats::default(), CommandStats::default());
+        a.record(5, true);
+        b.record(7, true);
+        b.record(2_000_000, true);
+        b.failed_calls += 1;
+        a.add(&b.snapshot());
+        assert_eq!((a.calls, a.us, a.failed_calls), (3, 2_000_012, 1));
+        let histogram = a.histogram.expect("calls were recorded");
+        assert_eq!(histogram.len(), 3);
+        assert_eq!(histogram.value_at_quantile(0.5), 7);
+    }
+
+    #[test]
+    fn codes_are_bounded() {
+        let mut errors = ErrorStats::default();
+        for i in 0..1000 {
+            errors.count(&format!("E{i}"));
+        }
+        errors.count("E0");
+        assert_eq!(errors.total, 1001);
+        assert_eq!(errors.sorted().len(), ERROR_CODES_MAX);
+        assert_eq!(errors.sorted()[0], ("E0", 2));
+    }
+}

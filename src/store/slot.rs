@@ -1,0 +1,634 @@
+//! One hash slot: all that is stored under the keys of this slot, in every db.
+//!
+//! Whatever changes a key goes through the few functions of this file, so that what must follow a change cannot be
+//! forgotten: the versions that WATCH compares, the old entry that an undo needs, the counts and the memory account of the
+//! table, the bound of the next expiry. There is no way to get at a table or an entry for writing from outside.
+//!
+//! Expiry is seen by nobody: every lookup is given the time, and an entry whose time is over is deleted then and there
+//! and reported (`take_expired`), so that the caller can log the deletion and count it.
+//!
+//! Invariants:
+//! 1. `others` has no db 0, and no db without keys.
+//! 2. A [`Spot`] is used only until the table changes next.
+//! 3. `note_change` (or `cut`, which removes) comes before every change that a client asked for, and does not itself
+//!    change a table.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::entry::{EntryRef, OwnedEntry};
+use super::hash::HashSeed;
+use super::table::{Remains, Spot, Table};
+use super::undo::Undo;
+use super::value::{INLINE_BYTES_MAX, Large, NewValue};
+use super::watch::Watches;
+use crate::base::clock::UnixMs;
+use crate::data::access::Moment;
+use crate::data::string::StringForm;
+
+/// Number of a database (SELECT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DbIndex(pub u32);
+
+/// Whether looking at an entry counts as using it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It does: the access clock is updated.
+    Read,
+    /// It does not (OBJECT, TTL, TYPE, a client with NO-TOUCH).
+    Peek,
+}
+
+/// What becomes of the expiry when a value is overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// What was there stays (KEEPTTL, INCR); a new key gets none.
+    Keep,
+    /// None from now on.
+    Clear,
+    /// This one from now on.
+    At(UnixMs),
+}
+
+/// A key that was deleted because its time was over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredKey {
+    /// Its db.
+    pub db: DbIndex,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// One hash slot with all its dbs.
+pub struct Slot {
+    /// Db 0, which is nearly always the only one.
+    main: Table,
+    #[allow(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24 in each of 16384 slots, nearly all of which have none"
+    )]
+    others: Option<Box<BTreeMap<DbIndex, Table>>>,
+    pub(super) watches: Option<Box<Watches>>,
+    pub(super) undo: Option<Box<Undo>>,
+    pub(super) expired: Vec<ExpiredKey>,
+    pub(super) seed: HashSeed,
+    /// State of the small generator that the LFU counters draw from.
+    random: u32,
+    index: u16,
+}
+
+impl Slot {
+    /// An empty slot. `index` is its number among the 16384, `seed` the secret of the process.
+    pub fn new(index: u16, seed: HashSeed) -> Slot {
+        Slot {
+            main: Table::new(),
+            others: None,
+            watches: None,
+            undo: None,
+            expired: Vec::new(),
+            seed,
+            random: (seed.hash(&index.to_le_bytes()) as u32) | 1,
+            index,
+        }
+    }
+
+    /// Its number among the 16384.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The entry of a key. One whose time is over is deleted and not returned.
+    #[inline]
+    pub fn get(&mut self, db: DbIndex, key: &[u8], at: Moment, access: Access) -> Option<EntryRef<'_>> {
+        let spot = self.find_live(db, self.seed.hash(key), key, at.now)?;
+        if access == Access::Read {
+            self.touch(db, spot, at);
+        }
+        Some(self.table(db)?.entry(spot))
+    }
+
+    /// As `get` with `Peek`, for when several entries are needed at once: one whose time is over is hidden, not deleted.
+    #[inline]
+    pub fn peek(&self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<EntryRef<'_>> {
+        let table = self.table(db)?;
+        let entry = table.entry(table.find(self.seed.hash(key), key)?);
+        (!entry.is_expired(now)).then_some(entry)
+    }
+
+    /// Stores a string, over a value of any type.
+    pub fn set_string(&mut self, db: DbIndex, key: &[u8], value: &[u8], form: StringForm, expiry: Expiry, at: Moment) {
+        self.store(db, key, NewValue::string(value, form), expiry, at);
+    }
+
+    /// As `set_string`, with a value that is already in a buffer of its own: a long one is kept as it is, not copied.
+    pub fn set_shared(&mut self, db: DbIndex, key: &[u8], value: Bytes, form: StringForm, expiry: Expiry, at: Moment) {
+        let value = if value.len() > INLINE_BYTES_MAX {
+            NewValue::Large(Large::adopt(value))
+        } else {
+            NewValue::string(&value, form)
+        };
+        self.store(db, key, value, expiry, at);
+    }
+
+    /// Stores an integer, over a value of any type.
+    pub fn set_int(&mut self, db: DbIndex, key: &[u8], value: i64, expiry: Expiry, at: Moment) {
+        self.store(db, key, NewValue::Int(value), expiry, at);
+    }
+
+    /// Stores the integer that `next` makes of the entry (None: there is none), and keeps its expiry; one search for both
+    /// (INCR). An error of `next` changes nothing.
+    pub fn change_int<E>(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        at: Moment,
+        next: impl FnOnce(Option<EntryRef<'_>>) -> Result<i64, E>,
+    ) -> Result<i64, E> {
+        let hash = self.seed.hash(key);
+        let Some(spot) = self.find_live(db, hash, key, at.now) else {
+            let value = next(None)?;
+            self.note_change(db, hash, key);
+            self.insert(
+                db,
+                hash,
+                OwnedEntry::build(key, NewValue::Int(value), None, at.new_clock()),
+            );
+            return Ok(value);
+        };
+        let value = next(self.table(db).map(|table| table.entry(spot)))?;
+        self.change(db, spot, key, at, |entry| {
+            let expiry = entry.as_ref().expiry();
+            entry.store(NewValue::Int(value), expiry);
+        });
+        Ok(value)
+    }
+
+    /// Appends to a string and returns its new length; a missing key is created as SET would. The caller has checked type
+    /// and length. The cost is that of `tail`, not of the string, if nobody holds the string's bytes.
+    pub fn append(&mut self, db: DbIndex, key: &[u8], tail: &[u8], at: Moment) -> usize {
+        match self.find_live(db, self.seed.hash(key), key, at.now) {
+            Some(spot) => self.change(db, spot, key, at, |entry| entry.append(tail)),
+            None => {
+                self.store(db, key, NewValue::string(tail, StringForm::Detect), Expiry::Clear, at);
+                tail.len()
+            }
+        }
+    }
+
+    /// Writes into a string in place (SETRANGE, SETBIT, BITFIELD): it is made at least `len_min` long with zero bytes, is
+    /// `raw` from then on, and `edit` gets its bytes. A missing key is created, even with no bytes. The caller has checked
+    /// type and length.
+    pub fn edit_string<R>(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        len_min: usize,
+        at: Moment,
+        edit: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let hash = self.seed.hash(key);
+        let spot = match self.find_live(db, hash, key, at.now) {
+            Some(spot) => spot,
+            None => {
+                let empty = OwnedEntry::string(key, b"", StringForm::Raw, None, at.new_clock());
+                self.note_change(db, hash, key);
+                self.insert(db, hash, empty)
+            }
+        };
+        self.change(db, spot, key, at, |entry| entry.edit_bytes(len_min, edit))
+    }
+
+    /// `edit_string` that writes `part` at `offset`; returns the new length.
+    pub fn set_range(&mut self, db: DbIndex, key: &[u8], offset: usize, part: &[u8], at: Moment) -> usize {
+        self.edit_string(db, key, offset + part.len(), at, |bytes| {
+            bytes[offset..offset + part.len()].copy_from_slice(part);
+            bytes.len()
+        })
+    }
+
+    /// Deletes a key and frees its value; false if there was none.
+    pub fn remove(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
+        match self.find_live(db, self.seed.hash(key), key, now) {
+            Some(spot) => {
+                self.discard(db, spot);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK, whose caller frees it in the background.
+    pub fn take(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<OwnedEntry> {
+        let spot = self.find_live(db, self.seed.hash(key), key, now)?;
+        let entry = self.cut(db, spot);
+        if let Some(undo) = &mut self.undo {
+            undo.keep(db, key, || Some(entry.clone()));
+        }
+        Some(entry)
+    }
+
+    /// Stores value, expiry and access clock of `entry` under `key`, over whatever is there.
+    pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, now: UnixMs) {
+        let hash = self.seed.hash(key);
+        let entry = entry.with_key(key);
+        let spot = self.find_live(db, hash, key, now);
+        self.note_change(db, hash, key);
+        match spot {
+            Some(spot) => self.table_mut(db).edit(spot, |place| *place = entry),
+            None => {
+                self.insert(db, hash, entry);
+            }
+        }
+    }
+
+    /// Sets, changes or removes the expiry; false if there is no such key.
+    pub fn set_expiry(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, now: UnixMs) -> bool {
+        let hash = self.seed.hash(key);
+        let Some(spot) = self.find_live(db, hash, key, now) else {
+            return false;
+        };
+        self.note_change(db, hash, key);
+        self.table_mut(db).edit(spot, |entry| entry.set_expiry(expiry));
+        true
+    }
+
+    /// Sets the access clock of a key (RESTORE IDLETIME and FREQ); no change as watchers see it. False if there is none.
+    pub fn set_access_clock(&mut self, db: DbIndex, key: &[u8], clock: u32, now: UnixMs) -> bool {
+        let Some(spot) = self.find_live(db, self.seed.hash(key), key, now) else {
+            return false;
+        };
+        self.table_mut(db).set_access_clock(spot, clock);
+        true
+    }
+
+    /// Keys in a db. Those whose time is over count until they are noticed, as in DBSIZE.
+    pub fn len(&self, db: DbIndex) -> usize {
+        self.table(db).map_or(0, Table::len)
+    }
+
+    /// Keys in all dbs.
+    pub fn key_count(&self) -> usize {
+        self.tables().map(|(_, table)| table.len()).sum()
+    }
+
+    /// Whether there is no key in any db.
+    pub fn is_empty(&self) -> bool {
+        self.key_count() == 0
+    }
+
+    /// Keys with an expiry in a db.
+    pub fn expires(&self, db: DbIndex) -> usize {
+        self.table(db).map_or(0, Table::volatile_count)
+    }
+
+    /// Sum of all expiries in a db, each in Unix milliseconds: with `expires` the caller forms averages over slots.
+    pub fn expiry_sum_ms(&self, db: DbIndex) -> u128 {
+        self.table(db).map_or(0, Table::expiry_sum_ms)
+    }
+
+    /// Dbs that have keys, in ascending order.
+    pub fn dbs(&self) -> impl Iterator<Item = DbIndex> + '_ {
+        self.tables().map(|(db, _)| db)
+    }
+
+    /// Bytes taken from the allocator for entries and tables.
+    pub fn used_bytes(&self) -> usize {
+        self.tables().map(|(_, table)| table.allocated_bytes()).sum()
+    }
+
+    /// Every live entry of a db, in the order of SCAN. What is expired is hidden.
+    pub fn for_each<'a>(&'a self, db: DbIndex, now: UnixMs, visit: impl FnMut(EntryRef<'a>)) {
+        if let Some(table) = self.table(db) {
+            table
+                .pages()
+                .flat_map(|view| view.page.entries())
+                .filter(|entry| !entry.is_expired(now))
+                .for_each(visit);
+        }
+    }
+
+    /// Deletes all keys of a db.
+    #[must_use = "may be large: free it in steps"]
+    pub fn clear_db(&mut self, db: DbIndex) -> Detached {
+        let mut detached = Detached::default();
+        let Some(table) = self.take_table(db) else {
+            return detached;
+        };
+        if let Some(watches) = &mut self.watches {
+            let old_versions = self.undo.as_deref_mut().map(Undo::versions);
+            let seed = self.seed;
+            watches.touch_where(old_versions, |other, key| {
+                other == db && table.find(seed.hash(key), key).is_some()
+            });
+        }
+        match &mut self.undo {
+            Some(undo) => undo.keep_cleared(db, table),
+            None => detached.push_table(table),
+        }
+        detached
+    }
+
+    /// Deletes all keys of all dbs.
+    #[must_use = "may be large: free it in steps"]
+    pub fn clear_all(&mut self) -> Detached {
+        let mut all = Detached::default();
+        for db in self.dbs().collect::<Vec<_>>() {
+            all.absorb(self.clear_db(db));
+        }
+        all
+    }
+
+    /// Exchanges two dbs. The keys that exist in either of them count as changed in both.
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex) {
+        if a == b {
+            return;
+        }
+        if let Some(mut watches) = self.watches.take() {
+            let mut undo = self.undo.take();
+            watches.touch_where(undo.as_deref_mut().map(Undo::versions), |db, key| {
+                let exists = |db| {
+                    self.table(db)
+                        .is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
+                };
+                (db == a || db == b) && (exists(a) || exists(b))
+            });
+            self.undo = undo;
+            self.watches = Some(watches);
+        }
+        self.exchange_tables(a, b);
+        if let Some(undo) = &mut self.undo {
+            undo.keep_swap(a, b);
+        }
+    }
+
+    /// The keys whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
+    /// would take back is among them: ask after `commit_undo`.)
+    pub fn take_expired(&mut self) -> Vec<ExpiredKey> {
+        std::mem::take(&mut self.expired)
+    }
+
+    fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
+        let hash = self.seed.hash(key);
+        match self.find_live(db, hash, key, at.now) {
+            Some(spot) => self.change(db, spot, key, at, |entry| {
+                let expiry = match expiry {
+                    Expiry::Keep => entry.as_ref().expiry(),
+                    Expiry::Clear => None,
+                    Expiry::At(time) => Some(time),
+                };
+                entry.store(value, expiry);
+            }),
+            None => {
+                let expiry = match expiry {
+                    Expiry::At(time) => Some(time),
+                    Expiry::Keep | Expiry::Clear => None,
+                };
+                self.note_change(db, hash, key);
+                self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
+            }
+        }
+    }
+
+    /// A change of a value by a client: it counts as an access too.
+    fn change<R>(
+        &mut self,
+        db: DbIndex,
+        spot: Spot,
+        key: &[u8],
+        at: Moment,
+        edit: impl FnOnce(&mut OwnedEntry) -> R,
+    ) -> R {
+        self.note_change(db, spot.hash(), key);
+        self.touch(db, spot, at);
+        self.table_mut(db).edit(spot, edit)
+    }
+
+    /// Where a key is; if its time is over, it is deleted first.
+    #[inline]
+    pub(super) fn find_live(&mut self, db: DbIndex, hash: u64, key: &[u8], now: UnixMs) -> Option<Spot> {
+        let table = self.table(db)?;
+        let spot = table.find(hash, key)?;
+        if table.entry(spot).is_expired(now) {
+            self.expire(db, spot, key.into());
+            return None;
+        }
+        Some(spot)
+    }
+
+    /// Deletes an entry because its time is over.
+    #[cold]
+    pub(super) fn expire(&mut self, db: DbIndex, spot: Spot, key: Box<[u8]>) {
+        self.discard(db, spot);
+        self.expired.push(ExpiredKey { db, key });
+    }
+
+    /// Deletes an entry; an undo keeps it.
+    fn discard(&mut self, db: DbIndex, spot: Spot) {
+        let mut entry = Some(self.cut(db, spot));
+        if let Some(undo) = &mut self.undo
+            && let Some(key) = entry.as_ref().map(|entry| Box::<[u8]>::from(entry.as_ref().key()))
+        {
+            undo.keep(db, &key, || entry.take());
+        }
+    }
+
+    /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo.
+    fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
+        let seed = self.seed;
+        let entry = self.table_mut(db).remove(spot, seed);
+        self.drop_if_empty(db);
+        if let Some(watches) = &mut self.watches {
+            watches.touch(db, entry.as_ref().key(), self.undo.as_deref_mut().map(Undo::versions));
+        }
+        entry
+    }
+
+    /// What must happen before a key is created or changed (invariant 3).
+    #[inline]
+    fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+        if self.undo.is_some() || self.watches.is_some() {
+            self.note_change_slowly(db, hash, key);
+        }
+    }
+
+    #[cold]
+    fn note_change_slowly(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+        if let Some(mut undo) = self.undo.take() {
+            undo.keep(db, key, || {
+                let table = self.table(db)?;
+                Some(table.entry(table.find(hash, key)?).to_owned())
+            });
+            self.undo = Some(undo);
+        }
+        if let Some(watches) = &mut self.watches {
+            watches.touch(db, key, self.undo.as_deref_mut().map(Undo::versions));
+        }
+    }
+
+    #[inline]
+    fn touch(&mut self, db: DbIndex, spot: Spot, at: Moment) {
+        let random = self.next_random();
+        let table = self.table_mut(db);
+        let old = table.entry(spot).access_clock();
+        let new = at.touched_clock(old, random);
+        // Mostly it is the same second: then the line of the entry stays clean.
+        if new != old {
+            table.set_access_clock(spot, new);
+        }
+    }
+
+    /// Xorshift (Marsaglia 2003): the counters need no better.
+    #[inline]
+    fn next_random(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random
+    }
+}
+
+/// The tables by db.
+impl Slot {
+    #[inline]
+    pub(super) fn table(&self, db: DbIndex) -> Option<&Table> {
+        if db.0 == 0 {
+            Some(&self.main)
+        } else {
+            self.others.as_ref()?.get(&db)
+        }
+    }
+
+    /// The table of a db that has keys, or will have some in a moment.
+    #[inline]
+    pub(super) fn table_mut(&mut self, db: DbIndex) -> &mut Table {
+        if db.0 == 0 {
+            &mut self.main
+        } else {
+            self.others.get_or_insert_default().entry(db).or_insert_with(Table::new)
+        }
+    }
+
+    pub(super) fn tables(&self) -> impl Iterator<Item = (DbIndex, &Table)> {
+        let main = (self.main.len() > 0).then_some((DbIndex(0), &self.main));
+        let others = self
+            .others
+            .iter()
+            .flat_map(|others| others.iter().map(|(db, table)| (*db, table)));
+        main.into_iter().chain(others)
+    }
+
+    pub(super) fn insert(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Spot {
+        let seed = self.seed;
+        self.table_mut(db).insert(hash, entry, seed)
+    }
+
+    /// Takes a table away, if it has keys.
+    pub(super) fn take_table(&mut self, db: DbIndex) -> Option<Table> {
+        if db.0 != 0 {
+            let others = self.others.as_mut()?;
+            let table = others.remove(&db);
+            if others.is_empty() {
+                self.others = None;
+            }
+            return table;
+        }
+        (self.main.len() > 0).then(|| std::mem::replace(&mut self.main, Table::new()))
+    }
+
+    /// Puts a table in the place of whatever is there.
+    pub(super) fn put_table(&mut self, db: DbIndex, table: Table) {
+        *self.table_mut(db) = table;
+        self.drop_if_empty(db);
+    }
+
+    pub(super) fn exchange_tables(&mut self, a: DbIndex, b: DbIndex) {
+        let (of_a, of_b) = (self.take_table(a), self.take_table(b));
+        if let Some(table) = of_a {
+            self.put_table(b, table);
+        }
+        if let Some(table) = of_b {
+            self.put_table(a, table);
+        }
+    }
+
+    /// Keeps invariant 1.
+    pub(super) fn drop_if_empty(&mut self, db: DbIndex) {
+        if db.0 != 0 && self.table(db).is_some_and(|table| table.len() == 0) {
+            self.take_table(db);
+        }
+    }
+}
+
+/// For tests, simulations, and whoever suspects a bug.
+impl Slot {
+    /// Counts everything again and asserts that all invariants hold, in time proportional to the number of keys.
+    pub fn check(&self) {
+        for (db, table) in self.tables() {
+            assert!(table.len() > 0, "{db:?} has no keys: invariant 1");
+            table.check(self.seed);
+        }
+        assert!(
+            self.others
+                .as_ref()
+                .is_none_or(|others| !others.contains_key(&DbIndex(0))),
+            "invariant 1"
+        );
+        if self.main.len() == 0 {
+            assert_eq!(self.main.allocated_bytes(), 0, "an empty table has no pages");
+        }
+    }
+}
+
+/// What was taken out of a slot as a whole, to be freed in steps. Dropping it frees all at once.
+#[derive(Default)]
+pub struct Detached {
+    tables: Vec<Remains>,
+    entries: Vec<OwnedEntry>,
+}
+
+impl Detached {
+    /// Frees about `count` entries; true when nothing is left.
+    pub fn free_step(&mut self, count: usize) -> bool {
+        let mut left = count;
+        while left > 0 && !self.is_empty() {
+            let freed = match self.tables.last_mut() {
+                Some(table) => match table.free_page() {
+                    Some(freed) => freed,
+                    None => {
+                        self.tables.pop();
+                        0
+                    }
+                },
+                None => usize::from(self.entries.pop().is_some()),
+            };
+            left = left.saturating_sub(freed);
+        }
+        self.is_empty()
+    }
+
+    /// How many entries are left.
+    pub fn entry_count(&self) -> usize {
+        self.tables.iter().map(Remains::len).sum::<usize>() + self.entries.len()
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.entries.is_empty()
+    }
+
+    /// Adds what another one holds.
+    pub fn absorb(&mut self, mut other: Detached) {
+        self.tables.append(&mut other.tables);
+        self.entries.append(&mut other.entries);
+    }
+
+    /// Adds one entry (UNLINK).
+    pub fn push(&mut self, entry: OwnedEntry) {
+        self.entries.push(entry);
+    }
+
+    pub(super) fn push_table(&mut self, table: Table) {
+        self.tables.push(table.into_remains());
+    }
+}

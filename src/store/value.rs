@@ -1,0 +1,123 @@
+//! A value on its way into an entry, and as it is seen in one.
+//!
+//! Long strings lie outside of their entry, in reference-counted `Bytes`: a reply can be sent from them while the key is
+//! already being overwritten. Changing one in place is possible while nobody else holds it; else it is copied first.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::numbers::{i64_text_bytes, parse_i64};
+use crate::data::string::{EMBSTR_BYTES_MAX, StringForm};
+
+/// Strings beyond this lie outside of their entry. Copying this much into a reply takes about as long as the extra
+/// allocation, the reference count and the extra segment of a send do.
+pub const INLINE_BYTES_MAX: usize = 8 * 1024;
+
+/// A value as it lies in its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueRef<'a> {
+    /// A string that is an integer.
+    Int(i64),
+    /// A string.
+    Inline(&'a [u8]),
+    /// A long string, which can be sent by reference: clone the `Bytes`.
+    Shared(&'a Bytes),
+}
+
+impl<'a> ValueRef<'a> {
+    /// The string's bytes; an integer is written into `digits`.
+    #[inline]
+    pub fn as_bytes<'b>(self, digits: &'b mut itoa::Buffer) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            ValueRef::Int(integer) => digits.format(integer).as_bytes(),
+            ValueRef::Inline(bytes) => bytes,
+            ValueRef::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Length of the string in bytes (STRLEN).
+    pub fn string_len(self) -> usize {
+        match self {
+            ValueRef::Int(integer) => i64_text_bytes(integer),
+            ValueRef::Inline(bytes) => bytes.len(),
+            ValueRef::Shared(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A value on its way into an entry.
+pub(super) enum NewValue<'v> {
+    Int(i64),
+    /// A string of at most `INLINE_BYTES_MAX`.
+    Inline {
+        bytes: &'v [u8],
+        is_raw: bool,
+    },
+    /// A longer one, which is always `raw`.
+    Large(Large),
+}
+
+impl<'v> NewValue<'v> {
+    /// A string is encoded as `form` says; a long one is copied into a buffer of its own.
+    pub(super) fn string(bytes: &'v [u8], form: StringForm) -> NewValue<'v> {
+        if bytes.len() > INLINE_BYTES_MAX {
+            return NewValue::Large(Large::adopt(Bytes::copy_from_slice(bytes)));
+        }
+        if form == StringForm::Detect
+            && let Some(integer) = parse_i64(bytes)
+        {
+            return NewValue::Int(integer);
+        }
+        NewValue::Inline {
+            bytes,
+            is_raw: form == StringForm::Raw || bytes.len() > EMBSTR_BYTES_MAX,
+        }
+    }
+}
+
+/// A string that lies outside of its entry.
+#[derive(Clone)]
+pub(super) struct Large {
+    bytes: Bytes,
+    /// Bytes of its buffer; `Bytes` does not tell. For one that is shared it is only its own length: who counts the rest
+    /// is not known.
+    capacity: usize,
+}
+
+impl Large {
+    pub(super) fn adopt(bytes: Bytes) -> Large {
+        let capacity = bytes.len();
+        Large { bytes, capacity }
+    }
+
+    /// Begins with `bytes`, with room for `capacity`.
+    pub(super) fn with_capacity(capacity: usize, bytes: &[u8]) -> Large {
+        let mut buffer = BytesMut::with_capacity(capacity);
+        buffer.extend_from_slice(bytes);
+        Large {
+            capacity: buffer.capacity(),
+            bytes: buffer.freeze(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Gives the bytes to `edit`, in place if nobody else holds them. Appending is amortised: the buffer doubles.
+    pub(super) fn edit<R>(&mut self, edit: impl FnOnce(&mut BytesMut) -> R) -> R {
+        let mut buffer = std::mem::take(&mut self.bytes)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let result = edit(&mut buffer);
+        self.capacity = buffer.capacity();
+        self.bytes = buffer.freeze();
+        result
+    }
+}

@@ -1,0 +1,326 @@
+//! WATCH: has this key changed since?
+//!
+//! A version is kept only for keys that somebody watches, so that nobody else pays for it: neither bytes in an entry nor
+//! a lookup in a write. The number is drawn from a counter, so that a version once seen never comes back by chance.
+//!
+//! What counts as a change is what makes EXEC fail in Redis: every write to the key; its expiry, if it was alive at
+//! WATCH; FLUSHDB, FLUSHALL and SWAPDB where they touch a key that exists. A key whose time was already over at WATCH is
+//! deleted at that moment, so that its end is not a change and its return is one.
+
+use std::hash::Hash;
+
+use hashbrown::{Equivalent, HashMap};
+
+use super::slot::{DbIndex, Slot};
+use crate::base::clock::UnixMs;
+
+/// What a client that watches a key keeps, and gives back with `unwatch`.
+#[derive(Debug)]
+pub struct WatchToken {
+    watched: DbKey,
+    version: u64,
+}
+
+impl WatchToken {
+    /// The db of the key.
+    pub fn db(&self) -> DbIndex {
+        self.watched.db
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.watched.key
+    }
+}
+
+impl Slot {
+    /// Begins to watch a key, which need not exist.
+    pub fn watch(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> WatchToken {
+        self.find_live(db, self.seed.hash(key), key, now);
+        let version = self.watches.get_or_insert_default().add(db, key);
+        WatchToken {
+            watched: DbKey { db, key: key.into() },
+            version,
+        }
+    }
+
+    /// Whether the key is as it was when the token was made.
+    pub fn is_unchanged(&mut self, token: &WatchToken, now: UnixMs) -> bool {
+        self.find_live(token.db(), self.seed.hash(token.key()), token.key(), now);
+        let watched = self
+            .watches
+            .as_ref()
+            .and_then(|watches| watches.keys.get(&token.watched));
+        watched
+            .expect("a key is watched as long as a token for it exists")
+            .version
+            == token.version
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&mut self, token: WatchToken) {
+        let watches = self
+            .watches
+            .as_mut()
+            .expect("a key is watched as long as a token for it exists");
+        watches.release(&token.watched);
+        if watches.keys.is_empty() {
+            self.watches = None;
+        }
+    }
+
+    /// How many keys of this slot are watched.
+    pub fn watched_count(&self) -> usize {
+        self.watches.as_ref().map_or(0, |watches| watches.keys.len())
+    }
+}
+
+/// The watched keys of a slot.
+#[derive(Default)]
+pub(super) struct Watches {
+    keys: HashMap<DbKey, Watched>,
+    last_version: u64,
+}
+
+struct Watched {
+    version: u64,
+    token_count: usize,
+}
+
+/// Versions that an open undo has to restore.
+pub(super) type OldVersions = HashMap<DbKey, u64>;
+
+impl Watches {
+    fn add(&mut self, db: DbIndex, key: &[u8]) -> u64 {
+        let watched = self.keys.entry(DbKey { db, key: key.into() }).or_insert_with(|| {
+            self.last_version += 1;
+            Watched {
+                version: self.last_version,
+                token_count: 0,
+            }
+        });
+        watched.token_count += 1;
+        watched.version
+    }
+
+    fn release(&mut self, key: &DbKey) {
+        let watched = self
+            .keys
+            .get_mut(key)
+            .expect("a key is watched as long as a token for it exists");
+        watched.token_count -= 1;
+        if watched.token_count == 0 {
+            self.keys.remove(key);
+        }
+    }
+
+    /// The key changes.
+    pub(super) fn touch(&mut self, db: DbIndex, key: &[u8], old_versions: Option<&mut OldVersions>) {
+        let name = DbKeyRef { db, key };
+        if let Some(watched) = self.keys.get_mut(&name) {
+            if let Some(old_versions) = old_versions
+                && !old_versions.contains_key(&name)
+            {
+                old_versions.insert(DbKey { db, key: key.into() }, watched.version);
+            }
+            self.last_version += 1;
+            watched.version = self.last_version;
+        }
+    }
+
+    /// All watched keys change for which `is_touched` holds.
+    pub(super) fn touch_where(
+        &mut self,
+        mut old_versions: Option<&mut OldVersions>,
+        is_touched: impl Fn(DbIndex, &[u8]) -> bool,
+    ) {
+        for (name, watched) in &mut self.keys {
+            if is_touched(name.db, &name.key) {
+                if let Some(old_versions) = &mut old_versions {
+                    old_versions.entry(name.clone()).or_insert(watched.version);
+                }
+                self.last_version += 1;
+                watched.version = self.last_version;
+            }
+        }
+    }
+
+    /// Puts versions back that changes had replaced which are taken back now.
+    pub(super) fn restore(&mut self, old_versions: OldVersions) {
+        for (name, version) in old_versions {
+            if let Some(watched) = self.keys.get_mut(&name) {
+                watched.version = version;
+            }
+        }
+    }
+}
+
+/// A key in a db, as the key of a map.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct DbKey {
+    pub(super) db: DbIndex,
+    pub(super) key: Box<[u8]>,
+}
+
+/// The same, borrowed. Both must hash alike: the same fields in the same order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DbKeyRef<'k> {
+    pub(super) db: DbIndex,
+    pub(super) key: &'k [u8],
+}
+
+impl Equivalent<DbKey> for DbKeyRef<'_> {
+    fn equivalent(&self, other: &DbKey) -> bool {
+        self.db == other.db && *self.key == *other.key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::access::Moment;
+    use crate::data::string::StringForm;
+    use crate::store::{Access, Expiry, HashSeed};
+
+    const DB: DbIndex = DbIndex(0);
+    const KEY: &[u8] = b"k";
+
+    fn at(ms: u64) -> Moment {
+        Moment::lru(UnixMs(ms))
+    }
+
+    fn set(slot: &mut Slot, db: DbIndex, expiry: Expiry, ms: u64) {
+        slot.set_string(db, KEY, b"v", StringForm::Detect, expiry, at(ms));
+    }
+
+    /// Whether a watch of `KEY` in `DB` at 100 ms survives `between`, as seen at `end_ms`.
+    fn survives(before: impl FnOnce(&mut Slot), between: impl FnOnce(&mut Slot), end_ms: u64) -> bool {
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        before(&mut slot);
+        let token = slot.watch(DB, KEY, UnixMs(100));
+        between(&mut slot);
+        let is_unchanged = slot.is_unchanged(&token, UnixMs(end_ms));
+        slot.unwatch(token);
+        assert_eq!(slot.watched_count(), 0);
+        is_unchanged
+    }
+
+    #[test]
+    fn what_fails_exec_in_redis_is_a_change() {
+        let nothing = |_: &mut Slot| {};
+        let present = |slot: &mut Slot| set(slot, DB, Expiry::Clear, 1);
+        let brief = |slot: &mut Slot| set(slot, DB, Expiry::At(UnixMs(150)), 1);
+        let over = |slot: &mut Slot| set(slot, DB, Expiry::At(UnixMs(50)), 1);
+        assert!(survives(present, nothing, 200));
+        assert!(
+            survives(
+                present,
+                |slot| {
+                    slot.get(DB, KEY, at(101), Access::Read);
+                },
+                200
+            ),
+            "reading is no change"
+        );
+        assert!(
+            !survives(present, |slot| set(slot, DB, Expiry::Clear, 101), 200),
+            "the same value again"
+        );
+        assert!(!survives(
+            present,
+            |slot| {
+                slot.remove(DB, KEY, UnixMs(101));
+            },
+            200
+        ));
+        assert!(!survives(
+            present,
+            |slot| {
+                slot.set_expiry(DB, KEY, None, UnixMs(101));
+            },
+            200
+        ));
+        assert!(
+            !survives(nothing, |slot| set(slot, DB, Expiry::Clear, 101), 200),
+            "created"
+        );
+        assert!(
+            survives(present, |slot| set(slot, DbIndex(1), Expiry::Clear, 101), 200),
+            "another db"
+        );
+        // Expiry.
+        assert!(survives(brief, nothing, 150));
+        assert!(!survives(brief, nothing, 151), "it was alive at WATCH");
+        assert!(!survives(
+            brief,
+            |slot| {
+                slot.expire_step(UnixMs(160), 9);
+            },
+            200
+        ));
+        assert!(survives(over, nothing, 200), "it was over at WATCH");
+        assert!(survives(
+            over,
+            |slot| {
+                slot.expire_step(UnixMs(160), 9);
+            },
+            200
+        ));
+        assert!(
+            !survives(over, |slot| set(slot, DB, Expiry::Clear, 101), 200),
+            "it came back"
+        );
+        // Whole dbs.
+        assert!(!survives(present, |slot| drop(slot.clear_db(DB)), 200));
+        assert!(!survives(present, |slot| drop(slot.clear_all()), 200));
+        assert!(survives(present, |slot| drop(slot.clear_db(DbIndex(1))), 200));
+        assert!(
+            survives(nothing, |slot| drop(slot.clear_db(DB)), 200),
+            "nothing was there"
+        );
+        assert!(!survives(present, |slot| slot.swap_dbs(DB, DbIndex(3)), 200));
+        assert!(!survives(
+            |slot| set(slot, DbIndex(3), Expiry::Clear, 1),
+            |slot| slot.swap_dbs(DB, DbIndex(3)),
+            200
+        ));
+        assert!(
+            survives(nothing, |slot| slot.swap_dbs(DB, DbIndex(3)), 200),
+            "in neither db"
+        );
+        assert!(survives(present, |slot| slot.swap_dbs(DbIndex(2), DbIndex(3)), 200));
+    }
+
+    #[test]
+    fn a_rollback_is_no_change_and_a_commit_is() {
+        let change_within_undo = |slot: &mut Slot| {
+            slot.begin_undo();
+            set(slot, DB, Expiry::Clear, 101);
+            drop(slot.clear_all());
+        };
+        let present = |slot: &mut Slot| set(slot, DB, Expiry::Clear, 1);
+        assert!(survives(
+            present,
+            |slot| (change_within_undo(slot), slot.rollback()).1,
+            200
+        ));
+        assert!(!survives(
+            present,
+            |slot| drop((change_within_undo(slot), slot.commit_undo())),
+            200
+        ));
+    }
+
+    #[test]
+    fn a_second_watch_sees_only_what_comes_after_it() {
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        let first = slot.watch(DB, KEY, UnixMs(1));
+        set(&mut slot, DB, Expiry::Clear, 1);
+        let second = slot.watch(DB, KEY, UnixMs(1));
+        assert!(!slot.is_unchanged(&first, UnixMs(1)));
+        assert!(slot.is_unchanged(&second, UnixMs(1)));
+        slot.unwatch(first);
+        assert!(slot.is_unchanged(&second, UnixMs(1)));
+        slot.unwatch(second);
+    }
+}

@@ -1,0 +1,424 @@
+//! Writes commands, from the syntax that their literals declare.
+//!
+//! Keys, values and numbers come from small pools, so that commands meet each other's work; edge values are among them.
+//! What a word stands for is read from the argument's name where its kind is not enough (an offset is not a time).
+//! Relative times are either far in the future and never the same twice (two servers do not run a command in the same
+//! millisecond), or over at once.
+
+use fastrand::Rng;
+use shardis::command::{Command, FAMILIES, Run};
+use shardis::spec::{Argument, ArgumentKind, Flags};
+
+pub type Words = Vec<Vec<u8>>;
+
+/// Commands that no stream contains, and why.
+const EXCLUDED: &[(&str, &str)] = &[
+    ("wait", "waits for time"),
+    ("memory", "counts the bytes of our own structures"),
+    ("time", "is another at every call"),
+    ("quit", "ends the connection"),
+    ("hello", "is said once, at the start of a session"),
+    ("auth", "neither server has a password"),
+    ("role", "names offsets of the replication, which differ"),
+    (
+        "flushall",
+        "the harness's own, between sessions; FLUSHDB is in the streams",
+    ),
+    ("readonly", "redis-server is not in cluster mode"),
+    ("readwrite", "redis-server is not in cluster mode"),
+    ("asking", "redis-server is not in cluster mode"),
+];
+
+/// Commands without keys that streams contain all the same; the others report the server's own state.
+const INCLUDED: &[&str] = &["ping", "echo", "select", "reset"];
+
+const KEYS: &[&[u8]] = &[
+    b"k1",
+    b"k2",
+    b"k3",
+    b"k4",
+    b"k5",
+    b"key:6",
+    b"{t}1",
+    b"{t}2",
+    b"{t}3",
+    b"",
+    b"a\x00\xff\r\n",
+    b"{}x",
+];
+const NUMBERS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "2",
+    "5",
+    "10",
+    "-10",
+    "42",
+    "100",
+    "9999",
+    "10000",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775806",
+    "9223372036854775808",
+    "007",
+    "+1",
+    " 1",
+    "1 ",
+    "",
+    "1.0",
+    "abc",
+    "-0",
+];
+const DOUBLES: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "0.1",
+    "3.0e3",
+    "1e400",
+    "-inf",
+    "+inf",
+    "nan",
+    "1.7e308",
+    "5e-324",
+    "0x1p3",
+    "abc",
+    "",
+    " 1",
+    "3.14159265358979",
+    "1e17",
+    "123456789012345678",
+];
+const OFFSETS: &[&str] = &[
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "8",
+    "30",
+    "100",
+    "-1",
+    "-2",
+    "-3",
+    "-100",
+    "536870912",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "x",
+];
+const DBS: &[&str] = &["0", "0", "1", "1", "2", "3", "15", "16", "-1", "x"];
+const UNIX_S: &[&str] = &["99999999999", "88888888888", "1", "0", "-1", "9223372036854775807", "x"];
+const UNIX_MS: &[&str] = &[
+    "99999999999123",
+    "88888888888456",
+    "1",
+    "0",
+    "-1",
+    "9223372036854775807",
+    "x",
+];
+const PATTERNS: &[&[u8]] = &[b"*", b"k*", b"k?", b"k[1-3]", b"{t}*", b"*\\*", b"k[^1]", b"", b"k1"];
+const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
+
+/// The databases that streams touch.
+pub const DBS_TOUCHED: std::ops::Range<usize> = 0..16;
+
+/// What writes streams.
+pub struct Generator {
+    rng: Rng,
+    commands: Vec<(&'static Command, Option<&'static Command>, u32)>,
+    weight_sum: u32,
+    /// Serialised values for RESTORE.
+    payloads: Vec<Vec<u8>>,
+}
+
+impl Generator {
+    pub fn new(seed: u64, payloads: Vec<Vec<u8>>) -> Generator {
+        let mut commands = Vec::new();
+        for command in FAMILIES.iter().flat_map(|family| family.iter()) {
+            if EXCLUDED.iter().any(|(name, _)| *name == command.name) {
+                continue;
+            }
+            if command.subcommands.is_empty() {
+                if let Some(weight) = weight(command, INCLUDED.contains(&command.name)) {
+                    commands.push((command, None, weight));
+                }
+            } else if command.name != "cluster" {
+                // redis-server is not in cluster mode: CLUSTER's subcommands are errors there.
+                for sub in command.subcommands {
+                    if let Some(weight) = weight(sub, false) {
+                        commands.push((sub, Some(command), weight));
+                    }
+                }
+            }
+        }
+        let weight_sum = commands.iter().map(|&(_, _, weight)| weight).sum();
+        Generator {
+            rng: Rng::with_seed(seed),
+            commands,
+            weight_sum,
+            payloads,
+        }
+    }
+
+    /// How many commands it chooses from.
+    pub fn command_count(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// True `percent` times in a hundred.
+    pub fn chance(&mut self, percent: u32) -> bool {
+        self.rng.u32(0..100) < percent
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.rng.usize(0..bound)
+    }
+
+    fn pick<T: Copy>(&mut self, pool: &[T]) -> T {
+        pool[self.rng.usize(0..pool.len())]
+    }
+
+    /// The next command.
+    pub fn command(&mut self) -> Words {
+        let mut dice = self.rng.u32(0..self.weight_sum);
+        let mut chosen = self.commands[0];
+        for &candidate in &self.commands {
+            if dice < candidate.2 {
+                chosen = candidate;
+                break;
+            }
+            dice -= candidate.2;
+        }
+        let (command, parent, _) = chosen;
+        let mut words = Words::new();
+        words.extend(parent.map(|parent| self.cased(parent.name)));
+        words.push(self.cased(command.name));
+        self.arguments(command.arguments, command.name, &mut words);
+        // Wrong numbers of arguments, and words where they do not belong.
+        match self.rng.u32(0..100) {
+            0..2 if words.len() > 1 => {
+                words.pop();
+            }
+            2 => {
+                let extra = self.value();
+                words.push(extra);
+            }
+            3 if words.len() > 1 => {
+                let at = self.rng.usize(1..words.len());
+                words[at] = self.value();
+            }
+            _ => {}
+        }
+        if takes_a_time(command.name) {
+            // A small number that has become a time would let the key expire on one server before the other.
+            let candidates = if command.name == "restore" { 1 } else { usize::MAX };
+            for word in words.iter_mut().skip(2).take(candidates) {
+                if word.len() < 8 && word[..].iter().all(u8::is_ascii_digit) && !word.iter().all(|&digit| digit == b'0')
+                {
+                    *word = b"400000000".to_vec();
+                }
+            }
+        }
+        words
+    }
+
+    fn cased(&mut self, word: &str) -> Vec<u8> {
+        match self.rng.u32(0..4) {
+            0 => word.to_ascii_lowercase().into_bytes(),
+            1 => word
+                .chars()
+                .map(|c| if self.rng.bool() { c.to_ascii_uppercase() } else { c })
+                .collect::<String>()
+                .into_bytes(),
+            _ => word.to_ascii_uppercase().into_bytes(),
+        }
+    }
+
+    fn arguments(&mut self, arguments: &'static [Argument], command: &str, words: &mut Words) {
+        let mut at = 0;
+        let mut numkeys_at = None;
+        while at < arguments.len() {
+            // Options that stand side by side may come in any order.
+            let run = arguments[at..]
+                .iter()
+                .take_while(|argument| argument.is_optional)
+                .count();
+            if run > 1 {
+                let mut order: Vec<usize> = (at..at + run).collect();
+                self.rng.shuffle(&mut order);
+                for index in order {
+                    self.argument(&arguments[index], command, words);
+                }
+                at += run;
+                continue;
+            }
+            let before = words.len();
+            self.argument(&arguments[at], command, words);
+            if arguments[at].name == "numkeys" {
+                numkeys_at = Some(before);
+            } else if let (Some(place), true) = (numkeys_at, matches!(arguments[at].kind, ArgumentKind::Key(_))) {
+                if !self.chance(5) {
+                    words[place] = (words.len() - before).to_string().into_bytes();
+                }
+                numkeys_at = None;
+            }
+            at += 1;
+        }
+    }
+
+    fn argument(&mut self, argument: &'static Argument, command: &str, words: &mut Words) {
+        if argument.is_optional && !self.chance(30) {
+            return;
+        }
+        let repeats = if argument.is_multiple { 1 + self.below(4) } else { 1 };
+        for index in 0..repeats {
+            if let Some(token) = argument.token
+                && (index == 0 || argument.is_token_repeated)
+            {
+                let token = self.cased(token);
+                words.push(token);
+            }
+            match argument.kind {
+                ArgumentKind::PureToken => {}
+                ArgumentKind::OneOf(choices) => {
+                    let choice = self.below(choices.len());
+                    let required = Argument {
+                        is_optional: false,
+                        ..choices[choice]
+                    };
+                    self.required(required, command, words);
+                }
+                ArgumentKind::Block(parts) => self.arguments(parts, command, words),
+                kind => {
+                    let word = self.word(argument, kind, command);
+                    words.push(word);
+                }
+            }
+        }
+    }
+
+    /// One of a choice: it is there, whatever it says of itself.
+    fn required(&mut self, argument: Argument, command: &str, words: &mut Words) {
+        if let Some(token) = argument.token {
+            let token = self.cased(token);
+            words.push(token);
+        }
+        match argument.kind {
+            ArgumentKind::PureToken => {}
+            ArgumentKind::Block(parts) => self.arguments(parts, command, words),
+            ArgumentKind::OneOf(choices) => {
+                let choice = self.below(choices.len());
+                self.required(choices[choice], command, words);
+            }
+            kind => {
+                let word = self.word(&argument, kind, command);
+                words.push(word);
+            }
+        }
+    }
+
+    fn word(&mut self, argument: &Argument, kind: ArgumentKind, command: &str) -> Vec<u8> {
+        let is_milliseconds = argument.name.contains("milliseconds") || command.starts_with('p');
+        match (kind, argument.name) {
+            (ArgumentKind::Key(_), _) => self.key(),
+            (ArgumentKind::Pattern, _) => self.pick(PATTERNS).to_vec(),
+            (ArgumentKind::UnixTime, _) if is_milliseconds => self.pick(UNIX_MS).as_bytes().to_vec(),
+            (ArgumentKind::UnixTime, _) => self.pick(UNIX_S).as_bytes().to_vec(),
+            // RESTORE's idle time: the clock of accesses has 24 bits of seconds, and wraps where it may.
+            (ArgumentKind::Integer, "seconds") if command == "restore" => {
+                self.pick(&["0", "1", "5000", "-1", "x"]).as_bytes().to_vec()
+            }
+            (ArgumentKind::Integer, "seconds" | "milliseconds" | "ttl") => {
+                self.relative_time(is_milliseconds || argument.name == "ttl")
+            }
+            (ArgumentKind::Integer, "offset" | "start" | "end" | "stop" | "index" | "len" | "min-match-len") => {
+                self.pick(OFFSETS).as_bytes().to_vec()
+            }
+            (ArgumentKind::Integer, name) if name.contains("db") || name.starts_with("index") => {
+                self.pick(DBS).as_bytes().to_vec()
+            }
+            // Redis 7.0 takes -1 and the empty text for cursors; shardis takes canonical numbers only.
+            (ArgumentKind::Integer, "cursor") => self.pick(&["0", "0", "0", "x"]).as_bytes().to_vec(),
+            (ArgumentKind::Integer, "count") => self
+                .pick(&["1", "2", "5", "10", "100", "0", "-1", "x"])
+                .as_bytes()
+                .to_vec(),
+            (ArgumentKind::Integer, _) => self.pick(NUMBERS).as_bytes().to_vec(),
+            (ArgumentKind::Double, _) => self.pick(DOUBLES).as_bytes().to_vec(),
+            (_, "serialized-value") => self.payload(),
+            (_, "type") => self.pick(TYPES).as_bytes().to_vec(),
+            (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
+            _ => self.value(),
+        }
+    }
+
+    pub fn key(&mut self) -> Vec<u8> {
+        // The first ones more often: commands must meet.
+        let bound = if self.chance(60) { 4 } else { KEYS.len() };
+        KEYS[self.below(bound)].to_vec()
+    }
+
+    fn relative_time(&mut self, is_milliseconds: bool) -> Vec<u8> {
+        let unit = if is_milliseconds { 1000 } else { 1 };
+        match self.rng.u32(0..20) {
+            0 => b"0".to_vec(),
+            1 => b"-1".to_vec(),
+            2 => b"9223372036854775807".to_vec(),
+            3 => b"x".to_vec(),
+            // Apart by more than the servers' clocks can be.
+            _ => ((100_000 + self.rng.i64(0..1_000_000) * 1000) * unit)
+                .to_string()
+                .into_bytes(),
+        }
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let index = self.below(self.payloads.len());
+        let mut payload = self.payloads[index].clone();
+        if self.chance(10) && !payload.is_empty() {
+            let at = self.below(payload.len());
+            payload[at] ^= 1 << self.below(8);
+        }
+        payload
+    }
+
+    pub fn value(&mut self) -> Vec<u8> {
+        match self.rng.u32(0..10) {
+            0..3 => self.pick(NUMBERS).as_bytes().to_vec(),
+            3 => self.pick(DOUBLES).as_bytes().to_vec(),
+            4 => vec![b'a' + self.rng.u8(0..3); self.rng.usize(1..130)],
+            5 => (0..self.rng.usize(1..60)).map(|_| self.rng.u8(..)).collect(),
+            6 => self
+                .pick(&[&b"NX"[..], b"XX", b"GET", b"EX", b"*", b"\x00", b"\r\n"])
+                .to_vec(),
+            _ => self
+                .pick(&[&b"hello"[..], b"world", b"a", b"b", b"ohmytext", b"mynewtext"])
+                .to_vec(),
+        }
+    }
+}
+
+/// Whether an argument may say when a key expires.
+fn takes_a_time(command: &str) -> bool {
+    command.contains("expire") || matches!(command, "set" | "setex" | "psetex" | "getex" | "restore")
+}
+
+/// How often a command comes, or nothing if it does not.
+fn weight(command: &Command, is_included: bool) -> Option<u32> {
+    if command.flags.contains(Flags::BLOCKING) || command.name == "help" {
+        // A blocked connection would wait for the other one's batch; the help texts are our own.
+        return None;
+    }
+    match command.run {
+        Run::Keys(_) => Some(10),
+        Run::Slots(..) | Run::Everything(_) => Some(if command.flags.contains(Flags::WRITE) { 1 } else { 2 }),
+        // Blocks of MULTI and EXEC are the stream's own; here they come where they do not belong.
+        Run::Transaction(_) => Some(2),
+        Run::Session(_) | Run::Node(_) => is_included.then_some(2),
+        Run::Container | Run::Guarded(_) => None,
+    }
+}

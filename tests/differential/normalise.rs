@@ -1,0 +1,68 @@
+//! What is not compared byte for byte, and why.
+
+use crate::support::Value;
+
+/// How the replies of a command are compared.
+#[derive(Clone, Copy)]
+enum Rule {
+    /// The items of its outermost aggregate have no order.
+    Sorted,
+    /// Numbers may differ by this much.
+    Within(i64),
+    /// Errors are compared, and otherwise the kind of the reply.
+    Kind,
+}
+
+/// Everything else is compared as it is.
+const RULES: &[(&str, Rule, &str)] = &[
+    ("keys", Rule::Sorted, "a hash table has no order"),
+    (
+        "scan",
+        Rule::Kind,
+        "a cursor is the server's own; whole iterations are compared after each batch",
+    ),
+    ("randomkey", Rule::Kind, "it is random"),
+    (
+        "ttl",
+        Rule::Within(60),
+        "a relative time counts from when its command ran",
+    ),
+    ("pttl", Rule::Within(60_000), "as TTL"),
+    ("expiretime", Rule::Within(60), "as TTL"),
+    ("pexpiretime", Rule::Within(60_000), "as TTL"),
+    ("object|idletime", Rule::Within(60), "seconds pass"),
+    ("object|freq", Rule::Within(255), "the counter grows by chance"),
+    (
+        "object|refcount",
+        Rule::Kind,
+        "Redis shares small integers, shardis has nothing to share",
+    ),
+];
+
+fn rule(command: &[Vec<u8>]) -> Option<Rule> {
+    let name = String::from_utf8_lossy(&command[0]).to_ascii_lowercase();
+    let sub = command
+        .get(1)
+        .map_or_else(String::new, |word| String::from_utf8_lossy(word).to_ascii_lowercase());
+    let is_named = |rule: &&(&str, Rule, &str)| rule.0 == name || rule.0 == format!("{name}|{sub}");
+    RULES.iter().find(is_named).map(|&(_, rule, _)| rule)
+}
+
+/// Whether the replies to `command` agree.
+pub fn agree(command: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    match rule(command) {
+        None => false,
+        Some(Rule::Sorted) => ours.clone().sorted() == theirs.clone().sorted(),
+        Some(Rule::Within(tolerance)) => match (ours, theirs) {
+            // Below zero stand the answers that are no times.
+            (Value::Integer(our), Value::Integer(their)) if *our >= 0 && *their >= 0 => {
+                our.abs_diff(*their) <= tolerance as u64
+            }
+            _ => false,
+        },
+        Some(Rule::Kind) => !ours.is_error() && std::mem::discriminant(ours) == std::mem::discriminant(theirs),
+    }
+}

@@ -1,0 +1,308 @@
+//! Payloads and fingerprints against a real `redis-server`: what one side dumps the other restores, and equal data have equal
+//! digests. And damaged payloads, of which none may do more than be refused.
+//!
+//! The seeds are fixed, so a failure is the same failure tomorrow. Where no `redis-server` is installed the comparisons say so and
+//! pass; the unit tests of `persist` hold payloads and digests that redis-server once answered.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use shardis::base::clock::UnixMs;
+use shardis::base::crc64::crc64;
+use shardis::data::string::StringForm;
+use shardis::persist::digest::{DatasetDigest, DbDigest, EMPTY, digest_value, hex};
+use shardis::persist::payload::{Form, PayloadError, RDB_VERSION_MAX, dump, restore};
+use shardis::resp::OwnedArgs;
+use shardis::store::OwnedEntry;
+
+/// As redis-server 7.0 writes.
+const REDIS_7_0: Form = Form {
+    rdb_version: 10,
+    compresses: true,
+};
+
+/// A `redis-server` of our own on a Unix socket, ended when dropped.
+struct Oracle {
+    server: Child,
+    directory: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Oracle {
+    fn start(name: &str) -> Option<Oracle> {
+        let directory = std::env::temp_dir().join(format!("shardis-dump-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        let socket = directory.join("socket");
+        let server = Command::new("redis-server")
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--enable-debug-command",
+                "yes",
+                "--unixsocket",
+            ])
+            .arg(&socket)
+            .current_dir(&directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(server) = server else {
+            eprintln!("no redis-server here: nothing compared");
+            return None;
+        };
+        for _ in 0..600 {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                let stream = BufReader::new(stream);
+                return Some(Oracle {
+                    server,
+                    directory,
+                    stream,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("redis-server does not listen");
+    }
+
+    /// Runs a command; the bytes of its reply (an error keeps its minus, nil is `None`, an array is its first element).
+    fn ask<W: AsRef<[u8]>>(&mut self, words: &[W]) -> Option<Vec<u8>> {
+        let mut request = Vec::new();
+        OwnedArgs::from_slices(words).as_args().encode_resp(&mut request);
+        self.stream.get_mut().write_all(&request).expect("redis-server reads");
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Option<Vec<u8>> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("redis-server answers");
+        let line = line.trim_end();
+        if let Some(count) = line.strip_prefix('*') {
+            let mut elements: Vec<_> = (0..count.parse().expect("a count"))
+                .map(|_: usize| self.answer())
+                .collect();
+            return elements.swap_remove(0);
+        }
+        let Some(length) = line.strip_prefix('$') else {
+            return Some(line.trim_start_matches(['+', ':']).into());
+        };
+        let length: i64 = length.parse().expect("a length");
+        let mut bytes = vec![0; usize::try_from(length).ok()? + 2];
+        self.stream
+            .read_exact(&mut bytes)
+            .expect("redis-server answers in full");
+        bytes.truncate(bytes.len() - 2);
+        Some(bytes)
+    }
+
+    fn text<W: AsRef<[u8]>>(&mut self, words: &[W]) -> String {
+        String::from_utf8_lossy(&self.ask(words).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        // Neither can fail in a way that a test should hide another failure for.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Strings of every form: integers at each border, incompressible and compressible texts of many lengths.
+fn samples() -> Vec<Vec<u8>> {
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    for bits in [0, 7, 8, 15, 16, 31, 32, 33, 62] {
+        for around in [-1i64, 0, 1] {
+            out.push(((1i64 << bits) + around).to_string().into());
+            out.push((-(1i64 << bits) + around).to_string().into());
+        }
+    }
+    for text in [
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+        "00",
+        "-0",
+        "+1",
+        " 1",
+        "1.5",
+        "",
+    ] {
+        out.push(text.into());
+    }
+    for length in [
+        1, 11, 12, 19, 20, 21, 43, 44, 45, 63, 64, 255, 256, 5000, 16383, 16384, 70_000,
+    ] {
+        out.push((0..length).map(|_| random.u8(..)).collect());
+        out.push((0..length).map(|_| b'a' + random.u8(..2)).collect());
+        out.push(vec![b'x'; length]);
+    }
+    out
+}
+
+/// Whether Redis's own compressor had no say in it: then both sides write the same bytes.
+fn is_plain(text: &[u8]) -> bool {
+    text.len() <= 20
+}
+
+fn entry(text: &[u8]) -> OwnedEntry {
+    OwnedEntry::string(b"key", text, StringForm::Detect, None, 0)
+}
+
+fn text_of(entry: &OwnedEntry) -> Vec<u8> {
+    entry.as_ref().value().as_bytes(&mut itoa::Buffer::new()).to_vec()
+}
+
+#[test]
+fn each_side_restores_what_the_other_dumps() {
+    let Some(mut redis) = Oracle::start("payloads") else {
+        return;
+    };
+    for text in samples() {
+        let shown = text[..text.len().min(40)].escape_ascii().to_string();
+        let ours = dump(entry(&text).as_ref(), REDIS_7_0);
+        redis.ask(&[b"SET", &b"theirs"[..], &text]);
+        let theirs = redis.ask(&["DUMP", "theirs"]).expect("the key exists");
+        if is_plain(&text) {
+            assert_eq!(
+                ours.escape_ascii().to_string(),
+                theirs.escape_ascii().to_string(),
+                "{shown}"
+            );
+        }
+        let restored = restore(&theirs)
+            .expect("redis-server's payload")
+            .into_entry(b"key", None, 0);
+        assert_eq!(text_of(&restored), text, "{shown}");
+        assert_eq!(
+            redis.text(&[b"RESTORE", &b"ours"[..], b"0", &ours, b"REPLACE"]),
+            "OK",
+            "{shown}"
+        );
+        assert_eq!(redis.ask(&["GET", "ours"]).as_deref(), Some(&text[..]), "{shown}");
+        let encoding = redis.text(&["OBJECT", "ENCODING", "ours"]);
+        assert_eq!(restored.as_ref().encoding().name(), encoding, "{shown}");
+    }
+    redis.ask(&["CONFIG", "SET", "rdbcompression", "no"]);
+    let uncompressed = Form {
+        compresses: false,
+        ..REDIS_7_0
+    };
+    for text in samples() {
+        redis.ask(&[b"SET", &b"theirs"[..], &text]);
+        let theirs = redis.ask(&["DUMP", "theirs"]).expect("the key exists");
+        assert!(
+            theirs == dump(entry(&text).as_ref(), uncompressed),
+            "{} bytes",
+            text.len()
+        );
+    }
+}
+
+#[test]
+fn a_newer_version_is_refused_by_who_does_not_know_it() {
+    let newest = Form {
+        rdb_version: RDB_VERSION_MAX,
+        compresses: true,
+    };
+    let payload = dump(entry(b"hello").as_ref(), newest);
+    assert_eq!(text_of(&restore(&payload).unwrap().into_entry(b"k", None, 0)), b"hello");
+    let Some(mut redis) = Oracle::start("versions") else {
+        return;
+    };
+    let answer = redis.text(&[b"RESTORE", &b"k"[..], b"0", &payload]);
+    assert_eq!(answer, "-ERR DUMP payload version or checksum are wrong");
+}
+
+#[test]
+fn damage_never_does_more_than_be_refused() {
+    let mut random = fastrand::Rng::with_seed(23);
+    let samples = samples();
+    let mut refused = [0u32; 2];
+    let mut accepted = 0u32;
+    for _ in 0..60_000 {
+        let mut payload = dump(entry(&samples[random.usize(..samples.len())]).as_ref(), REDIS_7_0);
+        // Long payloads are slow to seal, and their damage is that of short ones.
+        if payload.len() > 6000 {
+            continue;
+        }
+        let body_len = payload.len() - 10;
+        for _ in 0..random.usize(1..4) {
+            let reach = if random.bool() { payload.len() } else { body_len.min(8) };
+            let place = random.usize(..reach);
+            payload[place] = random.u8(..);
+        }
+        match random.u8(..6) {
+            0 => payload.truncate(random.usize(..payload.len())),
+            // Sealed again: the damage gets past the checksum, to the reader.
+            1..=4 => {
+                if random.bool() {
+                    payload.drain(..random.usize(..body_len.min(4)));
+                }
+                let sealed = payload.len() - 8;
+                payload[sealed - 2..sealed].copy_from_slice(&10u16.to_le_bytes());
+                let checksum = crc64(0, &payload[..sealed]);
+                payload[sealed..].copy_from_slice(&checksum.to_le_bytes());
+            }
+            _ => {}
+        }
+        match restore(&payload) {
+            Ok(value) => {
+                let entry = value.into_entry(b"key", None, 0);
+                let again = dump(entry.as_ref(), REDIS_7_0);
+                assert_eq!(
+                    text_of(&restore(&again).unwrap().into_entry(b"key", None, 0)),
+                    text_of(&entry)
+                );
+                accepted += 1;
+            }
+            Err(PayloadError::Seal) => refused[0] += 1,
+            Err(PayloadError::Value(error)) => {
+                assert!(error.offset <= payload.len(), "{error}");
+                refused[1] += 1;
+            }
+        }
+    }
+    // All three outcomes have been met, else nothing was tried.
+    assert!(
+        refused[0] > 1000 && refused[1] > 1000 && accepted > 1000,
+        "{refused:?} {accepted}"
+    );
+}
+
+#[test]
+fn equal_data_have_the_digest_that_redis_answers() {
+    let Some(mut redis) = Oracle::start("digests") else {
+        return;
+    };
+    assert_eq!(redis.text(&["DEBUG", "DIGEST"]), hex(&EMPTY));
+    assert_eq!(redis.text(&["DEBUG", "DIGEST-VALUE", "missing"]), hex(&EMPTY));
+    let mut whole = DatasetDigest::default();
+    for db in [0u32, 1, 5, 15] {
+        redis.ask(&["SELECT", &db.to_string()]);
+        // Two shards' shares of the same db, added up.
+        let mut shares = [DbDigest::default(); 2];
+        for (number, text) in samples().into_iter().enumerate().skip(db as usize) {
+            let key = format!("key:{number}");
+            redis.ask(&[b"SET", key.as_bytes(), &text]);
+            let mut ours = OwnedEntry::string(key.as_bytes(), &text, StringForm::Detect, None, 0);
+            if number % 3 == 0 {
+                redis.ask(&["PEXPIREAT", &key, "4000000000000"]);
+                ours.set_expiry(Some(UnixMs(5_000_000_000_000)));
+            }
+            let theirs = redis.text(&["DEBUG", "DIGEST-VALUE", &key]);
+            assert_eq!(hex(&digest_value(ours.as_ref())), theirs, "{key}");
+            shares[number % 2].mix_key(ours.as_ref());
+        }
+        let [mut both, other] = shares;
+        both.merge(&other);
+        whole.mix_db(db, &both);
+    }
+    assert_eq!(hex(&whole.finish()), redis.text(&["DEBUG", "DIGEST"]));
+}

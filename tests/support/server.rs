@@ -1,0 +1,180 @@
+//! Servers for tests: this crate's, and redis-server, the oracle.
+//!
+//! 1. Each has its own port on the loopback interface and its own directory, which goes away with it.
+//! 2. It is ready when it has answered PING, and it is killed and reaped when the value is dropped, also by a panic.
+//! 3. It persists nothing, unless the test's own options say so.
+
+use super::client::Client;
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Starts that are tried: another process may take a port between its being found free and being bound.
+const START_COUNT_MAX: usize = 5;
+
+/// A running server.
+pub struct Server {
+    pub port: u16,
+    pub dir: PathBuf,
+    /// For messages: `shardis with 2 shards`, `redis-server`.
+    pub name: String,
+    child: Child,
+}
+
+impl Server {
+    /// This crate's server with that many shards, and further options.
+    pub fn shardis(shards: usize, options: &[&str]) -> Server {
+        let count = shards.to_string();
+        let mut all = vec!["--shards", &count];
+        all.extend_from_slice(options);
+        Server::start(
+            format!("shardis with {shards} shards"),
+            Path::new(env!("CARGO_BIN_EXE_shardis")),
+            &all,
+        )
+    }
+
+    /// The oracle. `REDIS_SERVER` names another binary than the one on the path.
+    pub fn redis(options: &[&str]) -> Server {
+        let path = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        Server::start("redis-server".to_owned(), Path::new(&path), options)
+    }
+
+    fn start(name: String, program: &Path, options: &[&str]) -> Server {
+        for _ in 0..START_COUNT_MAX {
+            let port = free_port();
+            let dir = fresh_dir(port);
+            let log = File::create(dir.join("log")).expect("the directory is new");
+            let mut command = Command::new(program);
+            command
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+                .arg("--dir")
+                .arg(&dir)
+                .args(options)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("one more descriptor"))
+                .stderr(log);
+            // SAFETY: prctl is async-signal-safe. A test process that is killed outright runs no destructor.
+            unsafe {
+                command.pre_exec(|| {
+                    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(std::io::Error::from)
+                });
+            }
+            let child = command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{}: {error} (apt install redis-server?)", program.display()));
+            let mut server = Server {
+                port,
+                dir,
+                name: name.clone(),
+                child,
+            };
+            if server.becomes_ready() {
+                return server;
+            }
+        }
+        panic!("{name} did not find a free port");
+    }
+
+    /// Waits for PONG; false if the port was taken by someone else.
+    fn becomes_ready(&mut self) -> bool {
+        let deadline = Instant::now() + super::PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                let log = self.log();
+                assert!(log.contains("listening"), "{} ended with {status}:\n{log}", self.name);
+                return false;
+            }
+            if let Ok(mut client) = Client::connect(self.port)
+                && client.call(&["PING"]).text() == "PONG"
+            {
+                let info = client.call(&["INFO", "server"]).text();
+                return info.contains(&format!("process_id:{}\r\n", self.pid()));
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} answers no PING:\n{}",
+                self.name,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|error| panic!("{} takes no connection: {error}", self.name))
+    }
+
+    /// A client that has said HELLO 3.
+    pub fn client_resp3(&self) -> Client {
+        let mut client = self.client();
+        client.call(&["HELLO", "3"]);
+        client
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_none()
+    }
+
+    /// What it has written to its standard output and error so far.
+    pub fn log(&self) -> String {
+        std::fs::read(self.dir.join("log")).map_or_else(
+            |error| error.to_string(),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+
+    /// One line of INFO, as a number.
+    pub fn info_number(&self, section: &str, field: &str) -> u64 {
+        let info = self.client().call(&["INFO", section]).text();
+        let value = info
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .unwrap_or_else(|| panic!("{} has no {field} in INFO {section}", self.name));
+        value.parse().unwrap_or_else(|_| panic!("{field}:{value} is no number"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(4000);
+            let tail = log
+                .char_indices()
+                .find(|&(at, _)| at >= start)
+                .map_or("", |(at, _)| &log[at..]);
+            eprintln!("-- the log of {} ends with:\n{tail}", self.name);
+        }
+        // Both fail only if it has ended and been reaped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port that nobody listens on, at the moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback interface has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn fresh_dir(port: u16) -> PathBuf {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("shardis-test-{}-{number}-{port}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("the temporary directory can be written");
+    dir
+}
