@@ -291,7 +291,8 @@ mod tests {
 
         fn is_ringing(&self, wait: Duration) -> bool {
             let mut fds = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
-            let wait = PollTimeout::try_from(wait.as_millis().min(60_000)).unwrap();
+            // Rounded up: rounded down, the last millisecond before a deadline would be spent spinning.
+            let wait = PollTimeout::try_from(wait.as_micros().div_ceil(1000).min(60_000)).unwrap();
             poll(&mut fds, wait).unwrap() > 0
         }
     }
