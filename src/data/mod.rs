@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
+//! | `limits` | when a small value stops being packed |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
 //! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) joins here:
@@ -14,7 +15,10 @@
 
 pub mod access;
 pub mod lcs;
+pub mod limits;
 pub mod string;
+
+pub use limits::Limits;
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

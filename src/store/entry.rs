@@ -32,9 +32,9 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::size_class::{allocated, size_class};
 use super::value::{INLINE_BYTES_MAX, Large, NewValue, ValueRef};
 use crate::base::clock::UnixMs;
+use crate::base::size_class::{allocated, size_class};
 use crate::data::string::StringForm;
 use crate::data::{Encoding, ValueType};
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Slot                      all dbs of one slot; the only way to change a key      slot
-//!  +- Table                 tree of pages over the bits of the hash                table, hash
-//!  |   +- Page              packed tags and pointers, 141 entries at most          page, size_class
+//!  +- Table                 tree of pages over the bits of the hash                table
+//!  |   +- Page              packed tags and pointers, 141 entries at most          page
 //!  |       +- entry         key, value, expiry, access clock: one allocation       entry, value
 //!  +- ExpiryWalk            when something is due next, how far the walk has come  expire
 //!  +- Watches               versions of the keys that somebody watches             watch
@@ -20,19 +20,17 @@
 
 mod entry;
 mod expire;
-mod hash;
 mod page;
 mod scan;
-mod size_class;
 mod slot;
 mod table;
 mod undo;
 mod value;
 mod watch;
 
+pub use crate::base::hash::HashSeed;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;
-pub use hash::HashSeed;
 pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, Detached, ExpiredKey, Expiry, Slot};
 pub use value::{INLINE_BYTES_MAX, ValueRef};

@@ -26,8 +26,8 @@
 use std::mem::ManuallyDrop;
 
 use super::entry::{EntryRef, OwnedEntry, word_has_expiry, word_hash_bits};
-use super::hash::HashSeed;
-use super::size_class::{allocated, size_class};
+use crate::base::hash::HashSeed;
+use crate::base::size_class::{allocated, size_class};
 
 /// What fits 1280 bytes: a slot has about 122 keys when 2 million keys lie in 16384 slots, so that most slots are one page.
 /// Searching more tags costs little (sixteen an instruction), and fewer pages have less slack.

@@ -18,12 +18,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::entry::{EntryRef, OwnedEntry};
-use super::hash::HashSeed;
 use super::table::{Remains, Spot, Table};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
 use crate::base::clock::UnixMs;
+use crate::base::hash::HashSeed;
 use crate::data::access::Moment;
 use crate::data::string::StringForm;
 

@@ -28,10 +28,10 @@
 //! 5. No entry of the table has an expiry before `expiry_bound`.
 
 use super::entry::{EntryRef, OwnedEntry};
-use super::hash::HashSeed;
 use super::page::{PAGE_ENTRIES_MAX, Page};
-use super::size_class::allocated;
 use crate::base::clock::UnixMs;
+use crate::base::hash::HashSeed;
+use crate::base::size_class::allocated;
 
 /// Bits that one node may use; at most 256 branches, so that a directory entry is one byte.
 const NODE_BITS_MAX: u32 = 8;

@@ -21,7 +21,7 @@ const K1: u64 = 0x6a09_e667_f3bc_c909;
 impl HashSeed {
     /// The hash of `key`.
     #[inline]
-    pub(super) fn hash(self, key: &[u8]) -> u64 {
+    pub fn hash(self, key: &[u8]) -> u64 {
         // Mixed with constants, so that even a seed of small numbers multiplies by large ones.
         let (s0, s1) = (self.0[0] ^ K0, self.0[1] ^ K1);
         let mut state = s0;

@@ -8,7 +8,7 @@
 
 /// The size class that a request of `bytes` (not 0) falls into.
 #[inline]
-pub(super) const fn size_class(bytes: usize) -> usize {
+pub const fn size_class(bytes: usize) -> usize {
     if bytes <= 8 {
         8
     } else if bytes <= 128 {
@@ -22,7 +22,7 @@ pub(super) const fn size_class(bytes: usize) -> usize {
 
 /// What an allocation of `bytes` takes: its size class, or nothing if there is no allocation at all.
 #[inline]
-pub(super) const fn allocated(bytes: usize) -> usize {
+pub const fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { size_class(bytes) }
 }
 
