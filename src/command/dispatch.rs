@@ -514,14 +514,14 @@ impl Local {
                 &reply,
             );
         } else {
-            let work = Task {
+            let work = Box::new(Task {
                 sequence: header.sequence,
                 command: header.command,
                 caller,
                 reply: ReplyBuf::default(),
                 slow_entries: Vec::new(),
                 kind: TaskKind::Command { args: args.to_owned() },
-            };
+            });
             let unit = Unit {
                 work,
                 footprint,
@@ -564,7 +564,7 @@ impl Local {
     fn submit(&mut self, origin: ConnRef, task: Task, footprint: Footprint) {
         let runs_in_steps = matches!(&task.kind, TaskKind::Exec(step) if step.asks_other_shards);
         let unit = Unit {
-            work: task,
+            work: Box::new(task),
             footprint,
             origin,
             ticket: None,
@@ -579,13 +579,13 @@ impl Local {
     }
 
     /// A unit of work of one of this shard's clients has been run.
-    pub(super) fn finish(&mut self, origin: ConnRef, task: Task) {
+    pub(super) fn finish(&mut self, origin: ConnRef, task: Box<Task>) {
         let Task {
             sequence,
             mut reply,
             kind,
             ..
-        } = task;
+        } = *task;
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind.
             if let TaskKind::Watch { tokens, .. } = kind {

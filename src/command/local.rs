@@ -189,7 +189,7 @@ impl Env {
 
 /// What travels by the links besides small commands and replies.
 pub enum Envelope {
-    Shard(Message<Slot, Task>),
+    Shard(Message<Slot, Box<Task>>),
     Visit(Box<dyn FnOnce(&mut Local) + Send>),
     /// A connection that another shard has accepted.
     Adopt(OwnedFd),
@@ -203,13 +203,13 @@ pub enum Envelope {
 /// One shard's thread, sockets excepted.
 pub struct Local {
     pub env: Env,
-    pub core: Shard<Slot, Task>,
+    pub core: Shard<Slot, Box<Task>>,
     pub clients: Clients,
     pub outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
     /// Sockets that came from other shards, for whoever owns the sockets.
     pub adopted: Vec<OwnedFd>,
-    pub(super) outbox: Outbox<Slot, Task>,
+    pub(super) outbox: Outbox<Slot, Box<Task>>,
     /// Clients that have output to send, or requests to start.
     pub(super) listed: Vec<u32>,
     /// Clients that wait for the end of CLIENT PAUSE.
@@ -429,7 +429,7 @@ impl Local {
     /// Starts a unit of work that no client waits for.
     pub fn start_in_background(&mut self, kind: TaskKind, footprint: Footprint) {
         let unit = Unit {
-            work: Task::in_background(kind),
+            work: Box::new(Task::in_background(kind)),
             footprint,
             origin: ConnRef::background(self.env.shard),
             ticket: None,

@@ -71,7 +71,8 @@ pub struct Journal {
     pub lacking: SlotSet,
     /// The whole keyspace is needed.
     pub lacks_everything: bool,
-    /// Changes can be taken back: set when the unit may find out late which slots it needs.
+    /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
+    /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
     undone_from: SlotSet,
 }
@@ -80,14 +81,6 @@ impl Journal {
     /// Whether the unit of work has to be run again with more slots.
     pub fn is_lacking(&self) -> bool {
         self.lacks_everything || !self.lacking.is_empty()
-    }
-
-    /// A journal with which everything can be taken back.
-    pub fn undoable() -> Journal {
-        Journal {
-            can_undo: true,
-            ..Journal::default()
-        }
     }
 
     /// What the unit of work lacks.

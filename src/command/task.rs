@@ -125,7 +125,8 @@ impl Caller {
     }
 }
 
-impl Work<Slot> for Task {
+/// Boxed, because it travels: from link to queue to link, a pointer each time.
+impl Work<Slot> for Box<Task> {
     type Env = Env;
 
     fn run(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
@@ -143,7 +144,8 @@ impl Task {
             TaskKind::Command { args } => {
                 let found = env.registry;
                 let found = found.get(self.command);
-                let mut journal = Journal::undoable();
+                // A single command looks for its slots before it changes any of them, so nothing is ever taken back.
+                let mut journal = Journal::default();
                 let outcome = run_keys(
                     found,
                     args.as_args(),

@@ -58,16 +58,20 @@ impl<S, W> Gather<S, W> {
                 })
                 .collect(),
             Footprint::Slots(slots) => {
-                let mut wants: BTreeMap<ShardId, SlotSet> = BTreeMap::new();
+                // Few homes, and the slots ascend, so each home's set is only appended to.
+                let mut parts: Vec<Part<S>> = Vec::with_capacity(usize::from(shard_count).min(slots.len()));
                 for slot in slots.iter() {
-                    wants.entry(owners[slot as usize]).or_default().insert(slot);
+                    let home = owners[slot as usize];
+                    let at = parts.partition_point(|part| part.home < home);
+                    if parts.get(at).is_none_or(|part| part.home != home) {
+                        let want = Footprint::Slots(SlotSet::new());
+                        parts.insert(at, Part { home, want, loan: None });
+                    }
+                    if let Footprint::Slots(wanted) = &mut parts[at].want {
+                        wanted.insert(slot);
+                    }
                 }
-                let part = |(home, slots)| Part {
-                    home,
-                    want: Footprint::Slots(slots),
-                    loan: None,
-                };
-                wants.into_iter().map(part).collect()
+                parts
             }
         };
         let state = GatherState::Collecting {

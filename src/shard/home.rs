@@ -136,6 +136,9 @@ impl<S> Home<S> {
             !self.loans.contains_key(&ticket),
             "{ticket:?} asks for slots while it has a loan"
         );
+        if self.is_free(&want) {
+            return self.lend(from, ticket, want, post);
+        }
         self.enqueue(ticket, Request { from, want });
         if self.is_grantable(ticket) {
             self.grant(ticket, post);
@@ -320,6 +323,37 @@ impl<S> Home<S> {
         if self.reserved == Some(ticket) {
             self.reserved = None;
         }
+        self.hand_over(from, ticket, want, loan, post);
+    }
+
+    /// Whether slots are in their places and nobody waits for any of them: the usual case, in which a request need not be
+    /// written down.
+    fn is_free(&self, want: &Footprint) -> bool {
+        let (Footprint::Slots(slots), Some(places)) = (want, self.places()) else {
+            return false;
+        };
+        self.want_everything.is_empty()
+            && places.all_home(slots.as_slice())
+            && (self.queues.is_empty() || !slots.iter().any(|slot| self.queues.contains_key(&slot)))
+    }
+
+    /// Lends slots that are free.
+    fn lend<W>(&mut self, from: ShardId, ticket: Ticket, want: Footprint, post: &mut Post<'_, S, W>) {
+        let (Footprint::Slots(slots), Some(places)) = (&want, self.places.as_deref_mut()) else {
+            unreachable!("only slots are free, and they are in their places");
+        };
+        let loan = Loan::Slots(places.lend(slots, ticket));
+        self.hand_over(from, ticket, want, loan, post);
+    }
+
+    fn hand_over<W>(
+        &mut self,
+        from: ShardId,
+        ticket: Ticket,
+        want: Footprint,
+        loan: Loan<S>,
+        post: &mut Post<'_, S, W>,
+    ) {
         self.loans.insert(
             ticket,
             Lent {

@@ -55,7 +55,7 @@ pub struct Shard<S, W> {
     owners: Arc<[ShardId]>,
     home: Home<S>,
     /// The units of work that this shard coordinates.
-    gathers: BTreeMap<Ticket, Gather<S, W>>,
+    gathers: BTreeMap<Ticket, Box<Gather<S, W>>>,
     /// The units of one slot that wait for it.
     queues: BTreeMap<u16, VecDeque<Unit<W>>>,
     /// The connections that have a unit under way here, each with the units that wait behind it.
@@ -131,11 +131,16 @@ impl<S, W: Work<S>> Shard<S, W> {
                 Route::Home(home)
             };
         }
-        let mut counts: BTreeMap<ShardId, usize> = BTreeMap::new();
+        // Most slots first; among equals this shard, then the lowest number, so that all shards agree. The slots ascend, so
+        // those of one home mostly stand together, and a short list of counts is found by looking at its end.
+        let mut counts: Vec<(ShardId, usize)> = Vec::with_capacity(8);
         for &slot in slots {
-            *counts.entry(self.owner(slot)).or_default() += 1;
+            let owner = self.owner(slot);
+            match counts.iter_mut().rev().find(|(shard, _)| *shard == owner) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((owner, 1)),
+            }
         }
-        // Most slots first; among equals this shard, then the lowest number, so that all shards agree.
         let best = counts
             .into_iter()
             .max_by_key(|&(shard, count)| (count, shard == self.id, std::cmp::Reverse(shard)));
@@ -319,12 +324,12 @@ impl<S, W: Work<S>> Shard<S, W> {
                 let content = self.home.hold(self.id, ticket, &slots);
                 let origin = unit.origin;
                 let effects = std::mem::take(&mut self.effects);
-                let mut gather = Gather {
+                let mut gather = Box::new(Gather {
                     unit,
                     state: GatherState::Held,
                     parts: Vec::new(),
                     effects,
-                };
+                });
                 gather.add(self.id, &slots, content);
                 self.insert_gather(ticket, gather);
                 out.held.push((ticket, origin));
@@ -341,7 +346,7 @@ impl<S, W: Work<S>> Shard<S, W> {
     fn gather(&mut self, mut unit: Unit<W>, out: &mut Outbox<S, W>) {
         let ticket = self.ticket_of(&mut unit);
         self.mark_pending(unit.origin);
-        let gather = Gather::new(unit, &self.owners, self.shard_count);
+        let gather = Box::new(Gather::new(unit, &self.owners, self.shard_count));
         assert!(!gather.parts.is_empty(), "a unit that wants nothing runs in place");
         let (_, mut post) = self.home_and_post(out);
         for part in &gather.parts {
@@ -360,7 +365,7 @@ impl<S, W: Work<S>> Shard<S, W> {
     fn run_on_loans(
         &mut self,
         ticket: Ticket,
-        mut gather: Gather<S, W>,
+        mut gather: Box<Gather<S, W>>,
         run: impl FnOnce(&mut W, &mut View<'_, S>, &mut W::Env) -> Verdict,
         env: &mut W::Env,
         out: &mut Outbox<S, W>,
@@ -587,7 +592,7 @@ impl<S, W: Work<S>> Shard<S, W> {
         }
     }
 
-    fn insert_gather(&mut self, ticket: Ticket, gather: Gather<S, W>) {
+    fn insert_gather(&mut self, ticket: Ticket, gather: Box<Gather<S, W>>) {
         let previous = self.gathers.insert(ticket, gather);
         assert!(previous.is_none(), "two units of work have {ticket:?}");
     }

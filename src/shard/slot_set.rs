@@ -74,8 +74,13 @@ impl SlotSet {
 
     /// Adds a slot; answers whether it is new.
     pub fn insert(&mut self, slot: u16) -> bool {
-        let Err(at) = self.as_slice().binary_search(&slot) else {
-            return false;
+        // Most sets are made in ascending order.
+        let at = match self.as_slice().last() {
+            Some(&last) if last >= slot => match self.as_slice().binary_search(&slot) {
+                Ok(_) => return false,
+                Err(at) => at,
+            },
+            _ => self.len(),
         };
         match &mut self.0 {
             Repr::Inline { count, slots } if (*count as usize) < INLINE_MAX => {
@@ -84,7 +89,7 @@ impl SlotSet {
                 *count += 1;
             }
             Repr::Inline { slots, .. } => {
-                let mut heap = Vec::with_capacity(2 * INLINE_MAX);
+                let mut heap = Vec::with_capacity(4 * INLINE_MAX);
                 heap.extend_from_slice(slots);
                 heap.insert(at, slot);
                 self.0 = Repr::Heap(heap);
