@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
+//! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
+//! | `damaged` | what is wrong with bytes that claim to be one |
 //! | `limits` | when a small value stops being packed |
 //! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
 //! | `element` | what they keep in it |
@@ -16,12 +18,17 @@
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
 pub mod access;
+mod block;
+pub mod damaged;
 pub mod dict;
 pub mod element;
+pub mod intset;
 pub mod lcs;
 pub mod limits;
+pub mod listpack;
 pub mod string;
 
+pub use damaged::Damaged;
 pub use limits::Limits;
 
 /// The type of a value, as TYPE names it.
