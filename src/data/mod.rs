@@ -9,6 +9,8 @@
 //! | `list`, `stream` | the types |
 //! | `limits` | when a small value stops being packed |
 //! | `object` | one value of any of the types that are not strings |
+//! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
+//! | `element` | what they keep in it |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
 //! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) is an
@@ -19,6 +21,8 @@
 pub mod access;
 mod block;
 pub mod damaged;
+pub mod dict;
+pub mod element;
 pub mod intset;
 pub mod lcs;
 pub mod limits;

@@ -30,20 +30,16 @@ impl Detached {
                 self.entries.pop();
                 left -= 1;
             } else if let Some(table) = self.tables.last_mut() {
-                match table.take_page() {
-                    Some(page) => {
-                        let entries = &mut self.entries;
-                        page.into_entries(|entry| {
-                            if entry.is_heavy() {
-                                entries.push(entry);
-                            } else {
-                                left = left.saturating_sub(entry.free_effort());
-                            }
-                        });
+                let entries = &mut self.entries;
+                let has_had_more = table.take_page(|entry| {
+                    if entry.is_heavy() {
+                        entries.push(entry);
+                    } else {
+                        left = left.saturating_sub(entry.free_effort());
                     }
-                    None => {
-                        self.tables.pop();
-                    }
+                });
+                if !has_had_more {
+                    self.tables.pop();
                 }
             } else {
                 break;

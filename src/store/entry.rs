@@ -25,7 +25,7 @@
 //! 5. A `Large` or an object's word lies in the payload exactly when the representation says so; whoever changes the
 //!    representation drops it first.
 //!
-//! This file and `page` are the only ones of the store with `unsafe` in them.
+//! This file is the only one of the store with much `unsafe` in it.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -36,6 +36,7 @@ use std::ptr::NonNull;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue, ValueRef};
 use crate::base::clock::UnixMs;
 use crate::base::size_class::{allocated, size_class};
+use crate::data::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG};
 use crate::data::string::StringForm;
 use crate::data::{Encoding, Object, ObjectRef, ValueType};
 
@@ -50,10 +51,6 @@ const OBJECT: u8 = 3;
 const HAS_EXPIRY: u8 = 1 << 2;
 const RAW: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
-
-/// The word of a table: flag that the entry has an expiry.
-const WORD_HAS_EXPIRY: u64 = 1;
-const WORD_ADDRESS: u64 = 0x0000_ffff_ffff_fff8;
 
 /// An entry outside of any table: key, value, expiry and access clock. Dropping it frees it.
 pub struct OwnedEntry {
@@ -318,31 +315,6 @@ impl OwnedEntry {
         match self.representation() {
             OBJECT => self.edit_object(|object| object.free_step(elements_max)),
             _ => true,
-        }
-    }
-
-    /// As the word of a table: the address, `hash_bits` above it, and whether there is an expiry.
-    #[inline]
-    pub(super) fn into_word(self, hash_bits: u16) -> u64 {
-        let has_expiry = self.as_ref().has_expiry();
-        let address = ManuallyDrop::new(self).header.as_ptr().expose_provenance() as u64;
-        assert!(
-            address & !WORD_ADDRESS == 0,
-            "an address of more than 48 bits cannot be kept in the table"
-        );
-        u64::from(hash_bits) << 48 | address | if has_expiry { WORD_HAS_EXPIRY } else { 0 }
-    }
-
-    /// Back from the word of a table.
-    ///
-    /// # Safety
-    /// `word` came from `into_word`, and from here on nobody else uses it.
-    #[inline]
-    pub(super) unsafe fn from_word(word: u64) -> OwnedEntry {
-        let header = std::ptr::with_exposed_provenance_mut((word & WORD_ADDRESS) as usize);
-        // SAFETY: the address of an allocation is not null.
-        OwnedEntry {
-            header: unsafe { NonNull::new_unchecked(header) },
         }
     }
 
@@ -641,20 +613,6 @@ impl<'a> EntryRef<'a> {
         OwnedEntry::build(self.key(), value, self.expiry(), self.access_clock())
     }
 
-    /// From the word of a table.
-    ///
-    /// # Safety
-    /// `word` came from `into_word`, and the entry lives and does not change for `'a`.
-    #[inline]
-    pub(super) unsafe fn from_word(word: u64) -> EntryRef<'a> {
-        let header = std::ptr::with_exposed_provenance_mut((word & WORD_ADDRESS) as usize);
-        // SAFETY: the address of an allocation is not null.
-        EntryRef {
-            header: unsafe { NonNull::new_unchecked(header) },
-            life: PhantomData,
-        }
-    }
-
     #[inline]
     pub(super) fn has_expiry(self) -> bool {
         self.read_header().clock_and_flags as u8 & HAS_EXPIRY != 0
@@ -702,16 +660,56 @@ impl fmt::Debug for EntryRef<'_> {
     }
 }
 
-/// Whether the entry behind the word of a table has an expiry.
-#[inline]
-pub(super) fn word_has_expiry(word: u64) -> bool {
-    word & WORD_HAS_EXPIRY != 0
+// SAFETY: the word is the address of the allocation, and the flag that repeats the header's; the key never changes.
+unsafe impl Element for OwnedEntry {
+    type Ref<'a> = EntryRef<'a>;
+
+    #[inline]
+    fn as_ref(&self) -> EntryRef<'_> {
+        self.as_ref()
+    }
+
+    #[inline]
+    fn into_word(self) -> u64 {
+        let has_expiry = self.as_ref().has_expiry();
+        let address = ManuallyDrop::new(self).header.as_ptr().expose_provenance() as u64;
+        address | if has_expiry { WORD_FLAG } else { 0 }
+    }
+
+    #[inline]
+    unsafe fn from_word(word: u64) -> OwnedEntry {
+        OwnedEntry {
+            header: header_of(word),
+        }
+    }
+
+    #[inline]
+    unsafe fn ref_from_word<'a>(word: u64) -> EntryRef<'a> {
+        EntryRef {
+            header: header_of(word),
+            life: PhantomData,
+        }
+    }
 }
 
-/// The hash bits in the word of a table.
+impl<'a> ElementRef<'a> for EntryRef<'a> {
+    #[inline]
+    fn key(self) -> &'a [u8] {
+        self.key()
+    }
+
+    #[inline]
+    fn allocated_bytes(self) -> usize {
+        self.allocated_bytes()
+    }
+}
+
+/// The header that a word of `OwnedEntry` names.
 #[inline]
-pub(super) fn word_hash_bits(word: u64) -> u16 {
-    (word >> 48) as u16
+fn header_of(word: u64) -> NonNull<Header> {
+    let header = std::ptr::with_exposed_provenance_mut((word & WORD_ADDRESS) as usize);
+    // SAFETY: the address of an allocation is not null.
+    unsafe { NonNull::new_unchecked(header) }
 }
 
 fn allocate(shape: Shape) -> *mut u8 {
@@ -847,13 +845,10 @@ mod tests {
     }
 
     #[test]
-    fn words_carry_the_address_the_hash_and_the_expiry() {
+    fn words_carry_the_address_and_the_expiry() {
         for expiry in [None, Some(UnixMs(5))] {
-            let word = OwnedEntry::string(b"k", b"v", StringForm::Detect, expiry, 0).into_word(0xbeef);
-            assert_eq!(
-                (word_hash_bits(word), word_has_expiry(word)),
-                (0xbeef, expiry.is_some())
-            );
+            let word = OwnedEntry::string(b"k", b"v", StringForm::Detect, expiry, 0).into_word();
+            assert_eq!(word & 0b111, if expiry.is_some() { WORD_FLAG } else { 0 });
             // SAFETY: the word was made just now.
             let entry = unsafe { OwnedEntry::from_word(word) };
             assert_eq!(text(&entry), b"v");

@@ -2,9 +2,8 @@
 //!
 //! ```text
 //! Slot                      all dbs of one slot; the only way to change a key      slot
-//!  +- Table                 tree of pages over the bits of the hash                table
-//!  |   +- Page              packed tags and pointers, 141 entries at most          page
-//!  |       +- entry         key, value, expiry, access clock: one allocation       entry, value
+//!  +- Table                 a `data::dict` of entries, the books of expiry         table
+//!  |   +- entry             key, value, expiry, access clock: one allocation       entry, value
 //!  |                        ... of which a value that is not a string is one word  object
 //!  +- ExpiryWalk            when something is due next, how far the walk has come  expire
 //!  +- Watches               versions of the keys that somebody watches             watch
@@ -24,7 +23,6 @@ mod detached;
 mod entry;
 mod expire;
 mod object;
-mod page;
 mod scan;
 mod slot;
 mod table;

@@ -8,9 +8,10 @@
 
 use super::entry::OwnedEntry;
 use super::slot::{DbIndex, Expiry, Slot};
-use super::table::Spot;
+
 use super::value::NewValue;
 use crate::data::access::Moment;
+use crate::data::dict::Spot;
 use crate::data::{Object, TypedValue};
 
 /// A key holds a value of another type than the one asked for.

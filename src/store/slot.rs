@@ -21,13 +21,14 @@ use bytes::Bytes;
 
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
-use super::table::{Spot, Table};
+use super::table::Table;
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::access::Moment;
+use crate::data::dict::Spot;
 use crate::data::string::StringForm;
 
 /// Number of a database (SELECT).
@@ -311,7 +312,7 @@ impl Slot {
         if let Some(table) = self.table(db) {
             table
                 .pages()
-                .flat_map(|view| view.page.entries())
+                .flat_map(|view| view.elements())
                 .filter(|entry| !entry.is_expired(now))
                 .for_each(visit);
         }
