@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
+//! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
 //! | `damaged` | what is wrong with bytes that claim to be one |
 //! | `limits` | when a small value stops being packed |
@@ -21,6 +22,7 @@ pub mod damaged;
 pub mod intset;
 pub mod lcs;
 pub mod limits;
+pub mod list;
 pub mod listpack;
 pub mod string;
 
@@ -52,6 +54,10 @@ pub enum Encoding {
     Embstr,
     /// A longer string, or one that was changed in place.
     Raw,
+    /// A few elements in one piece of memory.
+    Listpack,
+    /// A list in several pieces.
+    Quicklist,
 }
 
 impl Encoding {
@@ -61,6 +67,8 @@ impl Encoding {
             Encoding::Int => "int",
             Encoding::Embstr => "embstr",
             Encoding::Raw => "raw",
+            Encoding::Listpack => "listpack",
+            Encoding::Quicklist => "quicklist",
         }
     }
 }
