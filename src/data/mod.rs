@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
+//! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
 //! | `damaged` | what is wrong with bytes that claim to be one |
-//! | `list`, `stream` | the types |
+//! | `stream` | streams and their groups |
 //! | `limits` | when a small value stops being packed |
 //! | `object` | one value of any of the types that are not strings |
 //! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |

@@ -93,6 +93,11 @@ impl Listpack {
         Ok(listpack)
     }
 
+    /// A copy of bytes that are known to be a sound listpack: they came from `as_bytes`.
+    pub(super) fn of_sound_bytes(bytes: &[u8]) -> Listpack {
+        Listpack(Block::new(bytes))
+    }
+
     /// The one pointer, given away: back with [`Listpack::from_raw`].
     pub fn into_raw(self) -> NonNull<u8> {
         self.0.into_raw()
@@ -344,6 +349,31 @@ impl Listpack {
             removed += 1;
         }
         self.remove_bytes(start.offset(), to, removed)
+    }
+
+    /// Removes the elements that `keep` does not want to keep, in one pass; answers how many those were.
+    pub fn retain(&mut self, mut keep: impl FnMut(Item<'_>) -> bool) -> usize {
+        let bytes = self.as_bytes();
+        let mut kept: Option<Vec<u8>> = None;
+        let (mut at, mut run, mut left, mut removed) = (HEADER_BYTES, HEADER_BYTES, 0, 0);
+        while bytes[at] != END {
+            let (item, whole) = entry::decode(bytes, at);
+            if keep(item) {
+                left += 1;
+            } else {
+                // What lies between two removed elements is copied as one run.
+                kept.get_or_insert_with(|| Vec::with_capacity(bytes.len()))
+                    .extend_from_slice(&bytes[run..at]);
+                run = at + whole;
+                removed += 1;
+            }
+            at += whole;
+        }
+        let Some(mut kept) = kept else { return 0 };
+        kept.extend_from_slice(&bytes[run..at]);
+        self.0.splice(HEADER_BYTES, self.end() - HEADER_BYTES, [&kept]);
+        self.set_count(left);
+        removed
     }
 
     /// Cuts the listpack in two: this element and all behind it go to the new one.
