@@ -319,7 +319,15 @@ impl Object {
     }
 }
 
-impl ObjectRef<'_> {
+impl<'a> ObjectRef<'a> {
+    /// The listpack that it is, if it is one as a whole.
+    pub fn listpack(self) -> Option<&'a Listpack> {
+        match self {
+            ObjectRef::List(ListRef::Packed(pack)) | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
+            _ => None,
+        }
+    }
+
     /// Whether there are no elements.
     pub fn is_empty(self) -> bool {
         self.len() == 0
