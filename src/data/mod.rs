@@ -6,6 +6,7 @@
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
+//! | `ziplist` | readers of what Redis wrote before listpacks |
 //! | `damaged` | what is wrong with bytes that claim to be one |
 //! | `limits` | when a small value stops being packed |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod string;
+pub mod ziplist;
 
 pub use damaged::Damaged;
 pub use limits::Limits;
