@@ -6,6 +6,7 @@
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
+//! | `ziplist` | readers of what Redis wrote before listpacks |
 //! | `damaged` | what is wrong with bytes that claim to be one |
 //! | `sorted_set` | sorted sets: one listpack, or a tree beside a dict |
 //! | `stream` | streams and their groups |
@@ -34,6 +35,7 @@ pub mod object;
 pub mod sorted_set;
 pub mod stream;
 pub mod string;
+pub mod ziplist;
 
 pub use damaged::Damaged;
 pub use limits::Limits;
