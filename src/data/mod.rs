@@ -4,27 +4,58 @@
 //! |---|---|
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
+//! | `list` | lists: one listpack, or a sequence of them |
+//! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
+//! | `ziplist` | readers of what Redis wrote before listpacks |
+//! | `damaged` | what is wrong with bytes that claim to be one |
+//! | `sorted_set` | sorted sets: one listpack, or a tree beside a dict |
+//! | `stream` | streams and their groups |
 //! | `limits` | when a small value stops being packed |
+//! | `object` | one value of any of the types that are not strings |
+//! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
+//! | `element` | what they keep in it |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
-//! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) joins here:
-//! a module with its structure, a line in `ValueType`, its lines in `Encoding`; the store then keeps one boxed object for
-//! it as the payload of an entry (`store::entry`).
+//! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) is an
+//! [`Object`], which an entry keeps as one word and a byte (`object` says how a type joins).
 //!
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
 pub mod access;
+mod block;
+pub mod damaged;
+pub mod dict;
+pub mod element;
+pub mod intset;
 pub mod lcs;
 pub mod limits;
+pub mod list;
+pub mod listpack;
+pub mod object;
+pub mod sorted_set;
+pub mod stream;
 pub mod string;
+pub mod ziplist;
 
+pub use damaged::Damaged;
 pub use limits::Limits;
+pub use object::{Object, ObjectRef, TypedValue};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueType {
     /// A string of bytes, or an integer that looks like one.
     String,
+    /// A list of strings.
+    List,
+    /// A map of fields to values.
+    Hash,
+    /// A set of strings.
+    Set,
+    /// A set of strings, each with a score, in the order of the scores.
+    SortedSet,
+    /// A log of entries, each with fields and values.
+    Stream,
 }
 
 impl ValueType {
@@ -32,6 +63,11 @@ impl ValueType {
     pub fn name(self) -> &'static str {
         match self {
             ValueType::String => "string",
+            ValueType::List => "list",
+            ValueType::Hash => "hash",
+            ValueType::Set => "set",
+            ValueType::SortedSet => "zset",
+            ValueType::Stream => "stream",
         }
     }
 }
@@ -45,6 +81,20 @@ pub enum Encoding {
     Embstr,
     /// A longer string, or one that was changed in place.
     Raw,
+    /// A small list, hash, set or sorted set, packed into one allocation.
+    Listpack,
+    /// A small hash of which some fields have an expiry.
+    ListpackEx,
+    /// A list of packed nodes.
+    Quicklist,
+    /// A small set of integers.
+    Intset,
+    /// A hash or a set of any size.
+    Hashtable,
+    /// A sorted set of any size. (Redis has a skip list there, and clients know it by that name.)
+    Skiplist,
+    /// A stream.
+    Stream,
 }
 
 impl Encoding {
@@ -54,6 +104,13 @@ impl Encoding {
             Encoding::Int => "int",
             Encoding::Embstr => "embstr",
             Encoding::Raw => "raw",
+            Encoding::Listpack => "listpack",
+            Encoding::ListpackEx => "listpackex",
+            Encoding::Quicklist => "quicklist",
+            Encoding::Intset => "intset",
+            Encoding::Hashtable => "hashtable",
+            Encoding::Skiplist => "skiplist",
+            Encoding::Stream => "stream",
         }
     }
 }

@@ -7,7 +7,10 @@
 //! * *mix*: add, then replace the whole by its own SHA-1. The order matters.
 //!
 //! ```text
-//! value   = mix(type number, 4 bytes big-endian) mix(string) add("!!expire!!" if it has an expiry)
+//! value   = mix(type number, 4 bytes big-endian) elements add("!!expire!!" if it has an expiry)
+//!           elements of a string: mix(string); of a list: mix(each element)
+//!           of a sorted set, for each member: add(mix(member) mix(score), begun anew), the score with 17 digits
+//!           of a stream, for each entry: mix(ms.seq) and for each field: mix(name) mix(value)
 //! key     = mix(key) and then as the value, on the same 20 bytes
 //! dataset = for each db that has keys, ascending: mix(db number, 4 bytes big-endian), then add each key's 20 bytes
 //! ```
@@ -15,6 +18,8 @@
 //! Since keys of a db are only added, shards can each answer for theirs ([`DbDigest`]), and one of them puts it together
 //! ([`DatasetDigest`]). When a key expires does not count, only that it does.
 
+use crate::data::stream::StreamId;
+use crate::data::{ObjectRef, ValueType};
 use crate::store::{EntryRef, ValueRef};
 use sha1::{Digest as _, Sha1};
 
@@ -24,8 +29,17 @@ pub type Digest = [u8; 20];
 /// The fingerprint of nothing: what a key that does not exist has.
 pub const EMPTY: Digest = [0; 20];
 
-/// Redis's number of the type, the same that RDB files have for its first layout.
-const STRING: u32 = 0;
+/// Redis's number of a type.
+fn type_number(value_type: ValueType) -> u32 {
+    match value_type {
+        ValueType::String => 0,
+        ValueType::List => 1,
+        ValueType::Set => 2,
+        ValueType::SortedSet => 3,
+        ValueType::Hash => 4,
+        ValueType::Stream => 6,
+    }
+}
 
 /// The fingerprint of an entry's value and of whether it expires (DEBUG DIGEST-VALUE).
 pub fn digest_value(entry: EntryRef<'_>) -> Digest {
@@ -89,15 +103,63 @@ pub fn hex(digest: &Digest) -> String {
 }
 
 fn mix_value(digest: &mut Digest, entry: EntryRef<'_>) {
-    mix(digest, &STRING.to_be_bytes());
+    mix(digest, &type_number(entry.type_of()).to_be_bytes());
     match entry.value() {
         ValueRef::Int(number) => mix(digest, itoa::Buffer::new().format(number).as_bytes()),
         ValueRef::Inline(text) => mix(digest, text),
         ValueRef::Shared(text) => mix(digest, text),
+        ValueRef::Object(object) => mix_object(digest, object),
     }
     if entry.expiry().is_some() {
         add(digest, b"!!expire!!");
     }
+}
+
+fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
+    let mut digits = itoa::Buffer::new();
+    match object {
+        ObjectRef::List(list) => {
+            list.for_each(|element| mix(digest, element.as_bytes(&mut itoa::Buffer::new())));
+        }
+        ObjectRef::SortedSet(set) => {
+            for element in set.iter() {
+                let mut pair = EMPTY;
+                mix(&mut pair, element.member.as_bytes(&mut digits));
+                mix(&mut pair, seventeen_digits(element.score).as_bytes());
+                add(digest, &pair);
+            }
+        }
+        ObjectRef::Stream(stream) => {
+            for entry in stream.entries.range(StreamId::MIN, StreamId::MAX) {
+                mix(digest, format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                for (name, value) in entry.fields() {
+                    mix(digest, name.as_bytes(&mut digits));
+                    mix(digest, value.as_bytes(&mut digits));
+                }
+            }
+        }
+    }
+}
+
+/// A double as C's `%.17g` prints it.
+fn seventeen_digits(value: f64) -> String {
+    const DIGITS: i32 = 17;
+    if !value.is_finite() {
+        return format!("{value}").to_lowercase();
+    }
+    let scientific = format!("{value:.*e}", DIGITS as usize - 1);
+    let (digits, exponent) = scientific.split_once('e').expect("the form has an exponent");
+    let exponent: i32 = exponent.parse().expect("it is a small integer");
+    let without_zeros = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = (DIGITS - 1 - exponent) as usize;
+        return without_zeros(&format!("{value:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", without_zeros(digits), exponent.abs())
 }
 
 fn xor(digest: &mut Digest, other: &Digest) {
@@ -135,6 +197,26 @@ mod tests {
         let mut whole = DatasetDigest::default();
         whole.mix_db(0, &db);
         assert_eq!(hex(&whole.finish()), "d101db227d1e3b31616b18b0b8700f84c3ffa5e9");
+    }
+
+    #[test]
+    fn doubles_are_printed_as_c_does() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1, "0.10000000000000001"),
+            (3.0e16, "30000000000000000"),
+            (1e17, "1e+17"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(seventeen_digits(value), text);
+        }
     }
 
     #[test]
