@@ -32,6 +32,9 @@ use crate::store::DbIndex;
 /// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link.
 const SHIPPED_BYTES_MAX: usize = 16 * 1024;
 
+/// Fewer bytes than this hold hardly two requests, and are run without looking ahead.
+const FORESEEN_BYTES_MIN: usize = 48;
+
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flow {
@@ -121,7 +124,12 @@ impl Local {
         let mut parser = std::mem::take(&mut client.parser);
         let mut limits = self.request_limits(client);
         let mut position = 0;
+        let mut foreseen_until = 0;
         while position < bytes.len() {
+            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN {
+                // Whatever was looked through or not, the next look is further on.
+                foreseen_until = position + self.foresee(client, &bytes[position..]).max(FORESEEN_BYTES_MIN);
+            }
             match parser.next(&bytes[position..], &limits) {
                 Ok(Step::Request { consumed }) => {
                     let args = parser.args(&bytes[position..position + consumed]);
@@ -166,6 +174,7 @@ impl Local {
             }
         }
         client.parser = parser;
+        self.foreseen.clear();
         position
     }
 
@@ -323,7 +332,7 @@ impl Local {
     fn run_over_slots(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
         if let Some(position) = found.single_key {
             let key = &args[position];
-            let slot = key_slot(key);
+            let slot = self.foreseen.take_slot(key).unwrap_or_else(|| key_slot(key));
             let owner = self.core.owner(slot);
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], Some((key, slot)));

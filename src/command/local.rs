@@ -13,6 +13,7 @@
 
 use super::cron::Cron;
 use super::effects::Effects;
+use super::foresight::Foreseen;
 use super::task::{Task, TaskKind};
 use super::{Registered, Registry};
 use crate::base::clock::{Ticks, UnixMs};
@@ -261,6 +262,7 @@ pub struct Local {
     pub(super) cron: Cron,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
+    pub(super) foreseen: Foreseen,
     pub(super) handle: Weak<RefCell<Local>>,
     pub(super) executor: Rc<dyn Executor>,
 }
@@ -385,6 +387,7 @@ impl Local {
                 cron: Cron::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
+                foreseen: Foreseen::default(),
                 handle: handle.clone(),
                 executor,
             })

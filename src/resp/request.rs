@@ -378,6 +378,44 @@ fn short_number(buf: &[u8], from: usize) -> Option<(i64, usize)> {
     None
 }
 
+/// Looks through whole requests of the usual form at the beginning of `buf`, at most `requests_max` of them, and shows the second
+/// argument of each, which is nearly always a key; a request that has none, or another form, ends it. Nothing is checked: it is
+/// for guessing what the parser will find. Answers how many bytes it has looked through.
+#[inline]
+pub fn peek_second_arguments(buf: &[u8], requests_max: usize, mut visit: impl FnMut(&[u8])) -> usize {
+    let mut end = 0;
+    for _ in 0..requests_max {
+        let Some((second, behind)) = second_argument(buf, end) else {
+            break;
+        };
+        visit(second);
+        end = behind;
+    }
+    end
+}
+
+/// The second argument of the request at `from`, and where the request ends.
+#[inline]
+fn second_argument(buf: &[u8], from: usize) -> Option<(&[u8], usize)> {
+    if *buf.get(from)? != b'*' {
+        return None;
+    }
+    let (count, mut position) = short_number(buf, from + 1)?;
+    let mut second = None;
+    for index in 0..count {
+        if *buf.get(position)? != b'$' {
+            return None;
+        }
+        let (length, behind) = short_number(buf, position + 1)?;
+        let argument = buf.get(behind..behind + length as usize)?;
+        if index == 1 {
+            second = Some(argument);
+        }
+        position = behind + length as usize + 2;
+    }
+    (position <= buf.len()).then_some((second?, position))
+}
+
 /// Splits a line into words as redis-cli, redis.conf and inline commands do: by blanks; `'...'` takes everything but `\'` literally; `"..."`
 /// knows `\n \r \t \b \a \xHH` and takes any other escaped byte as itself. A closing quote must be followed by a blank or the end.
 ///

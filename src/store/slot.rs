@@ -29,6 +29,7 @@ use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
+use crate::data::dict::{Foresight, prefetch};
 use crate::data::string::StringForm;
 
 /// Number of a database (SELECT).
@@ -103,6 +104,28 @@ impl Slot {
     /// Its number among the 16384.
     pub fn index(&self) -> u16 {
         self.index
+    }
+
+    /// Asks for the memory of the slot itself, to be called before it is looked at.
+    #[inline]
+    pub fn foresee(&self) {
+        for line in 0..size_of::<Slot>().div_ceil(64) {
+            prefetch(std::ptr::from_ref(self).cast::<u8>().wrapping_add(line * 64));
+        }
+    }
+
+    /// Asks for the memory that a lookup in this db will read (`Dict::foresee`), for the key whose hash is [`Slot::hash`].
+    #[inline]
+    pub fn foresee_key(&self, db: DbIndex, hash: u64, stage: Foresight) {
+        if let Some(table) = self.table(db) {
+            table.foresee(hash, stage);
+        }
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.seed.hash(key)
     }
 
     /// The entry of a key. One whose time is over is deleted and not returned.

@@ -8,7 +8,7 @@ use super::entry::{EntryRef, OwnedEntry};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::random::Random;
-use crate::data::dict::{Dict, PageView, Spot};
+use crate::data::dict::{Dict, Foresight, PageView, Spot};
 
 /// The entries of a table that nobody uses any more, to be freed one page after another.
 pub(super) type Remains = Dict<OwnedEntry>;
@@ -101,6 +101,11 @@ impl Table {
     /// Bytes taken from the allocator for entries, pages and nodes.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.dict.allocated_bytes()
+    }
+
+    #[inline]
+    pub(super) fn foresee(&self, hash: u64, stage: Foresight) {
+        self.dict.foresee(hash, stage);
     }
 
     #[inline]

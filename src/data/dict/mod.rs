@@ -21,7 +21,8 @@ mod page;
 mod tree;
 mod walk;
 
-pub use tree::{Dict, PageView, Spot};
+pub use page::prefetch;
+pub use tree::{Dict, Foresight, PageView, Spot};
 pub use walk::{POSITION_BITS, POSITION_SHIFT};
 
 /// The bits of a word that belong to the element: its address and the flags.

@@ -26,7 +26,7 @@
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use super::{Element, ElementRef, WORD_ELEMENT, WORD_FLAG};
+use super::{Element, ElementRef, WORD_ADDRESS, WORD_ELEMENT, WORD_FLAG};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::{allocated, size_class};
 
@@ -35,6 +35,8 @@ use crate::base::size_class::{allocated, size_class};
 pub(super) const PAGE_ENTRIES_MAX: usize = capacity(PAGE_CELLS_MAX);
 
 const CELL_BYTES: usize = 8;
+/// Cells of a cache line.
+const LINE_CELLS: usize = 64 / CELL_BYTES;
 const PAGE_CELLS_MAX: usize = 1280 / CELL_BYTES;
 /// 32 bytes, two entries.
 const PAGE_CELLS_MIN: usize = 4;
@@ -124,6 +126,52 @@ impl<E: Element> Page<E> {
             }
         }
         None
+    }
+
+    /// Asks for the memory that a lookup will read first: the header and the tags.
+    #[inline]
+    pub(super) fn foresee_tags(&self) {
+        let words_at = TAGS_AT + PAGE_ENTRIES_MAX.div_ceil(8);
+        for cell in self.cells.iter().take(words_at).step_by(LINE_CELLS) {
+            prefetch(cell);
+        }
+    }
+
+    /// Asks for the words that a lookup will read; the tags should be at hand.
+    #[inline]
+    pub(super) fn foresee_words(&self, hash: u64) {
+        self.with_tag(hash, |word| prefetch(word));
+    }
+
+    /// Asks for the elements that a lookup will look at; the words should be at hand.
+    #[inline]
+    pub(super) fn foresee_elements(&self, hash: u64, level: u32) {
+        let hash_bits = hash_bits_of(hash, level);
+        self.with_tag(hash, |word| {
+            if word_hash_bits(*word) == hash_bits {
+                let address = (*word & WORD_ADDRESS) as usize;
+                prefetch(std::ptr::without_provenance::<u8>(address));
+            }
+        });
+    }
+
+    /// The words whose tags are those of the hash.
+    #[inline]
+    fn with_tag(&self, hash: u64, mut visit: impl FnMut(&u64)) {
+        let len = self.len();
+        if len == 0 {
+            return;
+        }
+        let words = self.words();
+        for (chunk_index, chunk) in self.cells[TAGS_AT..].chunks_exact(2).take(len.div_ceil(16)).enumerate() {
+            let mut equal = equal_bytes(chunk[0], chunk[1], tag_of(hash));
+            while equal != 0 {
+                if let Some(word) = words.get(chunk_index * 16 + equal.trailing_zeros() as usize) {
+                    visit(word);
+                }
+                equal &= equal - 1;
+            }
+        }
     }
 
     #[inline]
@@ -357,6 +405,19 @@ fn word_of<E: Element>(entry: E, hash_bits: u16) -> u64 {
 fn word_hash_bits(word: u64) -> u16 {
     (word >> 48) as u16
 }
+
+/// Asks the processor for the cache line at `place`, whatever is there, and does not wait for it.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub fn prefetch<T>(place: *const T) {
+    // SAFETY: a prefetch of any address reads nothing and faults never.
+    unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast()) }
+}
+
+/// Elsewhere the processor is left to find out by itself.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub fn prefetch<T>(_place: *const T) {}
 
 /// Which of the sixteen bytes of two cells (the low byte of `low` first) are equal to `tag`: one bit each.
 #[cfg(target_arch = "x86_64")]

@@ -116,6 +116,17 @@ impl<'t, E: Element> PageView<'t, E> {
     }
 }
 
+/// What [`Dict::foresee`] asks for: each stage reads what the one before has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foresight {
+    /// The tags of the page.
+    Tags,
+    /// The words behind those tags that are equal.
+    Words,
+    /// The elements behind those words.
+    Elements,
+}
+
 /// Where an element is, until the dict changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spot {
@@ -168,6 +179,18 @@ impl<E: Element> Dict<E> {
     #[inline]
     pub fn allocated_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Asks for the memory that a lookup of `hash` will read, one stage further with each call: nothing is waited for, so a
+    /// caller that is about to look several up brings all of them forward by a stage before the next ([`Foresight`]).
+    #[inline]
+    pub fn foresee(&self, hash: u64, stage: Foresight) {
+        let (page, level) = self.page(hash);
+        match stage {
+            Foresight::Tags => page.foresee_tags(),
+            Foresight::Words => page.foresee_words(hash),
+            Foresight::Elements => page.foresee_elements(hash, level),
+        }
     }
 
     /// Where the element with this key is; `hash` is the hash of the key.
