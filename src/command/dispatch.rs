@@ -365,6 +365,7 @@ impl Local {
         }
         if let (Footprint::Slots(slots), Route::Here) = (&footprint, self.core.route(&footprint)) {
             let slots = slots.clone();
+            self.foresee_keys(found, args, DbIndex(client.session.db));
             return self.run_here(client, found, args, slots.as_slice(), None);
         }
         let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });

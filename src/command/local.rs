@@ -24,7 +24,7 @@ use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
 use crate::resp::{Args, ReplyBuf, Span};
-use crate::shard::link::{Frame, Inbound, Outbound, Port, ReplyHeader};
+use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{SlowEntry, Stats};
@@ -339,6 +339,28 @@ pub struct LocalOptions {
     pub executor: Rc<dyn Executor>,
 }
 
+/// What arrives by the links of a shard, on its way to it.
+struct Intake<'a>(&'a mut Local);
+
+impl Take<Envelope> for Intake<'_> {
+    #[inline]
+    fn foresee(&mut self, header: &CommandHeader, arguments: &[u8]) {
+        self.0.foresee_shipped(header, arguments);
+    }
+
+    #[inline]
+    fn take(&mut self, from: ShardId, frame: Frame<'_, Envelope>) {
+        match frame {
+            Frame::Command { header, arguments } => {
+                self.0.foresee_collected();
+                self.0.run_shipped(from, header, arguments);
+            }
+            Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
+            Frame::Message(envelope) => self.0.open(from, envelope),
+        }
+    }
+}
+
 impl Local {
     /// A shard with its share of empty slots.
     pub fn new(options: LocalOptions) -> Rc<RefCell<Local>> {
@@ -504,11 +526,8 @@ impl Local {
     /// Handles all that has come from other shards. Returns how much that was.
     pub fn drain_links(&mut self) -> usize {
         let mut inbound = self.inbound.take().expect("links are drained by one caller at a time");
-        let count = inbound.drain(|from, frame| match frame {
-            Frame::Command { header, arguments } => self.run_shipped(from, header, arguments),
-            Frame::Reply { header, resp } => self.answer_shipped(header, resp),
-            Frame::Message(envelope) => self.open(from, envelope),
-        });
+        let count = inbound.drain_into(Intake(self));
+        self.foreseen.clear();
         self.inbound = Some(inbound);
         count
     }
@@ -525,7 +544,7 @@ impl Local {
         }
     }
 
-    fn open(&mut self, from: ShardId, envelope: Envelope) {
+    pub(super) fn open(&mut self, from: ShardId, envelope: Envelope) {
         match envelope {
             Envelope::Shard(message) => {
                 self.core.handle(from, message, &mut self.env, &mut self.outbox);

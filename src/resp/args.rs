@@ -191,6 +191,17 @@ impl<'a> Args<'a> {
         self.encode_into(&mut out[from..]);
     }
 
+    /// One argument of a frame, without looking at the others; None if it has fewer.
+    #[inline]
+    pub fn peek(frame: &[u8], index: usize) -> Option<&[u8]> {
+        let (count, behind) = frame.split_first_chunk::<FRAME_COUNT_BYTES>()?;
+        let table_bytes = u32::from_le_bytes(*count) as usize * FRAME_SPAN_BYTES;
+        let (table, buf) = behind.split_at_checked(table_bytes)?;
+        let (places, _) = table.as_chunks::<FRAME_SPAN_BYTES>();
+        let packed = u64::from_le_bytes(*places.get(index)?);
+        buf.get(packed as u32 as usize..(packed >> 32) as usize)
+    }
+
     /// Reads a frame that [`Args::encode_into`] wrote; it must be `frame` as a whole. `spans` is overwritten and lends its memory.
     ///
     /// # Panics

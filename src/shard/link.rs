@@ -82,6 +82,26 @@ pub enum Frame<'a, M> {
     Message(M),
 }
 
+/// Who is handed what arrives. Any function of a frame will do; one that looks ahead is told of commands before their turn.
+pub trait Take<M> {
+    /// A command is among the next ones: its memory can be asked for. It comes to [`Take::take`] in its turn.
+    #[inline]
+    fn foresee(&mut self, _header: &CommandHeader, _arguments: &[u8]) {}
+
+    /// The next frame.
+    fn take(&mut self, from: ShardId, frame: Frame<'_, M>);
+}
+
+impl<M, F: FnMut(ShardId, Frame<'_, M>)> Take<M> for F {
+    #[inline]
+    fn take(&mut self, from: ShardId, frame: Frame<'_, M>) {
+        self(from, frame)
+    }
+}
+
+/// How many frames are looked at ahead of their turn.
+const FORESEEN_FRAMES: usize = 16;
+
 /// All ends of links that one shard has. It is made where the shards are, and moves to the shard's thread.
 pub struct Port<M> {
     pub outbound: Outbound<M>,
@@ -370,12 +390,17 @@ impl<M> Sender<M> {
 
 impl<M: Send> Inbound<M> {
     /// Hands out what has arrived, link by link, each in order; answers how many frames it was.
-    pub fn drain(&mut self, mut take: impl FnMut(ShardId, Frame<'_, M>)) -> usize {
+    pub fn drain(&mut self, take: impl FnMut(ShardId, Frame<'_, M>)) -> usize {
+        self.drain_into(take)
+    }
+
+    /// As [`Inbound::drain`], for one who may look ahead.
+    pub fn drain_into(&mut self, mut take: impl Take<M>) -> usize {
         let mut frame_count = 0;
         for (from, receiver) in self.receivers.iter_mut().enumerate() {
             if let Some(receiver) = receiver {
                 let from = ShardId(from as u16);
-                frame_count += receiver.drain(&mut self.scratch, |frame| take(from, frame));
+                frame_count += receiver.drain(from, &mut self.scratch, &mut take);
             }
         }
         frame_count
@@ -424,7 +449,7 @@ impl Doorbells {
 
 impl<M> Receiver<M> {
     #[inline]
-    fn drain(&mut self, scratch: &mut Vec<u8>, mut take: impl FnMut(Frame<'_, M>)) -> usize {
+    fn drain(&mut self, from: ShardId, scratch: &mut Vec<u8>, take: &mut impl Take<M>) -> usize {
         let available = self.bytes.slots();
         if available == 0 {
             return 0;
@@ -432,8 +457,9 @@ impl<M> Receiver<M> {
         let chunk = self.bytes.read_chunk(available).expect("so many bytes are in the ring");
         let (first, second) = chunk.as_slices();
         let mut reader = Reader {
+            from,
             parcels: &mut self.parcels,
-            take: &mut take,
+            take,
             frame_count: 0,
             is_stopped: false,
         };
@@ -458,6 +484,7 @@ impl<M> Receiver<M> {
 
 /// One walk over what a link has.
 struct Reader<'a, M, T> {
+    from: ShardId,
     parcels: &'a mut rtrb::Consumer<Parcel<M>>,
     take: &'a mut T,
     frame_count: usize,
@@ -465,15 +492,42 @@ struct Reader<'a, M, T> {
     is_stopped: bool,
 }
 
-impl<M, T: FnMut(Frame<'_, M>)> Reader<'_, M, T> {
+impl<M, T: Take<M>> Reader<'_, M, T> {
     /// Reads the whole frames at the start of `bytes`; answers how many bytes they are.
     #[inline]
     fn read(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
+        let mut foreseen_until = 0;
         while let Some(frame_bytes) = frame_bytes(&bytes[at..])
             && let Some(frame) = bytes[at..].get(..frame_bytes)
-            && self.hand_out(frame)
+            && {
+                if at >= foreseen_until {
+                    foreseen_until = at + self.foresee(&bytes[at..]);
+                }
+                self.hand_out(frame)
+            }
         {
+            at += frame_bytes;
+        }
+        at
+    }
+
+    /// Tells of the commands among the next frames; answers how many bytes these are.
+    #[inline]
+    fn foresee(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        for _ in 0..FORESEEN_FRAMES {
+            let Some(frame_bytes) = frame_bytes(&bytes[at..]) else {
+                break;
+            };
+            let Some(frame) = bytes[at..].get(..frame_bytes) else {
+                break;
+            };
+            if frame[4] == KIND_COMMAND
+                && let Frame::Command { header, arguments } = decode::<M>(frame)
+            {
+                self.take.foresee(&header, arguments);
+            }
             at += frame_bytes;
         }
         at
@@ -502,15 +556,15 @@ impl<M, T: FnMut(Frame<'_, M>)> Reader<'_, M, T> {
     fn hand_out(&mut self, frame: &[u8]) -> bool {
         if frame[4] == KIND_MARKER {
             match self.parcels.pop() {
-                Ok(Parcel::Message(message)) => (self.take)(Frame::Message(message)),
-                Ok(Parcel::Frame(frame)) => (self.take)(decode(&frame)),
+                Ok(Parcel::Message(message)) => self.take.take(self.from, Frame::Message(message)),
+                Ok(Parcel::Frame(frame)) => self.take.take(self.from, decode(&frame)),
                 Err(rtrb::PopError::Empty) => {
                     self.is_stopped = true;
                     return false;
                 }
             }
         } else {
-            (self.take)(decode(frame));
+            self.take.take(self.from, decode(frame));
         }
         self.frame_count += 1;
         true
