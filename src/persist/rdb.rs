@@ -75,8 +75,6 @@ pub enum Damage {
     Twice,
     #[error("a score that is no number")]
     Score,
-    #[error("a ziplist or zipmap that does not hold together")]
-    OldPacking,
     #[error("a stream that contradicts itself")]
     Stream,
     #[error("an element that a value of this type cannot take")]

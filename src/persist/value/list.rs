@@ -8,7 +8,7 @@
 //! ```
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
-use super::{LIST_QUICKLIST_2, Making, old};
+use super::{LIST_QUICKLIST_2, Making, read_old_pack};
 use crate::data::list::{End, List, ListRef, NewNode};
 use crate::data::listpack::Listpack;
 
@@ -47,27 +47,20 @@ pub(super) fn read_nodes(reader: &mut RdbReader<'_>, making: Making<'_>) -> Resu
 }
 
 pub(super) fn read_ziplist_nodes(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<List, RdbError> {
-    let mut list = List::new();
+    let mut nodes = Vec::new();
     for _ in 0..reader.length()? {
-        append_ziplist(reader, &mut list, making)?;
+        nodes.push(NewNode::Packed(read_old_pack(reader)?));
     }
-    Ok(list)
+    Ok(List::from_nodes(nodes, making.limits))
 }
 
 pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<List, RdbError> {
+    let pack = read_old_pack(reader)?;
     let mut list = List::new();
-    append_ziplist(reader, &mut list, making)?;
+    for item in pack.iter() {
+        list.push(End::Back, item.as_bytes(&mut itoa::Buffer::new()), making.limits);
+    }
     Ok(list)
-}
-
-fn append_ziplist(reader: &mut RdbReader<'_>, list: &mut List, making: Making<'_>) -> Result<(), RdbError> {
-    let start = reader.offset();
-    let bytes = reader.string()?;
-    let appended = old::ziplist(&bytes, |element| {
-        list.push(End::Back, element.as_bytes(&mut itoa::Buffer::new()), making.limits);
-        Ok(())
-    });
-    appended.map_err(|damage| damage.at(start))
 }
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, list: ListRef<'_>) {

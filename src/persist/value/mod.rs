@@ -13,7 +13,6 @@
 //! | module | what |
 //! |---|---|
 //! | [`list`], [`sorted_set`], [`stream`] | the layouts of each type |
-//! | [`old`] | ziplists and zipmaps, which Redis wrote before version 7 |
 //!
 //! What is packed in Redis's way is copied as it is, once it has been checked from end to end; everything else is built up element
 //! by element, as commands would. Either way a value that comes out is as sound as one that a client has made, and is kept as
@@ -22,7 +21,6 @@
 //! A further type joins with its numbers here, and an arm in [`Value::read`] and [`write_object`].
 
 mod list;
-mod old;
 mod sorted_set;
 mod stream;
 
@@ -30,7 +28,9 @@ use self::sorted_set::Score;
 use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
+use crate::data::listpack::{Item, Listpack};
 use crate::data::string::StringForm;
+use crate::data::ziplist::Ziplist;
 use crate::data::{Limits, Object, ObjectRef, TypedValue};
 use crate::store::{EntryRef, OwnedEntry, ValueRef};
 use std::borrow::Cow;
@@ -116,6 +116,27 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
             writer.string(text);
         }
     }
+}
+
+/// Reads a string that is a listpack.
+fn read_pack(reader: &mut RdbReader<'_>) -> Result<Listpack, RdbError> {
+    let start = reader.offset();
+    let bytes = reader.string()?;
+    Listpack::from_bytes(&bytes).map_err(|inner| Damage::Packed(inner).at(start))
+}
+
+/// Reads a string that is a ziplist.
+fn read_old_pack(reader: &mut RdbReader<'_>) -> Result<Listpack, RdbError> {
+    let start = reader.offset();
+    let bytes = reader.string()?;
+    let pack = Ziplist::new(&bytes).and_then(Ziplist::to_listpack);
+    pack.map_err(|inner| Damage::Packed(inner).at(start))
+}
+
+/// The elements of a listpack two by two; None instead of the second, if that is lacking.
+fn pairs(pack: &Listpack) -> impl Iterator<Item = (Item<'_>, Option<Item<'_>>)> {
+    let mut items = pack.iter();
+    std::iter::from_fn(move || Some((items.next()?, items.next())))
 }
 
 fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: u16) {

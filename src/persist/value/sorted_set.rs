@@ -8,9 +8,9 @@
 //! ```
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
-use super::{Making, ZSET_2, ZSET_LISTPACK, old};
+use super::{Making, ZSET_2, ZSET_LISTPACK, pairs, read_old_pack, read_pack};
 use crate::base::numbers::parse_f64;
-use crate::data::listpack::Listpack;
+use crate::data::listpack::Item;
 use crate::data::sorted_set::{AddOptions, AddOutcome, SortedSet, SortedSetRef};
 
 /// Lengths of a score's text that are none.
@@ -63,8 +63,7 @@ pub(super) fn read_elements(
 
 pub(super) fn read_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<SortedSet, RdbError> {
     let start = reader.offset();
-    let bytes = reader.string()?;
-    let pack = Listpack::from_bytes(&bytes).map_err(|inner| Damage::Packed(inner).at(start))?;
+    let pack = read_pack(reader)?;
     let packed = SortedSet::from_listpack(pack).ok_or(Damage::Element.at(start))?;
     let mut digits = itoa::Buffer::new();
     let is_small = packed.len() <= making.limits.zset_max_listpack_entries
@@ -85,13 +84,18 @@ pub(super) fn read_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> R
 
 pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<SortedSet, RdbError> {
     let start = reader.offset();
-    let bytes = reader.string()?;
+    let pack = read_old_pack(reader)?;
     let mut set = SortedSet::new();
-    let added = old::ziplist_pairs(&bytes, |member, score| {
-        let score = parse_f64(score).ok_or(Damage::Score)?;
-        add(&mut set, member, score, making)
-    });
-    added.map_err(|damage| damage.at(start))?;
+    let mut digits = itoa::Buffer::new();
+    for (member, score) in pairs(&pack) {
+        let score = score.ok_or(Damage::HalfPair.at(start))?;
+        let score = match score {
+            Item::Int(integer) => integer as f64,
+            Item::Bytes(text) => parse_f64(text).ok_or(Damage::Score.at(start))?,
+        };
+        let member = member.as_bytes(&mut digits);
+        add(&mut set, member, score, making).map_err(|damage| damage.at(start))?;
+    }
     Ok(set)
 }
 
