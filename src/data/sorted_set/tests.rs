@@ -32,10 +32,6 @@ fn text(item: Item<'_>) -> Vec<u8> {
     item.as_bytes(&mut itoa::Buffer::new()).to_vec()
 }
 
-fn pairs(elements: impl Iterator<Item = ScoredMember<'static>>) -> Vec<(f64, Vec<u8>)> {
-    elements.map(|element| (element.score, text(element.member))).collect()
-}
-
 fn read(elements: Elements<'_>) -> Vec<(f64, Vec<u8>)> {
     elements.map(|element| (element.score, text(element.member))).collect()
 }
