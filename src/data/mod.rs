@@ -5,6 +5,7 @@
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `limits` | when a small value stops being packed |
+//! | `geo` | positions as scores of a sorted set |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
 //! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) joins here:
@@ -14,6 +15,7 @@
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
 pub mod access;
+pub mod geo;
 pub mod lcs;
 pub mod limits;
 pub mod string;
