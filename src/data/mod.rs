@@ -5,6 +5,8 @@
 //! | `string` | how a string is encoded, which part of it a range names |
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `limits` | when a small value stops being packed |
+//! | `bitmap` | strings as rows of bits |
+//! | `hyperloglog` | estimating how many different elements were seen, in a string |
 //! | `geo` | positions as scores of a sorted set |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
@@ -15,6 +17,7 @@
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
 pub mod access;
+pub mod bitmap;
 pub mod geo;
 pub mod lcs;
 pub mod limits;
