@@ -27,6 +27,7 @@ pub mod transaction;
 
 #[cfg(test)]
 mod bench;
+mod bitmap;
 mod cluster;
 mod connection;
 mod generic;
@@ -102,6 +103,7 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    bitmap::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,
