@@ -31,6 +31,7 @@ mod bitmap;
 mod cluster;
 mod connection;
 mod generic;
+mod hyperloglog;
 pub mod introspection;
 mod scripting;
 pub mod server;
@@ -104,6 +105,7 @@ impl Run {
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,

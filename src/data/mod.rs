@@ -19,6 +19,7 @@
 pub mod access;
 pub mod bitmap;
 pub mod geo;
+pub mod hyperloglog;
 pub mod lcs;
 pub mod limits;
 pub mod string;
