@@ -21,7 +21,7 @@ use crate::data::hyperloglog::{self, Added, Corrupted, Form, NotAHyperLogLog, RE
 use crate::data::string::StringForm;
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
-use crate::store::{EntryRef, Expiry};
+use crate::store::{EntryRef, Expiry, ValueRef};
 use bytes::Bytes;
 
 pub const COMMANDS: &[Command] = &[PFADD, PFCOUNT, PFDEBUG, PFMERGE, PFSELFTEST];
@@ -43,10 +43,10 @@ impl From<Corrupted> for ReplyError {
 /// The value of a string.
 fn view(entry: EntryRef<'_>) -> Result<View<'_>, NotAHyperLogLog> {
     match entry.value() {
-        // Too short for a header.
-        crate::store::ValueRef::Int(_) => Err(NotAHyperLogLog),
-        crate::store::ValueRef::Inline(bytes) => View::new(bytes),
-        crate::store::ValueRef::Shared(bytes) => View::new(bytes),
+        ValueRef::Inline(bytes) => View::new(bytes),
+        ValueRef::Shared(bytes) => View::new(bytes),
+        // An integer is too short for a header; other types the caller has refused.
+        ValueRef::Int(_) | ValueRef::Object(_) => Err(NotAHyperLogLog),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Limits {
     pub list_max_listpack_size: i64,
     /// Nodes at each end of a list that are not compressed; 0: none is compressed.
     pub list_compress_depth: usize,
+    /// Bytes from which on an element of a list gets a node of its own, not packed (DEBUG QUICKLIST-PACKED-THRESHOLD).
+    pub list_packed_threshold: usize,
     /// Bytes of a stream's block; 0: no bound.
     pub stream_node_max_bytes: usize,
     /// Entries of a stream's block; 0: no bound.
@@ -44,6 +46,7 @@ impl Default for Limits {
             zset_max_listpack_value: 64,
             list_max_listpack_size: -2,
             list_compress_depth: 0,
+            list_packed_threshold: 1 << 30,
             stream_node_max_bytes: 4096,
             stream_node_max_entries: 100,
             hll_sparse_max_bytes: 3000,

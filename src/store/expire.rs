@@ -59,9 +59,8 @@ impl Slot {
                 walk.earliest_seen = u64::MAX;
             }
             let view = table.page_view(walk.position);
-            for index in view.page.volatile() {
+            for entry in view.flagged() {
                 step.examined_count += 1;
-                let entry = view.page.entry(index);
                 match entry.expiry() {
                     Some(expiry) if now > expiry => over.push(entry.key().into()),
                     Some(UnixMs(expiry)) => walk.earliest_seen = walk.earliest_seen.min(expiry),

@@ -1,52 +1,21 @@
-//! The hash table of one db of one slot: a tree of pages, addressed by the bits of the hash from the top.
-//!
-//! A small table is one page. When the page is full it is split by the next bit of the hash, and a *node* appears above
-//! the halves: a directory, indexed by as many bits as its deepest page needs, that doubles when a page must be split
-//! which has used them all (extendible hashing; Fagin, Nievergelt, Pippenger, Strong 1979). A directory stops at 8 bits.
-//! A page that is full at that depth gets a node of its own, one *level* down, for the next 8 bits.
-//!
-//! ```text
-//!   level 0 page              level 0 node, 2 bits               level 0 node, 8 bits
-//!   +-------------+           00 01 10 11                        ......... 256 .........
-//!   | all entries |   ->      |  |   \ /                   ->    |    |     |         |
-//!   +-------------+         page page page                     page page  node      page
-//!                        depth 2  2    1                                (level 1, bits 8..)
-//! ```
-//!
-//! Why not one open-addressing table for each slot: it must be copied as a whole to grow, its load factor leaves a third
-//! of its places empty on average, and SCAN has to be taught what a resize does to its cursor. Here every step is bounded
-//! by the size of a page (141 entries) and of a node (256 branches), whatever the size of the table; places are filled to
-//! the end; and the order of the entries *by hash* never changes, only the page borders between them do.
+//! The table of one db of one slot: a [`Dict`] of entries, and the books that expiry needs.
 //!
 //! Invariants:
-//! 1. A branch of depth `d` in a node holds exactly the entries of the table whose bits above agree with the path to the
-//!    node and whose next `d` bits agree with the directory places that name it: `2^(bits - d)` places, side by side.
-//! 2. A node below a node hangs in a branch of depth 8.
-//! 3. At least one branch of a node has depth `bits`, unless `bits` is 0, which only lasts within one operation.
-//! 4. `bytes` is the sum of `allocated_bytes` of all entries, pages and nodes; `len`, `volatile_count` and `expiry_sum_ms`
-//!    count the entries, and those that have an expiry.
-//! 5. No entry of the table has an expiry before `expiry_bound`.
+//! 1. `volatile_count` and `expiry_sum_ms` count the entries that have an expiry.
+//! 2. No entry of the table has an expiry before `expiry_walk.bound`.
 
 use super::entry::{EntryRef, OwnedEntry};
-use super::page::{PAGE_ENTRIES_MAX, Page};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
-use crate::base::size_class::allocated;
+use crate::base::random::Random;
+use crate::data::dict::{Dict, PageView, Spot};
 
-/// Bits that one node may use; at most 256 branches, so that a directory entry is one byte.
-const NODE_BITS_MAX: u32 = 8;
-
-/// A page below the deepest level is not split again but grows: 40 bits of equal hash do not happen.
-const LEVEL_MAX: u32 = 4;
-
-/// Neighbours come together when they fill half a page: a page that was just split does not.
-const MERGE_ENTRIES_MAX: usize = PAGE_ENTRIES_MAX / 2;
+/// The entries of a table that nobody uses any more, to be freed one page after another.
+pub(super) type Remains = Dict<OwnedEntry>;
 
 /// See the essay above.
 pub(super) struct Table {
-    root: Child,
-    bytes: usize,
-    len: usize,
+    dict: Dict<OwnedEntry>,
     volatile_count: usize,
     expiry_sum_ms: u128,
     pub(super) expiry_walk: ExpiryWalk,
@@ -55,7 +24,7 @@ pub(super) struct Table {
 /// How far active expiry has come (`expire`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExpiryWalk {
-    /// Invariant 5. `u64::MAX` when nothing expires.
+    /// Invariant 2. `u64::MAX` when nothing expires.
     pub(super) bound: u64,
     /// The hash at which the walk over the table goes on; 0 when none is under way.
     pub(super) position: u64,
@@ -63,54 +32,10 @@ pub(super) struct ExpiryWalk {
     pub(super) earliest_seen: u64,
 }
 
-/// What a directory points to.
-enum Child {
-    Page(Page),
-    Node(Box<Node>),
-}
-
-struct Node {
-    bits: u32,
-    /// Which branch each of the `2^bits` values of the bits belongs to.
-    directory: Vec<u8>,
-    branches: Vec<Branch>,
-}
-
-struct Branch {
-    depth: u32,
-    child: Child,
-}
-
-/// A page and the part of the hashes that belongs to it.
-#[derive(Clone, Copy)]
-pub(super) struct PageView<'t> {
-    pub(super) page: &'t Page,
-    pub(super) level: u32,
-    /// The lowest hash that belongs here.
-    pub(super) first_hash: u64,
-    /// The lowest hash that belongs to the page after it; None for the last page.
-    pub(super) next_hash: Option<u64>,
-}
-
-/// Where an entry is, until the table changes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
-    hash: u64,
-    index: usize,
-}
-
-impl Spot {
-    pub(super) fn hash(self) -> u64 {
-        self.hash
-    }
-}
-
 impl Table {
     pub(super) fn new() -> Table {
         Table {
-            root: Child::Page(Page::empty()),
-            bytes: 0,
-            len: 0,
+            dict: Dict::new(),
             volatile_count: 0,
             expiry_sum_ms: 0,
             expiry_walk: ExpiryWalk {
@@ -123,7 +48,7 @@ impl Table {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.dict.len()
     }
 
     pub(super) fn volatile_count(&self) -> usize {
@@ -136,155 +61,83 @@ impl Table {
 
     /// Bytes taken from the allocator for entries, pages and nodes.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.bytes
+        self.dict.allocated_bytes()
     }
 
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<Spot> {
-        let (page, level) = self.page(hash);
-        page.find(hash, level, key).map(|index| Spot { hash, index })
+        self.dict.find(hash, key)
     }
 
     #[inline]
     pub(super) fn entry(&self, spot: Spot) -> EntryRef<'_> {
-        self.page(spot.hash).0.entry(spot.index)
+        self.dict.get(spot)
     }
 
     /// Sets the access clock, which changes nothing that the table counts.
     #[inline]
     pub(super) fn set_access_clock(&mut self, spot: Spot, clock: u32) {
-        self.page_mut(spot.hash).set_access_clock(spot.index, clock);
+        // SAFETY: the clock lies in the header of the entry: neither its place nor its flags change.
+        unsafe { self.dict.touch(spot, |entry| entry.set_access_clock(clock)) };
     }
 
     /// Lets `edit` change value and expiry of an entry, and keeps the books.
     pub(super) fn edit<R>(&mut self, spot: Spot, edit: impl FnOnce(&mut OwnedEntry) -> R) -> R {
-        let before = Books::of(self.entry(spot));
-        let result = self.page_mut(spot.hash).edit(spot.index, edit);
-        let after = Books::of(self.entry(spot));
-        self.strike(before);
-        self.enter(after);
+        let (mut before, mut after) = (None, None);
+        let result = self.dict.edit(spot, |entry| {
+            before = entry.as_ref().expiry();
+            let result = edit(entry);
+            after = entry.as_ref().expiry();
+            result
+        });
+        if before != after {
+            self.strike(before);
+            self.enter(after);
+        }
         result
     }
 
     /// Adds an entry whose key is not in the table.
     pub(super) fn insert(&mut self, hash: u64, entry: OwnedEntry, seed: HashSeed) -> Spot {
-        self.enter(Books::of(entry.as_ref()));
-        self.len += 1;
-        if let Child::Page(page) = &mut self.root
-            && page.is_full()
-        {
-            let page = std::mem::replace(page, Page::empty());
-            self.root = Child::Node(Node::above(page, &mut self.bytes));
-        }
-        let mut child = &mut self.root;
-        let mut level = 0;
-        loop {
-            match child {
-                Child::Page(page) => {
-                    self.bytes -= page.allocated_bytes();
-                    page.push(hash, level, entry);
-                    self.bytes += page.allocated_bytes();
-                    // It was appended.
-                    return Spot {
-                        hash,
-                        index: page.len() - 1,
-                    };
-                }
-                Child::Node(node) => {
-                    node.make_room(hash, level, seed, &mut self.bytes);
-                    child = &mut node.branch_mut(hash, level).child;
-                    level += u32::from(child.is_node());
-                }
-            }
-        }
+        self.enter(entry.as_ref().expiry());
+        self.dict.insert(hash, entry, seed)
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, spot: Spot, seed: HashSeed) -> OwnedEntry {
-        let entry = match &mut self.root {
-            Child::Page(page) => {
-                self.bytes -= page.allocated_bytes();
-                let entry = page.swap_remove(spot.index);
-                self.bytes += page.allocated_bytes();
-                entry
-            }
-            Child::Node(node) => {
-                let entry = node.remove(spot, 0, seed, &mut self.bytes);
-                if let Some(page) = node.take_only_page(&mut self.bytes) {
-                    self.root = Child::Page(page);
-                }
-                entry
-            }
-        };
-        self.strike(Books::of(entry.as_ref()));
-        self.len -= 1;
+        let entry = self.dict.remove(spot, seed);
+        self.strike(entry.as_ref().expiry());
         entry
     }
 
     /// The page that a hash belongs to, with its place among the others.
-    pub(super) fn page_view(&self, hash: u64) -> PageView<'_> {
-        let (mut child, mut level, mut depth) = (&self.root, 0, 0);
-        while let Child::Node(node) = child {
-            let branch = node.branch(hash, level);
-            child = &branch.child;
-            depth = branch.depth;
-            level += u32::from(child.is_node());
-        }
-        let Child::Page(page) = child else {
-            unreachable!("the loop ends at a page")
-        };
-        let bits = level * NODE_BITS_MAX + depth;
-        let rest = u64::MAX.checked_shr(bits).unwrap_or(0);
-        let first_hash = hash & !rest;
-        PageView {
-            page,
-            level,
-            first_hash,
-            next_hash: (first_hash | rest).checked_add(1),
-        }
+    pub(super) fn page_view(&self, hash: u64) -> PageView<'_, OwnedEntry> {
+        self.dict.page_view(hash)
     }
 
     /// All pages in the order of their hashes.
-    pub(super) fn pages(&self) -> impl Iterator<Item = PageView<'_>> {
-        let mut next = Some(0);
-        std::iter::from_fn(move || {
-            let view = self.page_view(next?);
-            next = view.next_hash;
-            Some(view)
-        })
+    pub(super) fn pages(&self) -> impl Iterator<Item = PageView<'_, OwnedEntry>> {
+        self.dict.pages()
+    }
+
+    /// Visits about `count` entries from a position on; returns where to go on.
+    pub(super) fn scan<'t>(&'t self, from: u64, count: usize, visit: impl FnMut(EntryRef<'t>)) -> Option<u64> {
+        self.dict.scan(from, count, visit)
+    }
+
+    /// An entry, each equally likely.
+    pub(super) fn random(&self, seed: HashSeed, random: &mut Random) -> Option<Spot> {
+        self.dict.random(seed, random)
+    }
+
+    /// Gives up the table.
+    pub(super) fn into_remains(self) -> Remains {
+        self.dict
     }
 
     #[inline]
-    fn page(&self, hash: u64) -> (&Page, u32) {
-        let (mut child, mut level) = (&self.root, 0);
-        loop {
-            match child {
-                Child::Page(page) => return (page, level),
-                Child::Node(node) => {
-                    child = &node.branch(hash, level).child;
-                    level += u32::from(child.is_node());
-                }
-            }
-        }
-    }
-
-    #[inline]
-    fn page_mut(&mut self, hash: u64) -> &mut Page {
-        let (mut child, mut level) = (&mut self.root, 0);
-        loop {
-            match child {
-                Child::Page(page) => return page,
-                Child::Node(node) => {
-                    child = &mut node.branch_mut(hash, level).child;
-                    level += u32::from(child.is_node());
-                }
-            }
-        }
-    }
-
-    fn enter(&mut self, books: Books) {
-        self.bytes += books.bytes;
-        if let Some(UnixMs(at)) = books.expiry {
+    fn enter(&mut self, expiry: Option<UnixMs>) {
+        if let Some(UnixMs(at)) = expiry {
             self.volatile_count += 1;
             self.expiry_sum_ms += u128::from(at);
             self.expiry_walk.bound = self.expiry_walk.bound.min(at);
@@ -292,407 +145,41 @@ impl Table {
         }
     }
 
-    fn strike(&mut self, books: Books) {
-        self.bytes -= books.bytes;
-        if let Some(UnixMs(at)) = books.expiry {
+    #[inline]
+    fn strike(&mut self, expiry: Option<UnixMs>) {
+        if let Some(UnixMs(at)) = expiry {
             self.volatile_count -= 1;
             self.expiry_sum_ms -= u128::from(at);
         }
     }
-}
 
-/// What the table counts of an entry.
-struct Books {
-    bytes: usize,
-    expiry: Option<UnixMs>,
-}
-
-impl Books {
-    #[inline]
-    fn of(entry: EntryRef<'_>) -> Books {
-        Books {
-            bytes: entry.allocated_bytes(),
-            expiry: entry.expiry(),
-        }
-    }
-}
-
-impl Child {
-    #[inline]
-    fn is_node(&self) -> bool {
-        matches!(self, Child::Node(_))
-    }
-}
-
-impl Node {
-    /// A node whose only branch is this page.
-    fn above(page: Page, bytes: &mut usize) -> Box<Node> {
-        let branches = vec![Branch {
-            depth: 0,
-            child: Child::Page(page),
-        }];
-        let node = Box::new(Node {
-            bits: 0,
-            directory: vec![0],
-            branches,
-        });
-        *bytes += node.allocated_bytes();
-        node
-    }
-
-    fn allocated_bytes(&self) -> usize {
-        allocated(size_of::<Node>())
-            + allocated(self.directory.capacity())
-            + allocated(self.branches.capacity() * size_of::<Branch>())
-    }
-
-    /// The place of a hash in the directory of this node of this level.
-    #[inline]
-    fn place(&self, hash: u64, level: u32) -> usize {
-        // Shifted in two steps, because a shift by all 64 bits (for a directory of one place) is not defined.
-        (hash << (NODE_BITS_MAX * level) >> 1 >> (63 - self.bits)) as usize
-    }
-
-    #[inline]
-    fn branch(&self, hash: u64, level: u32) -> &Branch {
-        &self.branches[usize::from(self.directory[self.place(hash, level)])]
-    }
-
-    #[inline]
-    fn branch_mut(&mut self, hash: u64, level: u32) -> &mut Branch {
-        let index = self.directory[self.place(hash, level)];
-        &mut self.branches[usize::from(index)]
-    }
-
-    /// Splits the page of this hash until it has room, or puts a node above it when it cannot be split here.
-    fn make_room(&mut self, hash: u64, level: u32, seed: HashSeed, bytes: &mut usize) {
-        loop {
-            let place = self.place(hash, level);
-            let index = usize::from(self.directory[place]);
-            let branch = &mut self.branches[index];
-            let Child::Page(page) = &mut branch.child else {
-                return;
-            };
-            if !page.is_full() || (branch.depth == NODE_BITS_MAX && level == LEVEL_MAX) {
-                return;
-            }
-            let mut page = std::mem::replace(page, Page::empty());
-            if branch.depth == NODE_BITS_MAX {
-                page.change_level(level + 1, seed);
-                branch.child = Child::Node(Node::above(page, bytes));
-                return;
-            }
-            *bytes -= page.allocated_bytes();
-            self.split(index, place, page, bytes);
-        }
-    }
-
-    /// Divides a branch by its next bit, and gives `page`, which was its child, to the halves.
-    fn split(&mut self, index: usize, place: usize, page: Page, bytes: &mut usize) {
-        *bytes -= self.allocated_bytes();
-        let depth = self.branches[index].depth;
-        let mut place = place;
-        if depth == self.bits {
-            self.directory = self.directory.iter().flat_map(|branch| [*branch, *branch]).collect();
-            self.bits += 1;
-            place *= 2;
-        }
-        let [zeros, ones] = page.split(depth);
-        *bytes += zeros.allocated_bytes() + ones.allocated_bytes();
-        let ones_index = self.branches.len();
-        self.branches[index] = Branch {
-            depth: depth + 1,
-            child: Child::Page(zeros),
-        };
-        self.branches.push(Branch {
-            depth: depth + 1,
-            child: Child::Page(ones),
-        });
-        let half = 1 << (self.bits - depth - 1);
-        let first = place & !(2 * half - 1);
-        self.directory[first + half..first + 2 * half].fill(ones_index as u8);
-        *bytes += self.allocated_bytes();
-    }
-
-    fn remove(&mut self, spot: Spot, level: u32, seed: HashSeed, bytes: &mut usize) -> OwnedEntry {
-        let branch = self.branch_mut(spot.hash, level);
-        match &mut branch.child {
-            Child::Page(page) => {
-                *bytes -= page.allocated_bytes();
-                let entry = page.swap_remove(spot.index);
-                *bytes += page.allocated_bytes();
-                // Looking at the neighbour costs a cache miss, so not every time.
-                if page.len().is_multiple_of(8) {
-                    self.merge(spot.hash, level, bytes);
-                }
-                entry
-            }
-            Child::Node(node) => {
-                let entry = node.remove(spot, level + 1, seed, bytes);
-                if let Some(mut page) = node.take_only_page(bytes) {
-                    page.change_level(level, seed);
-                    branch.child = Child::Page(page);
-                    self.merge(spot.hash, level, bytes);
-                }
-                entry
-            }
-        }
-    }
-
-    /// Unites the page of this hash with its neighbour as long as they are small enough, and halves the directory as long
-    /// as no branch needs all of it.
-    fn merge(&mut self, hash: u64, level: u32, bytes: &mut usize) {
-        *bytes -= self.allocated_bytes();
-        loop {
-            let place = self.place(hash, level);
-            let index = usize::from(self.directory[place]);
-            let depth = self.branches[index].depth;
-            if depth == 0 {
-                break;
-            }
-            let width = 1 << (self.bits - depth);
-            let other_index = usize::from(self.directory[place ^ width]);
-            let [branch, other] = self
-                .branches
-                .get_disjoint_mut([index, other_index])
-                .expect("neighbours are two branches");
-            let (Child::Page(page), Child::Page(other_page)) = (&mut branch.child, &mut other.child) else {
-                break;
-            };
-            if other.depth != depth || page.len() + other_page.len() > MERGE_ENTRIES_MAX {
-                break;
-            }
-            *bytes -= page.allocated_bytes() + other_page.allocated_bytes();
-            page.absorb(std::mem::replace(other_page, Page::empty()));
-            *bytes += page.allocated_bytes();
-            branch.depth -= 1;
-            let first = place & !(2 * width - 1);
-            self.directory[first..first + 2 * width].fill(index as u8);
-            self.forget_branch(other_index);
-            while self.bits > 0 && self.branches.iter().all(|branch| branch.depth < self.bits) {
-                self.directory = self.directory.iter().step_by(2).copied().collect();
-                self.bits -= 1;
-            }
-        }
-        *bytes += self.allocated_bytes();
-    }
-
-    /// Takes a branch out that the directory no longer names; the last one takes its place.
-    fn forget_branch(&mut self, index: usize) {
-        let last = self.branches.len() - 1;
-        self.branches.swap_remove(index);
-        for place in &mut self.directory {
-            if usize::from(*place) == last {
-                *place = index as u8;
-            }
-        }
-        if self.branches.len() * 4 <= self.branches.capacity() {
-            self.branches.shrink_to(self.branches.len() * 2);
-        }
-    }
-
-    /// The page of a node that has come down to one page; the node ends.
-    fn take_only_page(&mut self, bytes: &mut usize) -> Option<Page> {
-        match &mut self.branches[..] {
-            [
-                Branch {
-                    depth: 0,
-                    child: Child::Page(page),
-                },
-            ] => {
-                let page = std::mem::replace(page, Page::empty());
-                *bytes -= self.allocated_bytes();
-                Some(page)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The pages of a table that nobody uses any more, to be freed one after another.
-pub(super) struct Remains {
-    root: Child,
-    len: usize,
-}
-
-impl Table {
-    /// Gives up the table.
-    pub(super) fn into_remains(self) -> Remains {
-        Remains {
-            len: self.len,
-            root: self.root,
-        }
-    }
-}
-
-impl Remains {
-    /// Frees one page and returns how many entries it had; None when nothing is left.
-    pub(super) fn free_page(&mut self) -> Option<usize> {
-        let freed = self.root.take_page()?.len();
-        self.len -= freed;
-        Some(freed)
-    }
-
-    /// How many entries are left.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl Child {
-    fn take_page(&mut self) -> Option<Page> {
-        match self {
-            Child::Page(page) if page.len() == 0 => None,
-            Child::Page(page) => Some(std::mem::replace(page, Page::empty())),
-            Child::Node(node) => {
-                while let Some(branch) = node.branches.last_mut() {
-                    if let Some(page) = branch.child.take_page() {
-                        return Some(page);
-                    }
-                    node.branches.pop();
-                }
-                None
-            }
-        }
-    }
-}
-
-impl Table {
     /// Asserts all invariants, by counting again.
     pub(super) fn check(&self, seed: HashSeed) {
-        let (mut len, mut volatile_count, mut expiry_sum_ms, mut bytes) = (0, 0, 0, 0);
-        for view in self.pages() {
-            bytes += view.page.allocated_bytes();
-            for (index, entry) in view.page.entries().enumerate() {
-                let hash = seed.hash(entry.key());
-                assert!(
-                    hash >= view.first_hash && view.next_hash.is_none_or(|next| hash < next),
-                    "invariant 1"
-                );
-                assert_eq!(view.page.find(hash, view.level, entry.key()), Some(index));
-                len += 1;
-                bytes += entry.allocated_bytes();
-                if let Some(UnixMs(at)) = entry.expiry() {
-                    volatile_count += 1;
-                    expiry_sum_ms += u128::from(at);
-                    assert!(self.expiry_walk.bound <= at, "invariant 5");
-                }
-            }
+        self.dict.check(seed);
+        let (mut volatile_count, mut expiry_sum_ms) = (0, 0);
+        for view in self.dict.pages() {
             assert_eq!(
-                view.page.volatile().count(),
-                view.page.entries().filter(|e| e.expiry().is_some()).count()
+                view.flagged().count(),
+                view.elements().filter(|entry| entry.expiry().is_some()).count()
             );
-        }
-        if let Child::Node(node) = &self.root {
-            bytes += node.check();
-        }
-        let books = (self.len, self.volatile_count, self.expiry_sum_ms, self.bytes);
-        assert_eq!(books, (len, volatile_count, expiry_sum_ms, bytes), "invariant 4");
-    }
-}
-
-impl Node {
-    /// Asserts the invariants of the nodes, and returns their bytes.
-    fn check(&self) -> usize {
-        assert_eq!(self.directory.len(), 1 << self.bits);
-        assert!(
-            self.bits > 0 && self.branches.iter().any(|branch| branch.depth == self.bits),
-            "invariant 3"
-        );
-        let mut bytes = self.allocated_bytes();
-        for (index, branch) in self.branches.iter().enumerate() {
-            let places: Vec<usize> = (0..self.directory.len())
-                .filter(|place| usize::from(self.directory[*place]) == index)
-                .collect();
-            let width = 1 << (self.bits - branch.depth);
-            assert_eq!(places.len(), width, "invariant 1");
-            assert_eq!(places[0] % width, 0, "invariant 1");
-            assert_eq!(places[width - 1], places[0] + width - 1, "invariant 1");
-            if let Child::Node(node) = &branch.child {
-                assert_eq!(branch.depth, NODE_BITS_MAX, "invariant 2");
-                bytes += node.check();
+            for UnixMs(at) in view.flagged().filter_map(EntryRef::expiry) {
+                volatile_count += 1;
+                expiry_sum_ms += u128::from(at);
+                assert!(self.expiry_walk.bound <= at, "invariant 2");
             }
         }
-        bytes
+        let books = (self.volatile_count, self.expiry_sum_ms);
+        assert_eq!(books, (volatile_count, expiry_sum_ms), "invariant 1");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::string::StringForm;
-
-    const SEED: HashSeed = HashSeed([3, 5]);
-
-    fn key(n: u32) -> [u8; 4] {
-        n.to_be_bytes()
-    }
-
-    fn insert(table: &mut Table, n: u32) {
-        let entry = OwnedEntry::string(&key(n), b"v", StringForm::Text, None, 0);
-        table.insert(SEED.hash(&key(n)), entry, SEED);
-    }
-
-    fn remove(table: &mut Table, n: u32) {
-        let spot = table.find(SEED.hash(&key(n)), &key(n)).unwrap();
-        assert_eq!(table.remove(spot, SEED).as_ref().key(), key(n));
-    }
 
     #[test]
-    fn handles_are_small() {
-        // 16384 slots have one table each.
-        assert_eq!(size_of::<Child>(), 16);
+    fn a_table_is_small() {
+        // 16384 slots have one each.
         assert!(size_of::<Table>() <= 96);
-    }
-
-    #[test]
-    fn grows_to_two_levels_and_shrinks_to_nothing() {
-        // 256 pages of 141 entries at most is where the second level must begin.
-        let count = 60_000;
-        let mut table = Table::new();
-        for n in 0..count {
-            insert(&mut table, n);
-            if n % 5_000 == 0 || n == 141 || n == 142 {
-                table.check(SEED);
-            }
-        }
-        table.check(SEED);
-        assert!(table.pages().any(|view| view.level == 1));
-        assert!((0..count).all(|n| table.find(SEED.hash(&key(n)), &key(n)).is_some()));
-        assert!(table.find(SEED.hash(&key(count)), &key(count)).is_none());
-        let overhead = table.allocated_bytes() - count as usize * 16;
-        assert!(overhead <= count as usize * 12, "{overhead} bytes");
-        let mut order: Vec<u32> = (0..count).collect();
-        fastrand::Rng::with_seed(1).shuffle(&mut order);
-        for (done, n) in order.iter().enumerate() {
-            remove(&mut table, *n);
-            if done % 5_000 == 0 || done + 200 > count as usize {
-                table.check(SEED);
-            }
-        }
-        assert_eq!((table.len(), table.allocated_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn pages_shrink_together_when_most_is_deleted() {
-        let mut table = Table::new();
-        (0..20_000).for_each(|n| insert(&mut table, n));
-        (500..20_000).for_each(|n| remove(&mut table, n));
-        table.check(SEED);
-        let pages = table.pages().count();
-        assert!(pages <= 16, "{pages} pages for 500 entries");
-    }
-
-    #[test]
-    fn remains_are_freed_page_by_page() {
-        let mut table = Table::new();
-        (0..50_000).for_each(|n| insert(&mut table, n));
-        let mut remains = table.into_remains();
-        let mut freed = 0;
-        while let Some(entries) = remains.free_page() {
-            assert!(entries <= PAGE_ENTRIES_MAX);
-            freed += entries;
-        }
-        assert_eq!(freed, 50_000);
     }
 }

@@ -1,4 +1,4 @@
-//! A page of the table: up to [`PAGE_ENTRIES_MAX`] entries, unordered and packed, in one allocation.
+//! A page of a dict: up to [`PAGE_ENTRIES_MAX`] entries, unordered and packed, in one allocation.
 //!
 //! ```text
 //!  cell 0    cells 1..          (slack)   last `capacity` cells
@@ -23,9 +23,10 @@
 //! 2. Byte `i` of the tag cells and word `i` belong together, for `i < len`.
 //! 3. An empty page may have no cells at all.
 
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
-use super::entry::{EntryRef, OwnedEntry, word_has_expiry, word_hash_bits};
+use super::{Element, ElementRef, WORD_ELEMENT, WORD_FLAG};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::{allocated, size_class};
 
@@ -66,13 +67,21 @@ pub(super) fn hash_bits_of(hash: u64, level: u32) -> u16 {
 }
 
 /// See the essay above.
-pub(super) struct Page {
+pub(super) struct Page<E: Element> {
     cells: Box<[u64]>,
+    owns: PhantomData<E>,
 }
 
-impl Page {
-    pub(super) fn empty() -> Page {
-        Page { cells: Box::default() }
+impl<E: Element> Page<E> {
+    pub(super) fn empty() -> Page<E> {
+        Page::of_cells(Box::default())
+    }
+
+    fn of_cells(cells: Box<[u64]>) -> Page<E> {
+        Page {
+            cells,
+            owns: PhantomData,
+        }
     }
 
     #[inline]
@@ -108,7 +117,7 @@ impl Page {
                 }
                 let word = words[index];
                 // SAFETY: invariant 1; the page is borrowed.
-                if word_hash_bits(word) == hash_bits && unsafe { EntryRef::from_word(word) }.key() == key {
+                if word_hash_bits(word) == hash_bits && unsafe { E::ref_from_word(word & WORD_ELEMENT) }.key() == key {
                     return Some(index);
                 }
                 equal &= equal - 1;
@@ -118,9 +127,9 @@ impl Page {
     }
 
     #[inline]
-    pub(super) fn entry(&self, index: usize) -> EntryRef<'_> {
+    pub(super) fn entry(&self, index: usize) -> E::Ref<'_> {
         // SAFETY: invariant 1; the page is borrowed.
-        unsafe { EntryRef::from_word(self.words()[index]) }
+        unsafe { E::ref_from_word(self.words()[index] & WORD_ELEMENT) }
     }
 
     /// The hash bits of an entry, without looking at the entry.
@@ -129,38 +138,37 @@ impl Page {
         word_hash_bits(self.words()[index])
     }
 
-    /// Indexes of the entries that have an expiry, found without looking at any entry.
-    pub(super) fn volatile(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words()
-            .iter()
-            .enumerate()
-            .filter(|(_, word)| word_has_expiry(**word))
-            .map(|(index, _)| index)
+    /// The entries that have the flag (an expiry), found without looking at any other.
+    pub(super) fn flagged(&self) -> impl Iterator<Item = E::Ref<'_>> {
+        let words = self.words().iter().filter(|word| **word & WORD_FLAG != 0);
+        // SAFETY: invariant 1; the page is borrowed.
+        words.map(|word| unsafe { E::ref_from_word(*word & WORD_ELEMENT) })
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = E::Ref<'_>> {
+        let words = self.words().iter();
         // SAFETY: invariant 1; the page is borrowed.
-        self.words().iter().map(|word| unsafe { EntryRef::from_word(*word) })
+        words.map(|word| unsafe { E::ref_from_word(*word & WORD_ELEMENT) })
     }
 
     /// Lets `edit` change an entry in place. Its key must stay what it is.
     #[inline]
-    pub(super) fn edit<R>(&mut self, index: usize, edit: impl FnOnce(&mut OwnedEntry) -> R) -> R {
+    pub(super) fn edit<R>(&mut self, index: usize, edit: impl FnOnce(&mut E) -> R) -> R {
         /// Puts the entry back whatever happens in `edit`: a page with a dangling word would be freed twice.
-        struct PutBack<'p> {
+        struct PutBack<'p, E: Element> {
             word: &'p mut u64,
-            entry: Option<OwnedEntry>,
+            entry: Option<E>,
         }
-        impl Drop for PutBack<'_> {
+        impl<E: Element> Drop for PutBack<'_, E> {
             fn drop(&mut self) {
                 if let Some(entry) = self.entry.take() {
-                    *self.word = entry.into_word(word_hash_bits(*self.word));
+                    *self.word = word_of(entry, word_hash_bits(*self.word));
                 }
             }
         }
         let word = &mut self.words_mut()[index];
         // SAFETY: invariant 1; the word is overwritten before anybody can use it again.
-        let entry = unsafe { OwnedEntry::from_word(*word) };
+        let entry = unsafe { E::from_word(*word & WORD_ELEMENT) };
         let mut borrowed = PutBack {
             word,
             entry: Some(entry),
@@ -168,20 +176,22 @@ impl Page {
         edit(borrowed.entry.as_mut().expect("it is taken only in drop"))
     }
 
+    /// As `edit`, for a change that moves nothing and leaves the flags as they are: cheaper, the word is not written.
     #[inline]
-    pub(super) fn set_access_clock(&mut self, index: usize, clock: u32) {
-        // SAFETY: invariant 1; the entry is not dropped, and neither its place nor its flags change.
-        let mut entry = ManuallyDrop::new(unsafe { OwnedEntry::from_word(self.words()[index]) });
-        entry.set_access_clock(clock);
+    pub(super) fn touch<R>(&mut self, index: usize, touch: impl FnOnce(&mut E) -> R) -> R {
+        let word = self.words()[index] & WORD_ELEMENT;
+        // SAFETY: invariant 1; the entry is not dropped, and whoever promises not to move it keeps the word true.
+        let mut entry = ManuallyDrop::new(unsafe { E::from_word(word) });
+        touch(&mut entry)
     }
 
     /// Adds an entry whose key is not there yet.
-    pub(super) fn push(&mut self, hash: u64, level: u32, entry: OwnedEntry) {
-        self.push_word(entry.into_word(hash_bits_of(hash, level)), tag_of(hash));
+    pub(super) fn push(&mut self, hash: u64, level: u32, entry: E) {
+        self.push_word(word_of(entry, hash_bits_of(hash, level)), tag_of(hash));
     }
 
     /// Takes an entry out; the last one takes its place.
-    pub(super) fn swap_remove(&mut self, index: usize) -> OwnedEntry {
+    pub(super) fn swap_remove(&mut self, index: usize) -> E {
         let last = self.len() - 1;
         let words = self.words_mut();
         let word = words[index];
@@ -195,11 +205,17 @@ impl Page {
             self.resize(cells_for(last));
         }
         // SAFETY: invariant 1, and the word is no longer in the page.
-        unsafe { OwnedEntry::from_word(word) }
+        unsafe { E::from_word(word & WORD_ELEMENT) }
+    }
+
+    /// Hands out all entries.
+    pub(super) fn into_entries(self, mut take: impl FnMut(E)) {
+        // SAFETY: invariant 1; the word is in no page any more.
+        self.move_words(|word, _| take(unsafe { E::from_word(word & WORD_ELEMENT) }));
     }
 
     /// Divides the page by one of the hash bits of the words (0 is the topmost): what has a zero there, what has a one.
-    pub(super) fn split(self, bit: u32) -> [Page; 2] {
+    pub(super) fn split(self, bit: u32) -> [Page<E>; 2] {
         let has_one = |word: u64| word << bit >> 63 != 0;
         let one_count = self.words().iter().filter(|word| has_one(**word)).count();
         let mut halves = [
@@ -211,7 +227,7 @@ impl Page {
     }
 
     /// Takes over the entries of another page of the same level.
-    pub(super) fn absorb(&mut self, other: Page) {
+    pub(super) fn absorb(&mut self, other: Page<E>) {
         let together = cells_for(self.len() + other.len());
         if together > self.cells.len() {
             self.resize(together);
@@ -228,12 +244,12 @@ impl Page {
         }
     }
 
-    fn with_cells(cell_count: usize) -> Page {
+    fn with_cells(cell_count: usize) -> Page<E> {
         let mut cells = vec![0; cell_count].into_boxed_slice();
         if let Some(header) = cells.first_mut() {
             *header = ((cell_count - capacity(cell_count)) as u64) << 32;
         }
-        Page { cells }
+        Page::of_cells(cells)
     }
 
     fn push_word(&mut self, word: u64, tag: u8) {
@@ -304,13 +320,42 @@ impl Page {
     }
 }
 
-impl Drop for Page {
+impl<E: Element> Drop for Page<E> {
     fn drop(&mut self) {
         for word in self.words() {
             // SAFETY: invariant 1; the page ends here.
-            drop(unsafe { OwnedEntry::from_word(*word) });
+            drop(unsafe { E::from_word(*word & WORD_ELEMENT) });
         }
     }
+}
+
+impl<E: Element + Clone> Clone for Page<E> {
+    fn clone(&self) -> Page<E> {
+        let mut copy = Page::with_cells(self.cells.len());
+        for (index, word) in self.words().iter().enumerate() {
+            // SAFETY: invariant 1; the entry stays this page's and is not dropped.
+            let entry = ManuallyDrop::new(unsafe { E::from_word(*word & WORD_ELEMENT) });
+            copy.push_word(word_of(E::clone(&entry), word_hash_bits(*word)), self.tag(index));
+        }
+        copy
+    }
+}
+
+/// The word of an entry, with these bits of its hash.
+#[inline]
+fn word_of<E: Element>(entry: E, hash_bits: u16) -> u64 {
+    let word = entry.into_word();
+    assert!(
+        word & !WORD_ELEMENT == 0,
+        "an address of more than 48 bits cannot be kept in a dict"
+    );
+    u64::from(hash_bits) << 48 | word
+}
+
+/// The bits of the hash in a word.
+#[inline]
+fn word_hash_bits(word: u64) -> u16 {
+    (word >> 48) as u16
 }
 
 /// Which of the sixteen bytes of two cells (the low byte of `low` first) are equal to `tag`: one bit each.
@@ -346,7 +391,8 @@ fn equal_bytes_of_cell(cell: u64, tag: u8) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::string::StringForm;
+    use crate::base::clock::UnixMs;
+    use crate::data::element::FieldValue;
 
     const SEED: HashSeed = HashSeed([7, 9]);
 
@@ -354,16 +400,16 @@ mod tests {
         format!("key:{n}").into_bytes()
     }
 
-    fn filled(count: usize, level: u32) -> Page {
+    fn filled(count: usize, level: u32) -> Page<FieldValue> {
         let mut page = Page::empty();
         for n in 0..count {
-            let entry = OwnedEntry::string(&key(n), b"value", StringForm::Text, None, 0);
+            let entry = FieldValue::new(&key(n), b"value", None);
             page.push(SEED.hash(&key(n)), level, entry);
         }
         page
     }
 
-    fn find(page: &Page, n: usize, level: u32) -> Option<usize> {
+    fn find(page: &Page<FieldValue>, n: usize, level: u32) -> Option<usize> {
         page.find(SEED.hash(&key(n)), level, &key(n))
     }
 
@@ -407,7 +453,7 @@ mod tests {
         assert_eq!(find(&page, 300, 0), None);
         for n in 0..300 {
             let index = find(&page, n, 0).unwrap();
-            assert_eq!(page.swap_remove(index).as_ref().key(), key(n));
+            assert_eq!(page.swap_remove(index).as_ref().field(), key(n));
             assert_eq!(find(&page, n, 0), None);
             assert_eq!(page.len(), 299 - n);
             assert!(page.allocated_bytes() <= 48 + 14 * page.len());
@@ -448,21 +494,23 @@ mod tests {
         let mut page = filled(3, 0);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             page.edit(1, |entry| {
-                entry.append(&[b'x'; 1000]);
+                entry.set_value(&[b'x'; 1005]);
                 panic!("on purpose");
             })
         }));
         assert!(result.is_err());
-        assert_eq!(page.entry(1).value().string_len(), 1005);
+        assert_eq!(page.entry(1).value().len(), 1005);
     }
 
     #[test]
     fn knows_which_entries_expire() {
         let mut page = filled(20, 0);
-        page.edit(4, |entry| entry.set_expiry(Some(crate::base::clock::UnixMs(5))));
-        page.edit(17, |entry| entry.set_expiry(Some(crate::base::clock::UnixMs(6))));
-        assert_eq!(page.volatile().collect::<Vec<_>>(), [4, 17]);
+        page.edit(4, |entry| entry.set_expiry(Some(UnixMs(5))));
+        page.edit(17, |entry| entry.set_expiry(Some(UnixMs(6))));
+        let flagged = |page: &Page<FieldValue>| page.flagged().map(|entry| entry.expiry()).collect::<Vec<_>>();
+        assert_eq!(flagged(&page), [Some(UnixMs(5)), Some(UnixMs(6))]);
+        assert_eq!(flagged(&page.clone()), flagged(&page));
         page.edit(4, |entry| entry.set_expiry(None));
-        assert_eq!(page.volatile().collect::<Vec<_>>(), [17]);
+        assert_eq!(flagged(&page), [Some(UnixMs(6))]);
     }
 }

@@ -1,0 +1,182 @@
+//! A large sorted set: a dict that owns the elements and finds them by member, and a tree that keeps their order.
+//!
+//! Invariants:
+//! 1. The tree has one place for each element of the dict, and no other.
+//! 2. An element leaves the dict only after its place has left the tree, in the same operation. That is what the creation of a
+//!    [`Handle`] promises.
+//! 3. The score of a place is the score of its element.
+//!
+//! A value that is being freed ([`SortedTree::free_step`]) gives up the places first and the elements afterwards; nothing else
+//! may be done with it then.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::handle::Handle;
+use super::range::{LexRange, ScoreRange};
+use super::tree::{Place, Tree, image};
+use crate::base::hash::HashSeed;
+use crate::base::size_class::size_class;
+use crate::data::dict::{Dict, Element, ElementRef, Spot};
+use crate::data::element::Scored;
+
+/// See the essay above.
+pub struct SortedTree {
+    order: Tree,
+    elements: Dict<Scored>,
+}
+
+impl SortedTree {
+    pub(super) fn new() -> SortedTree {
+        SortedTree {
+            order: Tree::new(),
+            elements: Dict::new(),
+        }
+    }
+
+    /// Brings the elements of a dict in order, in O(n log n) but with few comparisons of members.
+    pub(super) fn from_elements(elements: Dict<Scored>) -> SortedTree {
+        // SAFETY: the dict comes to lie beside the tree (invariants 1 and 2).
+        let mut places: Vec<Place> = elements
+            .iter()
+            .map(|element| Place::of(unsafe { Handle::of(element) }))
+            .collect();
+        places.sort_unstable_by(|a, b| a.compare(b.image(), b.element().member()));
+        SortedTree {
+            order: Tree::from_sorted(&places),
+            elements,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    pub(super) fn allocated_bytes(&self) -> usize {
+        size_class(size_of::<SortedTree>()) + self.order.allocated_bytes() + self.elements.allocated_bytes()
+    }
+
+    pub(super) fn find(&self, seed: HashSeed, member: &[u8]) -> Option<Spot> {
+        self.elements.find(seed.hash(member), member)
+    }
+
+    pub(super) fn score_at(&self, spot: Spot) -> f64 {
+        self.elements.get(spot).score()
+    }
+
+    /// Adds an element whose member is not there.
+    pub(super) fn insert(&mut self, seed: HashSeed, member: &[u8], score: f64) {
+        let element = Scored::new(score, member);
+        // SAFETY: the element goes into the dict (invariants 1 and 2), which moves its word and never its bytes.
+        let place = Place::of(unsafe { Handle::of(element.as_ref()) });
+        self.elements.insert(seed.hash(member), element, seed);
+        self.order.insert(place);
+    }
+
+    /// Gives an element another score.
+    pub(super) fn rescore(&mut self, spot: Spot, score: f64) {
+        let element = self.elements.get(spot);
+        let old = element.score();
+        let is_in_place = self.order.rescore(old, score, element.key());
+        if !is_in_place {
+            self.order.remove(old, element.key());
+        }
+        // SAFETY: the element stays in the dict and where it is: a score is changed in place.
+        let handle = unsafe { Handle::of(element) };
+        self.elements.edit(spot, |element| element.set_score(score));
+        if !is_in_place {
+            self.order.insert(Place::of(handle));
+        }
+    }
+
+    /// Takes an element out.
+    pub(super) fn remove(&mut self, seed: HashSeed, spot: Spot) {
+        let element = self.elements.get(spot);
+        self.order.remove(element.score(), element.key());
+        self.elements.remove(spot, seed);
+    }
+
+    /// Takes out the elements of these ranks.
+    pub(super) fn remove_ranks(&mut self, seed: HashSeed, ranks: Range<usize>) {
+        let elements = &mut self.elements;
+        self.order.remove_range(ranks, &mut |place| {
+            let member = place.element().member();
+            let spot = elements
+                .find(seed.hash(member), member)
+                .expect("each place has its element in the dict");
+            elements.remove(spot, seed);
+        });
+    }
+
+    pub(super) fn rank_at(&self, spot: Spot) -> usize {
+        let element = self.elements.get(spot);
+        self.order.rank(element.score(), element.key())
+    }
+
+    pub(super) fn ranks_by_score(&self, range: &ScoreRange) -> Range<usize> {
+        let (min, max) = (image(range.min.score), image(range.max.score));
+        let start = match range.min.is_exclusive {
+            false => self.order.partition_point(|place| place.image() < min),
+            true => self.order.partition_point(|place| place.image() <= min),
+        };
+        let end = match range.max.is_exclusive {
+            false => self.order.partition_point(|place| place.image() <= max),
+            true => self.order.partition_point(|place| place.image() < max),
+        };
+        start..end.max(start)
+    }
+
+    pub(super) fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
+        let start = self
+            .order
+            .partition_point(|place| range.is_below(place.element().member()));
+        let end = self
+            .order
+            .partition_point(|place| !range.is_above(place.element().member()));
+        start..end.max(start)
+    }
+
+    /// The leaf that holds this rank (which must exist), and where in it.
+    #[inline]
+    pub(super) fn leaf_of(&self, rank: usize) -> (&[Place], usize) {
+        self.order.leaf_of(rank)
+    }
+
+    /// Shows elements from a position of SCAN on, see `Dict::scan`.
+    pub(super) fn scan(&self, position: u64, count: usize, mut visit: impl FnMut(&[u8], f64)) -> Option<u64> {
+        self.elements
+            .scan(position, count, |element| visit(element.key(), element.score()))
+    }
+
+    pub(super) fn free_step(&mut self, elements_max: usize) -> bool {
+        let places = self.order.len();
+        if places > 0 {
+            self.order.remove_range(0..places.min(elements_max), &mut |_| {});
+            return false;
+        }
+        self.elements.free_step(elements_max)
+    }
+}
+
+impl Clone for SortedTree {
+    fn clone(&self) -> SortedTree {
+        SortedTree::from_elements(self.elements.clone())
+    }
+}
+
+#[cfg(test)]
+impl SortedTree {
+    /// Checks the invariants.
+    pub(super) fn check(&self, seed: HashSeed) {
+        self.order.check();
+        assert_eq!(self.order.len(), self.elements.len());
+        for rank in 0..self.len() {
+            let (leaf, index) = self.leaf_of(rank);
+            let element = leaf[index].element();
+            let spot = self.find(seed, element.member()).expect("invariant 1");
+            assert_eq!(self.score_at(spot).to_bits(), element.score().to_bits());
+            assert!(leaf[index].compare(image(element.score()), element.member()) == Ordering::Equal);
+            assert_eq!(self.rank_at(spot), rank);
+        }
+    }
+}

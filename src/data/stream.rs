@@ -1,0 +1,85 @@
+//! Streams: an append-only log of entries with increasing IDs, and the groups that read it.
+//!
+//! | part | what |
+//! |---|---|
+//! | [`id`] | IDs and all the forms in which commands write them |
+//! | [`blocks`] | a block of entries: Redis's listpack of a stream, byte for byte |
+//! | [`entries`] | the log: blocks in order; adding, reading, deleting, trimming |
+//! | [`trim`] | what a trim drops |
+//! | [`groups`] | consumer groups, their consumers, what is pending |
+//! | [`runs`] | the ordered sequence in which all of these are kept |
+//!
+//! Redis keeps the blocks, groups, consumers and pending entries in radix trees. What clients see of that is the order (by
+//! ID, by name) and two counts in XINFO STREAM; [`runs`] gives the order with fewer bytes and in fewer places.
+//!
+//! The log and the groups are two fields, so that a reader can hand out entries of the one and write into the other. They meet in two
+//! places: a group's count of what it has read needs the log's counters, and claiming looks whether an entry is still there.
+//! Deleting an entry leaves it pending, as in Redis: its consumer finds that out when it asks again.
+//!
+//! A stream without entries is not deleted: it has an ID to remember.
+
+pub mod blocks;
+pub mod entries;
+pub mod groups;
+pub mod id;
+pub mod runs;
+#[cfg(test)]
+mod tests;
+pub mod trim;
+
+pub use blocks::{Block, Entry, Fields};
+pub use entries::{AppendError, BadBlock, Entries};
+pub use groups::{Claim, Claimed, Consumer, ConsumerNumber, Group, Groups, Pending};
+pub use id::{BoundError, IdText, NewId, StreamId};
+pub use trim::{Trim, TrimBound};
+
+use super::Encoding;
+use crate::base::size_class::allocated;
+
+/// A stream. [`Clone`] copies all of it.
+#[derive(Clone, Default)]
+pub struct Stream {
+    /// The log.
+    pub entries: Entries,
+    /// Who reads it.
+    pub groups: Groups,
+}
+
+impl Stream {
+    /// An empty stream without groups.
+    pub fn new() -> Stream {
+        Stream::default()
+    }
+
+    /// Entries that are there.
+    pub fn len(&self) -> usize {
+        self.entries.len() as usize
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding(&self) -> Encoding {
+        Encoding::Stream
+    }
+
+    /// What its allocations take, its own box among them.
+    pub fn allocated_bytes(&self) -> usize {
+        allocated(size_of::<Stream>()) + self.entries.allocated_bytes() + self.groups.allocated_bytes()
+    }
+
+    /// Frees about `count` entries, blocks or pending entries; true when nothing is left.
+    pub fn free_step(&mut self, count: usize) -> bool {
+        self.groups.free_step(count) && self.entries.free_step(count)
+    }
+
+    /// Checks all invariants.
+    #[cfg(test)]
+    fn check(&self) {
+        self.entries.check();
+        self.groups.check();
+    }
+}

@@ -1,0 +1,378 @@
+//! The entries of a stream: blocks in order of their IDs, and the five facts that outlive the entries themselves.
+//!
+//! | kept | what for |
+//! |---|---|
+//! | `last_id` | the next ID must be greater, also when the entry is gone |
+//! | `first_id` | the first entry that is there; `0-0` if there is none |
+//! | `max_deleted_id` | the greatest ID that XDEL took away: behind it there are no gaps |
+//! | `added` | entries ever added; with the above it tells how many a group has still to read |
+//! | `len` | entries that are there |
+//!
+//! Appending goes to the last block, or begins one when that is full; trimming drops blocks at the front; everything else finds
+//! its block by binary search and walks through it.
+//!
+//! Invariants: 1. `len` is the sum of the blocks' live entries; 2. `pack_bytes` is the sum of the allocations of their listpacks; 3. each
+//! block's entries lie between its master ID and the next block's; 4. `first_id` is the first live entry's; no ID is above `last_id`.
+
+use super::blocks::{Block, Entry};
+use super::id::{NewId, StreamId};
+use super::runs::{Runs, Spot};
+use super::trim::Trim;
+use crate::base::clock::UnixMs;
+use crate::data::Limits;
+use crate::data::listpack::Listpack;
+
+/// No block and no entry may be larger (Redis's STREAM_LISTPACK_MAX_SIZE).
+const BLOCK_BYTES_MAX: usize = 1 << 30;
+
+/// Why an entry cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The last possible ID is taken.
+    Exhausted,
+    /// The ID is not greater than the last one.
+    IdTooSmall,
+    /// Its fields do not fit a block.
+    TooLarge,
+}
+
+/// Why a block from outside cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadBlock;
+
+/// The entries of a stream.
+#[derive(Clone, Default)]
+pub struct Entries {
+    blocks: Runs<Block>,
+    pack_bytes: usize,
+    len: u64,
+    first_id: StreamId,
+    last_id: StreamId,
+    max_deleted_id: StreamId,
+    added: u64,
+}
+
+impl Entries {
+    /// Entries that are there.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The ID of the first entry; `0-0` if there is none.
+    pub fn first_id(&self) -> StreamId {
+        self.first_id
+    }
+
+    /// The greatest ID there ever was, or what XSETID said.
+    pub fn last_id(&self) -> StreamId {
+        self.last_id
+    }
+
+    /// The greatest ID that XDEL took away; `0-0` if it took none.
+    pub fn max_deleted_id(&self) -> StreamId {
+        self.max_deleted_id
+    }
+
+    /// Entries ever added.
+    pub fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// The blocks, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> + Clone {
+        self.blocks.iter()
+    }
+
+    /// How many blocks there are.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// What all allocations take.
+    pub fn allocated_bytes(&self) -> usize {
+        self.blocks.allocated_bytes() + self.pack_bytes
+    }
+
+    /// The ID that a new entry gets.
+    pub fn new_id(&self, wanted: NewId, now: UnixMs) -> Result<StreamId, AppendError> {
+        if self.last_id == StreamId::MAX {
+            return Err(AppendError::Exhausted);
+        }
+        let id = match wanted {
+            NewId::Exact(id) => id,
+            NewId::Auto if now.0 > self.last_id.ms => StreamId::new(now.0, 0),
+            // The clock stands still, or went backwards.
+            NewId::Auto => self.last_id.next().ok_or(AppendError::Exhausted)?,
+            NewId::AutoSeq(ms) if ms == self.last_id.ms => {
+                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::IdTooSmall)?;
+                StreamId::new(ms, seq)
+            }
+            NewId::AutoSeq(ms) => StreamId::new(ms, 0),
+        };
+        if id <= self.last_id {
+            return Err(AppendError::IdTooSmall);
+        }
+        Ok(id)
+    }
+
+    /// Adds an entry; `words` are names and values in turn. Nothing is changed on an error.
+    pub fn append<'w>(
+        &mut self,
+        id: StreamId,
+        words: impl ExactSizeIterator<Item = &'w [u8]> + Clone,
+        limits: &Limits,
+    ) -> Result<(), AppendError> {
+        if id <= self.last_id {
+            return Err(AppendError::IdTooSmall);
+        }
+        let word_bytes: usize = words.clone().map(<[u8]>::len).sum();
+        if word_bytes > BLOCK_BYTES_MAX {
+            return Err(AppendError::TooLarge);
+        }
+        let bytes_max = match limits.stream_node_max_bytes {
+            0 => BLOCK_BYTES_MAX,
+            bytes => bytes.min(BLOCK_BYTES_MAX),
+        };
+        let slots_max = match limits.stream_node_max_entries {
+            0 => u64::MAX,
+            slots => slots as u64,
+        };
+        match self.blocks.last_mut() {
+            Some(block) if block.listpack().bytes() + word_bytes < bytes_max && block.slots() < slots_max => {
+                self.pack_bytes -= block.listpack().allocated_bytes();
+                block.append(id, words);
+                self.pack_bytes += block.listpack().allocated_bytes();
+            }
+            _ => self.push_block(Block::begin(id, words)),
+        }
+        self.len += 1;
+        self.added += 1;
+        self.last_id = id;
+        if self.len == 1 {
+            self.first_id = id;
+        }
+        Ok(())
+    }
+
+    fn push_block(&mut self, block: Block) {
+        self.pack_bytes += block.listpack().allocated_bytes();
+        if self.blocks.insert(block).is_err() {
+            unreachable!("the caller has seen that its ID is above all others");
+        }
+    }
+
+    /// Adds a block from outside (RDB, RESTORE) behind the others. `last_id`, `added` and `max_deleted_id` stay: see [`Entries::restore`].
+    pub fn append_block(&mut self, id: StreamId, pack: Listpack) -> Result<(), BadBlock> {
+        if self.blocks.last().is_some_and(|last| last.last_slot_id() >= id) {
+            return Err(BadBlock);
+        }
+        if let Some(block) = Block::from_listpack(id, pack).ok_or(BadBlock)? {
+            self.len += block.live();
+            self.push_block(block);
+        }
+        Ok(())
+    }
+
+    /// Sets what a file says of the stream beside its blocks. An error if it contradicts them.
+    pub fn restore(&mut self, last_id: StreamId, max_deleted_id: StreamId, added: u64) -> Result<(), BadBlock> {
+        if self.blocks.last().is_some_and(|block| block.last_slot_id() > last_id) {
+            return Err(BadBlock);
+        }
+        (self.last_id, self.max_deleted_id, self.added) = (last_id, max_deleted_id, added.max(self.len));
+        self.find_first();
+        Ok(())
+    }
+
+    /// Sets `last_id` (XSETID), and the others where they are given. The caller has checked that they fit.
+    pub fn set_id(&mut self, last_id: StreamId, added: Option<u64>, max_deleted_id: Option<StreamId>) {
+        self.last_id = last_id;
+        self.added = added.unwrap_or(self.added);
+        self.max_deleted_id = max_deleted_id.unwrap_or(self.max_deleted_id);
+    }
+
+    /// Whether an entry is there.
+    pub fn contains(&self, id: StreamId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// The entry with that ID.
+    pub fn get(&self, id: StreamId) -> Option<Entry<'_>> {
+        self.range(id, id).next()
+    }
+
+    /// The first entry.
+    pub fn first(&self) -> Option<Entry<'_>> {
+        self.range(StreamId::MIN, StreamId::MAX).next()
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<Entry<'_>> {
+        self.range_rev(StreamId::MAX, StreamId::MIN).next()
+    }
+
+    /// The entries from `from` to `to`, both included, in order.
+    pub fn range(&self, from: StreamId, to: StreamId) -> impl Iterator<Item = Entry<'_>> {
+        // Most readers wait for what comes next: that is not there yet.
+        let begin = if from > self.last_id || from > to {
+            self.blocks.end()
+        } else {
+            self.blocks.floor(&from)
+        };
+        self.blocks
+            .iter_from(begin)
+            .flat_map(Block::live_entries)
+            .skip_while(move |entry| entry.id < from)
+            .take_while(move |entry| entry.id <= to)
+    }
+
+    /// The entries from `from` down to `to`, both included, the greatest ID first.
+    pub fn range_rev(&self, from: StreamId, to: StreamId) -> impl Iterator<Item = Entry<'_>> {
+        let end = match self.blocks.floor(&from) {
+            _ if from < to => self.blocks.begin(),
+            spot => self.blocks.next(spot),
+        };
+        self.blocks
+            .iter_back_from(end)
+            .flat_map(Block::live_entries_rev)
+            .skip_while(move |entry| entry.id > from)
+            .take_while(move |entry| entry.id >= to)
+    }
+
+    /// Deletes an entry (XDEL); false if it is not there.
+    pub fn delete(&mut self, id: StreamId) -> bool {
+        if id > self.last_id || id < self.first_id || self.is_empty() {
+            return false;
+        }
+        let spot = self.blocks.floor(&id);
+        let is_last = self
+            .blocks
+            .get(spot)
+            .is_some_and(|block| block.live() == 1 && block.live_entries().next().is_some_and(|entry| entry.id == id));
+        if is_last {
+            self.drop_block(spot);
+        } else {
+            let Some(block) = self.blocks.get_mut(spot) else {
+                return false;
+            };
+            let before = block.listpack().allocated_bytes();
+            if !block.delete(id) {
+                return false;
+            }
+            self.pack_bytes = self.pack_bytes - before + block.listpack().allocated_bytes();
+            self.len -= 1;
+        }
+        if id == self.first_id {
+            self.find_first();
+        }
+        self.max_deleted_id = self.max_deleted_id.max(id);
+        true
+    }
+
+    /// Drops entries at the front, as `trim` says. Answers how many.
+    pub fn trim(&mut self, trim: &Trim) -> u64 {
+        let mut dropped = 0;
+        while let Some(block) = self.blocks.first() {
+            let live = block.live();
+            if trim.is_satisfied(self.len) || trim.limit.is_some_and(|limit| dropped + live > limit) {
+                break;
+            }
+            if trim.covers(self.len, live, block.last_slot_id()) {
+                self.drop_block(self.blocks.begin());
+                dropped += live;
+                continue;
+            }
+            if !trim.is_approximate {
+                dropped += self.trim_first_block(trim);
+            }
+            break;
+        }
+        if dropped > 0 {
+            self.find_first();
+        }
+        dropped
+    }
+
+    fn trim_first_block(&mut self, trim: &Trim) -> u64 {
+        let spot = self.blocks.begin();
+        let len = self.len;
+        let Some(block) = self.blocks.get_mut(spot) else {
+            return 0;
+        };
+        let live = block.live();
+        let before = block.listpack().allocated_bytes();
+        let dropped = block.delete_front(|id, deleted| trim.takes(len - deleted, id));
+        self.pack_bytes = self.pack_bytes - before + block.listpack().allocated_bytes();
+        self.len -= dropped;
+        if dropped == live {
+            // All that is left are entries that XDEL took, the last of them behind the bound.
+            self.remove_block(spot);
+        }
+        dropped
+    }
+
+    fn drop_block(&mut self, spot: Spot) {
+        self.len -= self.remove_block(spot).live();
+    }
+
+    fn remove_block(&mut self, spot: Spot) -> Block {
+        let block = self.blocks.remove(spot);
+        self.pack_bytes -= block.listpack().allocated_bytes();
+        block
+    }
+
+    fn find_first(&mut self) {
+        self.first_id = self.first().map_or(StreamId::MIN, |entry| entry.id);
+    }
+
+    /// Whether entries are missing between `from` and the end, as far as it is known: XDEL took one there.
+    pub fn has_gaps_from(&self, from: StreamId) -> bool {
+        self.len > 0 && !self.max_deleted_id.is_zero() && from <= self.max_deleted_id
+    }
+
+    /// How many entries had been added when `id` was, itself included, if that can be known: it can at the ends of the stream, unless
+    /// XDEL made gaps.
+    pub fn count_up_to(&self, id: StreamId) -> Option<u64> {
+        if self.added == 0 {
+            return Some(0);
+        }
+        if self.len == 0 && id <= self.last_id {
+            return Some(self.added);
+        }
+        if !id.is_zero() && id < self.max_deleted_id {
+            return None;
+        }
+        if id >= self.last_id {
+            return (id == self.last_id).then_some(self.added);
+        }
+        let has_no_gaps = self.max_deleted_id.is_zero() || self.max_deleted_id < self.first_id;
+        let before_first = self.added.checked_sub(self.len).filter(|_| has_no_gaps)?;
+        if id > self.first_id {
+            return None;
+        }
+        Some(before_first + u64::from(id == self.first_id))
+    }
+
+    /// Frees about `count` entries or blocks; true when nothing is left.
+    pub fn free_step(&mut self, count: usize) -> bool {
+        self.blocks.free_step(count)
+    }
+
+    /// Checks the invariants.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        self.blocks.check();
+        self.blocks().for_each(Block::check);
+        assert_eq!(self.len, self.blocks().map(Block::live).sum::<u64>());
+        let bytes = self.blocks().map(|block| block.listpack().allocated_bytes());
+        assert_eq!(self.pack_bytes, bytes.sum::<usize>());
+        assert_eq!(self.first_id, self.first().map_or(StreamId::MIN, |entry| entry.id));
+        assert!(self.last().is_none_or(|entry| entry.id <= self.last_id));
+        let next = self.blocks().skip(1).map(Block::id);
+        assert!(self.blocks().zip(next).all(|(block, next)| block.last_slot_id() < next));
+    }
+}
