@@ -15,6 +15,7 @@
 use super::expiry_options::is_word;
 use crate::base::numbers::parse_i64;
 use crate::command::{Command, Op, Run};
+use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::bitmap::{self, Combination, FieldKind, Overflow};
 use crate::data::string::StringForm;
@@ -74,7 +75,10 @@ fn setbit(op: &mut Op) -> Result<(), ReplyError> {
             bitmap::set(bytes, bit, is_set);
         });
     }
-    op.effects.changed(u64::from(is_changed));
+    if is_changed {
+        op.effects.changed(1);
+        op.event(KeyspaceEvents::STRING, "setbit", key);
+    }
     op.reply.integer(i64::from(was_set));
     Ok(())
 }
@@ -331,6 +335,7 @@ fn bitop(op: &mut Op) -> Result<(), ReplyError> {
     if result.is_empty() {
         if slot.remove(db, key, moment.now) {
             op.effects.changed(1);
+            op.event(KeyspaceEvents::GENERIC, "del", key);
             if op.effects.is_spread {
                 op.effects.instead(number, db, &[b"DEL", key]);
             }
@@ -339,6 +344,7 @@ fn bitop(op: &mut Op) -> Result<(), ReplyError> {
     }
     slot.set_shared(db, key, result.clone(), StringForm::Raw, Expiry::Clear, moment);
     op.effects.changed(1);
+    op.event(KeyspaceEvents::STRING, "set", key);
     if op.effects.is_spread {
         op.effects.instead(number, db, &[b"SET", key, &result]);
     }
@@ -602,7 +608,10 @@ fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
         // A string that has become longer is another one, even if no operation did anything.
         changes = changes.max(1);
     }
-    op.effects.changed(changes);
+    if changes > 0 {
+        op.effects.changed(changes);
+        op.event(KeyspaceEvents::STRING, "setbit", key);
+    }
     Ok(())
 }
 

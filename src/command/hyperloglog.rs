@@ -16,6 +16,7 @@
 //! PFCOUNT of one key writes the estimate into the value and yet is a command that only reads, as in Redis.
 
 use crate::command::{Command, Op, Run, SessionOp};
+use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::hyperloglog::{self, Added, Corrupted, Form, NotAHyperLogLog, REGISTER_COUNT, Registers, View};
 use crate::data::string::StringForm;
@@ -110,7 +111,10 @@ fn pfadd(op: &mut Op) -> Result<(), ReplyError> {
             }
         }
     };
-    op.effects.changed(changes as u64);
+    if changes > 0 {
+        op.effects.changed(changes as u64);
+        op.event(KeyspaceEvents::STRING, "pfadd", key);
+    }
     op.reply.integer(i64::from(changes > 0));
     Ok(())
 }
@@ -221,6 +225,8 @@ fn pfmerge(op: &mut Op) -> Result<(), ReplyError> {
     let value = Bytes::from(value);
     store(op, key, value.clone())?;
     op.effects.changed(1);
+    // Redis has no event of its own for it.
+    op.event(KeyspaceEvents::STRING, "pfadd", key);
     if op.effects.is_spread {
         let (slot, db) = (op.keys.slot_of(key), op.keys.db);
         op.effects.instead(slot, db, &[b"SET", key, &value, b"KEEPTTL"]);
