@@ -216,6 +216,145 @@ fn each_side_restores_what_the_other_dumps() {
     }
 }
 
+/// Commands that make values of every type and encoding under the key `theirs`, each from nothing.
+fn recipes() -> Vec<Vec<Vec<String>>> {
+    let mut random = fastrand::Rng::with_seed(17);
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+    let mut element = |number: usize| match number % 5 {
+        0 => number.to_string(),
+        1 => format!("element {number}"),
+        2 => (-(number as i64) * 1_000_003).to_string(),
+        3 => "x".repeat(random.usize(..60)) + &number.to_string(),
+        _ => format!("{}", number as f64 / 7.0),
+    };
+    let mut out = Vec::new();
+    for count in [1, 7, 100, 2000] {
+        let mut push = words(&["RPUSH", "theirs"]);
+        let mut add = words(&["ZADD", "theirs"]);
+        for number in 0..count {
+            push.push(element(number));
+            add.push(["1", "-1.5", "inf", "3e300", "0.1", "12345678901"][number % 6].to_owned());
+            add.push(element(number));
+        }
+        out.push(vec![push]);
+        out.push(vec![add]);
+        let mut stream = Vec::new();
+        for number in 0..count {
+            let id = format!("{}-{}", number / 3 + 1, number % 3 + 1);
+            let mut entry = words(&["XADD", "theirs", &id, "field", &element(number)]);
+            if number % 4 == 0 {
+                entry.extend([element(number + 1), element(number + 2)]);
+            }
+            stream.push(entry);
+        }
+        stream.push(words(&["XDEL", "theirs", "1-1"]));
+        stream.push(words(&["XGROUP", "CREATE", "theirs", "readers", "0"]));
+        stream.push(words(&["XGROUP", "CREATE", "theirs", "idle", "$"]));
+        stream.push(words(&[
+            "XREADGROUP",
+            "GROUP",
+            "readers",
+            "alice",
+            "COUNT",
+            "5",
+            "STREAMS",
+            "theirs",
+            ">",
+        ]));
+        stream.push(words(&[
+            "XREADGROUP",
+            "GROUP",
+            "readers",
+            "bob",
+            "COUNT",
+            "9",
+            "STREAMS",
+            "theirs",
+            ">",
+        ]));
+        out.push(stream);
+    }
+    out.push(vec![words(&["RPUSH", "theirs", &"y".repeat(100_000), "z"])]);
+    out
+}
+
+#[test]
+fn values_of_every_type_go_both_ways() {
+    let Some(mut redis) = Oracle::start("types") else {
+        return;
+    };
+    redis.ask(&["CONFIG", "SET", "rdbcompression", "no"]);
+    let uncompressed = Form {
+        compresses: false,
+        ..REDIS_7_0
+    };
+    for recipe in recipes() {
+        redis.ask(&["DEL", "theirs", "ours"]);
+        for command in &recipe {
+            let answer = redis.text(command);
+            assert!(!answer.starts_with('-'), "{answer}: {command:?}");
+        }
+        let shown = format!("{:?} and {} more", &recipe[0][..1], recipe.len() - 1);
+        let theirs = redis.ask(&["DUMP", "theirs"]).expect("the key exists");
+        let entry = restore(&theirs)
+            .expect("redis-server's payload")
+            .into_entry(b"key", None, 0);
+        let entry = entry.as_ref();
+        let digest = redis.text(&["DEBUG", "DIGEST-VALUE", "theirs"]);
+        assert_eq!(hex(&digest_value(entry)), digest, "{shown}");
+        let encoding = redis.text(&["OBJECT", "ENCODING", "theirs"]);
+        // Since 7.2 a list that fits one node is a listpack.
+        if encoding != "quicklist" {
+            assert_eq!(entry.encoding().name(), encoding, "{shown}");
+        }
+        for rdb_version in [10, 11, RDB_VERSION_MAX] {
+            let form = Form {
+                rdb_version,
+                ..uncompressed
+            };
+            let again = restore(&dump(entry, form))
+                .expect("our payload")
+                .into_entry(b"key", None, 0);
+            assert_eq!(hex(&digest_value(again.as_ref())), digest, "{shown}");
+            assert_eq!(again.as_ref().encoding(), entry.encoding(), "{shown}");
+            assert_eq!(dump(again.as_ref(), form), dump(entry, form), "{shown}");
+        }
+        let ours = dump(entry, uncompressed);
+        assert_eq!(redis.text(&[b"RESTORE", &b"ours"[..], b"0", &ours]), "OK", "{shown}");
+        assert_eq!(redis.text(&["DEBUG", "DIGEST-VALUE", "ours"]), digest, "{shown}");
+        if encoding != "skiplist" {
+            assert!(redis.ask(&["DUMP", "ours"]) == Some(ours), "{shown}");
+        }
+        damage(&theirs);
+    }
+}
+
+/// Changes bytes of a payload, and cuts it: it is read or refused, and what is read can be written again.
+fn damage(payload: &[u8]) {
+    let mut random = fastrand::Rng::with_seed(payload.len() as u64);
+    let rounds = (400_000 / payload.len()).clamp(20, 2000);
+    for _ in 0..rounds {
+        let mut bytes = payload[..payload.len() - 8].to_vec();
+        let body_len = bytes.len() - 2;
+        for _ in 0..random.usize(1..4) {
+            let reach = if random.bool() { body_len } else { body_len.min(40) };
+            bytes[random.usize(..reach)] = random.u8(..);
+        }
+        if random.u8(..4) == 0 {
+            let cut = random.usize(..body_len);
+            bytes.drain(cut..random.usize(cut..=body_len));
+        }
+        let checksum = crc64(0, &bytes);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+        if let Ok(value) = restore(&bytes) {
+            let entry = value.into_entry(b"key", None, 0);
+            let digest = digest_value(entry.as_ref());
+            let again = restore(&dump(entry.as_ref(), REDIS_7_0)).expect("our payload");
+            assert_eq!(digest_value(again.into_entry(b"key", None, 0).as_ref()), digest);
+        }
+    }
+}
+
 #[test]
 fn a_newer_version_is_refused_by_who_does_not_know_it() {
     let newest = Form {

@@ -160,7 +160,8 @@ impl Env {
     /// Works by other settings from now on.
     pub fn follow(&mut self, settings: Arc<Settings>) {
         self.stats.follow(&settings);
-        self.limits = limits_of(&settings);
+        // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
+        self.limits = limits_of(&settings, self.limits.list_packed_threshold);
         self.settings = settings;
     }
 
@@ -210,7 +211,7 @@ impl Env {
 }
 
 /// The thresholds of packed values. What is beyond the address space is no limit at all.
-fn limits_of(settings: &Settings) -> Limits {
+fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
         hash_max_listpack_entries: count(settings.hash_max_listpack_entries),
@@ -222,6 +223,7 @@ fn limits_of(settings: &Settings) -> Limits {
         zset_max_listpack_value: count(settings.zset_max_listpack_value),
         list_max_listpack_size: i64::from(settings.list_max_listpack_size),
         list_compress_depth: settings.list_compress_depth as usize,
+        list_packed_threshold,
         stream_node_max_bytes: count(settings.stream_node_max_bytes),
         stream_node_max_entries: count(settings.stream_node_max_entries),
         hll_sparse_max_bytes: count(settings.hll_sparse_max_bytes),
@@ -355,7 +357,7 @@ impl Local {
             shard: id,
             shards: node.shards,
             registry,
-            limits: limits_of(&settings),
+            limits: limits_of(&settings, Limits::default().list_packed_threshold),
             settings,
             seed,
             stats,

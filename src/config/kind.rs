@@ -315,7 +315,7 @@ fn parse_loose_integer(word: &[u8]) -> Option<i64> {
 }
 
 /// A number of bytes with a unit. No digits at all is zero; too many are the greatest number that there is.
-pub(super) fn parse_memory(word: &[u8]) -> Option<u64> {
+pub fn parse_memory(word: &[u8]) -> Option<u64> {
     let digit_count = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, unit) = word.split_at(digit_count);
     let factor: u64 = match unit.to_ascii_lowercase().as_slice() {

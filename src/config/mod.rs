@@ -47,7 +47,7 @@ pub use change::{Change, SetContext, SetError};
 pub use choices::*;
 pub use file::{ConfigFileError, Directive, REDIS_VERSION};
 pub use invocation::Invocation;
-pub use kind::Kind;
+pub use kind::{Kind, parse_memory};
 pub use parameter::{Flags, Parameter, Subsystem};
 pub use rewrite::RewriteError;
 pub use sample::sample;

@@ -21,6 +21,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
 
 use super::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG};
 use crate::base::clock::UnixMs;
@@ -410,7 +411,8 @@ unsafe impl Send for Scored {}
 /// A scored member that is looked at.
 #[derive(Clone, Copy)]
 pub struct ScoredRef<'a> {
-    word: u64,
+    /// The word of the [`Scored`]: an address, so that an optional reference takes no more.
+    word: NonZeroU64,
     life: PhantomData<&'a Scored>,
 }
 
@@ -447,10 +449,8 @@ unsafe impl Element for Scored {
 
     #[inline]
     fn as_ref(&self) -> ScoredRef<'_> {
-        ScoredRef {
-            word: self.word,
-            life: PhantomData,
-        }
+        // SAFETY: the word is one of ours, and the borrow keeps the element alive.
+        unsafe { Scored::ref_from_word(self.word) }
     }
 
     #[inline]
@@ -466,7 +466,8 @@ unsafe impl Element for Scored {
     #[inline]
     unsafe fn ref_from_word<'a>(word: u64) -> ScoredRef<'a> {
         ScoredRef {
-            word,
+            // SAFETY: the address of an allocation is not null.
+            word: unsafe { NonZeroU64::new_unchecked(word) },
             life: PhantomData,
         }
     }
@@ -477,7 +478,7 @@ impl<'a> ScoredRef<'a> {
     #[inline]
     pub fn score(self) -> f64 {
         // SAFETY: invariant 1: the score stands at the beginning.
-        unsafe { base_of(self.word).cast::<f64>().read() }
+        unsafe { base_of(self.word.get()).cast::<f64>().read() }
     }
 
     /// The member.
@@ -485,7 +486,7 @@ impl<'a> ScoredRef<'a> {
     pub fn member(self) -> &'a [u8] {
         // SAFETY: invariant 1: length and bytes lie there, for as long as the element is borrowed.
         unsafe {
-            let (length, bytes) = read_length(base_of(self.word).add(SCORE_BYTES));
+            let (length, bytes) = read_length(base_of(self.word.get()).add(SCORE_BYTES));
             std::slice::from_raw_parts(bytes, length)
         }
     }

@@ -7,6 +7,7 @@
 //! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
 //! | `damaged` | what is wrong with bytes that claim to be one |
+//! | `sorted_set` | sorted sets: one listpack, or a tree beside a dict |
 //! | `stream` | streams and their groups |
 //! | `limits` | when a small value stops being packed |
 //! | `bitmap` | strings as rows of bits |
@@ -36,6 +37,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod object;
+pub mod sorted_set;
 pub mod stream;
 pub mod string;
 

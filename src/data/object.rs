@@ -19,8 +19,9 @@
 use std::fmt;
 use std::ptr::NonNull;
 
-use super::list::{List, ListRef};
+use super::list::{List, ListRef, NodeList};
 use super::listpack::Listpack;
+use super::sorted_set::{SortedSet, SortedSetRef, SortedTree};
 use super::stream::{Group, Stream};
 use super::{Encoding, ValueType};
 
@@ -227,6 +228,7 @@ macro_rules! types {
 
 types! {
     List: List, List, ListRef<'a>, |it| it;
+    SortedSet: SortedSet, SortedSet, SortedSetRef<'a>, |it| it;
     Stream: Stream, Box<Stream>, &'a Stream, |it| Box::new(it);
 }
 
@@ -301,6 +303,9 @@ macro_rules! kinds {
 
 kinds! { it;
     0: Listpack, [Object::List(List::Packed(it))], [ObjectRef::List(ListRef::Packed(it))];
+    1: Box<NodeList>, [Object::List(List::Nodes(it))], [ObjectRef::List(ListRef::Nodes(it))];
+    8: Listpack, [Object::SortedSet(SortedSet::Packed(it))], [ObjectRef::SortedSet(SortedSetRef::Packed(it))];
+    9: Box<SortedTree>, [Object::SortedSet(SortedSet::Tree(it))], [ObjectRef::SortedSet(SortedSetRef::Tree(it))];
     10: Box<Stream>, [Object::Stream(it)], [ObjectRef::Stream(it)];
 }
 
@@ -314,7 +319,15 @@ impl Object {
     }
 }
 
-impl ObjectRef<'_> {
+impl<'a> ObjectRef<'a> {
+    /// The listpack that it is, if it is one as a whole.
+    pub fn listpack(self) -> Option<&'a Listpack> {
+        match self {
+            ObjectRef::List(ListRef::Packed(pack)) | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
+            _ => None,
+        }
+    }
+
     /// Whether there are no elements.
     pub fn is_empty(self) -> bool {
         self.len() == 0
@@ -328,6 +341,7 @@ impl ObjectRef<'_> {
                 let of_group = |group: &Group| 1 + group.consumer_count() + group.pending_count();
                 stream.entries.block_count() + stream.groups.iter().map(of_group).sum::<usize>()
             }
+            (ObjectRef::List(list), _) => list.node_count(),
             _ => self.len(),
         }
     }

@@ -9,6 +9,7 @@
 //! ```text
 //! value   = mix(type number, 4 bytes big-endian) elements add("!!expire!!" if it has an expiry)
 //!           elements of a string: mix(string); of a list: mix(each element)
+//!           of a sorted set, for each member: add(mix(member) mix(score), begun anew), the score with 17 digits
 //!           of a stream, for each entry: mix(ms.seq) and for each field: mix(name) mix(value)
 //! key     = mix(key) and then as the value, on the same 20 bytes
 //! dataset = for each db that has keys, ascending: mix(db number, 4 bytes big-endian), then add each key's 20 bytes
@@ -118,8 +119,14 @@ fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
     let mut digits = itoa::Buffer::new();
     match object {
         ObjectRef::List(list) => {
-            for element in list.iter() {
-                mix(digest, element.as_bytes(&mut digits));
+            list.for_each(|element| mix(digest, element.as_bytes(&mut itoa::Buffer::new())));
+        }
+        ObjectRef::SortedSet(set) => {
+            for element in set.iter() {
+                let mut pair = EMPTY;
+                mix(&mut pair, element.member.as_bytes(&mut digits));
+                mix(&mut pair, seventeen_digits(element.score).as_bytes());
+                add(digest, &pair);
             }
         }
         ObjectRef::Stream(stream) => {
@@ -132,6 +139,27 @@ fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
             }
         }
     }
+}
+
+/// A double as C's `%.17g` prints it.
+fn seventeen_digits(value: f64) -> String {
+    const DIGITS: i32 = 17;
+    if !value.is_finite() {
+        return format!("{value}").to_lowercase();
+    }
+    let scientific = format!("{value:.*e}", DIGITS as usize - 1);
+    let (digits, exponent) = scientific.split_once('e').expect("the form has an exponent");
+    let exponent: i32 = exponent.parse().expect("it is a small integer");
+    let without_zeros = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = (DIGITS - 1 - exponent) as usize;
+        return without_zeros(&format!("{value:.decimals$}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", without_zeros(digits), exponent.abs())
 }
 
 fn xor(digest: &mut Digest, other: &Digest) {
@@ -169,6 +197,26 @@ mod tests {
         let mut whole = DatasetDigest::default();
         whole.mix_db(0, &db);
         assert_eq!(hex(&whole.finish()), "d101db227d1e3b31616b18b0b8700f84c3ffa5e9");
+    }
+
+    #[test]
+    fn doubles_are_printed_as_c_does() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (0.1, "0.10000000000000001"),
+            (3.0e16, "30000000000000000"),
+            (1e17, "1e+17"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(seventeen_digits(value), text);
+        }
     }
 
     #[test]

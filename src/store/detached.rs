@@ -12,6 +12,8 @@ use super::table::{Remains, Table};
 pub struct Detached {
     tables: Vec<Remains>,
     entries: Vec<OwnedEntry>,
+    /// Of these a part is freed already: nothing may be asked of them.
+    begun: Vec<OwnedEntry>,
 }
 
 impl Detached {
@@ -19,16 +21,18 @@ impl Detached {
     pub fn free_step(&mut self, count: usize) -> bool {
         let mut left = count;
         while left > 0 {
-            if let Some(entry) = self.entries.last_mut() {
-                if entry.is_heavy() {
-                    // What is not heavy any more goes with its entry in the next round, or is nothing.
-                    if entry.free_step(left) {
-                        self.entries.pop();
-                    }
-                    break;
+            if let Some(entry) = self.begun.last_mut() {
+                if entry.free_step(left) {
+                    self.begun.pop();
                 }
-                self.entries.pop();
-                left -= 1;
+                break;
+            }
+            if let Some(entry) = self.entries.pop() {
+                if entry.is_heavy() {
+                    self.begun.push(entry);
+                } else {
+                    left = left.saturating_sub(entry.free_effort());
+                }
             } else if let Some(table) = self.tables.last_mut() {
                 let entries = &mut self.entries;
                 let has_had_more = table.take_page(|entry| {
@@ -50,18 +54,19 @@ impl Detached {
 
     /// How many entries are left.
     pub fn entry_count(&self) -> usize {
-        self.tables.iter().map(Remains::len).sum::<usize>() + self.entries.len()
+        self.tables.iter().map(Remains::len).sum::<usize>() + self.entries.len() + self.begun.len()
     }
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.entries.is_empty()
+        self.tables.is_empty() && self.entries.is_empty() && self.begun.is_empty()
     }
 
     /// Adds what another one holds.
     pub fn absorb(&mut self, mut other: Detached) {
         self.tables.append(&mut other.tables);
         self.entries.append(&mut other.entries);
+        self.begun.append(&mut other.begun);
     }
 
     /// Adds one entry.

@@ -37,6 +37,7 @@ pub use expire::ExpireStep;
 pub use object::{Edited, WrongType};
 pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot};
+pub use table::TableStats;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;
 

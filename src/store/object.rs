@@ -158,8 +158,9 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::base::clock::UnixMs;
+    use crate::data::Limits;
     use crate::data::ValueType;
-    use crate::data::list::List;
+    use crate::data::list::{End, List};
     use crate::data::string::StringForm;
     use crate::store::{Access, HashSeed};
 
@@ -173,9 +174,18 @@ mod tests {
         Slot::new(0, HashSeed([1, 2]))
     }
 
+    fn append(list: &mut List, text: &[u8]) {
+        list.push(End::Back, text, &Limits::default());
+    }
+
+    fn pop(list: &mut List) -> Edited<bool> {
+        let popped = list.pop(End::Back, &Limits::default(), |_| ());
+        Edited::when(popped.is_some(), popped.is_some())
+    }
+
     fn push(slot: &mut Slot, key: &[u8], count: usize) {
         let pushed = slot.edit_or_create(DB, key, AT, |list: &mut List| {
-            (0..count).for_each(|number| list.push_back(format!("element {number}").as_bytes()));
+            (0..count).for_each(|number| append(list, format!("element {number}").as_bytes()));
             Edited::Changed(list.as_ref().len())
         });
         assert!(pushed.is_ok());
@@ -204,10 +214,7 @@ mod tests {
         slot.check();
         let entry = slot.get(DB, b"k", AT, Access::Read).unwrap();
         assert_eq!((entry.type_of(), entry.expiry()), (ValueType::List, Some(UnixMs(9))));
-        while slot
-            .edit(DB, b"k", AT, |list: &mut List| Edited::Changed(list.pop_back()))
-            .is_ok_and(|popped| popped.is_some())
-        {
+        while slot.edit(DB, b"k", AT, pop) == Ok(Some(true)) {
             slot.check();
         }
         assert_eq!((slot.key_count(), slot.used_bytes(), slot.expires(DB)), (0, 0, 0));
@@ -221,7 +228,7 @@ mod tests {
         assert_eq!(refused, Err(WrongType));
         assert!(slot.edit_object(DB, b"k", AT, |_| Edited::Changed(())).is_none());
         let mut list = List::new();
-        list.push_back(b"a");
+        append(&mut list, b"a");
         slot.set_object(DB, b"k", list.into_object(), Expiry::At(UnixMs(5)), AT);
         slot.check();
         assert_eq!(len(&slot, b"k"), Some(1));
@@ -258,12 +265,7 @@ mod tests {
         slot.begin_undo();
         push(&mut slot, b"changed", 3);
         push(&mut slot, b"new", 3);
-        assert_eq!(
-            slot.edit(DB, b"emptied", AT, |list: &mut List| Edited::Changed(
-                list.pop_back().is_some()
-            )),
-            Ok(Some(true))
-        );
+        assert_eq!(slot.edit(DB, b"emptied", AT, pop), Ok(Some(true)));
         assert_eq!(len(&slot, b"emptied"), None);
         slot.rollback();
         slot.check();

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
-use super::table::Table;
+use super::table::{Table, TableStats};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
@@ -305,6 +305,11 @@ impl Slot {
     /// Bytes taken from the allocator for entries and tables.
     pub fn used_bytes(&self) -> usize {
         self.tables().map(|(_, table)| table.allocated_bytes()).sum()
+    }
+
+    /// How the table of a db is filled.
+    pub fn table_stats(&self, db: DbIndex) -> TableStats {
+        self.table(db).map(Table::stats).unwrap_or_default()
     }
 
     /// Every live entry of a db, in the order of SCAN. What is expired is hidden.

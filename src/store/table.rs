@@ -32,7 +32,46 @@ pub(super) struct ExpiryWalk {
     pub(super) earliest_seen: u64,
 }
 
+/// How a table is filled (DEBUG HTSTATS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStats {
+    pub elements: usize,
+    /// Elements with an expiry.
+    pub volatile: usize,
+    pub pages: usize,
+    /// Elements of the fullest page.
+    pub page_elements_max: usize,
+    /// Bytes of entries, pages and nodes.
+    pub bytes: usize,
+}
+
+impl TableStats {
+    /// Counts another table in.
+    pub fn add(&mut self, other: TableStats) {
+        self.elements += other.elements;
+        self.volatile += other.volatile;
+        self.pages += other.pages;
+        self.page_elements_max = self.page_elements_max.max(other.page_elements_max);
+        self.bytes += other.bytes;
+    }
+}
+
 impl Table {
+    /// How it is filled; takes a look at each page.
+    pub(super) fn stats(&self) -> TableStats {
+        let mut stats = TableStats {
+            elements: self.len(),
+            volatile: self.volatile_count,
+            bytes: self.allocated_bytes(),
+            ..TableStats::default()
+        };
+        for view in self.pages() {
+            stats.pages += 1;
+            stats.page_elements_max = stats.page_elements_max.max(view.len());
+        }
+        stats
+    }
+
     pub(super) fn new() -> Table {
         Table {
             dict: Dict::new(),

@@ -5,6 +5,7 @@
 //! in different ways: over keys, over the whole keyspace, over the session ([`Guarded`]). `enable-debug-command`
 //! refuses all of them, before their arguments are looked at.
 
+use super::debug_values;
 use crate::base::numbers::{parse_f64, parse_i64};
 use crate::base::slot::key_slot;
 use crate::command::help::reply_help;
@@ -57,6 +58,12 @@ const fn sub(name: &'static str, summary: &'static str, arity: i16, run: Run) ->
 const SUBCOMMANDS: &[Command] = &[
     sub("assert", "Crashes as a failed assertion does.", 2, Run::Session(crash)),
     sub(
+        "dict-resizing",
+        "Accepts a switch that tables of this server have no use for.",
+        3,
+        Run::Session(debug_values::dict_resizing),
+    ),
+    sub(
         "digest",
         "Answers the fingerprint of the data set.",
         2,
@@ -73,6 +80,30 @@ const SUBCOMMANDS: &[Command] = &[
     },
     sub("error", "Answers the given error.", 3, Run::Session(answer_error)),
     sub("help", "Explains the subcommands.", 2, Run::Session(help)),
+    sub(
+        "htstats",
+        "Describes the tables of a db.",
+        -3,
+        Run::Everything(debug_values::htstats),
+    ),
+    Command {
+        keys: &[KeySpec::one(2, KeyFlags::RO)],
+        ..sub(
+            "htstats-key",
+            "Describes the table of a value.",
+            -3,
+            Run::Keys(debug_values::htstats_key),
+        )
+    },
+    Command {
+        keys: &[KeySpec::one(2, KeyFlags::RO)],
+        ..sub(
+            "listpack",
+            "Prints the listpack of a value.",
+            3,
+            Run::Keys(debug_values::listpack),
+        )
+    },
     sub("log", "Writes a line into the log.", 3, Run::Session(log)),
     Command {
         keys: &[KeySpec::one(2, KeyFlags::RO)],
@@ -86,6 +117,12 @@ const SUBCOMMANDS: &[Command] = &[
     sub("panic", "Crashes as a panic does.", 2, Run::Session(crash)),
     sub("populate", "Makes string keys.", -3, Run::Everything(populate)),
     sub("protocol", "Answers a value of a type.", 3, Run::Session(protocol)),
+    sub(
+        "quicklist-packed-threshold",
+        "Sets from which size on an element of a list gets a node of its own.",
+        3,
+        Run::Node(debug_values::packed_threshold),
+    ),
     sub(
         "replybuffer",
         "Sets how reply buffers are sized.",
@@ -115,6 +152,10 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
         &[
             ("ASSERT", &["Crash as a failed assertion does."]),
             (
+                "DICT-RESIZING <0|1>",
+                &["Accepted; tables of this server grow by a page and are never resized as a whole."],
+            ),
+            (
                 "DIGEST",
                 &["Answer a fingerprint of the data set, in hexadecimal digits."],
             ),
@@ -123,6 +164,18 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
                 &["Answer fingerprints of the values of the given keys."],
             ),
             ("ERROR <string>", &["Answer an error with <string> as its text."]),
+            (
+                "HTSTATS <dbid>",
+                &["Describe the tables in which the keys of a db are kept."],
+            ),
+            (
+                "HTSTATS-KEY <key>",
+                &["Describe the table of the value of <key>, if it has one."],
+            ),
+            (
+                "LISTPACK <key>",
+                &["Print the listpack of the value of <key> to the standard output."],
+            ),
             ("LOG <message>", &["Write <message> into the server log."]),
             ("OBJECT <key>", &["Show how the value of <key> is kept."]),
             ("PANIC", &["Crash as a panic does."]),
@@ -139,6 +192,10 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
                     "Answer a value of that type: string, integer, double, bignum, null, array,",
                     "set, map, attrib, push, verbatim, true, false.",
                 ],
+            ),
+            (
+                "QUICKLIST-PACKED-THRESHOLD <size>",
+                &["Give list elements of at least <size> bytes nodes of their own; 0 for the default."],
             ),
             (
                 "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
@@ -242,6 +299,7 @@ fn object(op: &mut Op) -> Result<(), ReplyError> {
     let moment = op.keys.moment;
     let key = op.args.at(2);
     let form = Form::of(&op.env.settings);
+    let limits = op.env.limits;
     let mut text = Vec::new();
     {
         op.keys.access = Access::Peek;
@@ -249,16 +307,18 @@ fn object(op: &mut Op) -> Result<(), ReplyError> {
         let clock = entry.access_clock();
         // The type byte in front, and version and checksum behind, are not part of the value.
         let serialized = payload::dump(entry, form).len().saturating_sub(SEAL_BYTES);
+        let more = debug_values::as_quicklist(entry.object()).map(|list| debug_values::describe_list(list, &limits));
         let idle = match moment.policy {
             AccessPolicy::Lfu { .. } => 0,
             AccessPolicy::Lru => idle_s(clock, moment.now),
         };
         text.extend_from_slice(
             format!(
-                "Value at:{:p} refcount:1 encoding:{} serializedlength:{serialized} lru:{} lru_seconds_idle:{idle}",
+                "Value at:{:p} refcount:1 encoding:{} serializedlength:{serialized} lru:{} lru_seconds_idle:{idle}{}",
                 entry.key().as_ptr(),
                 entry.encoding().name(),
                 clock & 0xff_ffff,
+                more.unwrap_or_default(),
             )
             .as_bytes(),
         );

@@ -2,6 +2,7 @@
 
 mod config;
 mod debug;
+mod debug_values;
 pub mod info;
 mod keyspace;
 mod latency;

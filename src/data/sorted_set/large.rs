@@ -9,7 +9,6 @@
 //! A value that is being freed ([`SortedTree::free_step`]) gives up the places first and the elements afterwards; nothing else
 //! may be done with it then.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::handle::Handle;
@@ -175,7 +174,7 @@ impl SortedTree {
             let element = leaf[index].element();
             let spot = self.find(seed, element.member()).expect("invariant 1");
             assert_eq!(self.score_at(spot).to_bits(), element.score().to_bits());
-            assert!(leaf[index].compare(image(element.score()), element.member()) == Ordering::Equal);
+            assert!(leaf[index].compare(image(element.score()), element.member()) == std::cmp::Ordering::Equal);
             assert_eq!(self.rank_at(spot), rank);
         }
     }

@@ -9,37 +9,41 @@
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{LIST_QUICKLIST_2, Making, old};
-use crate::data::list::{List, ListRef};
+use crate::data::list::{End, List, ListRef, NewNode};
 use crate::data::listpack::Listpack;
 
 /// A node: one element, a listpack.
 const NODE_PLAIN: u64 = 1;
 const NODE_PACKED: u64 = 2;
 
-pub(super) fn read_elements(reader: &mut RdbReader<'_>, _: Making<'_>) -> Result<List, RdbError> {
+pub(super) fn read_elements(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<List, RdbError> {
     let mut list = List::new();
     for _ in 0..reader.length()? {
-        list.push_back(&reader.string()?);
+        list.push(End::Back, &reader.string()?, making.limits);
     }
     Ok(list)
 }
 
-pub(super) fn read_nodes(reader: &mut RdbReader<'_>, _: Making<'_>) -> Result<List, RdbError> {
-    let mut list = List::new();
+pub(super) fn read_nodes(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<List, RdbError> {
+    let mut texts = Vec::new();
     for _ in 0..reader.length()? {
         let start = reader.offset();
-        match reader.length()? {
-            NODE_PLAIN => list.push_back(&reader.string()?),
+        let kind = reader.length()?;
+        let text = reader.string()?;
+        texts.push(match kind {
+            NODE_PLAIN => (None, text),
             NODE_PACKED => {
-                let bytes = reader.string()?;
-                let pack = Listpack::from_bytes(&bytes).map_err(|inner| Damage::Packed(inner).at(start))?;
-                let mut digits = itoa::Buffer::new();
-                pack.iter().for_each(|item| list.push_back(item.as_bytes(&mut digits)));
+                let pack = Listpack::from_bytes(&text).map_err(|inner| Damage::Packed(inner).at(start))?;
+                (Some(pack), Default::default())
             }
             other => return Err(Damage::Node(other).at(start)),
-        }
+        });
     }
-    Ok(list)
+    let nodes = texts.iter_mut().map(|(pack, text)| match pack.take() {
+        Some(pack) => NewNode::Packed(pack),
+        None => NewNode::Plain(text),
+    });
+    Ok(List::from_nodes(nodes, making.limits))
 }
 
 pub(super) fn read_ziplist_nodes(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<List, RdbError> {
@@ -56,11 +60,11 @@ pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Re
     Ok(list)
 }
 
-fn append_ziplist(reader: &mut RdbReader<'_>, list: &mut List, _: Making<'_>) -> Result<(), RdbError> {
+fn append_ziplist(reader: &mut RdbReader<'_>, list: &mut List, making: Making<'_>) -> Result<(), RdbError> {
     let start = reader.offset();
     let bytes = reader.string()?;
     let appended = old::ziplist(&bytes, |element| {
-        list.push_back(element.as_bytes(&mut itoa::Buffer::new()));
+        list.push(End::Back, element.as_bytes(&mut itoa::Buffer::new()), making.limits);
         Ok(())
     });
     appended.map_err(|damage| damage.at(start))
@@ -68,11 +72,9 @@ fn append_ziplist(reader: &mut RdbReader<'_>, list: &mut List, _: Making<'_>) ->
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, list: ListRef<'_>) {
     writer.byte(LIST_QUICKLIST_2);
-    match list {
-        ListRef::Packed(pack) => {
-            writer.length(1);
-            writer.length(NODE_PACKED);
-            writer.string(pack.as_bytes());
-        }
+    writer.length(list.node_count() as u64);
+    for node in list.nodes() {
+        writer.length(if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });
+        writer.string(node.bytes());
     }
 }

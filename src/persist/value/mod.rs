@@ -7,11 +7,12 @@
 //! |---|---|---|
 //! | string | 0 | |
 //! | list | 18: nodes of listpacks, long elements by themselves | 1: elements; 10: a ziplist; 14: nodes of ziplists |
+//! | sorted set | 17: a listpack; 5: elements with binary scores | 3: elements with scores as text; 12: a ziplist |
 //! | stream | 21, below version 11: 19 | 15 |
 //!
 //! | module | what |
 //! |---|---|
-//! | [`list`], [`stream`] | the layouts of each type |
+//! | [`list`], [`sorted_set`], [`stream`] | the layouts of each type |
 //! | [`old`] | ziplists and zipmaps, which Redis wrote before version 7 |
 //!
 //! What is packed in Redis's way is copied as it is, once it has been checked from end to end; everything else is built up element
@@ -22,8 +23,10 @@
 
 mod list;
 mod old;
+mod sorted_set;
 mod stream;
 
+use self::sorted_set::Score;
 use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -34,9 +37,13 @@ use std::borrow::Cow;
 
 const STRING: u8 = 0;
 const LIST: u8 = 1;
+const ZSET: u8 = 3;
+const ZSET_2: u8 = 5;
 const LIST_ZIPLIST: u8 = 10;
+const ZSET_ZIPLIST: u8 = 12;
 const LIST_QUICKLIST: u8 = 14;
 const STREAM_LISTPACKS: u8 = 15;
+const ZSET_LISTPACK: u8 = 17;
 const LIST_QUICKLIST_2: u8 = 18;
 const STREAM_LISTPACKS_2: u8 = 19;
 const STREAM_LISTPACKS_3: u8 = 21;
@@ -68,6 +75,10 @@ impl<'a> Value<'a> {
             LIST_ZIPLIST => list::read_ziplist(reader, making)?.into_object(),
             LIST_QUICKLIST => list::read_ziplist_nodes(reader, making)?.into_object(),
             LIST_QUICKLIST_2 => list::read_nodes(reader, making)?.into_object(),
+            ZSET => sorted_set::read_elements(reader, making, Score::Text)?.into_object(),
+            ZSET_2 => sorted_set::read_elements(reader, making, Score::Binary)?.into_object(),
+            ZSET_ZIPLIST => sorted_set::read_ziplist(reader, making)?.into_object(),
+            ZSET_LISTPACK => sorted_set::read_listpack(reader, making)?.into_object(),
             STREAM_LISTPACKS => stream::read(reader, 1)?.into_object(),
             STREAM_LISTPACKS_2 => stream::read(reader, 2)?.into_object(),
             STREAM_LISTPACKS_3 => stream::read(reader, 3)?.into_object(),
@@ -110,6 +121,7 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
 fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: u16) {
     match object {
         ObjectRef::List(value) => list::write(writer, value),
+        ObjectRef::SortedSet(value) => sorted_set::write(writer, value),
         ObjectRef::Stream(value) => stream::write(writer, value, rdb_version),
     }
 }

@@ -92,7 +92,6 @@ fn ziplist_element<'a>(reader: &mut RdbReader<'a>) -> Result<Option<Element<'a>>
 }
 
 /// Hands out the elements of a ziplist of pairs, as text.
-#[allow(dead_code, reason = "read by the types that have pairs")]
 pub(super) fn ziplist_pairs(
     bytes: &[u8],
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Damage>,
