@@ -32,6 +32,7 @@ mod bitmap;
 mod cluster;
 mod connection;
 mod generic;
+mod geo;
 mod hyperloglog;
 pub mod introspection;
 mod scripting;
@@ -107,6 +108,7 @@ pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
+    geo::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,

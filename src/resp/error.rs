@@ -359,6 +359,8 @@ templates! {
     acl_unknown_category(name: &[u8]) = "ERR Unknown category '{}'";
     acl_user_not_found(name: &[u8]) = "ERR User '{}' not found", "ACL DRYRUN.";
     acl_command_not_found(name: &[u8]) = "ERR Command '{}' not found", "ACL DRYRUN.";
+    geosearch_without_origin(name: &[u8]) = "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}", "The command's name as the client wrote it.";
+    geosearch_without_shape(name: &[u8]) = "ERR exactly one of BYRADIUS and BYBOX can be specified for {}", "As above.";
     unknown_pfdebug_subcommand(name: &[u8]) = "ERR Unknown PFDEBUG subcommand '{}'";
     no_latency_samples(event: &[u8]) = "ERR No samples available for event '{}'";
 }
