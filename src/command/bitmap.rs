@@ -12,6 +12,9 @@
 //!
 //! BITFIELD and BITFIELD_RO read all of their operations before the first one is done: an error in any of them does nothing.
 
+#[cfg(test)]
+mod tests;
+
 use super::expiry_options::is_word;
 use crate::base::numbers::parse_i64;
 use crate::command::{Command, Op, Run};

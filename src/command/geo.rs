@@ -10,6 +10,8 @@
 //! | GEOSEARCHSTORE, GEORADIUS and GEORADIUSBYMEMBER with `STORE` | the command itself; over several shards `DEL destkey` and `ZADD destkey score member ...` |
 
 mod search;
+#[cfg(test)]
+mod tests;
 
 use super::expiry_options::is_word;
 use crate::base::long_double::LongDouble;

@@ -15,6 +15,9 @@
 //!
 //! PFCOUNT of one key writes the estimate into the value and yet is a command that only reads, as in Redis.
 
+#[cfg(test)]
+mod tests;
+
 use crate::command::{Command, Op, Run, SessionOp};
 use crate::config::KeyspaceEvents;
 use crate::data::Encoding;

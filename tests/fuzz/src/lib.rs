@@ -5,5 +5,7 @@
 
 #[path = "../../../src/base/mod.rs"]
 pub mod base;
+#[path = "../../../src/data/mod.rs"]
+pub mod data;
 #[path = "../../../src/resp/mod.rs"]
 pub mod resp;
