@@ -29,9 +29,12 @@ pub mod typed;
 
 #[cfg(test)]
 mod bench;
+mod bitmap;
 mod cluster;
 mod connection;
 mod generic;
+mod geo;
+mod hyperloglog;
 pub mod introspection;
 mod scripting;
 pub mod server;
@@ -104,6 +107,9 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
+    geo::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,

@@ -11,6 +11,9 @@
 //! | `sorted_set` | sorted sets: one listpack, or a tree beside a dict |
 //! | `stream` | streams and their groups |
 //! | `limits` | when a small value stops being packed |
+//! | `bitmap` | strings as rows of bits |
+//! | `hyperloglog` | estimating how many different elements were seen, in a string |
+//! | `geo` | positions as scores of a sorted set |
 //! | `object` | one value of any of the types that are not strings |
 //! | `hash`, `set` | two of the types: packed while they are small, a `dict` when they are big |
 //! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
@@ -23,11 +26,14 @@
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
 pub mod access;
+pub mod bitmap;
 mod block;
 pub mod damaged;
 pub mod dict;
 pub mod element;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod lcs;
 pub mod limits;

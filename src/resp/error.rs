@@ -207,6 +207,7 @@ errors! {
     // HyperLogLog.
     HLL_WRONG_TYPE = "WRONGTYPE Key is not a valid HyperLogLog string value.";
     HLL_NO_KEY = "ERR The specified key does not exist";
+    HLL_NOT_SPARSE = "ERR HLL encoding is not sparse";
     HLL_CORRUPTED = "INVALIDOBJ Corrupted HLL object detected";
 
     // Geo.
@@ -358,6 +359,9 @@ templates! {
     acl_unknown_category(name: &[u8]) = "ERR Unknown category '{}'";
     acl_user_not_found(name: &[u8]) = "ERR User '{}' not found", "ACL DRYRUN.";
     acl_command_not_found(name: &[u8]) = "ERR Command '{}' not found", "ACL DRYRUN.";
+    geosearch_without_origin(name: &[u8]) = "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}", "The command's name as the client wrote it.";
+    geosearch_without_shape(name: &[u8]) = "ERR exactly one of BYRADIUS and BYBOX can be specified for {}", "As above.";
+    unknown_pfdebug_subcommand(name: &[u8]) = "ERR Unknown PFDEBUG subcommand '{}'";
     no_latency_samples(event: &[u8]) = "ERR No samples available for event '{}'";
 }
 

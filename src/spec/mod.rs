@@ -11,7 +11,8 @@
 //! Invariants, checked by the registry's own tests:
 //! 1. names are lower case and unique among their siblings;
 //! 2. a command without subcommands has a positive or negative arity, never zero;
-//! 3. a command that writes is not `READONLY`, and a key spec that changes a key stands only in a command that writes.
+//! 3. a command that writes is not `READONLY`, and a key spec that changes a key stands only in a command that writes
+//!    (PFCOUNT is none, and keeps its estimate in the value).
 
 mod arguments;
 mod flags;

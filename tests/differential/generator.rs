@@ -121,6 +121,31 @@ const UNIX_MS: &[&str] = &[
     "x",
 ];
 const PATTERNS: &[&[u8]] = &[b"*", b"k*", b"k?", b"k[1-3]", b"{t}*", b"*\\*", b"k[^1]", b"", b"k1"];
+/// Numbers of bits: none so large that a string of megabytes comes of it.
+const BITS: &[&str] = &[
+    "0",
+    "1",
+    "2",
+    "7",
+    "8",
+    "9",
+    "15",
+    "63",
+    "64",
+    "100",
+    "1000",
+    "20000",
+    "-1",
+    "4294967296",
+    "01",
+    "x",
+];
+const FIELDS: &[&str] = &[
+    "u8", "i8", "u1", "i1", "u4", "i5", "u16", "i16", "u63", "i64", "u64", "i65", "u0", "x",
+];
+const MEMBERS: &[&[u8]] = &[
+    b"a", b"b", b"c", b"d", b"e", b"f", b"Palermo", b"Catania", b"", b"m\xff",
+];
 const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
 
 /// The databases that streams touch.
@@ -323,6 +348,9 @@ impl Generator {
 
     fn word(&mut self, argument: &Argument, kind: ArgumentKind, command: &str) -> Vec<u8> {
         let is_milliseconds = argument.name.contains("milliseconds") || command.starts_with('p');
+        if let Some(word) = self.bit_or_position(argument.name, command) {
+            return word;
+        }
         match (kind, argument.name) {
             (ArgumentKind::Key(_), _) => self.key(),
             (ArgumentKind::Pattern, _) => self.pick(PATTERNS).to_vec(),
@@ -354,6 +382,38 @@ impl Generator {
             (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
             _ => self.value(),
         }
+    }
+
+    /// What stands for bits, registers and positions.
+    fn bit_or_position(&mut self, name: &str, command: &str) -> Option<Vec<u8>> {
+        let is_bit = command.contains("bit");
+        let text = match name {
+            "offset" if command.starts_with("bitfield") && self.chance(30) => {
+                format!("#{}", self.pick(&["0", "1", "2", "10", "-1", "x"]))
+            }
+            "offset" if is_bit => self.pick(BITS).to_owned(),
+            "encoding" if is_bit => self.pick(FIELDS).to_owned(),
+            "value" if command == "setbit" => self.pick(&["0", "1", "0", "1", "0", "1", "2", "x"]).to_owned(),
+            "bit" if is_bit => self.pick(&["0", "1", "0", "1", "0", "1", "2", "x"]).to_owned(),
+            // GETREG answers more than the sockets' buffers hold.
+            "subcommand" if command == "pfdebug" => self
+                .pick(&["DECODE", "encoding", "ENCODING", "TODENSE", "x"])
+                .to_owned(),
+            // Mostly near each other, and never twice the same: members of equal distance have no order.
+            "longitude" | "latitude" => match self.rng.u32(0..20) {
+                0 => self.pick(DOUBLES).to_owned(),
+                1..5 => format!("{:.6}", self.rng.f64() * 400.0 - 200.0),
+                _ => format!("{:.6}", 13.0 + self.rng.f64() * 4.0),
+            },
+            "radius" | "width" | "height" if command.starts_with("geo") => match self.rng.u32(0..20) {
+                0 => self.pick(DOUBLES).to_owned(),
+                1 => "0".to_owned(),
+                dice => format!("{:.3}", self.rng.f64() * 10f64.powi(dice as i32 / 3 - 1)),
+            },
+            "member" | "member1" | "member2" if command.starts_with("geo") => return Some(self.pick(MEMBERS).to_vec()),
+            _ => return None,
+        };
+        Some(text.into_bytes())
     }
 
     pub fn key(&mut self) -> Vec<u8> {
