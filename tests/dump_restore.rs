@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use shardis::base::clock::UnixMs;
 use shardis::base::crc64::crc64;
+use shardis::base::hash::HashSeed;
+use shardis::data::Limits;
 use shardis::data::string::StringForm;
 use shardis::persist::digest::{DatasetDigest, DbDigest, EMPTY, digest_value, hex};
-use shardis::persist::payload::{Form, PayloadError, RDB_VERSION_MAX, dump, restore};
+use shardis::persist::payload::{self, Form, PayloadError, RDB_VERSION_MAX, dump};
+use shardis::persist::value::{Making, Value};
 use shardis::resp::OwnedArgs;
 use shardis::store::OwnedEntry;
 
@@ -23,6 +26,14 @@ const REDIS_7_0: Form = Form {
     rdb_version: 10,
     compresses: true,
 };
+
+fn restore(bytes: &[u8]) -> Result<Value<'_>, PayloadError> {
+    let making = Making {
+        limits: &Limits::default(),
+        seed: HashSeed([1, 2]),
+    };
+    payload::restore(bytes, making)
+}
 
 /// A `redis-server` of our own on a Unix socket, ended when dropped.
 struct Oracle {

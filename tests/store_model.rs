@@ -522,8 +522,10 @@ impl World {
             self.slot.for_each(DbIndex(db), now, |entry| {
                 found.insert((db, entry.key().to_vec()), read(entry.to_owned()));
                 assert_eq!(
-                    self.slot.peek(DbIndex(db), entry.key(), now).map(|e| e.value()),
-                    Some(entry.value())
+                    self.slot
+                        .peek(DbIndex(db), entry.key(), now)
+                        .map(|e| read(e.to_owned())),
+                    Some(read(entry.to_owned()))
                 );
             });
         }

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 /// The longest step of background work: short against the time that a client notices.
 const STEP: Duration = Duration::from_millis(1);
-/// Entries freed, and entries looked at by expiry, between two looks at the clock.
+/// Elements freed, and entries looked at by expiry, between two looks at the clock.
 const ENTRIES_BETWEEN_CLOCKS: usize = 256;
 /// A scan of all slots takes at most one part in this many of the time.
 const SCAN_PART: u64 = 100;
@@ -201,6 +201,7 @@ impl Local {
         let slot = view.slot(index).expect("the view was given this slot");
         let step = slot.expire_step(now, ENTRIES_BETWEEN_CLOCKS);
         let gone = slot.take_expired();
+        let discarded = slot.take_discarded();
         if is_wanted && !gone.is_empty() {
             let mut effects = Effects::default();
             effects.is_wanted = true;
@@ -209,6 +210,9 @@ impl Local {
             }
             effects.changed(gone.len() as u64);
             effects.flush(&mut view, DbIndex(0), Args::EMPTY, Some(index));
+        }
+        if let Some(discarded) = discarded {
+            self.env.garbage.absorb(*discarded);
         }
         self.env.stats.expired_keys += gone.len() as u64;
         let expiry = &mut self.cron.expiry;

@@ -19,7 +19,9 @@ use crate::base::clock::{Ticks, UnixMs};
 use crate::base::random::Random;
 use crate::client::{Client, ClientTable, Session, Stall};
 use crate::config::{Config, Settings};
+use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
+use crate::persist::value::Making;
 use crate::resp::{Args, ReplyBuf, Span};
 use crate::shard::link::{Frame, Inbound, Outbound, Port, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
@@ -100,7 +102,12 @@ pub struct Env {
     pub shards: usize,
     pub node: Arc<Node>,
     pub registry: &'static Registry,
+    /// Replaced by [`Env::follow`] only.
     pub settings: Arc<Settings>,
+    /// The thresholds of packed values, as `settings` has them.
+    pub limits: Limits,
+    /// The secret of the hashes: the keyspace's, and that of every table in a value.
+    pub seed: HashSeed,
     pub stats: Stats,
     pub random: Random,
     /// Deleted values and tables that are freed in the background.
@@ -136,7 +143,7 @@ impl Garbage {
         self.tables.iter().map(Detached::entry_count).sum()
     }
 
-    /// Frees about `count` entries. Returns how many it were.
+    /// Frees about `count` elements. Returns how many entries have gone by it.
     pub fn free_step(&mut self, count: usize) -> usize {
         let Some(table) = self.tables.front_mut() else { return 0 };
         let before = table.entry_count();
@@ -150,6 +157,13 @@ impl Garbage {
 }
 
 impl Env {
+    /// Works by other settings from now on.
+    pub fn follow(&mut self, settings: Arc<Settings>) {
+        self.stats.follow(&settings);
+        self.limits = limits_of(&settings);
+        self.settings = settings;
+    }
+
     /// The time of the unit of work that runs now, and how it counts accesses.
     #[inline]
     pub fn moment(&self) -> Moment {
@@ -162,6 +176,14 @@ impl Env {
     #[inline]
     fn access_policy(&self) -> AccessPolicy {
         self.stats.access_policy
+    }
+
+    /// What values are made by that come from outside.
+    pub fn making(&self) -> Making<'_> {
+        Making {
+            limits: &self.limits,
+            seed: self.seed,
+        }
     }
 
     /// Reads the clock at the end of a command; the next one is counted from here.
@@ -184,6 +206,25 @@ impl Env {
         if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
             self.stats.note_slow(args, elapsed_us, self.now);
         }
+    }
+}
+
+/// The thresholds of packed values. What is beyond the address space is no limit at all.
+fn limits_of(settings: &Settings) -> Limits {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        hash_max_listpack_entries: count(settings.hash_max_listpack_entries),
+        hash_max_listpack_value: count(settings.hash_max_listpack_value),
+        set_max_intset_entries: count(settings.set_max_intset_entries),
+        set_max_listpack_entries: count(settings.set_max_listpack_entries),
+        set_max_listpack_value: count(settings.set_max_listpack_value),
+        zset_max_listpack_entries: count(settings.zset_max_listpack_entries),
+        zset_max_listpack_value: count(settings.zset_max_listpack_value),
+        list_max_listpack_size: i64::from(settings.list_max_listpack_size),
+        list_compress_depth: settings.list_compress_depth as usize,
+        stream_node_max_bytes: count(settings.stream_node_max_bytes),
+        stream_node_max_entries: count(settings.stream_node_max_entries),
+        hll_sparse_max_bytes: count(settings.hll_sparse_max_bytes),
     }
 }
 
@@ -314,7 +355,9 @@ impl Local {
             shard: id,
             shards: node.shards,
             registry,
+            limits: limits_of(&settings),
             settings,
+            seed,
             stats,
             random: Random::from_entropy(),
             garbage: Garbage::default(),

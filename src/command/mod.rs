@@ -24,6 +24,7 @@ pub mod registry;
 pub mod session_op;
 pub mod task;
 pub mod transaction;
+pub mod typed;
 
 #[cfg(test)]
 mod bench;
@@ -38,7 +39,7 @@ mod string;
 pub use context::Context;
 pub use effects::Effects;
 pub use local::{Env, Envelope, Local, LocalHandle, Node};
-pub use op::{Caller, Keyspace, Op};
+pub use op::{Caller, KeyEvent, Keyspace, Op};
 pub use registry::{CommandId, Registered, Registry};
 pub use session_op::SessionOp;
 pub use task::Task;

@@ -13,12 +13,13 @@ use super::effects::Effects;
 use super::local::Env;
 use super::{Command, Run};
 use crate::base::slot::key_slot;
+use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::data::access::Moment;
 use crate::resp::{Args, Proto, Reply, ReplyError, error};
 use crate::shard::{Footprint, SlotSet, View};
 use crate::spec::key_positions;
-use crate::store::{Access, DbIndex, EntryRef, Slot};
+use crate::store::{Access, DbIndex, Detached, EntryRef, Slot};
 
 /// Ends a handler that needs a slot which is not held. Never sent: the command is run again.
 const SLOT_LACKING: ReplyError = ReplyError::Static("ERR a slot is not held");
@@ -48,6 +49,18 @@ pub struct Op<'a, 'v> {
     pub command: &'static Command,
 }
 
+impl Op<'_, '_> {
+    /// Says that something happened to a key that keyspace events tell: one call for each event, in Redis's order, with
+    /// Redis's name for it.
+    #[inline]
+    pub fn event(&mut self, class: KeyspaceEvents, name: &'static str, key: &[u8]) {
+        if self.env.settings.notify_keyspace_events.contains(class) {
+            let (db, key) = (self.keys.db, key.into());
+            self.keys.journal.events.push(KeyEvent { class, name, db, key });
+        }
+    }
+}
+
 /// The keyspace, as far as the slots of the unit of work are held.
 pub struct Keyspace<'a, 'v> {
     pub view: &'a mut View<'v, Slot>,
@@ -71,9 +84,25 @@ pub struct Journal {
     pub lacking: SlotSet,
     /// The whole keyspace is needed.
     pub lacks_everything: bool,
+    /// Slots in which a list, sorted set or stream has got elements ([`Keyspace::signal_ready`]). Clients that wait for keys live
+    /// in the slot with them: whoever ends the unit of work looks there, and nowhere else, for someone to serve.
+    pub ready: SlotSet,
+    /// Keyspace events of the unit of work, in their order, for whoever publishes them when it ends ([`Op::event`]). Empty
+    /// as long as `notify-keyspace-events` asks for none.
+    pub events: Vec<KeyEvent>,
     /// Changes can be taken back: set when the unit may find out late which slots it needs.
     pub can_undo: bool,
     undone_from: SlotSet,
+}
+
+/// Something that happened to a key (`notify-keyspace-events`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEvent {
+    pub class: KeyspaceEvents,
+    /// Redis's name of it: `lpush`, `del`.
+    pub name: &'static str,
+    pub db: DbIndex,
+    pub key: Box<[u8]>,
 }
 
 impl Journal {
@@ -99,18 +128,22 @@ impl Journal {
         }
     }
 
-    /// Takes back all changes of the unit of work.
-    pub fn roll_back(&mut self, view: &mut View<'_, Slot>) {
+    /// Takes back all changes of the unit of work. Hands what is to be freed to `discard`.
+    pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
         for slot in std::mem::take(&mut self.undone_from).iter() {
-            view.slot(slot)
-                .expect("a slot with an undo journal is still held")
-                .rollback();
+            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
+            slot.rollback();
+            if let Some(discarded) = slot.take_discarded() {
+                discard(*discarded);
+            }
         }
         self.touched = SlotSet::new();
+        self.ready = SlotSet::new();
+        self.events.clear();
     }
 
     /// Makes all changes final. Hands what is to be freed to `discard`.
-    pub fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(crate::store::Detached)) {
+    pub fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
         for slot in std::mem::take(&mut self.undone_from).iter() {
             discard(
                 view.slot(slot)
@@ -211,6 +244,14 @@ impl<'a, 'v> Keyspace<'a, 'v> {
     #[inline]
     pub fn peek_string(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
         only(self.peek(key)?, ValueType::String)
+    }
+
+    /// Says that a list, sorted set or stream has got elements which a client may wait for (BLPOP, BZPOPMIN, XREAD BLOCK):
+    /// one call where the elements are added, after them.
+    #[inline]
+    pub fn signal_ready(&mut self, key: &[u8]) {
+        let slot = self.slot_of(key);
+        self.journal.ready.insert(slot);
     }
 
     /// Whether there is such a key; no hit, no miss.

@@ -58,5 +58,6 @@ pub(super) fn reply_string(reply: &mut Reply<'_>, entry: EntryRef<'_>) {
         ValueRef::Int(number) => reply.bulk_integer(number),
         ValueRef::Inline(bytes) => reply.bulk(bytes),
         ValueRef::Shared(bytes) => reply.bulk_shared(bytes.clone()),
+        ValueRef::Object(_) => unreachable!("the caller knows that the value is a string"),
     }
 }

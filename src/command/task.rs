@@ -189,7 +189,7 @@ impl Task {
                 }
                 while step.next_index < step.queue.len() {
                     if !step.run_next(view, env, &mut self.reply) {
-                        return step.start_over(view, &mut self.reply);
+                        return step.start_over(view, env, &mut self.reply);
                     }
                 }
                 step.finish(view, env);
@@ -274,8 +274,8 @@ impl ExecStep {
         self.forget_watches(view);
     }
 
-    fn start_over(&mut self, view: &mut View<'_, Slot>, reply: &mut ReplyBuf) -> Verdict {
-        self.journal.roll_back(view);
+    fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
+        self.journal.roll_back(view, |detached| env.garbage.absorb(detached));
         self.next_index = 0;
         self.changes = 0;
         reply.clear();
@@ -306,7 +306,7 @@ fn settle(
             Verdict::Done
         }
         Outcome::Lacking => {
-            journal.roll_back(view);
+            journal.roll_back(view, |detached| env.garbage.absorb(detached));
             reply.clear();
             Verdict::Lacks(std::mem::take(journal).into_footprint())
         }
@@ -358,7 +358,7 @@ pub fn run_keys(
         env.effects = Effects::default();
         return Outcome::Lacking;
     }
-    log_expired(view, journal, env, effects.is_wanted);
+    clear_up(view, journal, env, effects.is_wanted);
     let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
     let changes = effects.flush(view, caller.db, args, first_slot);
     env.effects = effects;
@@ -390,10 +390,14 @@ fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
     owners.len() > 1
 }
 
-/// Keys that expired while the unit looked at them are deleted: counts them, and logs a DEL for each.
-fn log_expired(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_wanted: bool) {
+/// Keys that expired while the unit looked at them are deleted: counts them, and logs a DEL for each. What the unit has
+/// removed or overwritten and takes long to free goes to the background.
+fn clear_up(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_wanted: bool) {
     for slot in std::mem::take(&mut journal.touched).iter() {
         let Some(found) = view.slot(slot) else { continue };
+        if let Some(discarded) = found.take_discarded() {
+            env.garbage.absorb(*discarded);
+        }
         let expired = found.take_expired();
         if expired.is_empty() {
             journal.touched.insert(slot);
@@ -474,7 +478,7 @@ impl Task {
                 return Verdict::Hold;
             }
             if !step.run_next(view, env, &mut self.reply) {
-                return step.start_over(view, &mut self.reply);
+                return step.start_over(view, env, &mut self.reply);
             }
         }
         step.finish(view, env);

@@ -7,11 +7,11 @@
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
 //! | `damaged` | what is wrong with bytes that claim to be one |
 //! | `limits` | when a small value stops being packed |
+//! | `object` | one value of any of the types that are not strings |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
-//! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) joins here:
-//! a module with its structure, a line in `ValueType`, its lines in `Encoding`; the store then keeps one boxed object for
-//! it as the payload of an entry (`store::entry`).
+//! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) is an
+//! [`Object`], which an entry keeps as one word and a byte (`object` says how a type joins).
 //!
 //! Nothing in here reads a clock, draws a random number, or has heard of a client.
 
@@ -21,17 +21,30 @@ pub mod damaged;
 pub mod intset;
 pub mod lcs;
 pub mod limits;
+pub mod list;
 pub mod listpack;
+pub mod object;
 pub mod string;
 
 pub use damaged::Damaged;
 pub use limits::Limits;
+pub use object::{Object, ObjectRef, TypedValue};
 
 /// The type of a value, as TYPE names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueType {
     /// A string of bytes, or an integer that looks like one.
     String,
+    /// A list of strings.
+    List,
+    /// A map of fields to values.
+    Hash,
+    /// A set of strings.
+    Set,
+    /// A set of strings, each with a score, in the order of the scores.
+    SortedSet,
+    /// A log of entries, each with fields and values.
+    Stream,
 }
 
 impl ValueType {
@@ -39,6 +52,11 @@ impl ValueType {
     pub fn name(self) -> &'static str {
         match self {
             ValueType::String => "string",
+            ValueType::List => "list",
+            ValueType::Hash => "hash",
+            ValueType::Set => "set",
+            ValueType::SortedSet => "zset",
+            ValueType::Stream => "stream",
         }
     }
 }
@@ -52,6 +70,20 @@ pub enum Encoding {
     Embstr,
     /// A longer string, or one that was changed in place.
     Raw,
+    /// A small list, hash, set or sorted set, packed into one allocation.
+    Listpack,
+    /// A small hash of which some fields have an expiry.
+    ListpackEx,
+    /// A list of packed nodes.
+    Quicklist,
+    /// A small set of integers.
+    Intset,
+    /// A hash or a set of any size.
+    Hashtable,
+    /// A sorted set of any size. (Redis has a skip list there, and clients know it by that name.)
+    Skiplist,
+    /// A stream.
+    Stream,
 }
 
 impl Encoding {
@@ -61,6 +93,13 @@ impl Encoding {
             Encoding::Int => "int",
             Encoding::Embstr => "embstr",
             Encoding::Raw => "raw",
+            Encoding::Listpack => "listpack",
+            Encoding::ListpackEx => "listpackex",
+            Encoding::Quicklist => "quicklist",
+            Encoding::Intset => "intset",
+            Encoding::Hashtable => "hashtable",
+            Encoding::Skiplist => "skiplist",
+            Encoding::Stream => "stream",
         }
     }
 }

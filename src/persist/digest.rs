@@ -7,7 +7,8 @@
 //! * *mix*: add, then replace the whole by its own SHA-1. The order matters.
 //!
 //! ```text
-//! value   = mix(type number, 4 bytes big-endian) mix(string) add("!!expire!!" if it has an expiry)
+//! value   = mix(type number, 4 bytes big-endian) elements add("!!expire!!" if it has an expiry)
+//!           elements of a string: mix(string); of a list: mix(each element)
 //! key     = mix(key) and then as the value, on the same 20 bytes
 //! dataset = for each db that has keys, ascending: mix(db number, 4 bytes big-endian), then add each key's 20 bytes
 //! ```
@@ -15,6 +16,7 @@
 //! Since keys of a db are only added, shards can each answer for theirs ([`DbDigest`]), and one of them puts it together
 //! ([`DatasetDigest`]). When a key expires does not count, only that it does.
 
+use crate::data::{ObjectRef, ValueType};
 use crate::store::{EntryRef, ValueRef};
 use sha1::{Digest as _, Sha1};
 
@@ -24,8 +26,17 @@ pub type Digest = [u8; 20];
 /// The fingerprint of nothing: what a key that does not exist has.
 pub const EMPTY: Digest = [0; 20];
 
-/// Redis's number of the type, the same that RDB files have for its first layout.
-const STRING: u32 = 0;
+/// Redis's number of a type.
+fn type_number(value_type: ValueType) -> u32 {
+    match value_type {
+        ValueType::String => 0,
+        ValueType::List => 1,
+        ValueType::Set => 2,
+        ValueType::SortedSet => 3,
+        ValueType::Hash => 4,
+        ValueType::Stream => 6,
+    }
+}
 
 /// The fingerprint of an entry's value and of whether it expires (DEBUG DIGEST-VALUE).
 pub fn digest_value(entry: EntryRef<'_>) -> Digest {
@@ -89,14 +100,26 @@ pub fn hex(digest: &Digest) -> String {
 }
 
 fn mix_value(digest: &mut Digest, entry: EntryRef<'_>) {
-    mix(digest, &STRING.to_be_bytes());
+    mix(digest, &type_number(entry.type_of()).to_be_bytes());
     match entry.value() {
         ValueRef::Int(number) => mix(digest, itoa::Buffer::new().format(number).as_bytes()),
         ValueRef::Inline(text) => mix(digest, text),
         ValueRef::Shared(text) => mix(digest, text),
+        ValueRef::Object(object) => mix_object(digest, object),
     }
     if entry.expiry().is_some() {
         add(digest, b"!!expire!!");
+    }
+}
+
+fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
+    let mut digits = itoa::Buffer::new();
+    match object {
+        ObjectRef::List(list) => {
+            for element in list.iter() {
+                mix(digest, element.as_bytes(&mut digits));
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! server sets `rdb-version`; layouts are chosen to match.
 
 use super::rdb::{RdbError, RdbReader, RdbWriter};
-use super::value::{self, Value};
+use super::value::{self, Making, Value};
 use crate::base::crc64::crc64;
 use crate::config::Settings;
 use crate::store::EntryRef;
@@ -67,7 +67,7 @@ fn seal(out: &mut Vec<u8>, rdb_version: u16) {
 
 /// The value in a payload. Bytes between the value and its seal are passed over, as Redis does; a value that reaches into its seal is
 /// damaged (Redis would take the seal for a part of it).
-pub fn restore(payload: &[u8]) -> Result<Value<'_>, PayloadError> {
+pub fn restore<'a>(payload: &'a [u8], making: Making<'_>) -> Result<Value<'a>, PayloadError> {
     let (body, seal) = payload
         .len()
         .checked_sub(SEAL_BYTES)
@@ -78,12 +78,14 @@ pub fn restore(payload: &[u8]) -> Result<Value<'_>, PayloadError> {
     if u16::from_le_bytes(*version) > RDB_VERSION_MAX || checksum != sealed.to_le_bytes() {
         return Err(PayloadError::Seal);
     }
-    Ok(Value::read(&mut RdbReader::new(body))?)
+    Ok(Value::read(&mut RdbReader::new(body), making)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash::HashSeed;
+    use crate::data::Limits;
     use crate::data::string::StringForm;
     use crate::persist::rdb::Damage;
     use crate::store::OwnedEntry;
@@ -92,6 +94,14 @@ mod tests {
         rdb_version: 10,
         compresses: true,
     };
+
+    fn made(payload: &[u8]) -> Result<Value<'_>, PayloadError> {
+        let making = Making {
+            limits: &Limits::default(),
+            seed: HashSeed([1, 2]),
+        };
+        restore(payload, making)
+    }
 
     fn dumped(text: &[u8]) -> Vec<u8> {
         dump(
@@ -104,7 +114,7 @@ mod tests {
     fn values_come_back_with_their_encoding() {
         for text in [&b"10"[..], b"ten", b"", &[b'a'; 100_000]] {
             let bytes = dumped(text);
-            let value = restore(&bytes).expect("a good payload");
+            let value = made(&bytes).expect("a good payload");
             let entry = value.into_entry(b"other", None, 9);
             assert_eq!(entry.as_ref().value().as_bytes(&mut itoa::Buffer::new()), text);
             let set = OwnedEntry::string(b"other", text, StringForm::Detect, None, 9);
@@ -122,26 +132,26 @@ mod tests {
     #[test]
     fn seals_are_checked_before_anything_is_read() {
         for short in 0..SEAL_BYTES {
-            assert_eq!(restore(&vec![0; short]), Err(PayloadError::Seal));
+            assert_eq!(made(&vec![0; short]).err(), Some(PayloadError::Seal));
         }
         let mut newer = vec![0, 0xc0, 1];
         seal(&mut newer, RDB_VERSION_MAX + 1);
-        assert_eq!(restore(&newer), Err(PayloadError::Seal));
+        assert_eq!(made(&newer).err(), Some(PayloadError::Seal));
         let mut unknown = vec![200, 0xc0, 1];
         seal(&mut unknown, RDB_VERSION_MAX);
         let expected = RdbError {
             offset: 0,
             what: Damage::Type(200),
         };
-        assert_eq!(restore(&unknown), Err(PayloadError::Value(expected)));
+        assert_eq!(made(&unknown).err(), Some(PayloadError::Value(expected)));
         let mut empty = Vec::new();
         seal(&mut empty, 10);
-        assert!(matches!(restore(&empty), Err(PayloadError::Value(_))));
+        assert!(matches!(made(&empty), Err(PayloadError::Value(_))));
         let mut reaching = b"\x00\x06hello".to_vec();
         seal(&mut reaching, 10);
-        assert!(matches!(restore(&reaching), Err(PayloadError::Value(_))));
+        assert!(matches!(made(&reaching), Err(PayloadError::Value(_))));
         let mut trailing = b"\x00\x01vrest".to_vec();
         seal(&mut trailing, 10);
-        assert_eq!(restore(&trailing), Ok(Value::String(b"v".into())));
+        assert!(matches!(made(&trailing), Ok(Value::String(text)) if *text == *b"v"));
     }
 }

@@ -23,6 +23,7 @@
 
 use crate::base::lzf;
 use crate::base::numbers::parse_i64;
+use crate::data::Damaged;
 use std::borrow::Cow;
 
 /// The longest text that a 32-bit integer can have, `-2147483648`.
@@ -62,6 +63,12 @@ pub enum Damage {
     Compressed(u64),
     #[error("there is no type of value with the number {0}")]
     Type(u8),
+    #[error("a value without elements")]
+    Empty,
+    #[error("a packed value is damaged: {0}")]
+    Packed(Damaged),
+    #[error("a list has no nodes of the kind {0}")]
+    Node(u64),
 }
 
 /// Reads from a slice, front to back.

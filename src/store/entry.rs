@@ -11,7 +11,7 @@
 //! * `clock` is the upper 24 bits of the first word, `flags` the lower 8: two bits of representation, and whether there
 //!   is an expiry, a long key length, and whether a string counts as `raw`.
 //! * The payload is what a representation other than inline needs: 8 bytes for an integer, a [`Large`] for a long
-//!   string (see `value`). A value that is not a string will be a third payload: one word that owns a boxed object of `data`.
+//!   string (see `value`), and for a value that is not a string the word of an [`Object`], whose kind stands in `value_len`.
 //! * 16 bytes of key and 64 of value take 88 bytes, which is jemalloc's class of 96; with an expiry they take the same.
 //!
 //! OBJECT ENCODING is a property that clients see (`embstr` up to 44 bytes when SET, `raw` after APPEND) and has nothing
@@ -20,9 +20,10 @@
 //! Invariants:
 //! 1. An entry's allocation has size `size_class(shape.total())` and alignment 8, where `shape` is computed from its header.
 //! 2. `key_len` is `u16::MAX` exactly when `LONG_KEY` is set; then the true length stands in its own word.
-//! 3. `value_len` is the length of the inline value, and 0 in any other representation.
+//! 3. `value_len` is the length of the inline value, the kind of an object, and 0 in any other representation.
 //! 4. An address needs 48 bits: the table keeps 16 bits of the hash above it, and a flag in the low three bits.
-//! 5. `Large` holds a payload exactly when the representation says so; whoever changes the representation drops it first.
+//! 5. A `Large` or an object's word lies in the payload exactly when the representation says so; whoever changes the
+//!    representation drops it first.
 //!
 //! This file and `page` are the only ones of the store with `unsafe` in them.
 
@@ -36,7 +37,7 @@ use super::value::{INLINE_BYTES_MAX, Large, NewValue, ValueRef};
 use crate::base::clock::UnixMs;
 use crate::base::size_class::{allocated, size_class};
 use crate::data::string::StringForm;
-use crate::data::{Encoding, ValueType};
+use crate::data::{Encoding, Object, ObjectRef, ValueType};
 
 const HEADER_BYTES: usize = 8;
 const ALIGN: usize = 8;
@@ -45,6 +46,7 @@ const REPRESENTATION: u8 = 0b11;
 const INLINE: u8 = 0;
 const INT: u8 = 1;
 const LARGE: u8 = 2;
+const OBJECT: u8 = 3;
 const HAS_EXPIRY: u8 = 1 << 2;
 const RAW: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
@@ -58,7 +60,7 @@ pub struct OwnedEntry {
     header: NonNull<Header>,
 }
 
-// SAFETY: the entry is the only owner of its allocation, and everything in it (bytes, integers, `Bytes`) is `Send`.
+// SAFETY: the entry is the only owner of its allocation, and everything in it (bytes, integers, `Bytes`, `Object`) is `Send`.
 unsafe impl Send for OwnedEntry {}
 
 #[repr(C)]
@@ -74,6 +76,7 @@ struct Header {
 struct Shape {
     flags: u8,
     key_len: usize,
+    /// Invariant 3.
     value_len: usize,
 }
 
@@ -84,6 +87,7 @@ impl Shape {
             NewValue::Inline { bytes, is_raw: false } => (INLINE, bytes.len()),
             NewValue::Inline { bytes, is_raw: true } => (INLINE | RAW, bytes.len()),
             NewValue::Large(_) => (LARGE | RAW, 0),
+            NewValue::Object(object) => (OBJECT, usize::from(object.kind())),
         };
         flags |= if has_expiry { HAS_EXPIRY } else { 0 };
         flags |= if key_len >= usize::from(u16::MAX) { LONG_KEY } else { 0 };
@@ -116,7 +120,8 @@ impl Shape {
             + match self.representation() {
                 INLINE => 0,
                 INT => size_of::<i64>(),
-                _ => size_of::<Large>(),
+                LARGE => size_of::<Large>(),
+                _ => size_of::<NonNull<u8>>(),
             }
     }
 
@@ -127,7 +132,16 @@ impl Shape {
 
     #[inline]
     fn total(self) -> usize {
-        self.value_at() + self.value_len
+        self.value_at() + self.inline_len()
+    }
+
+    #[inline]
+    fn inline_len(self) -> usize {
+        if self.representation() == INLINE {
+            self.value_len
+        } else {
+            0
+        }
     }
 
     #[inline]
@@ -161,6 +175,12 @@ impl OwnedEntry {
     /// An integer value under `key`.
     pub fn int(key: &[u8], value: i64, expiry: Option<UnixMs>, clock: u32) -> OwnedEntry {
         OwnedEntry::build(key, NewValue::Int(value), expiry, clock)
+    }
+
+    /// A value of any other type under `key`. Asserts that it may be stored: one without elements may not.
+    pub fn object(key: &[u8], object: Object, expiry: Option<UnixMs>, clock: u32) -> OwnedEntry {
+        assert!(!object.is_void(), "a value without elements is no value");
+        OwnedEntry::build(key, NewValue::Object(object), expiry, clock)
     }
 
     /// To look at it.
@@ -222,6 +242,8 @@ impl OwnedEntry {
             },
             // SAFETY: the representation is LARGE; the payload is moved out and `old` is never dropped as a whole.
             ValueRef::Shared(_) => unsafe { NewValue::Large(old.large_ptr().read()) },
+            // SAFETY: as above: moved out, and `old` is never dropped as a whole.
+            ValueRef::Object(_) => NewValue::Object(unsafe { old.read_object() }),
         };
         let new = OwnedEntry::build(key, value, seen.expiry(), seen.access_clock());
         // SAFETY: invariant 1, and the payload has been moved out.
@@ -253,6 +275,49 @@ impl OwnedEntry {
                 }
                 edit(buffer)
             }),
+        }
+    }
+
+    /// Lets `edit` change the object in its place, even into one of another kind. Asserts that there is one.
+    pub(super) fn edit_object<R>(&mut self, edit: impl FnOnce(&mut Object) -> R) -> R {
+        /// Puts the object back whatever happens in `edit`: what it has freed must not be freed again.
+        struct PutBack<'e> {
+            entry: &'e mut OwnedEntry,
+            object: ManuallyDrop<Object>,
+        }
+        impl Drop for PutBack<'_> {
+            fn drop(&mut self) {
+                // SAFETY: it is not used again.
+                let object = unsafe { ManuallyDrop::take(&mut self.object) };
+                let kind = object.kind();
+                // SAFETY: the shape of an entry does not depend on the kind of its object; the old word has been read.
+                unsafe {
+                    (*self.entry.header.as_ptr()).value_len = u16::from(kind);
+                    self.entry.object_ptr().write(object.into_word());
+                }
+            }
+        }
+        // SAFETY: the word is overwritten before anybody can use it again.
+        let object = ManuallyDrop::new(unsafe { self.read_object() });
+        let mut borrowed = PutBack { entry: self, object };
+        edit(&mut borrowed.object)
+    }
+
+    /// Whether freeing it takes so long that it must be done in steps.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.as_ref().object().is_some_and(ObjectRef::is_heavy)
+    }
+
+    /// About how many allocations there are to free.
+    pub(super) fn free_effort(&self) -> usize {
+        1 + self.as_ref().object().map_or(0, ObjectRef::free_effort)
+    }
+
+    /// Frees up to so many elements of its value; true when there is nothing left but what is freed at once.
+    pub(super) fn free_step(&mut self, elements_max: usize) -> bool {
+        match self.representation() {
+            OBJECT => self.edit_object(|object| object.free_step(elements_max)),
+            _ => true,
         }
     }
 
@@ -316,6 +381,7 @@ impl OwnedEntry {
     /// large one is only prepared. Returns the length to come.
     fn grow_raw(&mut self, extra_bytes: usize) -> usize {
         let old = self.shape();
+        assert!(old.representation() != OBJECT, "only a string grows by bytes");
         let mut digits = itoa::Buffer::new();
         let value = self.as_ref().value();
         let len = value.string_len() + extra_bytes;
@@ -416,12 +482,29 @@ impl OwnedEntry {
         unsafe { &mut *self.large_ptr() }
     }
 
+    fn object_ptr(&self) -> *mut NonNull<u8> {
+        let shape = self.shape();
+        assert!(shape.representation() == OBJECT, "only an object has this payload");
+        // SAFETY: the payload lies within the allocation, at a multiple of 8.
+        unsafe { self.base().add(shape.payload_at()).cast() }
+    }
+
+    /// # Safety
+    /// The payload must be overwritten or the entry forgotten afterwards.
+    unsafe fn read_object(&self) -> Object {
+        // SAFETY: invariant 5; kind and word are those of one object, and not used again, as the caller promises.
+        unsafe { Object::from_word(self.shape().value_len as u8, self.object_ptr().read()) }
+    }
+
     /// # Safety
     /// The payload must be overwritten or the entry forgotten afterwards.
     unsafe fn drop_payload(&mut self) {
-        if self.representation() == LARGE {
+        match self.representation() {
             // SAFETY: invariant 5; not used again, as the caller promises.
-            unsafe { self.large_ptr().drop_in_place() };
+            LARGE => unsafe { self.large_ptr().drop_in_place() },
+            // SAFETY: the same.
+            OBJECT => drop(unsafe { self.read_object() }),
+            _ => {}
         }
     }
 }
@@ -479,18 +562,32 @@ impl<'a> EntryRef<'a> {
                     shape.value_len,
                 )),
                 INT => ValueRef::Int(payload.cast::<i64>().read()),
-                _ => ValueRef::Shared((*payload.cast::<Large>()).bytes()),
+                LARGE => ValueRef::Shared((*payload.cast::<Large>()).bytes()),
+                _ => ValueRef::Object(ObjectRef::from_word(shape.value_len as u8, &*payload.cast())),
             }
         }
     }
 
     /// What TYPE answers.
+    #[inline]
     pub fn type_of(self) -> ValueType {
-        ValueType::String
+        self.object().map_or(ValueType::String, ObjectRef::type_of)
+    }
+
+    /// The value, if it is not a string.
+    #[inline]
+    pub fn object(self) -> Option<ObjectRef<'a>> {
+        match self.value() {
+            ValueRef::Object(object) => Some(object),
+            _ => None,
+        }
     }
 
     /// What OBJECT ENCODING answers.
     pub fn encoding(self) -> Encoding {
+        if let Some(object) = self.object() {
+            return object.encoding();
+        }
         match self.shape().representation() {
             INT => Encoding::Int,
             _ if self.is_raw() => Encoding::Raw,
@@ -525,19 +622,21 @@ impl<'a> EntryRef<'a> {
         let shape = self.shape();
         let outside = match shape.representation() {
             // SAFETY: invariant 5.
-            LARGE => unsafe { (*self.base().add(shape.payload_at()).cast::<Large>()).capacity() },
+            LARGE => allocated(unsafe { (*self.base().add(shape.payload_at()).cast::<Large>()).capacity() }),
+            OBJECT => self.object().map_or(0, ObjectRef::allocated_bytes),
             _ => 0,
         };
-        shape.class() + allocated(outside)
+        shape.class() + outside
     }
 
-    /// A copy with the same key, value, expiry and clock. Long strings are shared, not copied.
+    /// A copy with the same key, value, expiry and clock. Long strings are shared, not copied; objects are copied.
     pub fn to_owned(self) -> OwnedEntry {
         let is_raw = self.is_raw();
         let value = match self.value() {
             ValueRef::Int(integer) => NewValue::Int(integer),
             ValueRef::Inline(bytes) => NewValue::Inline { bytes, is_raw },
             ValueRef::Shared(bytes) => NewValue::Large(Large::adopt(bytes.clone())),
+            ValueRef::Object(object) => NewValue::Object(object.to_owned()),
         };
         OwnedEntry::build(self.key(), value, self.expiry(), self.access_clock())
     }
@@ -647,6 +746,7 @@ unsafe fn write_parts(base: *mut u8, shape: Shape, value: NewValue<'_>, expiry: 
                     .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             }
             NewValue::Large(large) => payload.cast::<Large>().write(large),
+            NewValue::Object(object) => payload.cast::<NonNull<u8>>().write(object.into_word()),
         }
     }
 }

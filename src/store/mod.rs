@@ -5,9 +5,11 @@
 //!  +- Table                 tree of pages over the bits of the hash                table
 //!  |   +- Page              packed tags and pointers, 141 entries at most          page
 //!  |       +- entry         key, value, expiry, access clock: one allocation       entry, value
+//!  |                        ... of which a value that is not a string is one word  object
 //!  +- ExpiryWalk            when something is due next, how far the walk has come  expire
 //!  +- Watches               versions of the keys that somebody watches             watch
 //!  +- Undo                  the entries as they were                               undo
+//!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
 //! ```
 //!
@@ -18,8 +20,10 @@
 //! Memory, for 2 million keys of 16 bytes with values of 64 over 16384 slots (`benches/table.rs`): 96 bytes of entry, about
 //! ten of page, under two for the slots themselves.
 
+mod detached;
 mod entry;
 mod expire;
+mod object;
 mod page;
 mod scan;
 mod slot;
@@ -29,10 +33,12 @@ mod value;
 mod watch;
 
 pub use crate::base::hash::HashSeed;
+pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;
+pub use object::{Edited, WrongType};
 pub use scan::POSITION_BITS;
-pub use slot::{Access, DbIndex, Detached, ExpiredKey, Expiry, Slot};
+pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot};
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;
 

@@ -198,6 +198,12 @@ impl Page {
         unsafe { OwnedEntry::from_word(word) }
     }
 
+    /// Hands out all entries.
+    pub(super) fn into_entries(self, mut take: impl FnMut(OwnedEntry)) {
+        // SAFETY: invariant 1; the word is in no page any more.
+        self.move_words(|word, _| take(unsafe { OwnedEntry::from_word(word) }));
+    }
+
     /// Divides the page by one of the hash bits of the words (0 is the topmost): what has a zero there, what has a one.
     pub(super) fn split(self, bit: u32) -> [Page; 2] {
         let has_one = |word: u64| word << bit >> 63 != 0;

@@ -5,20 +5,23 @@
 //! table, the bound of the next expiry. There is no way to get at a table or an entry for writing from outside.
 //!
 //! Expiry is seen by nobody: every lookup is given the time, and an entry whose time is over is deleted then and there
-//! and reported (`take_expired`), so that the caller can log the deletion and count it.
+//! and reported (`take_expired`), so that the caller can log the deletion and count it. What was removed or overwritten and
+//! takes long to free is handed out in the same way (`take_discarded`).
 //!
 //! Invariants:
 //! 1. `others` has no db 0, and no db without keys.
 //! 2. A [`Spot`] is used only until the table changes next.
 //! 3. `note_change` (or `cut`, which removes) comes before every change that a client asked for, and does not itself
-//!    change a table.
+//!    change a table. (`edit` in `object` does it in two parts, as it learns afterwards whether there was a change.)
+//! 4. Nothing here frees a value that takes long to free: that goes to `discarded`.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
-use super::table::{Remains, Spot, Table};
+use super::table::{Spot, Table};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
@@ -72,6 +75,8 @@ pub struct Slot {
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) expired: Vec<ExpiredKey>,
+    /// Invariant 4.
+    discarded: Option<Box<Detached>>,
     pub(super) seed: HashSeed,
     /// State of the small generator that the LFU counters draw from.
     random: u32,
@@ -87,6 +92,7 @@ impl Slot {
             watches: None,
             undo: None,
             expired: Vec::new(),
+            discarded: None,
             seed,
             random: (seed.hash(&index.to_le_bytes()) as u32) | 1,
             index,
@@ -207,7 +213,7 @@ impl Slot {
         })
     }
 
-    /// Deletes a key and frees its value; false if there was none.
+    /// Deletes a key; false if there was none.
     pub fn remove(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
         match self.find_live(db, self.seed.hash(key), key, now) {
             Some(spot) => {
@@ -218,7 +224,7 @@ impl Slot {
         }
     }
 
-    /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK, whose caller frees it in the background.
+    /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK of a long string.
     pub fn take(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.seed.hash(key), key, now)?;
         let entry = self.cut(db, spot);
@@ -235,7 +241,10 @@ impl Slot {
         let spot = self.find_live(db, hash, key, now);
         self.note_change(db, hash, key);
         match spot {
-            Some(spot) => self.table_mut(db).edit(spot, |place| *place = entry),
+            Some(spot) => {
+                let old = self.table_mut(db).edit(spot, |place| std::mem::replace(place, entry));
+                self.free(old);
+            }
             None => {
                 self.insert(db, hash, entry);
             }
@@ -368,17 +377,33 @@ impl Slot {
         std::mem::take(&mut self.expired)
     }
 
-    fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
+    /// What was removed or overwritten since the last call and takes long to free.
+    #[inline]
+    pub fn take_discarded(&mut self) -> Option<Box<Detached>> {
+        self.discarded.take()
+    }
+
+    pub(super) fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
         let hash = self.seed.hash(key);
         match self.find_live(db, hash, key, at.now) {
-            Some(spot) => self.change(db, spot, key, at, |entry| {
-                let expiry = match expiry {
-                    Expiry::Keep => entry.as_ref().expiry(),
-                    Expiry::Clear => None,
-                    Expiry::At(time) => Some(time),
-                };
-                entry.store(value, expiry);
-            }),
+            Some(spot) => {
+                let old = self.change(db, spot, key, at, |entry| {
+                    let expiry = match expiry {
+                        Expiry::Keep => entry.as_ref().expiry(),
+                        Expiry::Clear => None,
+                        Expiry::At(time) => Some(time),
+                    };
+                    if entry.is_heavy() {
+                        let new = OwnedEntry::build(key, value, expiry, entry.as_ref().access_clock());
+                        return Some(std::mem::replace(entry, new));
+                    }
+                    entry.store(value, expiry);
+                    None
+                });
+                if let Some(old) = old {
+                    self.free(old);
+                }
+            }
             None => {
                 let expiry = match expiry {
                     Expiry::At(time) => Some(time),
@@ -431,29 +456,40 @@ impl Slot {
         {
             undo.keep(db, &key, || entry.take());
         }
+        if let Some(entry) = entry {
+            self.free(entry);
+        }
+    }
+
+    /// Frees an entry that is no longer in a table: at once, or later if that takes long.
+    #[inline]
+    pub(super) fn free(&mut self, entry: OwnedEntry) {
+        if entry.is_heavy() {
+            self.discarded.get_or_insert_default().push(entry);
+        }
     }
 
     /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo.
-    fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
+    pub(super) fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
         let seed = self.seed;
         let entry = self.table_mut(db).remove(spot, seed);
         self.drop_if_empty(db);
-        if let Some(watches) = &mut self.watches {
-            watches.touch(db, entry.as_ref().key(), self.undo.as_deref_mut().map(Undo::versions));
-        }
+        self.touch_watches(db, entry.as_ref().key());
         entry
     }
 
     /// What must happen before a key is created or changed (invariant 3).
     #[inline]
-    fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+    pub(super) fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
         if self.undo.is_some() || self.watches.is_some() {
-            self.note_change_slowly(db, hash, key);
+            self.keep_for_undo(db, hash, key);
+            self.touch_watches(db, key);
         }
     }
 
-    #[cold]
-    fn note_change_slowly(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+    /// An open undo keeps the entry of this key as it is now.
+    #[inline]
+    pub(super) fn keep_for_undo(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
         if let Some(mut undo) = self.undo.take() {
             undo.keep(db, key, || {
                 let table = self.table(db)?;
@@ -461,13 +497,18 @@ impl Slot {
             });
             self.undo = Some(undo);
         }
+    }
+
+    /// Watchers see a change of this key.
+    #[inline]
+    pub(super) fn touch_watches(&mut self, db: DbIndex, key: &[u8]) {
         if let Some(watches) = &mut self.watches {
             watches.touch(db, key, self.undo.as_deref_mut().map(Undo::versions));
         }
     }
 
     #[inline]
-    fn touch(&mut self, db: DbIndex, spot: Spot, at: Moment) {
+    pub(super) fn touch(&mut self, db: DbIndex, spot: Spot, at: Moment) {
         let random = self.next_random();
         let table = self.table_mut(db);
         let old = table.entry(spot).access_clock();
@@ -577,58 +618,5 @@ impl Slot {
         if self.main.len() == 0 {
             assert_eq!(self.main.allocated_bytes(), 0, "an empty table has no pages");
         }
-    }
-}
-
-/// What was taken out of a slot as a whole, to be freed in steps. Dropping it frees all at once.
-#[derive(Default)]
-pub struct Detached {
-    tables: Vec<Remains>,
-    entries: Vec<OwnedEntry>,
-}
-
-impl Detached {
-    /// Frees about `count` entries; true when nothing is left.
-    pub fn free_step(&mut self, count: usize) -> bool {
-        let mut left = count;
-        while left > 0 && !self.is_empty() {
-            let freed = match self.tables.last_mut() {
-                Some(table) => match table.free_page() {
-                    Some(freed) => freed,
-                    None => {
-                        self.tables.pop();
-                        0
-                    }
-                },
-                None => usize::from(self.entries.pop().is_some()),
-            };
-            left = left.saturating_sub(freed);
-        }
-        self.is_empty()
-    }
-
-    /// How many entries are left.
-    pub fn entry_count(&self) -> usize {
-        self.tables.iter().map(Remains::len).sum::<usize>() + self.entries.len()
-    }
-
-    /// Whether nothing is left.
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.entries.is_empty()
-    }
-
-    /// Adds what another one holds.
-    pub fn absorb(&mut self, mut other: Detached) {
-        self.tables.append(&mut other.tables);
-        self.entries.append(&mut other.entries);
-    }
-
-    /// Adds one entry (UNLINK).
-    pub fn push(&mut self, entry: OwnedEntry) {
-        self.entries.push(entry);
-    }
-
-    pub(super) fn push_table(&mut self, table: Table) {
-        self.tables.push(table.into_remains());
     }
 }

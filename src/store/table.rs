@@ -526,11 +526,11 @@ impl Table {
 }
 
 impl Remains {
-    /// Frees one page and returns how many entries it had; None when nothing is left.
-    pub(super) fn free_page(&mut self) -> Option<usize> {
-        let freed = self.root.take_page()?.len();
-        self.len -= freed;
-        Some(freed)
+    /// Takes one page out; None when nothing is left.
+    pub(super) fn take_page(&mut self) -> Option<Page> {
+        let page = self.root.take_page()?;
+        self.len -= page.len();
+        Some(page)
     }
 
     /// How many entries are left.
@@ -689,9 +689,9 @@ mod tests {
         (0..50_000).for_each(|n| insert(&mut table, n));
         let mut remains = table.into_remains();
         let mut freed = 0;
-        while let Some(entries) = remains.free_page() {
-            assert!(entries <= PAGE_ENTRIES_MAX);
-            freed += entries;
+        while let Some(page) = remains.take_page() {
+            assert!(page.len() <= PAGE_ENTRIES_MAX);
+            freed += page.len();
         }
         assert_eq!(freed, 50_000);
     }

@@ -3,7 +3,7 @@
 //! A script may find, half way, that it needs a slot it does not hold; what it has done so far is rolled back and it
 //! runs again. While an undo is open, the *first* change of each key keeps the entry as it was; a rollback puts these
 //! entries back. That is a journal of states, not of operations: no command needs an inverse, and a key that changes a
-//! thousand times is kept once.
+//! thousand times is kept once. For a value that is not a string that is a deep copy, since it is changed in place.
 //!
 //! FLUSHDB and SWAPDB change all keys at once and are kept as what they are: a table put aside, two dbs exchanged. Each of
 //! them begins a new *layer* of kept entries, because the same name may mean another entry after it; a rollback takes the
@@ -14,8 +14,9 @@
 
 use hashbrown::HashMap;
 
+use super::detached::Detached;
 use super::entry::OwnedEntry;
-use super::slot::{DbIndex, Detached, Slot};
+use super::slot::{DbIndex, Slot};
 use super::table::Table;
 use super::watch::{DbKey, DbKeyRef, OldVersions};
 
@@ -96,8 +97,9 @@ impl Slot {
             let hash = self.seed.hash(&key);
             let seed = self.seed;
             if let Some(spot) = self.table(db).and_then(|table| table.find(hash, &key)) {
-                self.table_mut(db).remove(spot, seed);
+                let changed = self.table_mut(db).remove(spot, seed);
                 self.drop_if_empty(db);
+                self.free(changed);
             }
             if let Some(entry) = old {
                 self.insert(db, hash, entry);

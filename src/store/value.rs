@@ -7,13 +7,14 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::numbers::{i64_text_bytes, parse_i64};
 use crate::data::string::{EMBSTR_BYTES_MAX, StringForm};
+use crate::data::{Object, ObjectRef};
 
 /// Strings beyond this lie outside of their entry. Copying this much into a reply takes about as long as the extra
 /// allocation, the reference count and the extra segment of a send do.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
 
 /// A value as it lies in its entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
     /// A string that is an integer.
     Int(i64),
@@ -21,10 +22,15 @@ pub enum ValueRef<'a> {
     Inline(&'a [u8]),
     /// A long string, which can be sent by reference: clone the `Bytes`.
     Shared(&'a Bytes),
+    /// A value of any other type.
+    Object(ObjectRef<'a>),
 }
 
+/// What asks for the bytes of a string has looked at the type.
+const NOT_A_STRING: &str = "the caller knows that the value is a string";
+
 impl<'a> ValueRef<'a> {
-    /// The string's bytes; an integer is written into `digits`.
+    /// The string's bytes; an integer is written into `digits`. Asserts that it is a string.
     #[inline]
     pub fn as_bytes<'b>(self, digits: &'b mut itoa::Buffer) -> &'b [u8]
     where
@@ -34,15 +40,17 @@ impl<'a> ValueRef<'a> {
             ValueRef::Int(integer) => digits.format(integer).as_bytes(),
             ValueRef::Inline(bytes) => bytes,
             ValueRef::Shared(bytes) => bytes,
+            ValueRef::Object(_) => panic!("{NOT_A_STRING}"),
         }
     }
 
-    /// Length of the string in bytes (STRLEN).
+    /// Length of the string in bytes (STRLEN). Asserts that it is a string.
     pub fn string_len(self) -> usize {
         match self {
             ValueRef::Int(integer) => i64_text_bytes(integer),
             ValueRef::Inline(bytes) => bytes.len(),
             ValueRef::Shared(bytes) => bytes.len(),
+            ValueRef::Object(_) => panic!("{NOT_A_STRING}"),
         }
     }
 }
@@ -57,6 +65,8 @@ pub(super) enum NewValue<'v> {
     },
     /// A longer one, which is always `raw`.
     Large(Large),
+    /// Any other type.
+    Object(Object),
 }
 
 impl<'v> NewValue<'v> {

@@ -1,14 +1,16 @@
 //! DEL, UNLINK, EXISTS, TOUCH and TYPE: keys, whatever they hold.
 //!
-//! UNLINK is DEL that leaves the freeing to the background. For a small string the detour costs more than the freeing, so
-//! only what is large takes it; `lazyfree-lazy-user-del yes` makes DEL do the same.
+//! UNLINK is DEL that leaves the freeing to the background. For a small value the detour costs more than the freeing, so
+//! only what is large takes it; `lazyfree-lazy-user-del yes` makes DEL do the same. A value of many elements goes to the
+//! background whoever deletes it (the store sees to that): only for a long string, which is one allocation, there is a
+//! difference.
 
 use crate::command::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, Detached};
 
-/// Values that take more than this are freed in the background. Freeing less is one call of the allocator that touches no page
+/// Strings that take more than this are freed in the background. Freeing less is one call of the allocator that touches no page
 /// it has to give back.
 const BACKGROUND_BYTES_MIN: usize = 32 * 1024;
 

@@ -111,7 +111,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     if ttl < 0 {
         return Err(error::RESTORE_TTL_INVALID);
     }
-    let value = payload::restore(op.args.at(3)).map_err(|refused| match refused {
+    let value = payload::restore(op.args.at(3), op.env.making()).map_err(|refused| match refused {
         PayloadError::Seal => error::RESTORE_CHECKSUM,
         PayloadError::Value(_) => error::RESTORE_BAD_FORMAT,
     })?;

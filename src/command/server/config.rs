@@ -141,12 +141,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             *config = changed;
             config.shared_settings()
         };
-        context
-            .ask_all(move |local| {
-                local.env.stats.follow(&settings);
-                local.env.settings = settings;
-            })
-            .await;
+        context.ask_all(move |local| local.env.follow(settings)).await;
         context.reply().ok();
         Ok(())
     })

@@ -108,10 +108,11 @@ fn dbsize(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// Reads the optional mode; true: the caller waits until the memory is free again.
+/// Reads the optional mode; true: the caller waits until the memory is free again. Only who asks for that by name waits, and
+/// everybody else with him: without a mode it is the background that frees, whatever `lazyfree-lazy-user-flush` says.
 fn reads_sync(op: &Op) -> Result<bool, ReplyError> {
     match op.args.len() {
-        1 => Ok(!op.env.settings.lazyfree_lazy_user_flush),
+        1 => Ok(false),
         2 if op.args[1].eq_ignore_ascii_case(b"sync") => Ok(true),
         2 if op.args[1].eq_ignore_ascii_case(b"async") => Ok(false),
         _ => Err(error::SYNTAX),
