@@ -236,6 +236,8 @@ errors! {
     STREAM_MAXLEN_NEGATIVE = "ERR The MAXLEN argument must be >= 0.";
     STREAM_LIMIT_NEGATIVE = "ERR The LIMIT argument must be >= 0.";
     STREAM_LIMIT_WITHOUT_TILDE = "ERR syntax error, LIMIT cannot be used without the special ~ option";
+    STREAM_LIMIT_WITHOUT_TRIM = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
+    STREAM_TRIM_WITHOUT_BOUND = "ERR syntax error, XTRIM must be called with a trimming strategy";
     STREAM_MAXLEN_AND_MINID = "ERR syntax error, MAXLEN and MINID options at the same time are not compatible";
     STREAM_SETID_TOO_SMALL = "ERR The ID specified in XSETID is smaller than the target stream top item";
     STREAM_SETID_ENTRIES_TOO_FEW = "ERR The entries_added specified in XSETID is smaller than the target stream length";
@@ -343,6 +345,9 @@ templates! {
     no_key_or_group(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}'", "XPENDING, XCLAIM, XAUTOCLAIM.";
     no_group_to_read(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option", "XREADGROUP.";
     no_group_of_key(group: &[u8], key: &[u8]) = "NOGROUP No such consumer group '{}' for key name '{}'", "XGROUP, XINFO.";
+    invalid_min_idle_time(command: &str) = "ERR Invalid min-idle-time argument for {}", "XCLAIM, XAUTOCLAIM.";
+    invalid_xclaim_option(name: &str) = "ERR Invalid {} option argument for XCLAIM";
+    unrecognized_xclaim_option(word: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     unbalanced_streams(command: &str) = "ERR Unbalanced {} list of streams: for each stream key an ID or '$' must be specified.", "The command's name in capitals.";
     unrecognized_xclaim_option(option: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     invalid_argument_for(what: &str, command: &str) = "ERR Invalid {} argument for {}", "`min-idle-time`, `XCLAIM`.";

@@ -269,9 +269,6 @@ pub(super) fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
     }
     let set = op.keys.edit_stream(key, |stream| {
         let entries = &mut stream.entries;
-        if id < entries.max_deleted_id() {
-            return Edited::Same(Err(error::STREAM_SETID_BEHIND_CURRENT_DELETED));
-        }
         if entries.last().is_some_and(|last| id < last.id) {
             return Edited::Same(Err(error::STREAM_SETID_TOO_SMALL));
         }
