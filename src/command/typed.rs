@@ -18,6 +18,7 @@
 use super::Keyspace;
 use crate::data::list::List;
 use crate::data::object::TypedValue;
+use crate::data::stream::Stream;
 use crate::resp::{ReplyError, error};
 use crate::store::{EntryRef, Expiry};
 
@@ -117,6 +118,7 @@ macro_rules! by_name {
 
 by_name! {
     List: read_list peek_list edit_list edit_or_create_list;
+    Stream: read_stream peek_stream edit_stream edit_or_create_stream;
 }
 
 /// The value, if it is of that type.

@@ -6,6 +6,7 @@
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |
 //! | `damaged` | what is wrong with bytes that claim to be one |
+//! | `list`, `stream` | the types |
 //! | `limits` | when a small value stops being packed |
 //! | `object` | one value of any of the types that are not strings |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
@@ -24,6 +25,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod object;
+pub mod stream;
 pub mod string;
 
 pub use damaged::Damaged;

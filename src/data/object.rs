@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 
 use super::list::{List, ListRef};
 use super::listpack::Listpack;
+use super::stream::{Group, Stream};
 use super::{Encoding, ValueType};
 
 /// A type of values that are not strings.
@@ -204,7 +205,6 @@ macro_rules! types {
                 fn of<'a>(object: ObjectRef<'a>) -> Option<$ref> {
                     match object {
                         ObjectRef::$name(it) => Some(it),
-                        #[allow(unreachable_patterns, reason = "as long as there is one type")]
                         _ => None,
                     }
                 }
@@ -212,7 +212,6 @@ macro_rules! types {
                 fn of_mut(object: &mut Object) -> Option<&mut $type> {
                     match object {
                         Object::$name(it) => Some(it),
-                        #[allow(unreachable_patterns, reason = "as long as there is one type")]
                         _ => None,
                     }
                 }
@@ -228,6 +227,7 @@ macro_rules! types {
 
 types! {
     List: List, List, ListRef<'a>, |it| it;
+    Stream: Stream, Box<Stream>, &'a Stream, |it| Box::new(it);
 }
 
 /// The variants of all types, each with its kind: number, pointer, how it is owned, how it is referred to.
@@ -301,6 +301,7 @@ macro_rules! kinds {
 
 kinds! { it;
     0: Listpack, [Object::List(List::Packed(it))], [ObjectRef::List(ListRef::Packed(it))];
+    10: Box<Stream>, [Object::Stream(it)], [ObjectRef::Stream(it)];
 }
 
 /// Freeing this many allocations takes a few microseconds; what has more is freed in steps. The number is Redis's.
@@ -321,8 +322,12 @@ impl ObjectRef<'_> {
 
     /// About how many allocations there are to free.
     pub fn free_effort(self) -> usize {
-        match self.encoding() {
-            Encoding::Listpack | Encoding::ListpackEx | Encoding::Intset => 1,
+        match (self, self.encoding()) {
+            (_, Encoding::Listpack | Encoding::ListpackEx | Encoding::Intset) => 1,
+            (ObjectRef::Stream(stream), _) => {
+                let of_group = |group: &Group| 1 + group.consumer_count() + group.pending_count();
+                stream.entries.block_count() + stream.groups.iter().map(of_group).sum::<usize>()
+            }
             _ => self.len(),
         }
     }

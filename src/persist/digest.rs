@@ -9,6 +9,7 @@
 //! ```text
 //! value   = mix(type number, 4 bytes big-endian) elements add("!!expire!!" if it has an expiry)
 //!           elements of a string: mix(string); of a list: mix(each element)
+//!           of a stream, for each entry: mix(ms.seq) and for each field: mix(name) mix(value)
 //! key     = mix(key) and then as the value, on the same 20 bytes
 //! dataset = for each db that has keys, ascending: mix(db number, 4 bytes big-endian), then add each key's 20 bytes
 //! ```
@@ -16,6 +17,7 @@
 //! Since keys of a db are only added, shards can each answer for theirs ([`DbDigest`]), and one of them puts it together
 //! ([`DatasetDigest`]). When a key expires does not count, only that it does.
 
+use crate::data::stream::StreamId;
 use crate::data::{ObjectRef, ValueType};
 use crate::store::{EntryRef, ValueRef};
 use sha1::{Digest as _, Sha1};
@@ -118,6 +120,15 @@ fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
         ObjectRef::List(list) => {
             for element in list.iter() {
                 mix(digest, element.as_bytes(&mut digits));
+            }
+        }
+        ObjectRef::Stream(stream) => {
+            for entry in stream.entries.range(StreamId::MIN, StreamId::MAX) {
+                mix(digest, format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                for (name, value) in entry.fields() {
+                    mix(digest, name.as_bytes(&mut digits));
+                    mix(digest, value.as_bytes(&mut digits));
+                }
             }
         }
     }

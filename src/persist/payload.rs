@@ -53,7 +53,7 @@ pub enum PayloadError {
 /// The value of an entry, sealed. Key and expiry are not part of it.
 pub fn dump(entry: EntryRef<'_>, form: Form) -> Vec<u8> {
     let mut out = Vec::new();
-    value::write(&mut RdbWriter::new(&mut out, form.compresses), entry);
+    value::write(&mut RdbWriter::new(&mut out, form.compresses), entry, form.rdb_version);
     seal(&mut out, form.rdb_version);
     out
 }

@@ -69,6 +69,25 @@ pub enum Damage {
     Packed(Damaged),
     #[error("a list has no nodes of the kind {0}")]
     Node(u64),
+    #[error("a packed value with half a pair at its end")]
+    HalfPair,
+    #[error("an element that is there twice")]
+    Twice,
+    #[error("a score that is no number")]
+    Score,
+    #[error("a ziplist or zipmap that does not hold together")]
+    OldPacking,
+    #[error("a stream that contradicts itself")]
+    Stream,
+    #[error("an element that a value of this type cannot take")]
+    Element,
+}
+
+impl Damage {
+    /// This damage, found at that offset.
+    pub fn at(self, offset: usize) -> RdbError {
+        RdbError { offset, what: self }
+    }
 }
 
 /// Reads from a slice, front to back.
@@ -125,7 +144,8 @@ impl<'a> RdbReader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
+    /// The next bytes, as many as the array has.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N as u64)?);
         Ok(out)

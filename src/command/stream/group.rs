@@ -19,7 +19,11 @@ enum Position<'a> {
 
 impl<'a> Position<'a> {
     fn of(text: &'a [u8]) -> Position<'a> {
-        if text == b"$" { Position::End } else { Position::Given(text) }
+        if text == b"$" {
+            Position::End
+        } else {
+            Position::Given(text)
+        }
     }
 
     fn resolve(self, entries: &Entries) -> Result<StreamId, ReplyError> {
@@ -154,7 +158,10 @@ const HELP: &[HelpEntry] = &[
             "  How many entries the group has read so far (for replicas).",
         ],
     ),
-    ("CREATECONSUMER <key> <groupname> <consumer>", &["Make a consumer of the group."]),
+    (
+        "CREATECONSUMER <key> <groupname> <consumer>",
+        &["Make a consumer of the group."],
+    ),
     (
         "DELCONSUMER <key> <groupname> <consumer>",
         &["Remove a consumer and what is pending for it."],

@@ -149,7 +149,11 @@ impl Claiming {
             now,
         };
         // What is no ID is an option.
-        let ids: Vec<StreamId> = args.slice_from(5).iter().map_while(|text| parse_id(text).ok()).collect();
+        let ids: Vec<StreamId> = args
+            .slice_from(5)
+            .iter()
+            .map_while(|text| parse_id(text).ok())
+            .collect();
         let mut options = args.slice_from(5 + ids.len()).iter();
         let (mut only_ids, mut last_id) = (false, StreamId::MIN);
         while let Some(word) = options.next() {

@@ -249,12 +249,7 @@ impl Block {
         self.push_entry(id, is_same, words);
     }
 
-    fn push_entry<'w>(
-        &mut self,
-        id: StreamId,
-        is_same: bool,
-        words: impl ExactSizeIterator<Item = &'w [u8]> + Clone,
-    ) {
+    fn push_entry<'w>(&mut self, id: StreamId, is_same: bool, words: impl ExactSizeIterator<Item = &'w [u8]> + Clone) {
         let word_count = words.len();
         let pack = &mut self.pack;
         pack.push_int(if is_same { SAME_FIELDS } else { 0 });
@@ -276,7 +271,11 @@ impl Block {
 
     /// Deletes the entry with that ID; false if there is none. The last one must not be deleted but go with the block.
     pub fn delete(&mut self, id: StreamId) -> bool {
-        let Some(at) = self.live_entries().find(|entry| entry.id >= id).filter(|entry| entry.id == id) else {
+        let Some(at) = self
+            .live_entries()
+            .find(|entry| entry.id >= id)
+            .filter(|entry| entry.id == id)
+        else {
             return false;
         };
         let (at, flags) = (at.flags_at, at.flags);
@@ -466,7 +465,11 @@ impl<'a> Iterator for Backward<'a> {
             }
             let flags_at = self.block.begin_of(self.end);
             let entry = self.block.entry_at(&self.master, flags_at);
-            self.end = self.block.pack.previous(flags_at).expect("the master entry is before it");
+            self.end = self
+                .block
+                .pack
+                .previous(flags_at)
+                .expect("the master entry is before it");
             if !entry.is_deleted() {
                 return Some(entry);
             }

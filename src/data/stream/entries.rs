@@ -256,7 +256,9 @@ impl Entries {
         if is_last {
             self.drop_block(spot);
         } else {
-            let Some(block) = self.blocks.get_mut(spot) else { return false };
+            let Some(block) = self.blocks.get_mut(spot) else {
+                return false;
+            };
             let before = block.listpack().allocated_bytes();
             if !block.delete(id) {
                 return false;
@@ -298,7 +300,9 @@ impl Entries {
     fn trim_first_block(&mut self, trim: &Trim) -> u64 {
         let spot = self.blocks.begin();
         let len = self.len;
-        let Some(block) = self.blocks.get_mut(spot) else { return 0 };
+        let Some(block) = self.blocks.get_mut(spot) else {
+            return 0;
+        };
         let live = block.live();
         let before = block.listpack().allocated_bytes();
         let dropped = block.delete_front(|id, deleted| trim.takes(len - deleted, id));
@@ -372,4 +376,3 @@ impl Entries {
         assert!(self.blocks().zip(next).all(|(block, next)| block.last_live_id() < next));
     }
 }
-

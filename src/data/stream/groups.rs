@@ -238,7 +238,9 @@ impl Group {
 
     /// A consumer by its number.
     pub fn numbered(&self, number: ConsumerNumber) -> &Consumer {
-        self.consumers.by_key(&number.0).expect("the caller's number is of this group")
+        self.consumers
+            .by_key(&number.0)
+            .expect("the caller's number is of this group")
     }
 
     /// As [`Group::numbered`], to set its times.
@@ -345,7 +347,9 @@ impl Group {
 
     /// Delivers a pending entry to its consumer once more (XREADGROUP's history). False if it is not pending.
     pub fn deliver_again(&mut self, id: StreamId, now: UnixMs) -> bool {
-        let Some(pending) = self.pending.by_key_mut(&id) else { return false };
+        let Some(pending) = self.pending.by_key_mut(&id) else {
+            return false;
+        };
         pending.delivered_at = now;
         pending.delivery_count = pending.delivery_count.wrapping_add(1);
         true
@@ -424,7 +428,10 @@ impl Group {
             consumer.pending.check();
             bytes += consumer.allocated_bytes() + allocated(consumer.name.len());
             let ids = consumer.pending.iter();
-            assert!(ids.into_iter().all(|id| self.pending(*id).unwrap().consumer == consumer.number));
+            assert!(
+                ids.into_iter()
+                    .all(|id| self.pending(*id).unwrap().consumer == consumer.number)
+            );
         }
         assert_eq!(self.consumers.len(), self.names.len());
         assert_eq!(self.consumer_bytes, bytes);

@@ -234,11 +234,28 @@ mod tests {
         let id = |ms, seq| Some(StreamId::new(ms, seq));
         assert_eq!(StreamId::parse(b"5-3", 9), id(5, 3));
         assert_eq!(StreamId::parse(b"5", 9), id(5, 9));
-        assert_eq!(StreamId::parse(b"18446744073709551615-18446744073709551615", 0), Some(StreamId::MAX));
+        assert_eq!(
+            StreamId::parse(b"18446744073709551615-18446744073709551615", 0),
+            Some(StreamId::MAX)
+        );
         assert_eq!(StreamId::parse(b"005- 07", 9), id(5, 7), "as strtoull");
         assert_eq!(StreamId::parse(b"+5-1\0x", 9), id(5, 1));
         assert_eq!(StreamId::parse(b"1--05", 9), id(1, 5u64.wrapping_neg()));
-        for bad in ["", "-", "+", "-1", "1-", "1--5", "a", "1-a", "18446744073709551616", "1 ", "1-1-1", "*", "1-*"] {
+        for bad in [
+            "",
+            "-",
+            "+",
+            "-1",
+            "1-",
+            "1--5",
+            "a",
+            "1-a",
+            "18446744073709551616",
+            "1 ",
+            "1-1-1",
+            "*",
+            "1-*",
+        ] {
             assert_eq!(StreamId::parse(bad.as_bytes(), 0), None, "{bad}");
         }
         assert_eq!(StreamId::parse(&[b'0'; 128], 0), None);
@@ -264,7 +281,10 @@ mod tests {
         assert_eq!(StreamId::parse_start(b"(+"), Err(BoundError::Syntax));
         let last = b"(18446744073709551615-18446744073709551615";
         assert_eq!(StreamId::parse_start(last), Err(BoundError::Empty));
-        assert_eq!(StreamId::parse_start(b"(1-18446744073709551615"), Ok(StreamId::new(2, 0)));
+        assert_eq!(
+            StreamId::parse_start(b"(1-18446744073709551615"),
+            Ok(StreamId::new(2, 0))
+        );
     }
 
     #[test]

@@ -327,7 +327,11 @@ impl<T: Ordered> Runs<T> {
         assert!(self.runs.iter().all(|run| !run.is_empty() && run.len() <= RUN_MAX));
         assert_eq!(self.len, self.runs.iter().map(VecDeque::len).sum::<usize>());
         assert_eq!(self.bytes, self.runs.iter().map(run_bytes).sum::<usize>());
-        assert!(self.iter().zip(self.iter().skip(1)).all(|(a, b)| a.order_key() < b.order_key()));
+        assert!(
+            self.iter()
+                .zip(self.iter().skip(1))
+                .all(|(a, b)| a.order_key() < b.order_key())
+        );
     }
 }
 

@@ -27,7 +27,10 @@ type Words = Vec<Vec<u8>>;
 fn read(entry: Entry<'_>) -> (StreamId, Words) {
     let fields = entry.fields();
     assert_eq!(fields.len(), entry.field_count());
-    (entry.id, fields.flat_map(|(name, value)| [text(name), text(value)]).collect())
+    (
+        entry.id,
+        fields.flat_map(|(name, value)| [text(name), text(value)]).collect(),
+    )
 }
 
 fn append(stream: &mut Stream, id: StreamId, words: &[Vec<u8>], limits: &Limits) -> Result<(), AppendError> {
@@ -49,11 +52,20 @@ fn reload(stream: &Stream) -> Stream {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { gap: (u64, u64), words: Words, count: u8 },
+    Append {
+        gap: (u64, u64),
+        words: Words,
+        count: u8,
+    },
     AppendAuto(u64),
     AppendSeq(u64),
     Delete(u8),
-    Trim { max_len: Option<u64>, min: u8, is_approximate: bool, limit: Option<u64> },
+    Trim {
+        max_len: Option<u64>,
+        min: u8,
+        is_approximate: bool,
+        limit: Option<u64>,
+    },
     Range(u8, u8),
     Limits(usize, usize),
     Reload,
@@ -90,7 +102,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// An ID that is there or near one: the `part`-th of 256.
 fn some_id(model: &BTreeMap<StreamId, Words>, part: u8) -> StreamId {
-    let id = model.keys().nth(usize::from(part) * model.len() / 256).copied().unwrap_or_default();
+    let id = model
+        .keys()
+        .nth(usize::from(part) * model.len() / 256)
+        .copied()
+        .unwrap_or_default();
     match part % 4 {
         0 => id.next().unwrap(),
         1 => id.previous().unwrap_or_default(),
@@ -257,10 +273,20 @@ fn ids_end() {
     append(&mut stream, StreamId::new(5, u64::MAX), &words, &limits).unwrap();
     let entries = &stream.entries;
     assert_eq!(entries.new_id(NewId::Auto, UnixMs(3)), Ok(StreamId::new(6, 0)));
-    assert_eq!(entries.new_id(NewId::AutoSeq(5), UnixMs(3)), Err(AppendError::IdTooSmall));
+    assert_eq!(
+        entries.new_id(NewId::AutoSeq(5), UnixMs(3)),
+        Err(AppendError::IdTooSmall)
+    );
     append(&mut stream, StreamId::MAX, &words, &limits).unwrap();
-    assert_eq!(stream.entries.new_id(NewId::Auto, UnixMs(3)), Err(AppendError::Exhausted));
-    let found: Vec<_> = stream.entries.range(StreamId::MIN, StreamId::MAX).map(|entry| entry.id).collect();
+    assert_eq!(
+        stream.entries.new_id(NewId::Auto, UnixMs(3)),
+        Err(AppendError::Exhausted)
+    );
+    let found: Vec<_> = stream
+        .entries
+        .range(StreamId::MIN, StreamId::MAX)
+        .map(|entry| entry.id)
+        .collect();
     assert_eq!(found, [StreamId::new(5, u64::MAX), StreamId::MAX], "differences wrap");
     stream.check();
 }
@@ -284,7 +310,11 @@ fn a_group_knows_its_lag_until_entries_are_missing() {
     group.advance(StreamId::new(3, 0), entries);
     assert_eq!(group.entries_read, None);
     group.advance(StreamId::new(5, 0), entries);
-    assert_eq!((group.entries_read, group.lag(entries)), (Some(5), Some(0)), "the last one's number is known");
+    assert_eq!(
+        (group.entries_read, group.lag(entries)),
+        (Some(5), Some(0)),
+        "the last one's number is known"
+    );
     let middle = Group::new(b"m", StreamId::new(2, 5), None);
     assert_eq!(middle.lag(entries), None);
 }
@@ -311,8 +341,14 @@ fn damaged_blocks_are_refused() {
     }
     let mut copy = Stream::new();
     copy.entries.append_block(block.id(), block.listpack().clone()).unwrap();
-    assert_eq!(copy.entries.append_block(StreamId::new(5, 0), block.listpack().clone()), Err(BadBlock));
-    assert_eq!(copy.entries.restore(StreamId::new(4, 0), StreamId::MIN, 5), Err(BadBlock));
+    assert_eq!(
+        copy.entries.append_block(StreamId::new(5, 0), block.listpack().clone()),
+        Err(BadBlock)
+    );
+    assert_eq!(
+        copy.entries.restore(StreamId::new(4, 0), StreamId::MIN, 5),
+        Err(BadBlock)
+    );
     assert_eq!(copy.entries.restore(StreamId::new(5, 0), StreamId::MIN, 5), Ok(()));
 }
 
@@ -329,7 +365,11 @@ fn a_million_entries_take_little_more_than_their_blocks() {
     }
     let packs: usize = stream.entries.blocks().map(|block| block.listpack().bytes()).sum();
     let taken = stream.allocated_bytes();
-    println!("{} bytes for each entry, of them {} in listpacks", taken as u64 / count, packs as u64 / count);
+    println!(
+        "{} bytes for each entry, of them {} in listpacks",
+        taken as u64 / count,
+        packs as u64 / count
+    );
     assert!(taken * 100 < packs * 125, "{taken} for {packs}");
     stream.check();
 }
