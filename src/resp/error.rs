@@ -345,9 +345,6 @@ templates! {
     no_key_or_group(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}'", "XPENDING, XCLAIM, XAUTOCLAIM.";
     no_group_to_read(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option", "XREADGROUP.";
     no_group_of_key(group: &[u8], key: &[u8]) = "NOGROUP No such consumer group '{}' for key name '{}'", "XGROUP, XINFO.";
-    invalid_min_idle_time(command: &str) = "ERR Invalid min-idle-time argument for {}", "XCLAIM, XAUTOCLAIM.";
-    invalid_xclaim_option(name: &str) = "ERR Invalid {} option argument for XCLAIM";
-    unrecognized_xclaim_option(word: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     unbalanced_streams(command: &str) = "ERR Unbalanced {} list of streams: for each stream key an ID or '$' must be specified.", "The command's name in capitals.";
     unrecognized_xclaim_option(option: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     invalid_argument_for(what: &str, command: &str) = "ERR Invalid {} argument for {}", "`min-idle-time`, `XCLAIM`.";

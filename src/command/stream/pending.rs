@@ -134,7 +134,7 @@ struct Claiming {
 
 /// The shortest idle time of what is claimed.
 fn parse_idle_min(text: &[u8], command: &str) -> Result<Ms, ReplyError> {
-    let idle = parse_i64(text).ok_or_else(|| error::invalid_min_idle_time(command))?;
+    let idle = parse_i64(text).ok_or_else(|| error::invalid_argument_for("min-idle-time", command))?;
     Ok(Ms(idle.max(0) as u64))
 }
 
@@ -159,18 +159,18 @@ impl Claiming {
         while let Some(word) = options.next() {
             let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
             let mut value = || options.next().ok_or_else(|| error::unrecognized_xclaim_option(word));
-            let number = |text: &[u8], name| parse_i64(text).ok_or_else(|| error::invalid_xclaim_option(name));
+            let number = |text: &[u8], name| parse_i64(text).ok_or_else(|| error::invalid_argument_for(name, "XCLAIM"));
             if is(b"FORCE") {
                 claim.force = true;
             } else if is(b"JUSTID") {
                 only_ids = true;
             } else if is(b"IDLE") {
-                let idle = number(value()?, "IDLE")?;
+                let idle = number(value()?, "IDLE option")?;
                 claim.delivered_at = past(now.signed().wrapping_sub(idle), now);
             } else if is(b"TIME") {
-                claim.delivered_at = past(number(value()?, "TIME")?, now);
+                claim.delivered_at = past(number(value()?, "TIME option")?, now);
             } else if is(b"RETRYCOUNT") {
-                let count = number(value()?, "RETRYCOUNT")?;
+                let count = number(value()?, "RETRYCOUNT option")?;
                 claim.delivery_count = u64::try_from(count).ok();
             } else if is(b"LASTID") {
                 last_id = parse_id(value()?)?;
