@@ -38,6 +38,7 @@ mod hyperloglog;
 pub mod introspection;
 mod scripting;
 pub mod server;
+mod stream;
 mod string;
 
 pub use context::Context;
@@ -110,6 +111,7 @@ pub const FAMILIES: &[&[Command]] = &[
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
+    stream::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,

@@ -168,7 +168,7 @@ impl Entries {
 
     /// Adds a block from outside (RDB, RESTORE) behind the others. `last_id`, `added` and `max_deleted_id` stay: see [`Entries::restore`].
     pub fn append_block(&mut self, id: StreamId, pack: Listpack) -> Result<(), BadBlock> {
-        if self.blocks.last().is_some_and(|last| last.last_slot_id() >= id) {
+        if self.blocks.last().is_some_and(|last| last.last_live_id() >= id) {
             return Err(BadBlock);
         }
         if let Some(block) = Block::from_listpack(id, pack).ok_or(BadBlock)? {
@@ -180,7 +180,7 @@ impl Entries {
 
     /// Sets what a file says of the stream beside its blocks. An error if it contradicts them.
     pub fn restore(&mut self, last_id: StreamId, max_deleted_id: StreamId, added: u64) -> Result<(), BadBlock> {
-        if self.blocks.last().is_some_and(|block| block.last_slot_id() > last_id) {
+        if self.blocks.last().is_some_and(|block| block.last_live_id() > last_id) {
             return Err(BadBlock);
         }
         (self.last_id, self.max_deleted_id, self.added) = (last_id, max_deleted_id, added.max(self.len));
@@ -373,6 +373,6 @@ impl Entries {
         assert_eq!(self.first_id, self.first().map_or(StreamId::MIN, |entry| entry.id));
         assert!(self.last().is_none_or(|entry| entry.id <= self.last_id));
         let next = self.blocks().skip(1).map(Block::id);
-        assert!(self.blocks().zip(next).all(|(block, next)| block.last_slot_id() < next));
+        assert!(self.blocks().zip(next).all(|(block, next)| block.last_live_id() < next));
     }
 }
