@@ -98,9 +98,11 @@ impl Local {
         // The allocator counts for the whole process: one shard reads it.
         if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= SECOND {
             self.cron.memory_read_at = now;
-            Memory::read(&self.env.node);
+            let memory = Memory::read(&self.env.node);
+            self.env.node.memory.correct(memory.used);
         }
         self.look_at_clients(period);
+        self.evict_cron();
         let mut next = period;
         if let Some(pause) = self.env.pause {
             if pause.until <= now {
@@ -115,6 +117,7 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
+        self.relieve();
         if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
             return false;
         }

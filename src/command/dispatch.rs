@@ -15,6 +15,7 @@
 //! wait as well, unless it goes to the same shard as those under way). Commands over the session run at once: what
 //! they change was copied by the commands before them.
 
+use super::evict::runs_over_keys;
 use super::local::Local;
 use super::op::Journal;
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
@@ -223,6 +224,14 @@ impl Local {
         if self.env.pause.is_some() && self.is_paused(client, found, args) {
             self.paused.push(client.place);
             return Flow::Wait(Stall::Paused);
+        }
+        if self.env.settings.maxmemory > 0 {
+            if runs_over_keys(&command.run) {
+                self.relieve();
+            }
+            if self.is_out_of_memory(found) {
+                return self.reject(client, Some(found), &error::OUT_OF_MEMORY);
+            }
         }
         client.last_command = Some(found.id);
         if client.transaction.is_some() && !self.acts_inside_multi(found) {
@@ -461,6 +470,8 @@ impl Local {
 
     /// Runs a command that another shard has shipped here, from the bytes in the link.
     pub(super) fn run_shipped(&mut self, from: ShardId, header: CommandHeader, arguments: &[u8]) {
+        // The memory is used here.
+        self.relieve();
         let place = ConnRef {
             shard: from,
             index: header.connection,

@@ -16,6 +16,7 @@ pub mod context;
 pub mod cron;
 pub mod dispatch;
 pub mod effects;
+pub mod evict;
 pub mod expiry_options;
 pub mod foresight;
 pub mod help;

@@ -259,6 +259,7 @@ fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static
             .unwrap_or_default(),
         memory_peak: AtomicUsize::new(0),
         memory_at_start: AtomicUsize::new(0),
+        memory: crate::stats::MemoryAccount::new(shards),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
