@@ -12,6 +12,7 @@
 //! | `stream` | streams and their groups |
 //! | `limits` | when a small value stops being packed |
 //! | `object` | one value of any of the types that are not strings |
+//! | `hash`, `set` | two of the types: packed while they are small, a `dict` when they are big |
 //! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
 //! | `element` | what they keep in it |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
@@ -26,12 +27,14 @@ mod block;
 pub mod damaged;
 pub mod dict;
 pub mod element;
+pub mod hash;
 pub mod intset;
 pub mod lcs;
 pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod object;
+pub mod set;
 pub mod sorted_set;
 pub mod stream;
 pub mod string;

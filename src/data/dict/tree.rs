@@ -117,7 +117,7 @@ impl<'t, E: Element> PageView<'t, E> {
 }
 
 /// Where an element is, until the dict changes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Spot {
     hash: u64,
     index: usize,
