@@ -167,7 +167,8 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     let added = added.map_err(|why| match why {
         AppendError::Exhausted => error::STREAM_ID_EXHAUSTED,
         AppendError::IdTooSmall => error::STREAM_ID_TOO_SMALL,
-        AppendError::TooLarge => error::STREAM_ELEMENTS_TOO_LARGE,
+        // Redis has no words of its own for a millisecond that is full.
+        AppendError::TooLarge | AppendError::SeqExhausted => error::STREAM_ELEMENTS_TOO_LARGE,
     })?;
     op.effects.changed(1);
     op.event(KeyspaceEvents::STREAM, "xadd", key);
