@@ -117,9 +117,9 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
-        self.relieve();
+        let evicts_on = self.relieve();
         if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
-            return false;
+            return evicts_on;
         }
         let began = Ticks::now();
         let deadline = Ticks(began.0 + STEP.as_nanos() as u64);
@@ -131,7 +131,7 @@ impl Local {
                 break;
             }
         }
-        expires_on || !self.env.garbage.is_empty()
+        evicts_on || expires_on || !self.env.garbage.is_empty()
     }
 
     /// Looks for slots in which something is due, if it is time for that.

@@ -102,15 +102,14 @@ fn time_limit(tenacity: u8) -> Duration {
 }
 
 impl Local {
-    /// Makes room if the process uses too much. To be called before a command runs, and in each pass.
+    /// Makes room if the process uses too much. To be called before a command runs, and in each pass. True: the time was up
+    /// before enough was free, so go on soon.
     #[inline]
-    pub(super) fn relieve(&mut self) {
-        if self.env.settings.maxmemory > 0 {
-            self.relieve_limited();
-        }
+    pub(super) fn relieve(&mut self) -> bool {
+        self.env.settings.maxmemory > 0 && self.relieve_limited()
     }
 
-    fn relieve_limited(&mut self) {
+    fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
         let account = &self.env.node.memory;
         let shard = usize::from(self.env.shard.0);
@@ -118,7 +117,7 @@ impl Local {
         let used = account.used_bytes();
         if used <= limit {
             self.eviction.exceeded_since = None;
-            return;
+            return false;
         }
         let excess = used - limit;
         let duty = if excess > limit / TOLERATED_PART {
@@ -129,6 +128,7 @@ impl Local {
         if self.env.settings.maxmemory_policy != MaxmemoryPolicy::Noeviction && self.env.pause.is_none() {
             self.evict(duty);
         }
+        self.eviction.exceeded_since.is_some()
     }
 
     /// Whether a command must be refused because there is no memory and nothing to evict.
