@@ -360,7 +360,8 @@ fn damage(payload: &[u8]) {
         if let Ok(value) = restore(&bytes) {
             let entry = value.into_entry(b"key", None, 0);
             let digest = digest_value(entry.as_ref());
-            let again = restore(&dump(entry.as_ref(), REDIS_7_0)).expect("our payload");
+            let payload = dump(entry.as_ref(), REDIS_7_0);
+            let again = restore(&payload).expect("our payload");
             assert_eq!(digest_value(again.into_entry(b"key", None, 0).as_ref()), digest);
         }
     }
