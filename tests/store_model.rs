@@ -309,8 +309,8 @@ impl World {
                 let expiry = later(expiry);
                 let mut set = Set::default();
                 let members: BTreeSet<Vec<u8>> = (from..from + count).map(member).collect();
-                for member in members {
-                    set.add(&member, &limits, seed);
+                for member in &members {
+                    set.add(member, &limits, seed);
                 }
                 slot.set_object(index, key, set.into_object(), expiry, at);
                 let value = Value {
