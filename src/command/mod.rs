@@ -34,6 +34,7 @@ mod generic;
 pub mod introspection;
 mod scripting;
 pub mod server;
+mod stream;
 mod string;
 
 pub use context::Context;
@@ -103,6 +104,7 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    stream::COMMANDS,
     generic::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,

@@ -236,6 +236,8 @@ errors! {
     STREAM_MAXLEN_NEGATIVE = "ERR The MAXLEN argument must be >= 0.";
     STREAM_LIMIT_NEGATIVE = "ERR The LIMIT argument must be >= 0.";
     STREAM_LIMIT_WITHOUT_TILDE = "ERR syntax error, LIMIT cannot be used without the special ~ option";
+    STREAM_LIMIT_WITHOUT_TRIM = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
+    STREAM_TRIM_WITHOUT_BOUND = "ERR syntax error, XTRIM must be called with a trimming strategy";
     STREAM_MAXLEN_AND_MINID = "ERR syntax error, MAXLEN and MINID options at the same time are not compatible";
     STREAM_SETID_TOO_SMALL = "ERR The ID specified in XSETID is smaller than the target stream top item";
     STREAM_SETID_ENTRIES_TOO_FEW = "ERR The entries_added specified in XSETID is smaller than the target stream length";

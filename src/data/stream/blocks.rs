@@ -13,8 +13,10 @@
 //! a later millisecond may have a smaller sequence number. (The format: Redis's RDB type STREAM_LISTPACKS.)
 //!
 //! Invariants, checked for blocks from outside by [`Block::from_listpack`], so that nothing here can fail later:
-//! 1. every entry is whole, its element count is right, its flags are 0 to 3; 2. `live` and `deleted` are the numbers of such entries, and `live`
-//! is not 0; 3. IDs ascend strictly and none is below the master ID.
+//! 1. Every entry is whole, its element count is right, its flags are 0 to 3.
+//! 2. `live` and `deleted` are the numbers of such entries, and `live` is not 0.
+//! 3. The IDs of live entries ascend strictly, and none is below the master ID. (XSETID may go back behind a deleted entry, so
+//!    those may be anything.)
 
 use super::id::StreamId;
 use super::runs::Ordered;
@@ -193,19 +195,22 @@ impl Block {
                 at = pack.next(at)?;
             }
             let own = if flags & SAME_FIELDS == 0 { 4 } else { 3 };
-            let ascends = match last {
-                Some(last) => last < entry_id,
-                None => self.id <= entry_id,
-            };
-            if int(at)? != elements + own || !ascends {
+            if int(at)? != elements + own {
                 return None;
             }
-            last = Some(entry_id);
-            *(if flags & DELETED == 0 {
-                &mut found.0
+            if flags & DELETED == 0 {
+                let ascends = match last {
+                    Some(last) => last < entry_id,
+                    None => self.id <= entry_id,
+                };
+                if !ascends {
+                    return None;
+                }
+                last = Some(entry_id);
+                found.0 += 1;
             } else {
-                &mut found.1
-            }) += 1;
+                found.1 += 1;
+            }
             entry = pack.next(at);
         }
         (found == (live, deleted)).then_some(live)
@@ -321,6 +326,11 @@ impl Block {
         let end = self.pack.last().expect("a block has an entry");
         let flags_at = self.begin_of(end);
         self.entry_at(&self.master(), flags_at).id
+    }
+
+    /// The ID of the last live entry.
+    pub fn last_live_id(&self) -> StreamId {
+        self.live_entries_rev().next().map_or(self.id, |entry| entry.id)
     }
 
     fn master(&self) -> Master {

@@ -30,6 +30,8 @@ const BLOCK_BYTES_MAX: usize = 1 << 30;
 pub enum AppendError {
     /// The last possible ID is taken.
     Exhausted,
+    /// The last sequence number of that millisecond is taken, and no other millisecond was allowed (`ms-*`).
+    SeqExhausted,
     /// The ID is not greater than the last one.
     IdTooSmall,
     /// Its fields do not fit a block.
@@ -109,7 +111,7 @@ impl Entries {
             // The clock stands still, or went backwards.
             NewId::Auto => self.last_id.next().ok_or(AppendError::Exhausted)?,
             NewId::AutoSeq(ms) if ms == self.last_id.ms => {
-                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::IdTooSmall)?;
+                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::SeqExhausted)?;
                 StreamId::new(ms, seq)
             }
             NewId::AutoSeq(ms) => StreamId::new(ms, 0),
@@ -168,7 +170,7 @@ impl Entries {
 
     /// Adds a block from outside (RDB, RESTORE) behind the others. `last_id`, `added` and `max_deleted_id` stay: see [`Entries::restore`].
     pub fn append_block(&mut self, id: StreamId, pack: Listpack) -> Result<(), BadBlock> {
-        if self.blocks.last().is_some_and(|last| last.last_slot_id() >= id) {
+        if self.blocks.last().is_some_and(|last| last.last_live_id() >= id) {
             return Err(BadBlock);
         }
         if let Some(block) = Block::from_listpack(id, pack).ok_or(BadBlock)? {
@@ -180,7 +182,7 @@ impl Entries {
 
     /// Sets what a file says of the stream beside its blocks. An error if it contradicts them.
     pub fn restore(&mut self, last_id: StreamId, max_deleted_id: StreamId, added: u64) -> Result<(), BadBlock> {
-        if self.blocks.last().is_some_and(|block| block.last_slot_id() > last_id) {
+        if self.blocks.last().is_some_and(|block| block.last_live_id() > last_id) {
             return Err(BadBlock);
         }
         (self.last_id, self.max_deleted_id, self.added) = (last_id, max_deleted_id, added.max(self.len));
@@ -373,6 +375,6 @@ impl Entries {
         assert_eq!(self.first_id, self.first().map_or(StreamId::MIN, |entry| entry.id));
         assert!(self.last().is_none_or(|entry| entry.id <= self.last_id));
         let next = self.blocks().skip(1).map(Block::id);
-        assert!(self.blocks().zip(next).all(|(block, next)| block.last_slot_id() < next));
+        assert!(self.blocks().zip(next).all(|(block, next)| block.last_live_id() < next));
     }
 }

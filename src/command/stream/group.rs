@@ -1,0 +1,195 @@
+//! XGROUP, which makes and ends groups and their consumers, and XACK.
+
+use super::{parse_id, parse_integer};
+use crate::command::help::{HelpEntry, reply_help};
+use crate::command::typed::Edited;
+use crate::command::{Op, SessionOp};
+use crate::config::KeyspaceEvents;
+use crate::data::stream::{Entries, Group, Stream, StreamId};
+use crate::resp::{ReplyError, error};
+
+/// Where a group begins to read.
+#[derive(Clone, Copy)]
+enum Position<'a> {
+    /// `$`
+    End,
+    /// Not read yet: a wrong key is told first.
+    Given(&'a [u8]),
+}
+
+impl<'a> Position<'a> {
+    fn of(text: &'a [u8]) -> Position<'a> {
+        if text == b"$" {
+            Position::End
+        } else {
+            Position::Given(text)
+        }
+    }
+
+    fn resolve(self, entries: &Entries) -> Result<StreamId, ReplyError> {
+        match self {
+            Position::End => Ok(entries.last_id()),
+            Position::Given(text) => parse_id(text),
+        }
+    }
+}
+
+/// What stands behind the ID of XGROUP CREATE and SETID.
+#[derive(Default)]
+struct Options {
+    creates: bool,
+    entries_read: Option<u64>,
+}
+
+impl Options {
+    fn parse(op: &Op, takes_mkstream: bool) -> Result<Options, ReplyError> {
+        let mut options = Options::default();
+        let mut words = op.args.slice_from(5).iter();
+        while let Some(word) = words.next() {
+            if takes_mkstream && word.eq_ignore_ascii_case(b"MKSTREAM") {
+                options.creates = true;
+            } else if word.eq_ignore_ascii_case(b"ENTRIESREAD")
+                && let Some(value) = words.next()
+            {
+                options.entries_read = match parse_integer(value)? {
+                    -1 => None,
+                    count => Some(u64::try_from(count).map_err(|_| error::STREAM_ENTRIES_READ_INVALID)?),
+                };
+            } else {
+                return Err(error::unknown_subcommand_or_arity("xgroup", op.args.at(1)));
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Lets `change` change the group; its answer, or NOGROUP.
+fn with_group<R>(op: &mut Op, change: impl FnOnce(&mut Group, &Entries) -> R) -> Result<R, ReplyError> {
+    let (key, name) = (op.args.at(2), op.args.at(3));
+    let changed = op.keys.edit_stream(key, |stream| {
+        let Stream { entries, groups } = stream;
+        Edited::Same(groups.get_mut(name).map(|group| change(group, entries)))
+    })?;
+    let found = changed.ok_or(error::STREAM_GROUP_NO_KEY)?;
+    found.ok_or_else(|| error::no_group_of_key(name, key))
+}
+
+fn changed(op: &mut Op, event: &'static str) {
+    op.effects.changed(1);
+    op.event(KeyspaceEvents::STREAM, event, op.args.at(2));
+}
+
+pub(super) fn create(op: &mut Op) -> Result<(), ReplyError> {
+    let options = Options::parse(op, true)?;
+    let (key, name, position) = (op.args.at(2), op.args.at(3), Position::of(op.args.at(4)));
+    let is_new = op.keys.peek_stream(key)?.is_none();
+    if is_new && !options.creates {
+        return Err(error::STREAM_GROUP_NO_KEY);
+    }
+    let created = op.keys.edit_or_create_stream(key, |stream| {
+        let made = position.resolve(&stream.entries).and_then(|id| {
+            let is_added = stream.groups.add(Group::new(name, id, options.entries_read));
+            is_added.then_some(()).ok_or(error::STREAM_GROUP_EXISTS)
+        });
+        Edited::when(is_new && made.is_ok(), made)
+    })?;
+    created?;
+    changed(op, "xgroup-create");
+    op.reply.ok();
+    Ok(())
+}
+
+pub(super) fn set_id(op: &mut Op) -> Result<(), ReplyError> {
+    let options = Options::parse(op, false)?;
+    let position = Position::of(op.args.at(4));
+    with_group(op, |group, entries| {
+        group.last_delivered_id = position.resolve(entries)?;
+        group.entries_read = options.entries_read;
+        Ok(())
+    })??;
+    changed(op, "xgroup-setid");
+    op.reply.ok();
+    Ok(())
+}
+
+pub(super) fn destroy(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, name) = (op.args.at(2), op.args.at(3));
+    let removed = op
+        .keys
+        .edit_stream(key, |stream| Edited::Same(stream.groups.remove(name).is_some()))?;
+    let is_removed = removed.ok_or(error::STREAM_GROUP_NO_KEY)?;
+    if is_removed {
+        changed(op, "xgroup-destroy");
+        // Clients that wait for new entries of this group have to be told that it is gone.
+        op.keys.signal_ready(key);
+    }
+    op.reply.integer(i64::from(is_removed));
+    Ok(())
+}
+
+pub(super) fn create_consumer(op: &mut Op) -> Result<(), ReplyError> {
+    let (consumer, now) = (op.args.at(4), op.keys.moment.now);
+    let (_, is_new) = with_group(op, |group, _| group.add_consumer(consumer, now))?;
+    if is_new {
+        changed(op, "xgroup-createconsumer");
+    }
+    op.reply.integer(i64::from(is_new));
+    Ok(())
+}
+
+pub(super) fn delete_consumer(op: &mut Op) -> Result<(), ReplyError> {
+    let consumer = op.args.at(4);
+    let pending = with_group(op, |group, _| group.remove_consumer(consumer))?;
+    if pending.is_some() {
+        changed(op, "xgroup-delconsumer");
+    }
+    op.reply.integer(pending.unwrap_or(0) as i64);
+    Ok(())
+}
+
+const HELP: &[HelpEntry] = &[
+    (
+        "CREATE <key> <groupname> <id|$> [option]",
+        &[
+            "Make a group that reads from <id> on, or from the end of the stream. Options:",
+            "* MKSTREAM",
+            "  Make an empty stream if there is none.",
+            "* ENTRIESREAD entries_read",
+            "  How many entries the group has read so far (for replicas).",
+        ],
+    ),
+    (
+        "CREATECONSUMER <key> <groupname> <consumer>",
+        &["Make a consumer of the group."],
+    ),
+    (
+        "DELCONSUMER <key> <groupname> <consumer>",
+        &["Remove a consumer and what is pending for it."],
+    ),
+    ("DESTROY <key> <groupname>", &["Remove the group."]),
+    (
+        "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
+        &["Let the group go on reading from another place."],
+    ),
+];
+
+pub(super) fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
+    reply_help(&mut op.reply, "XGROUP", HELP);
+    Ok(())
+}
+
+pub(super) fn xack(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, name, ids) = (op.args.at(1), op.args.at(2), op.args.slice_from(3));
+    let done = op.keys.edit_stream(key, |stream| {
+        let Some(group) = stream.groups.get_mut(name) else {
+            return Edited::Same(Ok(0));
+        };
+        // All or nothing: an ID that is none must not come too late.
+        let ids: Result<Vec<StreamId>, ReplyError> = ids.iter().map(parse_id).collect();
+        Edited::Same(ids.map(|ids| ids.into_iter().filter(|id| group.acknowledge(*id)).count()))
+    })?;
+    let done = done.unwrap_or(Ok(0))?;
+    op.effects.changed(done as u64);
+    op.reply.integer(done as i64);
+    Ok(())
+}
