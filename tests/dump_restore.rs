@@ -93,10 +93,9 @@ impl Oracle {
         self.stream.read_line(&mut line).expect("redis-server answers");
         let line = line.trim_end();
         if let Some(count) = line.strip_prefix('*') {
-            let mut elements: Vec<_> = (0..count.parse().expect("a count"))
-                .map(|_: usize| self.answer())
-                .collect();
-            return elements.swap_remove(0);
+            let count: i64 = count.parse().expect("a count");
+            let elements: Vec<_> = (0..count).map(|_| self.answer()).collect();
+            return elements.into_iter().next().flatten();
         }
         let Some(length) = line.strip_prefix('$') else {
             return Some(line.trim_start_matches(['+', ':']).into());
