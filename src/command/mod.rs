@@ -37,8 +37,12 @@ mod generic;
 mod geo;
 mod hyperloglog;
 pub mod introspection;
+mod list;
+pub mod numbers;
 mod scripting;
 pub mod server;
+mod set;
+mod sort;
 mod stream;
 mod string;
 
@@ -109,6 +113,9 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    set::COMMANDS,
+    sort::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
