@@ -150,8 +150,11 @@ fn nobody_crashes_it_without_leave() {
     assert!(server.is_running());
 }
 
+/// What is done to a process before it becomes the server.
+type Prepare = fn() -> io::Result<()>;
+
 /// Runs a server that is not expected to start; `prepare` takes something away from its process.
-fn refused(prepare: fn() -> io::Result<()>) -> Output {
+fn refused(prepare: Prepare) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shardis"));
     command.args(["--port", "0", "--unixsocket", "/nonexistent/socket", "--shards", "1"]);
     command.stdin(Stdio::null());
@@ -201,7 +204,7 @@ fn deny(call: libc::c_long, errno: i32) -> io::Result<()> {
 
 #[test]
 fn a_seccomp_filter_is_named_with_its_remedy() {
-    let calls: [(fn() -> io::Result<()>, &str); 3] = [
+    let calls: [(Prepare, &str); 3] = [
         (|| deny(libc::SYS_io_uring_setup, libc::EPERM), "(io_uring_setup: EPERM"),
         (
             || deny(libc::SYS_io_uring_setup, libc::ENOSYS),
