@@ -188,7 +188,7 @@ impl Local {
 
     /// A client whose unread requests take too much is disconnected.
     fn check_query_limit(&mut self, client: &mut Client) {
-        if client.query.len() > self.env.settings.client_query_buffer_limit as usize {
+        if !client.is_killed && client.query.len() > self.env.settings.client_query_buffer_limit as usize {
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={}",
                 client.session.id,
@@ -314,11 +314,19 @@ impl Local {
 
     /// Runs a command under `CLIENT REPLY OFF` or `SKIP`: its reply is taken away again.
     fn run_silenced(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
-        let skips = client.session.reply_mode == ReplyMode::SkipNext;
+        if client.session.reply_mode == ReplyMode::SkipNext {
+            client.session.reply_mode = ReplyMode::Skipping;
+        }
         let mark = client.reply_buffer().mark();
         let flow = self.run(client, found, args);
         match flow {
-            Flow::Wait(_) => return flow,
+            Flow::Wait(_) => {
+                // The request comes again.
+                if client.session.reply_mode == ReplyMode::Skipping {
+                    client.session.reply_mode = ReplyMode::SkipNext;
+                }
+                return flow;
+            }
             // CLIENT REPLY ON has set it to on by now, and is itself answered, SKIP before it or not.
             Flow::Go if !client.pending.is_last_unanswered() && client.session.reply_mode != ReplyMode::On => {
                 client.reply_buffer().truncate(mark);
@@ -326,7 +334,7 @@ impl Local {
             // The reply comes later: its place was reserved as silent.
             _ => {}
         }
-        if skips && client.session.reply_mode == ReplyMode::SkipNext {
+        if client.session.reply_mode == ReplyMode::Skipping {
             client.session.reply_mode = ReplyMode::On;
         }
         flow
@@ -605,8 +613,12 @@ impl Local {
             sequence,
             mut reply,
             kind,
+            slow_entries,
             ..
         } = *task;
+        if !slow_entries.is_empty() {
+            self.log_slow(origin, slow_entries);
+        }
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind.
             if let TaskKind::Watch { tokens, .. } = kind {
