@@ -20,7 +20,7 @@ mod keys;
 
 pub use arguments::{Argument, ArgumentKind, arg};
 pub use flags::{Categories, Flags, Group};
-pub use keys::{Begin, Find, KeyFlags, KeyPosition, KeySpec, key_positions};
+pub use keys::{Begin, Find, InvalidKeys, KeyFlags, KeyPosition, KeySpec, key_positions};
 
 /// One command or subcommand. `H` is what runs it; this layer does not look at it.
 pub struct Command<H: 'static> {
