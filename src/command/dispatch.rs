@@ -295,7 +295,9 @@ impl Local {
 
     fn run(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
         match found.command.run {
-            Run::Keys(_) | Run::Slots(..) | Run::Everything(_) => self.run_over_slots(client, found, args),
+            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
+                self.run_over_slots(client, found, args)
+            }
             Run::Session(_) => {
                 let buffer = if client.pending.is_empty() {
                     &mut client.out
@@ -371,9 +373,9 @@ impl Local {
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], None);
             }
-            // What finds its slots by other means than keys may turn out to need all of them (KEYS): nothing of this
+            // What finds its slots by other means than keys may turn out to need more of them, or all (SORT, KEYS): nothing of this
             // client may overtake it.
-            if !matches!(found.command.run, Run::Slots(..)) {
+            if matches!(found.command.run, Run::Keys(_)) {
                 return self.ship(client, found, args, slot, owner);
             }
         }

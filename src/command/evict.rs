@@ -384,7 +384,10 @@ fn client_limit(settings: &Settings) -> Option<usize> {
 
 /// Whether running the command is a unit of work over keys here, for which room is made first.
 pub(super) fn runs_over_keys(run: &Run) -> bool {
-    matches!(run, Run::Keys(_) | Run::Slots(..) | Run::Everything(_))
+    matches!(
+        run,
+        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_)
+    )
 }
 
 #[cfg(test)]

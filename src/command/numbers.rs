@@ -12,9 +12,7 @@ pub fn integer(text: &[u8]) -> Result<i64, ReplyError> {
 
 /// An integer of this range; anything else is refused with this error.
 pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError) -> Result<i64, ReplyError> {
-    parse_i64(text)
-        .filter(|number| range.contains(number))
-        .ok_or(otherwise)
+    parse_i64(text).filter(|number| range.contains(number)).ok_or(otherwise)
 }
 
 /// An integer that can be negated: the smallest one of 64 bits is out of range.

@@ -338,7 +338,9 @@ pub fn run_keys(
     env: &mut Env,
     reply: &mut ReplyBuf,
 ) -> Outcome {
-    let (Run::Keys(handler) | Run::Slots(_, handler) | Run::Everything(handler)) = found.command.run else {
+    let (Run::Keys(handler) | Run::Reaching(_, handler) | Run::Slots(_, handler) | Run::Everything(handler)) =
+        found.command.run
+    else {
         unreachable!("only commands over keys get here: {}", found.full_name);
     };
     let mark = reply.mark();

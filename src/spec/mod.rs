@@ -20,7 +20,7 @@ mod keys;
 
 pub use arguments::{Argument, ArgumentKind, arg};
 pub use flags::{Categories, Flags, Group};
-pub use keys::{Begin, Find, KeyFlags, KeyPosition, KeySpec, key_positions};
+pub use keys::{Begin, Find, InvalidKeys, KeyFlags, KeyPosition, KeySpec, key_positions};
 
 /// What a literal says of one call, read from its arguments (the name is the first).
 pub type OfCall<T> = fn(call: &[&[u8]]) -> T;

@@ -14,12 +14,11 @@ mod docs;
 mod info;
 
 use super::help::{HelpEntry, help_command, reply_help};
+use super::op::each_key;
 use super::{Command, Registered, Run, SessionOp};
 use crate::base::glob;
 use crate::resp::{ReplyError, error};
-use crate::spec::{
-    Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command, key_positions,
-};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command};
 
 pub use info::reply_info;
 
@@ -216,7 +215,7 @@ fn keys_of_call(op: &SessionOp) -> Result<Vec<KeyPosition>, ReplyError> {
         return Err(error::INVALID_ARG_COUNT);
     }
     let mut keys = Vec::new();
-    let outcome = key_positions(command.keys, call.len(), |index| call.at(index), |key| keys.push(key));
+    let outcome = each_key(command, call, |key| keys.push(key));
     if outcome.is_err() {
         keys.clear();
     }

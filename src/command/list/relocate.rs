@@ -103,7 +103,8 @@ fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
             (End::Back, End::Back) => (b"RPOP", b"RPUSH"),
         };
         op.effects.instead(op.keys.slot_of(source), db, &[take, source]);
-        op.effects.instead(op.keys.slot_of(target), db, &[put, target, &element]);
+        op.effects
+            .instead(op.keys.slot_of(target), db, &[put, target, &element]);
     }
     op.reply.bulk(&element);
     Ok(())

@@ -51,7 +51,10 @@ fn an_element_moves_between_shards() {
     assert_eq!(bench.run(&format!("rpoplpush {there} {here}")), "$1|3");
     assert_eq!(bench.logged(0), [format!("LPUSH {here} 3")]);
     assert_eq!(bench.logged(1), [format!("RPOP {there}")]);
-    assert_eq!(bench.run(&format!("lmpop 2 {there} {here} left count 9")), format!("*2|${}|{here}|*3|$1|3|$1|1|$1|2", here.len()));
+    assert_eq!(
+        bench.run(&format!("lmpop 2 {there} {here} left count 9")),
+        format!("*2|${}|{here}|*3|$1|3|$1|1|$1|2", here.len())
+    );
     assert_eq!(bench.logged(0), [format!("LPOP {here} 3")]);
     assert_eq!(bench.run(&format!("exists {here} {there}")), ":0");
     assert_eq!(bench.run(&format!("lmove {there} {here} left left")), "$-1");
@@ -85,7 +88,13 @@ fn only_reads_count_hits_and_misses() {
 fn nothing_is_null_in_resp3() {
     let mut bench = Bench::new(1);
     bench.run("hello 3");
-    for line in ["lpop a", "lpop a 2", "lmpop 1 a left", "lindex a 0", "lmove a b left left"] {
+    for line in [
+        "lpop a",
+        "lpop a 2",
+        "lmpop 1 a left",
+        "lindex a 0",
+        "lmove a b left left",
+    ] {
         assert_eq!(bench.run(line), "_", "{line}");
     }
 }

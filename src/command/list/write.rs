@@ -13,10 +13,7 @@ const GROWS: Flags = Flags::WRITE.union(Flags::DENYOOM);
 const INSERT: KeyFlags = KeyFlags::RW.union(KeyFlags::INSERT);
 const PUSH_COMPLEXITY: &str = "O(N), N being the number of elements added.";
 const PUSH_KEYS: &[KeySpec] = &[KeySpec::one(1, INSERT)];
-const PUSH_ARGUMENTS: &[Argument] = &[
-    Argument::key("key", 0),
-    arg("element", ArgumentKind::String).multiple(),
-];
+const PUSH_ARGUMENTS: &[Argument] = &[Argument::key("key", 0), arg("element", ArgumentKind::String).multiple()];
 
 /// What LPUSH and its three relatives have in common.
 const fn push(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {

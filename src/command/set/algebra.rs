@@ -5,6 +5,7 @@
 //! holds, as that may be among the sources.
 
 use super::{READ, log_members};
+use crate::base::hash::HashSeed;
 use crate::command::list::reply_item;
 use crate::command::numbers::natural;
 use crate::command::op::Keyspace;
@@ -13,15 +14,13 @@ use crate::config::KeyspaceEvents;
 use crate::data::TypedValue;
 use crate::data::listpack::Item;
 use crate::data::set::{self, Set, SetRef};
-use crate::base::hash::HashSeed;
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use std::ops::ControlFlow;
 
 const TARGET: KeyFlags = KeyFlags::OW.union(KeyFlags::UPDATE);
 const COMPLEXITY: &str = "O(N), N being the number of members of all the sets.";
-const INTERSECTION_COMPLEXITY: &str =
-    "O(N*M), N being the number of members of the smallest set, M the number of sets; less where members are ruled out early.";
+const INTERSECTION_COMPLEXITY: &str = "O(N*M), N being the number of members of the smallest set, M the number of sets; less where members are ruled out early.";
 const ALL_KEYS: &[KeySpec] = &[KeySpec::range(1, -1, 1, READ)];
 const ALL_KEYS_ARGUMENTS: &[Argument] = &[Argument::key("key", 0).multiple()];
 const STORE_ARGUMENTS: &[Argument] = &[Argument::key("destination", 0), Argument::key("key", 1).multiple()];
@@ -213,7 +212,8 @@ fn store(op: &mut Op, algebra: Algebra, event: &'static str) -> Result<(), Reply
     if op.keys.replace(target, result)? {
         op.effects.changed(1);
         if op.effects.is_spread {
-            op.effects.instead(op.keys.slot_of(target), op.keys.db, &[b"DEL", target]);
+            op.effects
+                .instead(op.keys.slot_of(target), op.keys.db, &[b"DEL", target]);
             log_members(op, b"SADD", target, &members);
         }
         match len {
