@@ -36,8 +36,10 @@ mod generic;
 mod geo;
 mod hyperloglog;
 pub mod introspection;
+pub mod numbers;
 mod scripting;
 pub mod server;
+mod sorted_set;
 mod stream;
 mod string;
 
@@ -108,6 +110,7 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    sorted_set::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
