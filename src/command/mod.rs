@@ -43,6 +43,10 @@ mod scripting;
 pub mod server;
 mod set;
 mod sort;
+pub mod numbers;
+mod scripting;
+pub mod server;
+mod sorted_set;
 mod stream;
 mod string;
 
@@ -121,6 +125,7 @@ pub const FAMILIES: &[&[Command]] = &[
     list::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,
+    sorted_set::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
