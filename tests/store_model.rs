@@ -9,13 +9,16 @@ use proptest::prelude::*;
 use shardis::base::clock::UnixMs;
 use shardis::base::numbers::parse_i64;
 use shardis::base::random::Random;
-use shardis::data::Encoding;
 use shardis::data::access::Moment;
+use shardis::data::set::Set;
 use shardis::data::string::StringForm;
-use shardis::store::{Access, DbIndex, ExpiredKey, Expiry, HashSeed, OwnedEntry, Slot, WatchToken};
+use shardis::data::{Encoding, Limits, ObjectRef, TypedValue};
+use shardis::store::{Access, DbIndex, Edited, ExpiredKey, Expiry, HashSeed, OwnedEntry, Slot, WatchToken, WrongType};
 
 const DB_COUNT: u32 = 3;
 const BULK_DB: u32 = 1;
+/// What the model has for the encoding of a set, whichever it is.
+const OF_SETS: Encoding = Encoding::Hashtable;
 
 type Name = (u32, Vec<u8>);
 
@@ -93,6 +96,10 @@ enum Change {
     Copy(u32, u8),
     Expire(Option<u64>),
     Get,
+    /// Adds members of a range of numbers to a set, or removes them.
+    Members(u16, u16, bool),
+    /// Stores a set of a range of numbers over anything.
+    SetMembers(u16, u16, Expiry),
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +154,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (0..DB_COUNT, 0u8..8).prop_map(|(db, key)| Change::Copy(db, key)),
         2 => prop::option::of(0u64..50).prop_map(Change::Expire),
         2 => Just(Change::Get),
+        4 => (0u16..300, 0u16..200, any::<bool>()).prop_map(|(from, count, adds)| Change::Members(from, count, adds)),
+        1 => (0u16..300, 1u16..200, expiry()).prop_map(|(from, count, expiry)| Change::SetMembers(from, count, expiry)),
     ]
 }
 
@@ -199,6 +208,19 @@ fn bulk_key(n: u16) -> Vec<u8> {
     format!("bulk:{n}").into_bytes()
 }
 
+fn member(n: u16) -> Vec<u8> {
+    format!("member:{n}").into_bytes()
+}
+
+/// What the model has for the bytes of a set.
+fn bytes_of(members: &BTreeSet<Vec<u8>>) -> Vec<u8> {
+    members.iter().cloned().collect::<Vec<_>>().join(&b'\n')
+}
+
+fn members_of(bytes: &[u8]) -> BTreeSet<Vec<u8>> {
+    bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+}
+
 fn encoding_of(bytes: &[u8], form: StringForm) -> Encoding {
     match form {
         StringForm::Detect if parse_i64(bytes).is_some() => Encoding::Int,
@@ -231,22 +253,79 @@ impl World {
         let old = self.model.entries.get(&name).cloned();
         let old_expiry = old.as_ref().and_then(|value| value.expiry);
         let slot = &mut self.slot;
+        let (limits, seed) = (Limits::default(), HashSeed([1, 2]));
+        let later = |expiry| match expiry {
+            Expiry::At(UnixMs(ms)) => Expiry::At(UnixMs(self.now + ms)),
+            other => other,
+        };
+        let resolved = |expiry| match expiry {
+            Expiry::Keep => old_expiry,
+            Expiry::Clear => None,
+            Expiry::At(UnixMs(ms)) => Some(ms),
+        };
+        let is_set = old.as_ref().is_some_and(|old| old.encoding == OF_SETS);
         match change {
-            Change::Set(form, bytes, expiry) => {
-                let expiry = match expiry {
-                    Expiry::At(UnixMs(ms)) => Expiry::At(UnixMs(self.now + ms)),
-                    other => other,
+            // Who changes a string in place has looked at the type.
+            Change::Append(_) | Change::SetRange(..) if is_set => {}
+            Change::Members(from, count, adds) => {
+                let edit = |set: &mut Set| {
+                    let range = from..from + count;
+                    let changed = match adds {
+                        true => range.filter(|n| set.add(&member(*n), &limits, seed)).count(),
+                        false => range.filter(|n| set.remove(&member(*n), seed)).count(),
+                    };
+                    Edited::when(changed > 0, changed)
                 };
+                let changed = match adds {
+                    true => slot.edit_or_create(index, key, at, edit).map(Some),
+                    false => slot.edit(index, key, at, edit),
+                };
+                if old.is_some() && !is_set {
+                    assert_eq!(changed, Err(WrongType));
+                    return;
+                }
+                let mut members = old.map_or(BTreeSet::new(), |old| members_of(&old.bytes));
+                let count_before = members.len();
+                for n in from..from + count {
+                    match adds {
+                        true => members.insert(member(n)),
+                        false => members.remove(&member(n)),
+                    };
+                }
+                let difference = members.len().abs_diff(count_before);
+                assert_eq!(changed.map(Option::unwrap_or_default), Ok(difference));
+                if members.is_empty() {
+                    self.model.remove(&name);
+                } else if difference > 0 {
+                    let value = Value {
+                        bytes: bytes_of(&members),
+                        encoding: OF_SETS,
+                        expiry: old_expiry,
+                    };
+                    self.model.set(name, value);
+                }
+            }
+            Change::SetMembers(from, count, expiry) => {
+                let expiry = later(expiry);
+                let mut set = Set::default();
+                let members: BTreeSet<Vec<u8>> = (from..from + count).map(member).collect();
+                members.iter().for_each(|member| drop(set.add(member, &limits, seed)));
+                slot.set_object(index, key, set.into_object(), expiry, at);
+                let value = Value {
+                    bytes: bytes_of(&members),
+                    encoding: OF_SETS,
+                    expiry: resolved(expiry),
+                };
+                self.model.set(name, value);
+            }
+            Change::Set(form, bytes, expiry) => {
+                let expiry = later(expiry);
                 if bytes.len() % 2 == 0 {
                     slot.set_string(index, key, &bytes, form, expiry, at);
                 } else {
                     slot.set_shared(index, key, bytes.clone().into(), form, expiry, at);
                 }
-                let expiry = match expiry {
-                    Expiry::Keep => old_expiry,
-                    Expiry::Clear => None,
-                    Expiry::At(UnixMs(ms)) => Some(ms),
-                };
+                let expiry = resolved(expiry);
                 let encoding = encoding_of(&bytes, form);
                 self.model.set(
                     name,
@@ -477,6 +556,9 @@ impl World {
             Step::Advance(_) | Step::Watch(..) | Step::Unwatch(_) | Step::Begin => {}
         }
         self.keep_stable();
+        if let Some(mut discarded) = self.slot.take_discarded() {
+            while !discarded.free_step(20) {}
+        }
         if self.before_undo.is_none() {
             self.collect_reports();
         }
@@ -565,6 +647,15 @@ impl World {
 
 fn read(entry: OwnedEntry) -> Value {
     let entry = entry.as_ref();
+    if let Some(ObjectRef::Set(set)) = entry.object() {
+        let mut members = BTreeSet::new();
+        set.for_each(|member| drop(members.insert(member.to_vec())));
+        return Value {
+            bytes: bytes_of(&members),
+            encoding: OF_SETS,
+            expiry: entry.expiry().map(|expiry| expiry.0),
+        };
+    }
     Value {
         bytes: entry.value().as_bytes(&mut itoa::Buffer::new()).to_vec(),
         encoding: entry.encoding(),

@@ -16,8 +16,10 @@
 //! What is left to the handler: `op.effects.changed(n)`, [`Keyspace::signal_ready`] and [`Op::event`](super::Op::event).
 
 use super::Keyspace;
+use crate::data::hash::Hash;
 use crate::data::list::List;
 use crate::data::object::TypedValue;
+use crate::data::set::Set;
 use crate::data::sorted_set::SortedSet;
 use crate::data::stream::Stream;
 use crate::resp::{ReplyError, error};
@@ -119,6 +121,8 @@ macro_rules! by_name {
 
 by_name! {
     List: read_list peek_list edit_list edit_or_create_list;
+    Hash: read_hash peek_hash edit_hash edit_or_create_hash;
+    Set: read_set peek_set edit_set edit_or_create_set;
     SortedSet: read_sorted_set peek_sorted_set edit_sorted_set edit_or_create_sorted_set;
     Stream: read_stream peek_stream edit_stream edit_or_create_stream;
 }

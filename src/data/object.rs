@@ -19,8 +19,11 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+use super::hash::{Hash, HashRef, HashTable, PackedTtl};
+use super::intset::Intset;
 use super::list::{List, ListRef, NodeList};
 use super::listpack::Listpack;
+use super::set::{Set, SetRef, SetTable};
 use super::sorted_set::{SortedSet, SortedSetRef, SortedTree};
 use super::stream::{Group, Stream};
 use super::{Encoding, ValueType};
@@ -123,7 +126,7 @@ macro_rules! is_a_pointer {
     };
 }
 
-is_a_pointer!(Listpack);
+is_a_pointer!(Listpack, Intset);
 
 /// The types: name, the structure, how an object owns it and refers to it, and how it gets there.
 macro_rules! types {
@@ -200,7 +203,7 @@ macro_rules! types {
                 const TYPE: ValueType = ValueType::$name;
 
                 fn empty() -> $type {
-                    <$type>::new()
+                    <$type>::default()
                 }
 
                 fn of<'a>(object: ObjectRef<'a>) -> Option<$ref> {
@@ -228,6 +231,8 @@ macro_rules! types {
 
 types! {
     List: List, List, ListRef<'a>, |it| it;
+    Hash: Hash, Hash, HashRef<'a>, |it| it;
+    Set: Set, Set, SetRef<'a>, |it| it;
     SortedSet: SortedSet, SortedSet, SortedSetRef<'a>, |it| it;
     Stream: Stream, Box<Stream>, &'a Stream, |it| Box::new(it);
 }
@@ -304,6 +309,12 @@ macro_rules! kinds {
 kinds! { it;
     0: Listpack, [Object::List(List::Packed(it))], [ObjectRef::List(ListRef::Packed(it))];
     1: Box<NodeList>, [Object::List(List::Nodes(it))], [ObjectRef::List(ListRef::Nodes(it))];
+    2: Listpack, [Object::Hash(Hash::Packed(it))], [ObjectRef::Hash(HashRef::Packed(it))];
+    3: Box<PackedTtl>, [Object::Hash(Hash::PackedTtl(it))], [ObjectRef::Hash(HashRef::PackedTtl(it))];
+    4: Box<HashTable>, [Object::Hash(Hash::Table(it))], [ObjectRef::Hash(HashRef::Table(it))];
+    5: Intset, [Object::Set(Set::Ints(it))], [ObjectRef::Set(SetRef::Ints(it))];
+    6: Listpack, [Object::Set(Set::Packed(it))], [ObjectRef::Set(SetRef::Packed(it))];
+    7: Box<SetTable>, [Object::Set(Set::Table(it))], [ObjectRef::Set(SetRef::Table(it))];
     8: Listpack, [Object::SortedSet(SortedSet::Packed(it))], [ObjectRef::SortedSet(SortedSetRef::Packed(it))];
     9: Box<SortedTree>, [Object::SortedSet(SortedSet::Tree(it))], [ObjectRef::SortedSet(SortedSetRef::Tree(it))];
     10: Box<Stream>, [Object::Stream(it)], [ObjectRef::Stream(it)];
@@ -323,7 +334,10 @@ impl<'a> ObjectRef<'a> {
     /// The listpack that it is, if it is one as a whole.
     pub fn listpack(self) -> Option<&'a Listpack> {
         match self {
-            ObjectRef::List(ListRef::Packed(pack)) | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
+            ObjectRef::List(ListRef::Packed(pack))
+            | ObjectRef::Hash(HashRef::Packed(pack))
+            | ObjectRef::Set(SetRef::Packed(pack))
+            | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
             _ => None,
         }
     }

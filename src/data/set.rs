@@ -80,6 +80,13 @@ impl<'p> Probe<'p> {
     }
 }
 
+impl Default for Set {
+    /// Without members: of integers, until one comes that is none.
+    fn default() -> Set {
+        Set::Ints(Intset::new())
+    }
+}
+
 impl Set {
     /// An empty set, in the encoding for `count` members of which this is the first.
     pub fn for_members(first: &[u8], count: usize, limits: &Limits) -> Set {

@@ -9,6 +9,8 @@
 //! ```text
 //! value   = mix(type number, 4 bytes big-endian) elements add("!!expire!!" if it has an expiry)
 //!           elements of a string: mix(string); of a list: mix(each element)
+//!           of a set: add(each member)
+//!           of a hash, for each field: add(mix(field) mix(value), begun anew, add("!!hexpire!!") if it has an expiry)
 //!           of a sorted set, for each member: add(mix(member) mix(score), begun anew), the score with 17 digits
 //!           of a stream, for each entry: mix(ms.seq) and for each field: mix(name) mix(value)
 //! key     = mix(key) and then as the value, on the same 20 bytes
@@ -121,6 +123,16 @@ fn mix_object(digest: &mut Digest, object: ObjectRef<'_>) {
         ObjectRef::List(list) => {
             list.for_each(|element| mix(digest, element.as_bytes(&mut itoa::Buffer::new())));
         }
+        ObjectRef::Hash(hash) => hash.for_each_with_expiry(|field, value, expiry| {
+            let mut pair = EMPTY;
+            mix(&mut pair, field.as_bytes(&mut itoa::Buffer::new()));
+            mix(&mut pair, value.as_bytes(&mut itoa::Buffer::new()));
+            if expiry.is_some() {
+                add(&mut pair, b"!!hexpire!!");
+            }
+            add(digest, &pair);
+        }),
+        ObjectRef::Set(set) => set.for_each(|member| add(digest, member.as_bytes(&mut itoa::Buffer::new()))),
         ObjectRef::SortedSet(set) => {
             for element in set.iter() {
                 let mut pair = EMPTY;

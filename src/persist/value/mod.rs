@@ -7,12 +7,16 @@
 //! |---|---|---|
 //! | string | 0 | |
 //! | list | 18: nodes of listpacks, long elements by themselves | 1: elements; 10: a ziplist; 14: nodes of ziplists |
+//! | hash | 16: a listpack; 4: fields and values; with expiries, from version 12 on: 25, 24 | 9: a zipmap; 13: a ziplist |
+//! | set | 11: an intset; 20: a listpack, from version 11 on; 2: members | |
 //! | sorted set | 17: a listpack; 5: elements with binary scores | 3: elements with scores as text; 12: a ziplist |
 //! | stream | 21, below version 11: 19 | 15 |
 //!
 //! | module | what |
 //! |---|---|
-//! | [`list`], [`sorted_set`], [`stream`] | the layouts of each type |
+//! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
+//!
+//! Below version 12 the expiries of fields have no place in the format: a hash is written without them.
 //!
 //! What is packed in Redis's way is copied as it is, once it has been checked from end to end; everything else is built up element
 //! by element, as commands would. Either way a value that comes out is as sound as one that a client has made, and is kept as
@@ -20,7 +24,9 @@
 //!
 //! A further type joins with its numbers here, and an arm in [`Value::read`] and [`write_object`].
 
+mod hash;
 mod list;
+mod set;
 mod sorted_set;
 mod stream;
 
@@ -37,19 +43,33 @@ use std::borrow::Cow;
 
 const STRING: u8 = 0;
 const LIST: u8 = 1;
+const SET: u8 = 2;
 const ZSET: u8 = 3;
+const HASH: u8 = 4;
 const ZSET_2: u8 = 5;
+const HASH_ZIPMAP: u8 = 9;
 const LIST_ZIPLIST: u8 = 10;
+const SET_INTSET: u8 = 11;
 const ZSET_ZIPLIST: u8 = 12;
+const HASH_ZIPLIST: u8 = 13;
 const LIST_QUICKLIST: u8 = 14;
 const STREAM_LISTPACKS: u8 = 15;
+const HASH_LISTPACK: u8 = 16;
 const ZSET_LISTPACK: u8 = 17;
 const LIST_QUICKLIST_2: u8 = 18;
 const STREAM_LISTPACKS_2: u8 = 19;
+const SET_LISTPACK: u8 = 20;
 const STREAM_LISTPACKS_3: u8 = 21;
+const HASH_METADATA: u8 = 24;
+const HASH_LISTPACK_EX: u8 = 25;
 
 /// The first RDB version that has streams with the times at which consumers were active: Redis 7.2's.
 const WITH_ACTIVE_TIMES: u16 = 11;
+
+/// The first RDB version that has packed sets: Redis 7.2's.
+const WITH_PACKED_SETS: u16 = 11;
+/// The first RDB version that has fields with expiries: Redis 7.4's.
+const WITH_FIELD_EXPIRIES: u16 = 12;
 
 /// What a value is made by, apart from its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +95,15 @@ impl<'a> Value<'a> {
             LIST_ZIPLIST => list::read_ziplist(reader, making)?.into_object(),
             LIST_QUICKLIST => list::read_ziplist_nodes(reader, making)?.into_object(),
             LIST_QUICKLIST_2 => list::read_nodes(reader, making)?.into_object(),
+            SET => set::read_members(reader, making)?.into_object(),
+            SET_INTSET => set::read_intset(reader, making)?.into_object(),
+            SET_LISTPACK => set::read_listpack(reader, making)?.into_object(),
+            HASH => hash::read_fields(reader, making)?.into_object(),
+            HASH_ZIPMAP => hash::read_zipmap(reader, making)?.into_object(),
+            HASH_ZIPLIST => hash::read_ziplist(reader, making)?.into_object(),
+            HASH_LISTPACK => hash::read_listpack(reader, making)?.into_object(),
+            HASH_METADATA => hash::read_expiring(reader, making)?.into_object(),
+            HASH_LISTPACK_EX => hash::read_expiring_listpack(reader, making)?.into_object(),
             ZSET => sorted_set::read_elements(reader, making, Score::Text)?.into_object(),
             ZSET_2 => sorted_set::read_elements(reader, making, Score::Binary)?.into_object(),
             ZSET_ZIPLIST => sorted_set::read_ziplist(reader, making)?.into_object(),
@@ -142,6 +171,8 @@ fn pairs(pack: &Listpack) -> impl Iterator<Item = (Item<'_>, Option<Item<'_>>)> 
 fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: u16) {
     match object {
         ObjectRef::List(value) => list::write(writer, value),
+        ObjectRef::Hash(value) => hash::write(writer, value, rdb_version),
+        ObjectRef::Set(value) => set::write(writer, value, rdb_version),
         ObjectRef::SortedSet(value) => sorted_set::write(writer, value),
         ObjectRef::Stream(value) => stream::write(writer, value, rdb_version),
     }
