@@ -34,6 +34,7 @@ mod cluster;
 mod connection;
 mod generic;
 mod geo;
+mod hash;
 mod hyperloglog;
 pub mod introspection;
 mod scripting;
@@ -109,6 +110,7 @@ impl Run {
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
+    hash::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     stream::COMMANDS,

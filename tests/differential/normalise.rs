@@ -24,6 +24,11 @@ const RULES: &[(&str, Rule, &str)] = &[
         "a cursor is the server's own; whole iterations are compared after each batch",
     ),
     ("randomkey", Rule::Kind, "it is random"),
+    ("hgetall", Rule::Sorted, "as KEYS"),
+    ("hkeys", Rule::Sorted, "as KEYS"),
+    ("hvals", Rule::Sorted, "as KEYS"),
+    ("hscan", Rule::Kind, "as SCAN"),
+    ("hrandfield", Rule::Kind, "it is random"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
