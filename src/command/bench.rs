@@ -88,6 +88,7 @@ impl Bench {
             executable: String::new(),
             memory_peak: Default::default(),
             memory_at_start: Default::default(),
+            memory: crate::stats::MemoryAccount::new(shards),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });

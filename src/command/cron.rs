@@ -96,9 +96,11 @@ impl Local {
         // The allocator counts for the whole process: one shard reads it.
         if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= SECOND {
             self.cron.memory_read_at = now;
-            Memory::read(&self.env.node);
+            let memory = Memory::read(&self.env.node);
+            self.env.node.memory.correct(memory.used);
         }
         self.look_at_clients(period);
+        self.evict_cron();
         let mut next = period;
         if let Some(pause) = self.env.pause {
             if pause.until <= now {
@@ -113,8 +115,9 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
+        let evicts_on = self.relieve();
         if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
-            return false;
+            return evicts_on;
         }
         let began = Ticks::now();
         let deadline = Ticks(began.0 + STEP.as_nanos() as u64);
@@ -126,7 +129,7 @@ impl Local {
                 break;
             }
         }
-        expires_on || !self.env.garbage.is_empty()
+        evicts_on || expires_on || !self.env.garbage.is_empty()
     }
 
     /// Looks for slots in which something is due, if it is time for that.

@@ -13,6 +13,7 @@
 
 use super::cron::Cron;
 use super::effects::Effects;
+use super::evict::Eviction;
 use super::foresight::Foreseen;
 use super::task::{Task, TaskKind};
 use super::{Registered, Registry};
@@ -27,7 +28,7 @@ use crate::resp::{Args, ReplyBuf, Span};
 use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
-use crate::stats::{SlowEntry, Stats};
+use crate::stats::{MemoryAccount, SlowEntry, Stats};
 use crate::store::{Detached, HashSeed, Slot};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -60,6 +61,8 @@ pub struct Node {
     /// The most memory ever used, as far as anyone looked, and what was used before the first client came.
     pub memory_peak: AtomicUsize,
     pub memory_at_start: AtomicUsize,
+    /// What is used now, as every shard knows it.
+    pub memory: MemoryAccount,
     /// Set when the process is to end; whoever runs the process looks at it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
@@ -206,7 +209,11 @@ impl Env {
             self.stats.latency.note(event, elapsed_us / 1000, UnixMs::now());
         }
         if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
-            self.stats.note_slow(args, elapsed_us, self.now);
+            let secrets = found
+                .command
+                .secrets_of
+                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
+            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
         }
     }
 }
@@ -260,6 +267,7 @@ pub struct Local {
     pub(super) paused: Vec<ConnRef>,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
+    pub(super) eviction: Eviction,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -407,6 +415,7 @@ impl Local {
                 listed: Vec::new(),
                 paused: Vec::new(),
                 cron: Cron::default(),
+                eviction: Eviction::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),

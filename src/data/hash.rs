@@ -162,7 +162,7 @@ impl Hash {
             Listpack::entry_bytes(field) + Listpack::entry_bytes(value),
             limits,
         ) {
-            self.into_table(seed);
+            self.convert_to_table(seed);
         }
         let is_new = match self {
             Hash::Packed(packed) => match find(packed, field, 1) {
@@ -182,7 +182,7 @@ impl Hash {
             Hash::Table(table) => return table.set(field, value, expiry, now, seed),
         };
         if self.len() > limits.hash_max_listpack_entries {
-            self.into_table(seed);
+            self.convert_to_table(seed);
         }
         is_new
     }
@@ -321,7 +321,7 @@ impl Hash {
     }
 
     /// Makes it a hash table.
-    fn into_table(&mut self, seed: HashSeed) {
+    fn convert_to_table(&mut self, seed: HashSeed) {
         let mut table = Box::<HashTable>::default();
         let (mut field_digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
         self.as_ref().for_each_with_expiry(|field, value, expiry| {

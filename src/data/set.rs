@@ -138,7 +138,7 @@ impl Set {
             Set::Table(_) => false,
         };
         if is_too_many {
-            self.into_table(seed);
+            self.convert_to_table(seed);
         }
     }
 
@@ -153,7 +153,7 @@ impl Set {
                 if let Some(integer) = probe.integer {
                     let is_new = ints.insert(integer);
                     if is_new && ints.len() > intset_entries_max(limits) {
-                        self.into_table(seed);
+                        self.convert_to_table(seed);
                     }
                     return is_new;
                 }
@@ -167,7 +167,7 @@ impl Set {
                     *self = Set::Packed(packed);
                     return true;
                 }
-                self.into_table(seed);
+                self.convert_to_table(seed);
                 self.add_probe(probe, limits, seed)
             }
             Set::Packed(packed) => {
@@ -181,7 +181,7 @@ impl Set {
                     packed.push_back(probe.bytes);
                     return true;
                 }
-                self.into_table(seed);
+                self.convert_to_table(seed);
                 self.add_probe(probe, limits, seed)
             }
             Set::Table(table) => {
@@ -246,7 +246,7 @@ impl Set {
     }
 
     /// Makes it a hash table.
-    fn into_table(&mut self, seed: HashSeed) {
+    fn convert_to_table(&mut self, seed: HashSeed) {
         let mut table = Box::<SetTable>::default();
         let mut digits = itoa::Buffer::new();
         self.as_ref().for_each(|item| {

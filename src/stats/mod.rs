@@ -7,11 +7,13 @@
 
 mod commands;
 mod latency;
+mod memory;
 mod rate;
 mod slow_log;
 
 pub use commands::{CommandStats, ErrorStats};
 pub use latency::{LatencyEvent, LatencyMonitor};
+pub use memory::MemoryAccount;
 pub use rate::{Counters, Rates};
 pub use slow_log::{SlowEntry, SlowLog, next_slow_id};
 
@@ -36,6 +38,10 @@ pub struct Stats {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    pub evicted_keys: u64,
+    pub evicted_clients: u64,
+    /// Microseconds during which memory was above its limit because eviction had run out of time.
+    pub eviction_exceeded_us: u64,
     /// Microseconds spent in active expiry.
     pub active_expire_us: u64,
     /// Share of the keys looked at by active expiry that had expired, in per cent, as a moving average.
@@ -86,6 +92,9 @@ impl Stats {
             keyspace_hits: 0,
             keyspace_misses: 0,
             expired_keys: 0,
+            evicted_keys: 0,
+            evicted_clients: 0,
+            eviction_exceeded_us: 0,
             active_expire_us: 0,
             expired_stale_percent: 0.0,
             expire_time_cap_reached: 0,
@@ -151,8 +160,8 @@ impl Stats {
 
     /// Puts a slow command aside: whoever knows its client takes it from here to the log.
     #[cold]
-    pub fn note_slow(&mut self, args: Args, elapsed_us: u64, now: UnixMs) {
-        self.slow_entries.push(SlowEntry::new(args, elapsed_us, now));
+    pub fn note_slow(&mut self, args: Args, secrets: &[usize], elapsed_us: u64, now: UnixMs) {
+        self.slow_entries.push(SlowEntry::new(args, secrets, elapsed_us, now));
     }
 
     /// Whether slow commands wait for [`Stats::take_slow_entries`].

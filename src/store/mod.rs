@@ -20,6 +20,7 @@
 //! ten of page, under two for the slots themselves.
 
 mod detached;
+mod draw;
 mod entry;
 mod expire;
 mod object;

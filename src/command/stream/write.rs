@@ -145,7 +145,7 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     let (Some((wanted, _)), Some(fields)) = (options.id, fields) else {
         return Err(error::wrong_arity("xadd"));
     };
-    if fields.len() < 2 || fields.len() % 2 != 0 {
+    if fields.len() < 2 || !fields.len().is_multiple_of(2) {
         return Err(error::wrong_arity("xadd"));
     }
     if wanted == NewId::Exact(StreamId::MIN) {
@@ -167,7 +167,8 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     let added = added.map_err(|why| match why {
         AppendError::Exhausted => error::STREAM_ID_EXHAUSTED,
         AppendError::IdTooSmall => error::STREAM_ID_TOO_SMALL,
-        AppendError::TooLarge => error::STREAM_ELEMENTS_TOO_LARGE,
+        // Redis has no words of its own for a millisecond that is full.
+        AppendError::TooLarge | AppendError::SeqExhausted => error::STREAM_ELEMENTS_TOO_LARGE,
     })?;
     op.effects.changed(1);
     op.event(KeyspaceEvents::STREAM, "xadd", key);

@@ -30,6 +30,8 @@ const BLOCK_BYTES_MAX: usize = 1 << 30;
 pub enum AppendError {
     /// The last possible ID is taken.
     Exhausted,
+    /// The last sequence number of that millisecond is taken, and no other millisecond was allowed (`ms-*`).
+    SeqExhausted,
     /// The ID is not greater than the last one.
     IdTooSmall,
     /// Its fields do not fit a block.
@@ -109,7 +111,7 @@ impl Entries {
             // The clock stands still, or went backwards.
             NewId::Auto => self.last_id.next().ok_or(AppendError::Exhausted)?,
             NewId::AutoSeq(ms) if ms == self.last_id.ms => {
-                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::IdTooSmall)?;
+                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::SeqExhausted)?;
                 StreamId::new(ms, seq)
             }
             NewId::AutoSeq(ms) => StreamId::new(ms, 0),

@@ -275,7 +275,7 @@ fn ids_end() {
     assert_eq!(entries.new_id(NewId::Auto, UnixMs(3)), Ok(StreamId::new(6, 0)));
     assert_eq!(
         entries.new_id(NewId::AutoSeq(5), UnixMs(3)),
-        Err(AppendError::IdTooSmall)
+        Err(AppendError::SeqExhausted)
     );
     append(&mut stream, StreamId::MAX, &words, &limits).unwrap();
     assert_eq!(

@@ -43,6 +43,9 @@ pub struct Report {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    pub evicted_keys: u64,
+    pub evicted_clients: u64,
+    pub eviction_exceeded_us: u64,
     pub expired_stale_percent: f64,
     pub expire_time_cap_reached: u64,
     pub active_expire_us: u64,
@@ -109,6 +112,9 @@ impl Report {
         report.keyspace_hits = stats.keyspace_hits;
         report.keyspace_misses = stats.keyspace_misses;
         report.expired_keys = stats.expired_keys;
+        report.evicted_keys = stats.evicted_keys;
+        report.evicted_clients = stats.evicted_clients;
+        report.eviction_exceeded_us = stats.eviction_exceeded_us;
         report.expired_stale_percent = stats.expired_stale_percent;
         report.expire_time_cap_reached = stats.expire_time_cap_reached;
         report.active_expire_us = stats.active_expire_us;
@@ -165,6 +171,9 @@ impl Report {
         self.keyspace_hits += other.keyspace_hits;
         self.keyspace_misses += other.keyspace_misses;
         self.expired_keys += other.expired_keys;
+        self.evicted_keys += other.evicted_keys;
+        self.evicted_clients += other.evicted_clients;
+        self.eviction_exceeded_us = self.eviction_exceeded_us.max(other.eviction_exceeded_us);
         self.expired_stale_percent = self.expired_stale_percent.max(other.expired_stale_percent);
         self.expire_time_cap_reached += other.expire_time_cap_reached;
         self.active_expire_us += other.active_expire_us;
