@@ -35,6 +35,7 @@ mod cluster;
 mod connection;
 mod generic;
 mod geo;
+mod hash;
 mod hyperloglog;
 pub mod introspection;
 mod list;
@@ -124,6 +125,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     sorted_set::COMMANDS,
     bitmap::COMMANDS,
+    hash::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     stream::COMMANDS,

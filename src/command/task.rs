@@ -415,13 +415,7 @@ fn clear_up(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_
         }
         env.stats.expired_keys += expired.len() as u64;
         if is_wanted {
-            let mut effects = Effects::default();
-            effects.is_wanted = is_wanted;
-            for key in &expired {
-                effects.instead(slot, key.db, &[b"DEL", &key.key]);
-            }
-            effects.changed(expired.len() as u64);
-            effects.flush(view, DbIndex(0), Args::EMPTY, Some(slot));
+            Effects::flush_expired(view, slot, &expired);
         }
         journal.touched.insert(slot);
     }

@@ -186,7 +186,7 @@ impl Generator {
     pub fn new(seed: u64, payloads: Vec<Vec<u8>>) -> Generator {
         let mut commands = Vec::new();
         for command in FAMILIES.iter().flat_map(|family| family.iter()) {
-            if EXCLUDED.iter().any(|(name, _)| *name == command.name) {
+            if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_there(command.since) {
                 continue;
             }
             if command.subcommands.is_empty() {
@@ -349,7 +349,7 @@ impl Generator {
     }
 
     fn argument(&mut self, argument: &'static Argument, command: &str, words: &mut Words) {
-        if argument.is_optional && !self.chance(30) {
+        if is_unknown_there(argument.since) || argument.is_optional && !self.chance(30) {
             return;
         }
         let repeats = if argument.is_multiple { 1 + self.below(4) } else { 1 };
@@ -437,6 +437,8 @@ impl Generator {
             (ArgumentKind::Integer, _) => self.pick(NUMBERS).as_bytes().to_vec(),
             (ArgumentKind::Double, _) => self.pick(DOUBLES).as_bytes().to_vec(),
             (_, "serialized-value") => self.payload(),
+            // Fields meet each other too, and some are too long for a listpack.
+            (_, "field") if !self.chance(10) => self.pick(MEMBERS).to_vec(),
             (_, "type") => self.pick(TYPES).as_bytes().to_vec(),
             (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
             _ => self.value(),
@@ -519,6 +521,13 @@ impl Generator {
                 .to_vec(),
         }
     }
+}
+
+/// Whether that version came after the redis-server that we compare with, which is a 7.0.
+fn is_unknown_there(since: &str) -> bool {
+    let mut numbers = since.split('.').map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version > (7, 0)
 }
 
 /// Whether an argument may say when a key expires.
