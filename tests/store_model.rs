@@ -309,7 +309,9 @@ impl World {
                 let expiry = later(expiry);
                 let mut set = Set::default();
                 let members: BTreeSet<Vec<u8>> = (from..from + count).map(member).collect();
-                members.iter().for_each(|member| drop(set.add(member, &limits, seed)));
+                for member in &members {
+                    set.add(member, &limits, seed);
+                }
                 slot.set_object(index, key, set.into_object(), expiry, at);
                 let value = Value {
                     bytes: bytes_of(&members),
@@ -649,7 +651,9 @@ fn read(entry: OwnedEntry) -> Value {
     let entry = entry.as_ref();
     if let Some(ObjectRef::Set(set)) = entry.object() {
         let mut members = BTreeSet::new();
-        set.for_each(|member| drop(members.insert(member.to_vec())));
+        set.for_each(|member| {
+            members.insert(member.to_vec());
+        });
         return Value {
             bytes: bytes_of(&members),
             encoding: OF_SETS,

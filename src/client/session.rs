@@ -13,6 +13,8 @@ pub enum ReplyMode {
     Off,
     /// The next command's reply is left out (`SKIP` was just said), then replies are on again.
     SkipNext,
+    /// That command runs. It may say `SKIP` again.
+    Skipping,
 }
 
 /// Identity and choices of one client.
@@ -71,7 +73,7 @@ impl Session {
     /// the session that comes back must not ask for it again.
     pub fn taken_along(&self) -> Session {
         let mut copy = self.clone();
-        if copy.reply_mode == ReplyMode::SkipNext {
+        if copy.reply_mode == ReplyMode::Skipping {
             copy.reply_mode = ReplyMode::On;
         }
         copy
@@ -100,7 +102,7 @@ mod tests {
         for (mode, then) in [
             (ReplyMode::On, ReplyMode::On),
             (ReplyMode::Off, ReplyMode::Off),
-            (ReplyMode::SkipNext, ReplyMode::On),
+            (ReplyMode::Skipping, ReplyMode::On),
         ] {
             session.reply_mode = mode;
             assert_eq!(session.taken_along().reply_mode, then);

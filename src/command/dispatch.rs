@@ -188,7 +188,7 @@ impl Local {
 
     /// A client whose unread requests take too much is disconnected.
     fn check_query_limit(&mut self, client: &mut Client) {
-        if client.query.len() > self.env.settings.client_query_buffer_limit as usize {
+        if !client.is_killed && client.query.len() > self.env.settings.client_query_buffer_limit as usize {
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={}",
                 client.session.id,
@@ -295,7 +295,9 @@ impl Local {
 
     fn run(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
         match found.command.run {
-            Run::Keys(_) | Run::Slots(..) | Run::Everything(_) => self.run_over_slots(client, found, args),
+            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
+                self.run_over_slots(client, found, args)
+            }
             Run::Session(_) => {
                 let buffer = if client.pending.is_empty() {
                     &mut client.out
@@ -314,11 +316,19 @@ impl Local {
 
     /// Runs a command under `CLIENT REPLY OFF` or `SKIP`: its reply is taken away again.
     fn run_silenced(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
-        let skips = client.session.reply_mode == ReplyMode::SkipNext;
+        if client.session.reply_mode == ReplyMode::SkipNext {
+            client.session.reply_mode = ReplyMode::Skipping;
+        }
         let mark = client.reply_buffer().mark();
         let flow = self.run(client, found, args);
         match flow {
-            Flow::Wait(_) => return flow,
+            Flow::Wait(_) => {
+                // The request comes again.
+                if client.session.reply_mode == ReplyMode::Skipping {
+                    client.session.reply_mode = ReplyMode::SkipNext;
+                }
+                return flow;
+            }
             // CLIENT REPLY ON has set it to on by now, and is itself answered, SKIP before it or not.
             Flow::Go if !client.pending.is_last_unanswered() && client.session.reply_mode != ReplyMode::On => {
                 client.reply_buffer().truncate(mark);
@@ -326,7 +336,7 @@ impl Local {
             // The reply comes later: its place was reserved as silent.
             _ => {}
         }
-        if skips && client.session.reply_mode == ReplyMode::SkipNext {
+        if client.session.reply_mode == ReplyMode::Skipping {
             client.session.reply_mode = ReplyMode::On;
         }
         flow
@@ -363,9 +373,9 @@ impl Local {
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], None);
             }
-            // What finds its slots by other means than keys may turn out to need all of them (KEYS): nothing of this
+            // What finds its slots by other means than keys may turn out to need more of them, or all (SORT, KEYS): nothing of this
             // client may overtake it.
-            if !matches!(found.command.run, Run::Slots(..)) {
+            if matches!(found.command.run, Run::Keys(_)) {
                 return self.ship(client, found, args, slot, owner);
             }
         }
@@ -605,8 +615,12 @@ impl Local {
             sequence,
             mut reply,
             kind,
+            slow_entries,
             ..
         } = *task;
+        if !slow_entries.is_empty() {
+            self.log_slow(origin, slow_entries);
+        }
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind.
             if let TaskKind::Watch { tokens, .. } = kind {

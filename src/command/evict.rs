@@ -409,7 +409,7 @@ impl Eviction {
 pub(super) fn runs_over_keys(run: &Run) -> bool {
     matches!(
         run,
-        Run::Keys(_) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
+        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
     )
 }
 

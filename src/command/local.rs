@@ -209,7 +209,11 @@ impl Env {
             self.stats.latency.note(event, elapsed_us / 1000, UnixMs::now());
         }
         if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
-            self.stats.note_slow(args, elapsed_us, self.now);
+            let secrets = found
+                .command
+                .secrets_of
+                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
+            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
         }
     }
 }

@@ -38,8 +38,13 @@ mod generic;
 mod geo;
 mod hyperloglog;
 pub mod introspection;
+mod list;
+pub mod numbers;
 mod scripting;
 pub mod server;
+mod set;
+mod sort;
+mod sorted_set;
 mod stream;
 mod string;
 
@@ -53,6 +58,7 @@ pub use task::Task;
 
 use crate::resp::{Args, ReplyError};
 use crate::shard::{Footprint, SlotSet};
+use crate::spec::KeyPosition;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -72,6 +78,10 @@ pub enum Run {
         fn(Args) -> Result<SlotSet, ReplyError>,
         fn(&mut Op) -> Result<(), ReplyError>,
     ),
+    /// As [`Run::Keys`], and over slots of further keys that are found as it runs (SORT's patterns): it may lack some of them, and
+    /// then runs again. So it is never sent to another shard ahead of its client's next commands. The first function finds a key
+    /// in the arguments that no key spec can tell of (`STORE`).
+    Reaching(fn(Args) -> Option<KeyPosition>, fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the whole keyspace: every shard lends all it has.
     Everything(fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the client's session and what the shard knows by itself.
@@ -99,7 +109,7 @@ impl Run {
     /// The slots that a call needs, for those kinds that run over slots.
     pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
         match self {
-            Run::Keys(_) => Some(Ok(Footprint::Slots(op::key_slots(command, args)))),
+            Run::Keys(_) | Run::Reaching(..) => Some(Ok(Footprint::Slots(op::key_slots(command, args)))),
             Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
             Run::Everything(_) => Some(Ok(Footprint::Everything)),
             _ => None,
@@ -110,6 +120,10 @@ impl Run {
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
+    list::COMMANDS,
+    set::COMMANDS,
+    sort::COMMANDS,
+    sorted_set::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,

@@ -18,7 +18,7 @@ use crate::data::ValueType;
 use crate::data::access::Moment;
 use crate::resp::{Args, Proto, Reply, ReplyError, error};
 use crate::shard::{Footprint, SlotSet, View};
-use crate::spec::key_positions;
+use crate::spec::{InvalidKeys, KeyPosition, key_positions};
 use crate::store::{Access, DbIndex, Detached, EntryRef, Slot};
 
 /// Ends a handler that needs a slot which is not held. Never sent: the command is run again.
@@ -282,15 +282,19 @@ fn only(entry: Option<EntryRef<'_>>, wanted: ValueType) -> Result<Option<EntryRe
 pub fn key_slots(command: &Command, args: Args) -> SlotSet {
     let mut slots = SlotSet::new();
     // An error leaves the slots found so far, which is all that a call that will be refused needs.
-    let _ = key_positions(
-        command.keys,
-        args.len(),
-        |i| args.at(i),
-        |position| {
-            slots.insert(key_slot(&args[position.index]));
-        },
-    );
+    let _ = each_key(command, args, |position| {
+        slots.insert(key_slot(&args[position.index]));
+    });
     slots
+}
+
+/// Calls `found` with each key of a call that can be told from its arguments: by the key specs, and by the literal's own function.
+pub fn each_key(command: &Command, args: Args, mut found: impl FnMut(KeyPosition)) -> Result<(), InvalidKeys> {
+    key_positions(command.keys, args.len(), |index| args.at(index), &mut found)?;
+    if let Run::Reaching(further, _) = command.run {
+        further(args).into_iter().for_each(found);
+    }
+    Ok(())
 }
 
 /// The argument that is the only key of a call, when the literal says that there is exactly one at a fixed place.

@@ -166,6 +166,9 @@ impl Task {
                         .slot(slot)
                         .expect("the slots of the watched keys are the unit's footprint");
                     tokens.push((slot, found.watch(self.caller.db, key, env.moment().now)));
+                    if let Some(discarded) = found.take_discarded() {
+                        env.garbage.absorb(*discarded);
+                    }
                 }
                 env.stats.count_call(self.command, 0);
                 Reply::new(&mut self.reply, self.caller.proto).ok();
@@ -213,6 +216,9 @@ impl ExecStep {
                 .slot(*slot)
                 .expect("the slots of the watched keys are in the footprint");
             is_unchanged &= found.is_unchanged(token, now);
+            if let Some(discarded) = found.take_discarded() {
+                env.garbage.absorb(*discarded);
+            }
         }
         let mut reply = Reply::new(reply, proto);
         if is_unchanged {
@@ -332,7 +338,9 @@ pub fn run_keys(
     env: &mut Env,
     reply: &mut ReplyBuf,
 ) -> Outcome {
-    let (Run::Keys(handler) | Run::Slots(_, handler) | Run::Everything(handler)) = found.command.run else {
+    let (Run::Keys(handler) | Run::Reaching(_, handler) | Run::Slots(_, handler) | Run::Everything(handler)) =
+        found.command.run
+    else {
         unreachable!("only commands over keys get here: {}", found.full_name);
     };
     let mark = reply.mark();

@@ -118,6 +118,7 @@ impl Local {
         if !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);
         }
+        let began = self.env.ticks;
         match control {
             Control::Multi => match client.transaction {
                 Some(_) => self.refuse_nested(client, error::MULTI_NESTED),
@@ -149,6 +150,8 @@ impl Local {
                     self.refuse_nested(client, error::WATCH_IN_MULTI);
                     return Flow::Go;
                 }
+                let ended = self.env.tick();
+                self.env.note_slow(found, args, began, ended);
                 let keys = args.range(1, args.len()).to_owned();
                 let mut slots = SlotSet::new();
                 for key in keys.as_args().iter() {
@@ -170,6 +173,8 @@ impl Local {
             }
             Control::Exec => return self.exec(client, found),
         }
+        let ended = self.env.tick();
+        self.env.note_slow(found, args, began, ended);
         Flow::Go
     }
 

@@ -208,11 +208,12 @@ impl Config {
         rewrite::rewrite(file, &content)
     }
 
-    /// The parameters that are not at their defaults and that nothing reads, by the server's own account: what the log
-    /// says once at the start, and after a CONFIG SET for those in the [`Change`].
-    pub fn without_effect(&self, is_read: impl Fn(&Parameter) -> bool) -> Vec<&'static Parameter> {
+    /// The parameters that are not at their default, ask for something, and have no effect in this version. What turns
+    /// something off that does not exist is in effect.
+    pub fn without_effect(&self) -> Vec<&'static Parameter> {
+        let asks = |parameter: &Parameter| !matches!(&*parameter.text(&self.settings), b"" | b"no" | b"0");
         let rows = PARAMETERS.iter();
-        rows.filter(|parameter| !is_read(parameter) && !parameter.is_default(&self.settings))
+        rows.filter(|parameter| !parameter.is_in_effect() && !parameter.is_default(&self.settings) && asks(parameter))
             .collect()
     }
 }

@@ -58,6 +58,8 @@ impl Flags {
     pub const DENY_LOADING: Self = Self(16);
     /// Shardis's own: Redis does not have it.
     pub const OWN: Self = Self(32);
+    /// Its subsystem exists, and the part of it that the parameter is about does not, yet.
+    pub const LATER: Self = Self(64);
 
     /// Both sets of flags. (`const`, which `|` could not be.)
     pub const fn and(self, other: Self) -> Self {
@@ -114,7 +116,40 @@ pub enum Subsystem {
     Debugging,
 }
 
+impl Subsystem {
+    /// Whether this version has it.
+    fn exists(self) -> bool {
+        match self {
+            Self::Process
+            | Self::Network
+            | Self::Shards
+            | Self::Keyspace
+            | Self::LazyFree
+            | Self::Acl
+            | Self::Statistics
+            | Self::Unneeded
+            | Self::Debugging => true,
+            Self::Tls
+            | Self::Eviction
+            | Self::Snapshot
+            | Self::AppendOnly
+            | Self::Replication
+            | Self::Cluster
+            | Self::Scripting
+            | Self::Tracking
+            | Self::Notifications
+            | Self::Defragmentation => false,
+        }
+    }
+}
+
 impl Parameter {
+    /// Whether this version does what the parameter says. The others keep their values for the versions that will. (A
+    /// test looks whether anybody reads those that are said to have an effect.)
+    pub fn is_in_effect(&self) -> bool {
+        self.subsystem.exists() && !self.is(Flags::LATER)
+    }
+
     /// Whether all of these flags are set.
     pub fn is(&self, flags: Flags) -> bool {
         self.flags.contains(flags)

@@ -3,6 +3,7 @@
 use super::*;
 use kind::{Circumstances, Source};
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::fs;
 
 /// A directory of its own for a test, gone when dropped.
@@ -159,9 +160,67 @@ fn config_get_answers_as_redis_does() {
 
 #[test]
 fn what_nothing_reads_is_told_once() {
-    let config = loaded(&["--io-threads", "4", "--timeout", "5", "--dir", "/"]);
-    let unread = config.without_effect(|parameter| parameter.subsystem != Subsystem::Unneeded);
-    assert_eq!(unread.iter().map(|row| row.name).collect::<Vec<_>>(), ["io-threads"]);
+    let told = |arguments: &[&str]| -> Vec<&str> {
+        let config = loaded(arguments);
+        config.without_effect().iter().map(|row| row.name).collect()
+    };
+    // What is not needed is no loss, what is read has its effect, and what is off does not exist.
+    let none = [
+        "--io-threads",
+        "4",
+        "--timeout",
+        "5",
+        "--rdb-version",
+        "10",
+        "--save",
+        "",
+    ];
+    assert!(told(&none).is_empty());
+    let some = ["--appendonly", "yes", "--locale-collate", "C", "--repl-timeout", "5"];
+    assert_eq!(told(&some), ["locale-collate", "appendonly", "repl-timeout"]);
+}
+
+/// Every parameter that is said to have an effect is read by somebody, and no other is.
+#[test]
+fn what_is_in_effect_is_read() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut code = String::new();
+    read_sources(&src, &mut code);
+    let words: HashSet<&str> = code
+        .split('.')
+        .map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or("")
+        })
+        .collect();
+    for parameter in PARAMETERS {
+        let is_read = words.contains(parameter.field);
+        if parameter.is_in_effect() && parameter.subsystem != Subsystem::Unneeded {
+            assert!(is_read, "nobody reads {}", parameter.name);
+        }
+        if parameter.is(Flags::LATER) {
+            assert!(
+                !is_read,
+                "{} is read: its row is not for later any more",
+                parameter.name
+            );
+        }
+    }
+}
+
+/// Appends the text of all sources below a folder, without the table itself and its tests.
+fn read_sources(folder: &Path, code: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("it can be listed").path();
+        let is_own =
+            path.ends_with("config/table") || path.ends_with("config/tests.rs") || path.ends_with("data/limits.rs");
+        if path.is_dir() && !is_own {
+            read_sources(&path, code);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_own {
+            code.push_str(&std::fs::read_to_string(&path).expect("it is text"));
+        }
+    }
 }
 
 #[test]

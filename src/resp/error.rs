@@ -372,9 +372,10 @@ trait Piece {
     fn to_piece(&self) -> Cow<'_, [u8]>;
 }
 
+/// Bytes of a client's end at a NUL, as in Redis, which inserts them as C strings.
 impl Piece for [u8] {
     fn to_piece(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self)
+        Cow::Borrowed(memchr::memchr(0, self).map_or(self, |end| &self[..end]))
     }
 }
 
@@ -516,6 +517,10 @@ mod tests {
         assert_eq!(
             no_group_of_key(b"g{}\n", b"k").text(),
             b"NOGROUP No such consumer group 'g{} ' for key name 'k'"
+        );
+        assert_eq!(
+            no_group_of_key(b"g\0h", b"k").text(),
+            b"NOGROUP No such consumer group 'g' for key name 'k'"
         );
         assert_eq!(
             invalid_coordinates(200.0, -1e9).to_string(),

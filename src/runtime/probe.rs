@@ -11,7 +11,7 @@
 //! all that cannot be asked for one by one.
 
 use io_uring::{IoUring, Probe, opcode};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::io;
 
@@ -123,6 +123,7 @@ fn version(release: &str) -> (u32, u32) {
 
 /// Sets up a ring as the network plane does, asks for the operations it uses, and throws it away.
 pub fn probe_io_uring() -> Result<(), IoUringUnavailable> {
+    raise_locked_memory_limit()?;
     probe().map_err(|failure| match failure {
         Failure::Call(call, error) => Host::read().explain(call, &error),
         Failure::Missing(missing) => IoUringUnavailable::KernelTooOld {
@@ -130,6 +131,24 @@ pub fn probe_io_uring() -> Result<(), IoUringUnavailable> {
             missing,
         },
     })
+}
+
+/// The executor refuses to start below its limit on locked memory, whatever the kernel would say: a lower one is raised
+/// where that is allowed.
+fn raise_locked_memory_limit() -> Result<(), IoUringUnavailable> {
+    /// What glommio wants for its rings.
+    const WANTED_BYTES: u64 = 512 * 1024;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK) else {
+        return Ok(());
+    };
+    let is_enough = soft >= WANTED_BYTES
+        || setrlimit(Resource::RLIMIT_MEMLOCK, hard.max(WANTED_BYTES), hard.max(WANTED_BYTES)).is_ok();
+    match is_enough {
+        true => Ok(()),
+        false => Err(IoUringUnavailable::LockedMemory {
+            limit: Host::read().locked_memory_limit,
+        }),
+    }
 }
 
 enum Failure {

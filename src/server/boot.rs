@@ -6,11 +6,12 @@
 
 use super::crash;
 use super::log::Log;
-use super::process::{self, PidFile};
+use super::process::{self, OomScore, PidFile};
 use super::reactor::Reactor;
 use super::shared::Shared;
 use super::signals;
 use super::syslog::Syslog;
+use super::title::Title;
 use crate::base::clock::UnixMs;
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
@@ -151,7 +152,8 @@ fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    crash::install(log.clone(), registry);
+    crash::follow(&settings);
+    crash::install(&log, registry);
     tracing::info!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
     tracing::info!(
         "Redis version={REDIS_VERSION}, bits={}, shardis version={}, pid={}, just started",
@@ -161,18 +163,33 @@ fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
     );
     match config.file() {
         Some(_) => tracing::info!("Configuration loaded"),
+        None if !arguments.is_empty() => tracing::info!("Configuration loaded"),
         None => tracing::warn!("Warning: no config file specified, using the default config."),
     }
     if let Err(error) = runtime::probe_io_uring() {
+        tracing::warn!("{error}");
         return fail(error.to_string());
     }
-    for parameter in config.without_effect(process::is_in_effect) {
+    process::disable_huge_pages(&settings);
+    let title = match settings.set_proc_title {
+        // SAFETY: the threads of the shards and of the signals are started below. The arguments and the environment were
+        // copied when they were read.
+        true => unsafe {
+            Title::claim(
+                config
+                    .file()
+                    .map_or_else(String::new, |file| file.display().to_string()),
+            )
+        },
+        false => None,
+    };
+    for parameter in config.without_effect() {
         tracing::warn!(
             "The parameter '{}' is kept, and has no effect in this version.",
             parameter.name
         );
     }
-    match start(config, &settings, &log, registry) {
+    match start(config, &settings, &log, registry, title) {
         Ok(running) => running.wait(),
         Err(reason) => {
             tracing::warn!("{reason}");
@@ -228,20 +245,32 @@ impl Running {
 }
 
 /// Binds the sockets and starts the shards.
-fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static Registry) -> Result<Running, String> {
+fn start(
+    config: Config,
+    settings: &Arc<Settings>,
+    log: &Log,
+    registry: &'static Registry,
+    title: Option<Title>,
+) -> Result<Running, String> {
     let began = Instant::now();
-    let possible = process::raise_descriptor_limit(u64::from(settings.maxclients));
+    let cpus = process::chosen_cpus(settings, runtime::allowed_cpus());
+    let shards = match settings.shards {
+        0 => runtime::shard_count_default().min(cpus.len()).max(1),
+        count => count as usize,
+    };
+    let possible = process::raise_descriptor_limit(u64::from(settings.maxclients), shards);
     let config = if possible < u64::from(settings.maxclients) {
         config.changed(|settings| settings.maxclients = possible as u32)
     } else {
         config
     };
-    let cpus = runtime::allowed_cpus();
-    let shards = match settings.shards {
-        0 => runtime::shard_count_default(),
-        count => count as usize,
-    };
     let sockets = Sockets::bind(settings, shards)?;
+    let oom_score = OomScore::read();
+    // What fails is in the log; the server starts all the same.
+    let _ = oom_score.apply(settings);
+    if let Some(title) = &title {
+        title.show(settings);
+    }
     let mut random = Random::from_entropy();
     let shared = Arc::new(Shared::new(shards));
     let node = Arc::new(Node {
@@ -264,12 +293,20 @@ fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static
         surroundings: Box::new(Process {
             shared: shared.clone(),
             log: log.clone(),
+            shards,
+            title,
+            oom_score,
         }),
     });
     let placement: Vec<Option<usize>> = (0..shards)
         .map(|index| (settings.pin_shards && !cpus.is_empty()).then(|| cpus[index % cpus.len()]))
         .collect();
-    log.write_raw(&banner(settings, &placement));
+    let has_logo = settings.always_show_logo || log.is_terminal();
+    let banner = banner(settings, &placement, has_logo);
+    match has_logo {
+        true => log.write_raw(&banner),
+        false => tracing::info!("{banner}"),
+    }
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -307,9 +344,10 @@ fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static
     }
     let memory = Memory::read(&node);
     node.memory_at_start.store(memory.used, Ordering::Relaxed);
+    let seconds = began.elapsed().as_secs_f64();
     tracing::info!(
-        "DB loaded from nothing: {shards} shards started in {:.3} seconds",
-        began.elapsed().as_secs_f64()
+        "{shards} shard{} started in {seconds:.3} seconds",
+        if shards == 1 { "" } else { "s" }
     );
     if settings.port != 0 {
         tracing::info!("Ready to accept connections tcp");
@@ -325,22 +363,33 @@ fn start(config: Config, settings: &Arc<Settings>, log: &Log, registry: &'static
     })
 }
 
-/// What is shown at the start: who this is, and where.
-fn banner(settings: &Settings, placement: &[Option<usize>]) -> String {
+/// What is shown at the start: who this is, and where. In a terminal with a logo, in one line elsewhere, as in Redis.
+fn banner(settings: &Settings, placement: &[Option<usize>], has_logo: bool) -> String {
     let cpus: Vec<String> = placement
         .iter()
         .map(|cpu| cpu.map_or_else(|| "any".to_owned(), |cpu| cpu.to_string()))
         .collect();
-    format!(
-        "\n   [ ][ ][ ][ ]   shardis {} ({} bit), compatible with Redis {REDIS_VERSION}\n   [ ][ ][ ][ ]   Running in standalone mode\n \
-           [ ][ ][ ][ ]   Port: {}\n   [ ][ ][ ][ ]   PID: {}\n                  Shards: {} on CPUs {}\n\n",
-        env!("CARGO_PKG_VERSION"),
-        usize::BITS,
-        settings.port,
-        std::process::id(),
-        placement.len(),
-        cpus.join(",")
-    )
+    let (shards, cpus) = (placement.len(), cpus.join(","));
+    let (version, pid, port) = (env!("CARGO_PKG_VERSION"), std::process::id(), settings.port);
+    if !has_logo {
+        return format!("Running mode=standalone, port={port}, shards={shards} on CPUs {cpus}.");
+    }
+    let lines = [
+        format!(
+            "shardis {version} ({} bit), compatible with Redis {REDIS_VERSION}",
+            usize::BITS
+        ),
+        "Running in standalone mode".to_owned(),
+        format!("Port: {port}"),
+        format!("PID: {pid}"),
+        format!("Shards: {shards} on CPUs {cpus}"),
+    ];
+    let mut text = "\n".to_owned();
+    for line in lines {
+        text.push_str(&format!("   [ ][ ][ ][ ]   {line}\n"));
+    }
+    text.push('\n');
+    text
 }
 
 /// The listening sockets.
@@ -437,6 +486,7 @@ async fn run_shard(parts: ShardParts) {
         shared_sockets,
         own_sockets,
     } = parts;
+    super::fault::give_stack();
     let plane = match UringPlane::new(UringOptions::default()) {
         Ok(plane) => plane,
         Err(error) => panic!("the network ring of shard {index} could not be set up: {error}"),
@@ -477,6 +527,17 @@ impl Executor for ShardExecutor {
 struct Process {
     shared: Arc<Shared>,
     log: Log,
+    shards: usize,
+    title: Option<Title>,
+    oom_score: OomScore,
+}
+
+impl Process {
+    fn show_title(&self, settings: &Settings) {
+        if let Some(title) = &self.title {
+            title.show(settings);
+        }
+    }
 }
 
 impl Surroundings for Process {
@@ -485,10 +546,10 @@ impl Surroundings for Process {
             "loglevel" => self.log.set_level(settings.loglevel),
             "maxclients" => {
                 let wanted = u64::from(settings.maxclients);
-                if process::raise_descriptor_limit(wanted) < wanted {
+                let possible = process::raise_descriptor_limit(wanted, self.shards);
+                if possible < wanted {
                     return Err(format!(
-                        "The operating system is not able to handle the specified number of clients, try with {}",
-                        process::raise_descriptor_limit(wanted)
+                        "The operating system is not able to handle the specified number of clients, try with {possible}"
                     ));
                 }
             }
@@ -498,7 +559,11 @@ impl Surroundings for Process {
                     _ => "Failed to bind to specified addresses.".to_owned(),
                 })?;
                 self.shared.listen_instead(sockets);
+                self.show_title(settings);
             }
+            "proc-title-template" => self.show_title(settings),
+            "oom-score-adj" | "oom-score-adj-values" => self.oom_score.apply(settings)?,
+            "crash-log-enabled" | "use-exit-on-panic" => crash::follow(settings),
             _ => {}
         }
         Ok(())

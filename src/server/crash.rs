@@ -1,16 +1,19 @@
-//! The report of a crash: a broken invariant ends the process, and this is what it leaves behind.
+//! The report of a panic: a broken invariant ends the process, and this is what it leaves behind.
 //!
 //! A shard that has lost an invariant must not go on acknowledging writes, so a panic aborts. Before, the report goes to
-//! the log, under the heading that supervisors look for.
+//! the log, under the heading that supervisors look for. (Crashes by a signal are [`fault`]'s.)
 
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::fault;
 use super::log::Log;
 use crate::command::Registry;
 use crate::command::task::last_command;
+use crate::config::Settings;
 
 thread_local! {
     /// What the thread was doing, for the report; none on threads that run no commands.
@@ -30,10 +33,34 @@ pub fn note(notes: Notes) {
     NOTES.set(Some(notes));
 }
 
-/// Installs the report.
-pub fn install(log: Log, registry: &'static Registry) {
+/// What this thread has noted last.
+pub fn notes() -> Option<Notes> {
+    NOTES.get()
+}
+
+/// `use-exit-on-panic`: whether a panic ends the process with status 1 instead of SIGABRT.
+static EXITS: AtomicBool = AtomicBool::new(false);
+
+/// Follows the parameters that say what a crash does.
+pub fn follow(settings: &Settings) {
+    fault::set_enabled(settings.crash_log_enabled);
+    EXITS.store(settings.use_exit_on_panic, Ordering::Relaxed);
+}
+
+/// Installs the reports, of panics and of signals.
+pub fn install(log: &Log, registry: &'static Registry) {
+    fault::install(log.descriptor(), registry);
+    let log = log.clone();
     std::panic::set_hook(Box::new(move |info| {
-        log.write_always(&report(info, registry));
+        if fault::is_enabled() {
+            log.write_always(&report(info, registry));
+        } else {
+            tracing::error!("shardis {} crashed: {info}", env!("CARGO_PKG_VERSION"));
+        }
+        fault::skip_report();
+        if EXITS.load(Ordering::Relaxed) {
+            std::process::exit(1);
+        }
         std::process::abort();
     }));
 }

@@ -11,7 +11,8 @@ use super::syslog::Syslog;
 use crate::config::LogLevel;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +63,31 @@ impl Log {
         };
         *self.inner.target.lock().unwrap_or_else(PoisonError::into_inner) = file;
         Ok(())
+    }
+
+    /// Whether somebody watches: it goes to standard output, which is a terminal, and nowhere else.
+    pub fn is_terminal(&self) -> bool {
+        let is_file = self
+            .inner
+            .target
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        let is_syslog = self
+            .inner
+            .syslog
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        !is_file && !is_syslog && io::stdout().is_terminal()
+    }
+
+    /// The descriptor that lines are written to, for those who cannot wait for the lock.
+    pub fn descriptor(&self) -> RawFd {
+        let target = self.inner.target.lock().unwrap_or_else(PoisonError::into_inner);
+        target
+            .as_ref()
+            .map_or_else(|| io::stdout().as_raw_fd(), AsRawFd::as_raw_fd)
     }
 
     /// Writes text as it is, when `level` is logged.

@@ -6,15 +6,18 @@
 //! | `reactor` | one shard's loop: sockets, links, periodic work |
 //! | `shared` | what the loops have in common |
 //! | `log`, `syslog` | the log: lines as Redis writes them |
-//! | `process`, `signals`, `crash` | the process among others: supervisor, pid file, limits; how it ends |
+//! | `process`, `title`, `signals` | the process among others: supervisor, pid file, limits, its title; how it ends |
+//! | `crash`, `fault` | what it leaves behind when it ends by a panic or by a fault |
 
 mod boot;
 mod crash;
+mod fault;
 mod log;
 mod process;
 mod reactor;
 mod shared;
 mod signals;
 mod syslog;
+mod title;
 
 pub use boot::run;

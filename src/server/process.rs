@@ -3,7 +3,7 @@
 //! No launcher stays in front: the pid that was spawned is the server. Only `daemonize` leaves it, and it does so by
 //! starting the program again in a session of its own, before any thread exists, rather than by fork.
 
-use crate::config::{Parameter, Settings, Subsystem, Supervised};
+use crate::config::{OomScoreAdj, Settings, Supervised};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
@@ -11,12 +11,16 @@ use std::fs;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set in the environment of a server that has left its terminal already.
 const DAEMON_MARK: &str = "SHARDIS_IS_DAEMON";
 
-/// Descriptors that the server needs besides its clients: rings, logs, files, as Redis reserves them.
+/// Descriptors that the server needs besides its clients: listeners, logs, files, as Redis reserves them.
 const RESERVED_DESCRIPTORS: u64 = 32;
+
+/// Descriptors of each shard: rings, event counters, timers (measured: 10).
+const DESCRIPTORS_EACH_SHARD: u64 = 16;
 
 /// The pid file of a daemon that names none, as in Redis.
 const PIDFILE_DEFAULT: &str = "/var/run/redis.pid";
@@ -86,8 +90,9 @@ impl PidFile {
 }
 
 /// Makes room for `maxclients` connections. Returns how many there is room for, and says in the log when that is fewer.
-pub fn raise_descriptor_limit(maxclients: u64) -> u64 {
-    let wanted = maxclients.saturating_add(RESERVED_DESCRIPTORS);
+pub fn raise_descriptor_limit(maxclients: u64, shards: usize) -> u64 {
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_EACH_SHARD * shards as u64;
+    let wanted = maxclients.saturating_add(reserved);
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return maxclients;
     };
@@ -105,7 +110,7 @@ pub fn raise_descriptor_limit(maxclients: u64) -> u64 {
     if now >= wanted {
         return maxclients;
     }
-    let possible = now.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let possible = now.saturating_sub(reserved).max(1);
     tracing::warn!(
         "You requested maxclients of {maxclients} requiring at least {wanted} max file descriptors. Server can't set \
          maximum open files to {wanted} because of OS error. Current maximum open files is {now}. maxclients has been \
@@ -158,18 +163,104 @@ fn send_to(datagram: &UnixDatagram, path: &OsString, message: &[u8]) -> io::Resu
     }
 }
 
-/// Whether this version does what the parameter says. The others keep their values for the versions that will.
-pub fn is_in_effect(parameter: &Parameter) -> bool {
-    matches!(
-        parameter.subsystem,
-        Subsystem::Shards
-            | Subsystem::Process
-            | Subsystem::Network
-            | Subsystem::Keyspace
-            | Subsystem::LazyFree
-            | Subsystem::Statistics
-            | Subsystem::Acl
-            | Subsystem::Debugging
-            | Subsystem::Unneeded
-    )
+/// `disable-thp`: the kernel gives this process no huge pages by itself, which cost memory and make latency uneven.
+pub fn disable_huge_pages(settings: &Settings) {
+    if settings.disable_thp
+        && let Err(error) = nix::sys::prctl::set_thp_disable(true)
+    {
+        tracing::warn!("Transparent huge pages could not be turned off for this process: {error}");
+    }
+}
+
+/// `oom-score-adj`: how likely the kernel ends this process when memory is short.
+pub struct OomScore {
+    /// The score that the process was started with: what `relative` adds to, and `no` goes back to.
+    at_start: Option<i32>,
+    was_set: AtomicBool,
+}
+
+impl OomScore {
+    /// Remembers the score of the start.
+    pub fn read() -> OomScore {
+        let text = fs::read_to_string(OOM_SCORE_FILE);
+        OomScore {
+            at_start: text.ok().and_then(|text| text.trim().parse().ok()),
+            was_set: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives the process the score that the settings ask for: that of a master. The error is Redis's.
+    pub fn apply(&self, settings: &Settings) -> Result<(), String> {
+        let at_start = self.at_start.unwrap_or(0);
+        let [of_master, ..] = settings.oom_score_adj_values;
+        let score = match settings.oom_score_adj {
+            OomScoreAdj::No if !self.was_set.load(Ordering::Relaxed) => return Ok(()),
+            OomScoreAdj::No => at_start,
+            OomScoreAdj::Relative => at_start.saturating_add(of_master),
+            OomScoreAdj::Absolute => of_master,
+        };
+        // proc_pid_oom_score_adj(5)
+        let score = score.clamp(-1000, 1000);
+        match fs::write(OOM_SCORE_FILE, score.to_string()) {
+            Ok(()) => {
+                self.was_set.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!("Unable to write oom_score_adj: {error}");
+                Err("Failed to apply new oom_score_adj configuration, check server logs.".to_owned())
+            }
+        }
+    }
+}
+
+const OOM_SCORE_FILE: &str = "/proc/self/oom_score_adj";
+
+/// Those of `allowed` that `server_cpulist` names; all of them if it names none, or is not a list.
+pub fn chosen_cpus(settings: &Settings, allowed: Vec<usize>) -> Vec<usize> {
+    let list = settings.server_cpulist.to_string_lossy();
+    if list.is_empty() {
+        return allowed;
+    }
+    let Some(named) = parse_cpus(&list) else {
+        tracing::warn!("server_cpulist '{list}' is no list of CPUs, and is passed over.");
+        return allowed;
+    };
+    let chosen: Vec<usize> = allowed.iter().copied().filter(|cpu| named.contains(cpu)).collect();
+    if chosen.is_empty() {
+        tracing::warn!("server_cpulist '{list}' names no CPU that this process may use, and is passed over.");
+        return allowed;
+    }
+    chosen
+}
+
+/// Reads a list as taskset reads it: `0,2,3`, `0,2-3`, `0-6:2` (every second one).
+fn parse_cpus(list: &str) -> Option<Vec<usize>> {
+    const CPUS_MAX: usize = 4096;
+    let mut cpus = Vec::new();
+    for part in list.split(',') {
+        let (range, step) = part.split_once(':').unwrap_or((part, "1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        let step: usize = step.trim().parse().ok().filter(|&step| step > 0)?;
+        if last < first || last >= CPUS_MAX {
+            return None;
+        }
+        cpus.extend((first..=last).step_by(step));
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read_as_taskset_reads_them() {
+        assert_eq!(parse_cpus("0,2,3"), Some(vec![0, 2, 3]));
+        assert_eq!(parse_cpus("8,0-6:2"), Some(vec![8, 0, 2, 4, 6]));
+        for text in ["", "a", "3-1", "0-3:0", "0,", "0-99999999999"] {
+            assert_eq!(parse_cpus(text), None, "{text}");
+        }
+    }
 }

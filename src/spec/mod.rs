@@ -20,7 +20,10 @@ mod keys;
 
 pub use arguments::{Argument, ArgumentKind, arg};
 pub use flags::{Categories, Flags, Group};
-pub use keys::{Begin, Find, KeyFlags, KeyPosition, KeySpec, key_positions};
+pub use keys::{Begin, Find, InvalidKeys, KeyFlags, KeyPosition, KeySpec, key_positions};
+
+/// What a literal says of one call, read from its arguments (the name is the first).
+pub type OfCall<T> = fn(call: &[&[u8]]) -> T;
 
 /// One command or subcommand. `H` is what runs it; this layer does not look at it.
 pub struct Command<H: 'static> {
@@ -42,6 +45,10 @@ pub struct Command<H: 'static> {
     /// Hints for clients and proxies.
     pub tips: &'static [&'static str],
     pub keys: &'static [KeySpec],
+    /// Where a key spec has `VARIABLE_FLAGS`: what a call with these arguments does with its key.
+    pub key_flags_of: Option<OfCall<KeyFlags>>,
+    /// Which arguments of a call are secrets; logs show `(redacted)` in their places.
+    pub secrets_of: Option<OfCall<Vec<usize>>>,
     pub arguments: &'static [Argument],
     /// Changes of behaviour: version and text.
     pub history: &'static [(&'static str, &'static str)],
@@ -64,6 +71,8 @@ pub const fn command<H>(name: &'static str, run: H) -> Command<H> {
         categories: Categories::NONE,
         tips: &[],
         keys: &[],
+        key_flags_of: None,
+        secrets_of: None,
         arguments: &[],
         history: &[],
         deprecated: None,

@@ -160,8 +160,8 @@ impl Stats {
 
     /// Puts a slow command aside: whoever knows its client takes it from here to the log.
     #[cold]
-    pub fn note_slow(&mut self, args: Args, elapsed_us: u64, now: UnixMs) {
-        self.slow_entries.push(SlowEntry::new(args, elapsed_us, now));
+    pub fn note_slow(&mut self, args: Args, secrets: &[usize], elapsed_us: u64, now: UnixMs) {
+        self.slow_entries.push(SlowEntry::new(args, secrets, elapsed_us, now));
     }
 
     /// Whether slow commands wait for [`Stats::take_slow_entries`].

@@ -10,6 +10,9 @@ const ARGUMENTS_MAX: usize = 32;
 /// Bytes kept of an argument, as in Redis.
 const ARGUMENT_BYTES_MAX: usize = 128;
 
+/// What stands in the place of a secret, as in Redis.
+const REDACTED: &[u8] = b"(redacted)";
+
 /// The id of the next slow command of the process.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -30,14 +33,20 @@ pub struct SlowEntry {
 }
 
 impl SlowEntry {
-    /// An entry with the arguments cut to what the log keeps; its client is set later.
-    pub fn new(args: Args, elapsed_us: u64, at: UnixMs) -> SlowEntry {
+    /// An entry with the arguments cut to what the log keeps, and without those at the positions in `secrets`; its
+    /// client is set later.
+    pub fn new(args: Args, secrets: &[usize], elapsed_us: u64, at: UnixMs) -> SlowEntry {
         let kept = if args.len() > ARGUMENTS_MAX {
             ARGUMENTS_MAX - 1
         } else {
             args.len()
         };
         let mut words: Vec<Vec<u8>> = args.iter().take(kept).map(shorten).collect();
+        for &position in secrets {
+            if let Some(word) = words.get_mut(position) {
+                *word = REDACTED.to_vec();
+            }
+        }
         if kept < args.len() {
             words.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
         }
@@ -121,14 +130,15 @@ mod tests {
         let mut words: Vec<Vec<u8>> = (0..40).map(|i| i.to_string().into_bytes()).collect();
         words[1] = vec![b'x'; 130];
         let args = OwnedArgs::from_slices(&words);
-        let entry = SlowEntry::new(args.as_args(), 5, UnixMs(1000));
+        let entry = SlowEntry::new(args.as_args(), &[39, 2, 40], 5, UnixMs(1000));
         assert_eq!(entry.args.len(), 32);
         assert_eq!(entry.args[31], b"... (9 more arguments)");
+        assert_eq!(entry.args[2..4], [b"(redacted)".to_vec(), b"3".to_vec()]);
         assert!(entry.args[1].ends_with(b"x... (2 more bytes)"));
         let mut log = SlowLog::default();
         log.set_capacity(2);
         for _ in 0..3 {
-            log.push(SlowEntry::new(args.as_args(), 5, UnixMs(1000)));
+            log.push(SlowEntry::new(args.as_args(), &[39, 2, 40], 5, UnixMs(1000)));
         }
         let ids: Vec<u64> = log.iter().map(|e| e.id).collect();
         assert!(ids.len() == 2 && ids[0] > ids[1]);

@@ -27,6 +27,7 @@ use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
+use crate::data::ObjectRef;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::dict::{Foresight, prefetch};
@@ -262,17 +263,27 @@ impl Slot {
     pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, now: UnixMs) {
         let hash = self.seed.hash(key);
         let entry = entry.with_key(key);
-        let spot = self.find_live(db, hash, key, now);
-        self.note_change(db, hash, key);
-        match spot {
+        match self.find_live(db, hash, key, now) {
+            Some(spot) if self.heavy_at(db, spot).is_some() => {
+                self.discard(db, spot);
+                self.insert(db, hash, entry);
+            }
             Some(spot) => {
-                let old = self.table_mut(db).edit(spot, |place| std::mem::replace(place, entry));
-                self.free(old);
+                self.note_change(db, hash, key);
+                self.table_mut(db).edit(spot, |place| *place = entry);
             }
             None => {
+                self.note_change(db, hash, key);
                 self.insert(db, hash, entry);
             }
         }
+    }
+
+    /// The entry, if its value takes long to free, and to copy: what overwrites it takes it out instead.
+    #[inline]
+    fn heavy_at(&self, db: DbIndex, spot: Spot) -> Option<EntryRef<'_>> {
+        let entry = self.table(db)?.entry(spot);
+        entry.object().is_some_and(ObjectRef::is_heavy).then_some(entry)
     }
 
     /// Sets, changes or removes the expiry; false if there is no such key.
@@ -416,22 +427,21 @@ impl Slot {
         let hash = self.seed.hash(key);
         match self.find_live(db, hash, key, at.now) {
             Some(spot) => {
-                let old = self.change(db, spot, key, at, |entry| {
-                    let expiry = match expiry {
-                        Expiry::Keep => entry.as_ref().expiry(),
-                        Expiry::Clear => None,
-                        Expiry::At(time) => Some(time),
-                    };
-                    if entry.is_heavy() {
-                        let new = OwnedEntry::build(key, value, expiry, entry.as_ref().access_clock());
-                        return Some(std::mem::replace(entry, new));
-                    }
-                    entry.store(value, expiry);
-                    None
-                });
-                if let Some(old) = old {
-                    self.free(old);
+                let resolve = |old: EntryRef<'_>| match expiry {
+                    Expiry::Keep => old.expiry(),
+                    Expiry::Clear => None,
+                    Expiry::At(time) => Some(time),
+                };
+                let heavy = self.heavy_at(db, spot).map(resolve);
+                if let Some(expiry) = heavy {
+                    self.discard(db, spot);
+                    self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
+                    return;
                 }
+                self.change(db, spot, key, at, |entry| {
+                    let expiry = resolve(entry.as_ref());
+                    entry.store(value, expiry);
+                });
             }
             None => {
                 let expiry = match expiry {

@@ -146,6 +146,28 @@ const FIELDS: &[&str] = &[
 const MEMBERS: &[&[u8]] = &[
     b"a", b"b", b"c", b"d", b"e", b"f", b"Palermo", b"Catania", b"", b"m\xff",
 ];
+/// Elements of lists and members of sets: few, so that they meet, and some of them what SORT's patterns make keys of.
+const ELEMENTS: &[&[u8]] = &[
+    b"1",
+    b"2",
+    b"3",
+    b"4",
+    b"-7",
+    b"100000",
+    b"9223372036854775807",
+    b"007",
+    b"1.5",
+    b"a",
+    b"b",
+    b"c",
+    b"",
+    b"hello",
+    b"a\xff",
+    b"a member that is longer than sixty-four bytes, so that no set of it is packed",
+];
+const SORT_PATTERNS: &[&[u8]] = &[
+    b"k*", b"k*", b"{t}*", b"key:*", b"*", b"#", b"nosort", b"k*->1", b"*->a", b"k*->",
+];
 const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
 
 /// The databases that streams touch.
@@ -247,6 +269,31 @@ impl Generator {
                     *word = b"400000000".to_vec();
                 }
             }
+        }
+        if command.name == "spop" && words.len() > 1 {
+            // What chance takes would be another member on each server: all are taken, or none.
+            words.truncate(3);
+            let is_random = words.get(2).is_none_or(|count| {
+                count.len() < 3 && count[..].iter().all(u8::is_ascii_digit) && !count.is_empty() && *count != b"0"
+            });
+            if is_random {
+                words.truncate(2);
+                words.push(b"100".to_vec());
+            }
+        }
+        let has = |word: &str| {
+            words
+                .iter()
+                .skip(2)
+                .any(|other| other.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        if command.name == "sort" && has("STORE") && has("BY") && has("ALPHA") {
+            // Equal weights leave elements in their order, which a set does not have.
+            let mut at = 0;
+            words.retain(|word| {
+                at += 1;
+                at < 3 || !word.eq_ignore_ascii_case(b"ALPHA")
+            });
         }
         words
     }
@@ -353,6 +400,12 @@ impl Generator {
         }
         match (kind, argument.name) {
             (ArgumentKind::Key(_), _) => self.key(),
+            (ArgumentKind::Pattern, "by-pattern" | "get-pattern") => self.pick(SORT_PATTERNS).to_vec(),
+            (ArgumentKind::Integer, "rank") => self.pick(&["1", "-1", "2", "-2", "0", "x"]).as_bytes().to_vec(),
+            (ArgumentKind::Integer, "num-matches" | "limit") => {
+                self.pick(&["0", "1", "2", "10", "-1", "x"]).as_bytes().to_vec()
+            }
+            (ArgumentKind::String, "element" | "member" | "pivot") if !self.chance(5) => self.pick(ELEMENTS).to_vec(),
             (ArgumentKind::Pattern, _) => self.pick(PATTERNS).to_vec(),
             (ArgumentKind::UnixTime, _) if is_milliseconds => self.pick(UNIX_MS).as_bytes().to_vec(),
             (ArgumentKind::UnixTime, _) => self.pick(UNIX_S).as_bytes().to_vec(),

@@ -81,7 +81,7 @@ impl Side<'_> {
             .collect()
     }
 
-    /// Everything that is stored: under the db and the key, its type, encoding, expiry and serialised value.
+    /// Everything that is stored: under the db and the key, its type, encoding, expiry, serialised value, and what members it has as a set.
     fn keyspace(&mut self) -> BTreeMap<(usize, Vec<u8>), Vec<Value>> {
         let mut all = BTreeMap::new();
         for db in DBS_TOUCHED {
@@ -98,13 +98,14 @@ impl Side<'_> {
                         encode(&[&b"OBJECT"[..], b"ENCODING", &key[..]]),
                         encode(&[&b"PTTL"[..], &key[..]]),
                         encode(&[&b"DUMP"[..], &key[..]]),
+                        encode(&[&b"SMEMBERS"[..], &key[..]]),
                     ]
                     .concat()
                 })
                 .collect();
             self.inspector.send(&ask).expect("the inspector is connected");
             for key in keys {
-                all.insert((db, key), (0..4).map(|_| self.inspector.reply()).collect());
+                all.insert((db, key), (0..5).map(|_| self.inspector.reply()).collect());
             }
         }
         all
@@ -210,6 +211,7 @@ impl<'a> Session<'a> {
                         b"ENCODING".to_vec(),
                         b"PTTL".to_vec(),
                         b"DUMP".to_vec(),
+                        b"SMEMBERS".to_vec(),
                     ];
                     names
                         .iter()

@@ -11,6 +11,14 @@ enum Rule {
     Within(i64),
     /// Errors are compared, and otherwise the kind of the reply.
     Kind,
+    /// As `Kind`, and how many items there are.
+    Length,
+    /// The items have no order if they are ordered by what may be equal; a window of them may then have others.
+    Weighed,
+    /// Redis 7.0 packs no list and no set of strings, and unpacks a sorted set that it sorts.
+    Encoding,
+    /// As `Encoding`: the same elements in another order, or in another layout.
+    Dump,
     /// What is wrong with the arguments may be answered where Redis 7.0 has answered that the key is missing or of another type.
     ArgumentsFirst,
 }
@@ -23,6 +31,18 @@ const RULES: &[(&str, Rule, &str)] = &[
         Rule::Kind,
         "a cursor is the server's own; whole iterations are compared after each batch",
     ),
+    ("smembers", Rule::Sorted, "a set has no order"),
+    ("sinter", Rule::Sorted, "a set has no order"),
+    ("sunion", Rule::Sorted, "a set has no order"),
+    ("sdiff", Rule::Sorted, "a set has no order"),
+    ("spop", Rule::Sorted, "it takes all, in no order"),
+    ("sscan", Rule::Kind, "a cursor is the server's own"),
+    ("srandmember", Rule::Length, "it is random"),
+    ("sort", Rule::Weighed, "equal weights, and sets that stay as they are"),
+    ("sort_ro", Rule::Weighed, "as SORT"),
+    ("encoding", Rule::Encoding, "7.2 has packed lists and sets"),
+    ("object|encoding", Rule::Encoding, "as above"),
+    ("dump", Rule::Dump, "a hash table has no order"),
     ("randomkey", Rule::Kind, "it is random"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
@@ -71,6 +91,33 @@ pub fn agree(command: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
             let names_arguments = matches!(ours, Value::Error(text) if text.starts_with(b"ERR "));
             names_arguments && (matches!(theirs, Value::Integer(0 | -1)) || theirs.is_error())
         }
+        Some(Rule::Length) => match (ours, theirs) {
+            (Value::Array(ours), Value::Array(theirs)) => ours.len() == theirs.len(),
+            _ => !ours.is_error() && std::mem::discriminant(ours) == std::mem::discriminant(theirs),
+        },
+        Some(Rule::Weighed) => {
+            let has = |word: &[u8]| command.iter().skip(2).any(|other| other.eq_ignore_ascii_case(word));
+            match (ours, theirs) {
+                (Value::Array(our), Value::Array(their)) if has(b"BY") || has(b"ALPHA") => {
+                    our.len() == their.len() && (has(b"LIMIT") || ours.clone().sorted() == theirs.clone().sorted())
+                }
+                _ => false,
+            }
+        }
+        Some(Rule::Encoding) => match (ours, theirs) {
+            (Value::Bulk(ours), Value::Bulk(theirs)) => {
+                ours == b"listpack" && [&b"quicklist"[..], b"hashtable", b"skiplist"].contains(&&theirs[..])
+            }
+            _ => false,
+        },
+        Some(Rule::Dump) => match (ours, theirs) {
+            (Value::Bulk(ours), Value::Bulk(theirs)) => match (ours.first(), theirs.first()) {
+                // Sets as tables; sorted sets packed and not.
+                (Some(2), Some(2)) => ours.len() == theirs.len(),
+                (our, their) => (our, their) == (Some(&17), Some(&5)),
+            },
+            _ => false,
+        },
         Some(Rule::Kind) => !ours.is_error() && std::mem::discriminant(ours) == std::mem::discriminant(theirs),
     }
 }

@@ -28,6 +28,11 @@ pub struct Server {
 impl Server {
     /// This crate's server with that many shards, and further options.
     pub fn shardis(shards: usize, options: &[&str]) -> Server {
+        Server::shardis_after(shards, options, || Ok(()))
+    }
+
+    /// The same, with something done to its process before it runs; that must be safe to do after a fork.
+    pub fn shardis_after(shards: usize, options: &[&str], prepare: fn() -> std::io::Result<()>) -> Server {
         let count = shards.to_string();
         let mut all = vec!["--shards", &count];
         all.extend_from_slice(options);
@@ -35,16 +40,17 @@ impl Server {
             format!("shardis with {shards} shards"),
             Path::new(env!("CARGO_BIN_EXE_shardis")),
             &all,
+            prepare,
         )
     }
 
     /// The oracle. `REDIS_SERVER` names another binary than the one on the path.
     pub fn redis(options: &[&str]) -> Server {
         let path = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
-        Server::start("redis-server".to_owned(), Path::new(&path), options)
+        Server::start("redis-server".to_owned(), Path::new(&path), options, || Ok(()))
     }
 
-    fn start(name: String, program: &Path, options: &[&str]) -> Server {
+    fn start(name: String, program: &Path, options: &[&str], prepare: fn() -> std::io::Result<()>) -> Server {
         for _ in 0..START_COUNT_MAX {
             let port = free_port();
             let dir = fresh_dir(port);
@@ -58,10 +64,12 @@ impl Server {
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("one more descriptor"))
                 .stderr(log);
-            // SAFETY: prctl is async-signal-safe. A test process that is killed outright runs no destructor.
+            // SAFETY: prctl is async-signal-safe, and so is what the caller does. A test process that is killed outright
+            // runs no destructor.
             unsafe {
-                command.pre_exec(|| {
-                    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(std::io::Error::from)
+                command.pre_exec(move || {
+                    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                    prepare()
                 });
             }
             let child = command
@@ -122,6 +130,18 @@ impl Server {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// How it has ended; waits for that.
+    pub fn ending(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + super::PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end", self.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn is_running(&mut self) -> bool {

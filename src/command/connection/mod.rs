@@ -42,6 +42,7 @@ pub const COMMANDS: &[Command] = &[
             arg("password", ArgumentKind::String),
         ],
         history: &[("6.0.0", "A user's name may precede the password.")],
+        secrets_of: Some(|call| (1..call.len()).collect()),
         ..command("auth", Run::Session(auth))
     },
     client::CLIENT,
@@ -69,6 +70,7 @@ pub const COMMANDS: &[Command] = &[
             "6.2.0",
             "`protover` may be left out: the connection's properties are answered as they are.",
         )],
+        secrets_of: Some(hello_secrets),
         ..command("hello", Run::Session(hello))
     },
     Command {
@@ -174,6 +176,21 @@ fn is_same_secret(secret: &[u8], guess: &[u8]) -> bool {
 fn echo(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.bulk(&op.args[1]);
     Ok(())
+}
+
+/// User and password of every AUTH.
+fn hello_secrets(call: &[&[u8]]) -> Vec<usize> {
+    let mut secrets = Vec::new();
+    let mut index = 2;
+    while let Some(option) = call.get(index) {
+        if option.eq_ignore_ascii_case(b"AUTH") {
+            secrets.extend([index + 1, index + 2]);
+            index += 3;
+        } else {
+            index += 2;
+        }
+    }
+    secrets
 }
 
 fn hello(op: &mut SessionOp) -> Result<(), ReplyError> {

@@ -91,12 +91,21 @@ struct Cursor {
 impl Cursor {
     /// Reads a cursor. `None` is one beyond the last slot: some number that never was a cursor of ours.
     fn parse(text: &[u8]) -> Result<Option<Cursor>, ReplyError> {
-        // Redis reads it with strtoul, which takes a sign: -1 is the greatest number.
-        let number = match text.strip_prefix(b"-") {
-            Some(digits) => parse_u64(digits).map(u64::wrapping_neg),
-            None => parse_u64(text),
+        // Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in front, and ends at a
+        // zero byte; nothing at all is 0.
+        let text = memchr::memchr(0, text).map_or(text, |end| &text[..end]);
+        let (digits, is_negative) = match text {
+            [b'-', digits @ ..] => (digits, true),
+            [b'+', digits @ ..] => (digits, false),
+            digits => (digits, false),
+        };
+        let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+        let number = match &digits[significant..] {
+            [] if !digits.is_empty() || text.is_empty() => Some(0),
+            rest => parse_u64(rest),
         };
         let number = number.ok_or(error::INVALID_CURSOR)?;
+        let number = if is_negative { number.wrapping_neg() } else { number };
         let slot = number >> POSITION_BITS;
         let position = number & ((1 << POSITION_BITS) - 1);
         Ok(u16::try_from(slot)
@@ -324,9 +333,23 @@ mod tests {
         assert_eq!(Cursor::parse(b"18446744073709551615"), Ok(None));
         assert_eq!(Cursor::parse(b"-1"), Ok(None));
         assert_eq!(last.next_slot(), None);
-        for text in [&b"x"[..], b"", b"-", b"18446744073709551616"] {
+        for text in [
+            &b"x"[..],
+            b"-",
+            b"+",
+            b"--1",
+            b" 0",
+            b"0 ",
+            b"0x10",
+            b"18446744073709551616",
+        ] {
             assert_eq!(Cursor::parse(text), Err(error::INVALID_CURSOR));
         }
+        let start = Ok(Some(Cursor { slot: 0, position: 0 }));
+        for text in [&b""[..], b"0", b"00", b"-0", b"+0", b"0\0x"] {
+            assert_eq!(Cursor::parse(text), start, "{}", text.escape_ascii());
+        }
+        assert_eq!(Cursor::parse(b"-18446744073709551615"), Cursor::parse(b"+01"));
     }
 
     #[test]

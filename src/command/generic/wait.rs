@@ -7,6 +7,7 @@
 use super::integer;
 use crate::base::clock::Ms;
 use crate::base::numbers::parse_i64;
+use crate::client::Client;
 use crate::command::{Command, Context, NodeFuture, Run};
 use crate::resp::error;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
@@ -52,6 +53,9 @@ fn wait(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
+/// Whether somebody waits for the answer still. (A peer that has said all it had to say is closing; Redis forgets it at
+/// once.)
 fn is_connected(context: &Context) -> bool {
-    context.with(|local| local.clients.get(context.place).is_some_and(|client| !client.is_killed))
+    let is_there = |client: &mut Box<Client>| !client.is_killed && !client.is_closing;
+    context.with(|local| local.clients.get(context.place).is_some_and(is_there))
 }

@@ -14,12 +14,11 @@ mod docs;
 mod info;
 
 use super::help::{HelpEntry, help_command, reply_help};
+use super::op::each_key;
 use super::{Command, Registered, Run, SessionOp};
 use crate::base::glob;
 use crate::resp::{ReplyError, error};
-use crate::spec::{
-    Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command, key_positions,
-};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command};
 
 pub use info::reply_info;
 
@@ -184,14 +183,21 @@ const GETKEYSANDFLAGS: Command = Command {
 
 fn getkeysandflags(op: &mut SessionOp) -> Result<(), ReplyError> {
     let keys = keys_of_call(op)?;
+    let call: Vec<&[u8]> = op.args.slice_from(2).iter().collect();
+    let found = op.env.registry.resolve(op.args.slice_from(2));
+    let of_call = found.ok().and_then(|found| found.command.key_flags_of);
     op.reply.array(keys.len());
     for key in keys {
         op.reply.array(2);
         op.reply.bulk(&op.args[2 + key.index]);
+        let flags = match of_call {
+            Some(flags_of) if key.flags.contains(KeyFlags::VARIABLE_FLAGS) => flags_of(&call),
+            _ => key.flags,
+        };
         // How a spec describes itself is no property of the key.
         let own = [KeyFlags::VARIABLE_FLAGS, KeyFlags::INCOMPLETE];
         let own_names: Vec<&str> = own.iter().flat_map(|flag| flag.names()).collect();
-        let names: Vec<&str> = key.flags.names().filter(|name| !own_names.contains(name)).collect();
+        let names: Vec<&str> = flags.names().filter(|name| !own_names.contains(name)).collect();
         info::reply_names(&mut op.reply, names);
     }
     Ok(())
@@ -209,7 +215,7 @@ fn keys_of_call(op: &SessionOp) -> Result<Vec<KeyPosition>, ReplyError> {
         return Err(error::INVALID_ARG_COUNT);
     }
     let mut keys = Vec::new();
-    let outcome = key_positions(command.keys, call.len(), |index| call.at(index), |key| keys.push(key));
+    let outcome = each_key(command, call, |key| keys.push(key));
     if outcome.is_err() {
         keys.clear();
     }

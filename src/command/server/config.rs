@@ -5,7 +5,7 @@
 
 use crate::command::help::reply_help;
 use crate::command::{Command, Context, NodeFuture, Run, SessionOp};
-use crate::config::SetContext;
+use crate::config::{self, Parameter, SetContext};
 use crate::resp::{OwnedArgs, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 
@@ -70,6 +70,7 @@ pub const COMMANDS: &[Command] = &[Command {
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             arguments: &[arg("data", ArgumentKind::Block(PAIR)).multiple()],
             history: &[("7.0.0", "Several parameters in one call.")],
+            secrets_of: Some(set_secrets),
             ..command("set", Run::Node(set))
         },
     ],
@@ -113,6 +114,17 @@ fn get(op: &mut SessionOp) -> Result<(), ReplyError> {
         op.reply.bulk(&value);
     }
     Ok(())
+}
+
+/// The values of parameters that are secrets.
+fn set_secrets(call: &[&[u8]]) -> Vec<usize> {
+    let is_secret =
+        |name: &[u8]| Parameter::find(name).is_some_and(|(_, parameter)| parameter.is(config::Flags::SENSITIVE));
+    let names = (2..call.len()).step_by(2);
+    names
+        .filter(|&index| is_secret(call[index]))
+        .map(|index| index + 1)
+        .collect()
 }
 
 fn set(context: &mut Context) -> NodeFuture<'_> {

@@ -163,7 +163,9 @@ mod tests {
     #[test]
     fn the_newest_of_all_shards_are_the_log() {
         let args = OwnedArgs::from_slices(&["GET", "k"]);
-        let made: Vec<SlowEntry> = (0..5).map(|_| SlowEntry::new(args.as_args(), 1, UnixMs(0))).collect();
+        let made: Vec<SlowEntry> = (0..5)
+            .map(|_| SlowEntry::new(args.as_args(), &[], 1, UnixMs(0)))
+            .collect();
         let ids: Vec<u64> = made.iter().map(|entry| entry.id).collect();
         let of_shards = vec![
             vec![made[3].clone(), made[0].clone()],

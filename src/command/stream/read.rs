@@ -110,7 +110,7 @@ impl<'a> Reading<'a> {
                 reading.count = if count == 0 { usize::MAX } else { count };
                 index += 1;
             } else if word.eq_ignore_ascii_case(b"STREAMS") && more > 0 {
-                if more % 2 != 0 {
+                if !more.is_multiple_of(2) {
                     return Err(error::unbalanced_streams("XREAD"));
                 }
                 streams_at = Some(index + 1);

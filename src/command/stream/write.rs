@@ -145,7 +145,7 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     let (Some((wanted, _)), Some(fields)) = (options.id, fields) else {
         return Err(error::wrong_arity("xadd"));
     };
-    if fields.len() < 2 || fields.len() % 2 != 0 {
+    if fields.len() < 2 || !fields.len().is_multiple_of(2) {
         return Err(error::wrong_arity("xadd"));
     }
     if wanted == NewId::Exact(StreamId::MIN) {

@@ -30,6 +30,7 @@ pub(super) const SET: Command = Command {
         notes: "RW and ACCESS due to the optional `GET` argument",
         ..KeySpec::one(1, READ_UPDATE.union(KeyFlags::VARIABLE_FLAGS))
     }],
+    key_flags_of: Some(set_key_flags),
     arguments: &[
         Argument::key("key", 0),
         arg("value", ArgumentKind::String),
@@ -64,6 +65,14 @@ pub(super) const SET: Command = Command {
     ],
     ..command("set", Run::Keys(set))
 };
+
+/// Without GET the old value is only overwritten. (As Redis does, this takes an expiry called GET for the option.)
+fn set_key_flags(call: &[&[u8]]) -> KeyFlags {
+    match call.iter().skip(3).any(|option| option.eq_ignore_ascii_case(b"GET")) {
+        true => READ_UPDATE,
+        false => KeyFlags::OW.union(KeyFlags::UPDATE),
+    }
+}
 
 /// When a write happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

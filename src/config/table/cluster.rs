@@ -16,7 +16,7 @@ chapter "CLUSTER";
     "cluster-node-timeout" => cluster_node_timeout: u64 = integer(0, I64), "15000", Flags::NONE, Cluster;
 
     /// The port of the cluster bus. 0 is the client port plus 10000.
-    "cluster-port" => cluster_port: u16 = integer(0, 65535), "0", Flags::IMMUTABLE, Cluster;
+    "cluster-port" => cluster_port: u16 = integer(0, 65535), "0", Flags::IMMUTABLE, Network;
 
     /// How old a replica's data may be for it to take its master's place, in multiples of the node timeout. 0 is any age.
     "cluster-replica-validity-factor" | "cluster-slave-validity-factor" => cluster_replica_validity_factor: u32 = integer(0, I32), "10", Flags::NONE, Cluster;
@@ -43,25 +43,25 @@ chapter "CLUSTER";
     "cluster-link-sendbuf-limit" => cluster_link_sendbuf_limit: u64 = memory(0, u64::MAX), "0", Flags::NONE, Cluster;
 
     /// The address that other nodes and clients are told, where the node's own is translated on the way.
-    "cluster-announce-ip" => cluster_announce_ip: Text = Kind::Text(check::any), "", Flags::NONE, Cluster;
+    "cluster-announce-ip" => cluster_announce_ip: Text = Kind::Text(check::any), "", Flags::NONE, Network;
 
     /// The client port that is told. 0 is `port`.
-    "cluster-announce-port" => cluster_announce_port: u16 = integer(0, 65535), "0", Flags::NONE, Cluster;
+    "cluster-announce-port" => cluster_announce_port: u16 = integer(0, 65535), "0", Flags::NONE, Network;
 
     /// The TLS port that is told. 0 is `tls-port`.
     "cluster-announce-tls-port" => cluster_announce_tls_port: u16 = integer(0, 65535), "0", Flags::NONE, Cluster;
 
     /// The port of the cluster bus that is told.
-    "cluster-announce-bus-port" => cluster_announce_bus_port: u16 = integer(0, 65535), "0", Flags::NONE, Cluster;
+    "cluster-announce-bus-port" => cluster_announce_bus_port: u16 = integer(0, 65535), "0", Flags::NONE, Network;
 
     /// The host name that is told.
-    "cluster-announce-hostname" => cluster_announce_hostname: Text = Kind::Text(check::host_name), "", Flags::NONE, Cluster;
+    "cluster-announce-hostname" => cluster_announce_hostname: Text = Kind::Text(check::host_name), "", Flags::NONE, Network;
 
     /// A name for people to read, in the log of this node and of the others.
     "cluster-announce-human-nodename" => cluster_announce_human_nodename: Text = Kind::Text(check::node_name), "", Flags::NONE, Cluster;
 
     /// What clients are told to connect to: address, host name, or nothing, so that they reuse the endpoint they know.
-    "cluster-preferred-endpoint-type" => cluster_preferred_endpoint_type: EndpointType = Kind::Choice(EndpointType::NAMES), "ip", Flags::NONE, Cluster;
+    "cluster-preferred-endpoint-type" => cluster_preferred_endpoint_type: EndpointType = Kind::Choice(EndpointType::NAMES), "ip", Flags::NONE, Network;
 
     } };
 }

@@ -11,7 +11,7 @@ chapter "NETWORK";
     "bind" => bind: Vec<Text> = Kind::Addresses, "* -::*", Flags::NONE, Network;
 
     /// The address that connections to masters and cluster nodes are made from.
-    "bind-source-addr" => bind_source_addr: Text = Kind::Text(check::any), "", Flags::NONE, Network;
+    "bind-source-addr" => bind_source_addr: Text = Kind::Text(check::any), "", Flags::NONE, Replication;
 
     /// While the default user has no password, refuse clients that do not come from this host.
     "protected-mode" => protected_mode: bool = Kind::Bool, "yes", Flags::NONE, Network;
@@ -35,7 +35,7 @@ chapter "NETWORK";
     "tcp-keepalive" => tcp_keepalive: u32 = integer(0, I32), "300", Flags::NONE, Network;
 
     /// The mark (SO_MARK) of listening sockets, for routing and firewalls. 0 sets none.
-    "socket-mark-id" => socket_mark_id: u32 = integer(0, U32), "0", Flags::IMMUTABLE, Network;
+    "socket-mark-id" => socket_mark_id: u32 = integer(0, U32), "0", Flags::IMMUTABLE.and(Flags::LATER), Network;
 
 chapter "CLIENTS";
 
@@ -54,7 +54,7 @@ chapter "CLIENTS";
     "proto-max-bulk-len" => proto_max_bulk_len: u64 = memory(1 << 20, BYTES), "512mb", Flags::NONE, Network;
 
     /// The greatest size of all clients' buffers together; beyond it, the largest clients are closed. 0 is no limit.
-    "maxmemory-clients" => maxmemory_clients: MemoryOrPercent = Kind::MemoryOrPercent, "0", Flags::NONE, Network;
+    "maxmemory-clients" => maxmemory_clients: MemoryOrPercent = Kind::MemoryOrPercent, "0", Flags::LATER, Network;
 
     /// How many keys the table of client-side caching remembers. 0 is no limit.
     "tracking-table-max-keys" => tracking_table_max_keys: u64 = integer(0, I64), "1000000", Flags::NONE, Tracking;

@@ -14,14 +14,14 @@ chapter "SNAPSHOTS";
     "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;
 
     /// Whether strings in a snapshot are compressed with LZF.
-    "rdbcompression" => rdbcompression: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;
+    "rdbcompression" => rdbcompression: bool = Kind::Bool, "yes", Flags::NONE, Keyspace;
 
     /// Whether a snapshot ends with a checksum, and whether it is checked.
     "rdbchecksum" => rdbchecksum: bool = Kind::Bool, "yes", Flags::IMMUTABLE, Snapshot;
 
     /// The version of the format in which snapshots, DUMP payloads and full syncs are written: 10 is read by Redis 7.0,
     /// 11 by Redis 7.2, 12 by Redis 7.4. All are read.
-    "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Snapshot;
+    "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Keyspace;
 
     /// Whether payloads are checked down to every element before they are loaded.
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::NONE, Snapshot;

@@ -67,7 +67,7 @@ chapter "REPLICATION";
     "min-replicas-max-lag" | "min-slaves-max-lag" => min_replicas_max_lag: u32 = integer(0, I32), "10", Flags::NONE, Replication;
 
     /// Whether a replica frees its old dataset in the background before a full sync.
-    "replica-lazy-flush" | "slave-lazy-flush" => replica_lazy_flush: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
+    "replica-lazy-flush" | "slave-lazy-flush" => replica_lazy_flush: bool = Kind::Bool, "no", Flags::NONE, Replication;
 
     /// What to do when a command of the master or of the append-only file fails.
     "propagation-error-behavior" => propagation_error_behavior: PropagationErrorBehavior = Kind::Choice(PropagationErrorBehavior::NAMES),

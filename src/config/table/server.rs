@@ -58,7 +58,7 @@ chapter "GENERAL";
     "crash-log-enabled" => crash_log_enabled: bool = Kind::Bool, "yes", Flags::NONE, Debugging;
 
     /// Whether a crash is followed by a test of the memory.
-    "crash-memcheck-enabled" => crash_memcheck_enabled: bool = Kind::Bool, "yes", Flags::NONE, Debugging;
+    "crash-memcheck-enabled" => crash_memcheck_enabled: bool = Kind::Bool, "yes", Flags::LATER, Debugging;
 
     /// How many databases SELECT can choose from, counted from 0.
     "databases" => databases: u32 = integer(1, I32), "16", Flags::IMMUTABLE, Keyspace;
@@ -76,19 +76,19 @@ chapter "GENERAL";
 
     /// The locale by whose rules strings are compared where they are meant for people (SORT ALPHA, sorted by `strcoll`).
     /// Empty takes it from the environment.
-    "locale-collate" => locale_collate: Text = Kind::Text(check::any), "", Flags::NONE, Process;
+    "locale-collate" => locale_collate: Text = Kind::Text(check::any), "", Flags::LATER, Process;
 
     /// The directory of all files that are written: snapshots, append-only files, nodes.conf.
-    "dir" => dir: Text = Kind::Directory, "./", Flags::PROTECTED.and(Flags::DENY_LOADING), Snapshot;
+    "dir" => dir: Text = Kind::Directory, "./", Flags::PROTECTED.and(Flags::DENY_LOADING), Process;
 
     /// How many times a second background work runs (expiry, timeouts of clients, statistics).
     "hz" => hz: u32 = integer_kept(0, I32, (1, 500)), "10", Flags::NONE, Keyspace;
 
     /// Whether background work runs more often while many clients are connected.
-    "dynamic-hz" => dynamic_hz: bool = Kind::Bool, "yes", Flags::NONE, Keyspace;
+    "dynamic-hz" => dynamic_hz: bool = Kind::Bool, "yes", Flags::NONE, Unneeded;
 
     /// Warnings of the start that are not to end the process (`ARM64-COW-BUG`).
-    "ignore-warnings" => ignore_warnings: Text = Kind::Text(check::any), "", Flags::NONE, Process;
+    "ignore-warnings" => ignore_warnings: Text = Kind::Text(check::any), "", Flags::NONE, Unneeded;
 
     /// What SIGTERM does: `default` saves if there are save points; `save` always, `nosave` never; `now` does not wait
     /// for replicas that lag behind; `force` exits even if saving fails.
@@ -100,7 +100,7 @@ chapter "GENERAL";
         "default", Flags::NONE, Process;
 
     /// How many seconds a shutdown waits for replicas that lag behind.
-    "shutdown-timeout" => shutdown_timeout: u32 = integer(0, I32), "10", Flags::NONE, Process;
+    "shutdown-timeout" => shutdown_timeout: u32 = integer(0, I32), "10", Flags::NONE, Replication;
 
 chapter "SECURITY";
 
@@ -112,19 +112,19 @@ chapter "SECURITY";
     "enable-debug-command" => enable_debug_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE, Debugging;
 
     /// Who may use MODULE.
-    "enable-module-command" => enable_module_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE, Acl;
+    "enable-module-command" => enable_module_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE.and(Flags::LATER), Acl;
 
     /// The password of the default user. Empty lets everybody in.
     "requirepass" => requirepass: Text = Kind::Text(check::any), "", Flags::SENSITIVE, Acl;
 
     /// The file that users are loaded from and ACL SAVE writes to. It excludes `user` lines in this file.
-    "aclfile" => aclfile: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Acl;
+    "aclfile" => aclfile: Text = Kind::Text(check::any), "", Flags::IMMUTABLE.and(Flags::LATER), Acl;
 
     /// How many refusals ACL LOG remembers.
-    "acllog-max-len" => acllog_max_len: u64 = integer(0, I64), "128", Flags::NONE, Acl;
+    "acllog-max-len" => acllog_max_len: u64 = integer(0, I64), "128", Flags::LATER, Acl;
 
     /// Which Pub/Sub channels a new user may use before rules say more.
-    "acl-pubsub-default" => acl_pubsub_default: AclPubsubDefault = Kind::Choice(AclPubsubDefault::NAMES), "resetchannels", Flags::NONE, Acl;
+    "acl-pubsub-default" => acl_pubsub_default: AclPubsubDefault = Kind::Choice(AclPubsubDefault::NAMES), "resetchannels", Flags::LATER, Acl;
 
 chapter "SCRIPTS";
 
@@ -154,7 +154,7 @@ chapter "KERNEL AND THREADS";
     "server_cpulist" => server_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Shards;
 
     /// The CPUs of background threads.
-    "bio_cpulist" => bio_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Shards;
+    "bio_cpulist" => bio_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Unneeded;
 
     /// The CPUs of Redis's child that rewrites the append-only file. Here the shards do it.
     "aof_rewrite_cpulist" => aof_rewrite_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Unneeded;
@@ -163,7 +163,7 @@ chapter "KERNEL AND THREADS";
     "bgsave_cpulist" => bgsave_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Unneeded;
 
     /// Whether the allocator gives memory back in a thread of its own.
-    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::NONE, Process;
+    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::LATER, Process;
 
     } };
 }

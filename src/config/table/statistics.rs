@@ -30,22 +30,22 @@ chapter "KEYSPACE EVENTS";
 chapter "FINDING ERRORS";
 
     /// Milliseconds after which a command that still runs is reported with its stack. 0 is off.
-    "watchdog-period" => watchdog_period: u32 = integer(0, I32), "0", Flags::HIDDEN, Debugging;
+    "watchdog-period" => watchdog_period: u32 = integer(0, I32), "0", Flags::HIDDEN.and(Flags::LATER), Debugging;
 
     /// Microseconds to wait after each key that is loaded; a negative number waits once in so many keys.
-    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Debugging;
+    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
 
     /// Microseconds to wait after each key that is saved; a negative number waits once in so many keys.
-    "rdb-key-save-delay" => rdb_key_save_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Debugging;
+    "rdb-key-save-delay" => rdb_key_save_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
 
     /// While loading, serve clients after each so many bytes.
-    "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = integer(1024, I32), "2097152", Flags::HIDDEN, Debugging;
+    "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = integer(1024, I32), "2097152", Flags::HIDDEN, Snapshot;
 
     /// Whether a broken invariant ends the process with an exit code instead of a signal.
     "use-exit-on-panic" => use_exit_on_panic: bool = Kind::Bool, "no", Flags::HIDDEN, Debugging;
 
     /// Whether costly checks of invariants are on.
-    "enable-debug-assert" => enable_debug_assert: bool = Kind::Bool, "no", Flags::HIDDEN.and(Flags::IMMUTABLE), Debugging;
+    "enable-debug-assert" => enable_debug_assert: bool = Kind::Bool, "no", Flags::HIDDEN.and(Flags::IMMUTABLE).and(Flags::LATER), Debugging;
 
     } };
 }

@@ -1,6 +1,6 @@
 //! A sorted set in the making: what ZUNION, ZINTER, ZDIFF, their STORE forms and the reading of an RDB file gather into.
 //!
-//! While it grows there is only a dict; the order is made once at the end, which costs a fraction of keeping it all the time. Redis
+//! While it grows there is only a dict; the order is made once at the end. Redis
 //! does the same, and like it the result is packed if it is small enough in the end.
 
 use super::large::SortedTree;

@@ -152,6 +152,13 @@ impl SortedSet {
         self.as_ref().allocated_bytes()
     }
 
+    /// Makes it a large one at once if so many elements are about to be added, and a small one may not have as many.
+    pub fn prepare(&mut self, added_count: usize, limits: &Limits, seed: HashSeed) {
+        if added_count > limits.zset_max_listpack_entries {
+            self.to_tree(seed);
+        }
+    }
+
     /// Adds an element or changes its score, as ZADD and ZINCRBY do. The score must not be NaN.
     pub fn add(
         &mut self,

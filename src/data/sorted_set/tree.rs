@@ -26,7 +26,7 @@
 //! 2. `images[i]`, `firsts[i]` and `counts[i]` of an inner node are the first place and the number of places of `children[i]`.
 //! 3. All leaves lie equally deep. Only the root may be without places, and then it is a leaf.
 //! 4. `bytes` is the sum of what all nodes have taken from the allocator (the root's own header lies in the `Tree`).
-//! 5. The element of every handle lives: see [`Handle::new`].
+//! 5. The element of every handle lives: see [`Handle::of`].
 
 use std::cmp::Ordering;
 use std::ops::Range;

@@ -13,8 +13,10 @@
 //! a later millisecond may have a smaller sequence number. (The format: Redis's RDB type STREAM_LISTPACKS.)
 //!
 //! Invariants, checked for blocks from outside by [`Block::from_listpack`], so that nothing here can fail later:
-//! 1. every entry is whole, its element count is right, its flags are 0 to 3; 2. `live` and `deleted` are the numbers of such entries, and `live`
-//! is not 0; 3. the IDs of live entries ascend strictly and none is below the master ID. (XSETID may go back behind an entry that is deleted.)
+//! 1. Every entry is whole, its element count is right, its flags are 0 to 3.
+//! 2. `live` and `deleted` are the numbers of such entries, and `live` is not 0.
+//! 3. The IDs of live entries ascend strictly, and none is below the master ID. (XSETID may go back behind a deleted entry, so
+//!    those may be anything.)
 
 use super::id::StreamId;
 use super::runs::Ordered;

@@ -1,0 +1,113 @@
+//! The list family: looking into lists ([`read`]), adding to them ([`write`]), taking from them ([`remove`]), and moving an
+//! element from one to another ([`relocate`]).
+//!
+//! How a list is laid out is `data::list`'s matter. Replies are written from its stored bytes, element by element; the one
+//! element that is ever copied out is the one that moves.
+//!
+//! What is wrong with a call is found in Redis's order, which the errors make visible. Ranges and counts are read before the
+//! key is looked for, but the index of LINDEX and LSET after it: on a missing key nobody looks at the index.
+//!
+//! | command | its effect |
+//! |---|---|
+//! | LMPOP | `LPOP key count` or `RPOP key count`, with the count that was there |
+//! | LMOVE, RPOPLPUSH between two shards | `LPOP` or `RPOP` of the source, `LPUSH` or `RPUSH` of the target |
+//!
+//! Invariant: `signal_ready` is called where a list begins. Nobody waits for a key that has a list already.
+
+mod read;
+mod relocate;
+mod remove;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use super::{Command, Op};
+use crate::config::KeyspaceEvents;
+use crate::data::list::End;
+use crate::data::listpack::Item;
+use crate::resp::{Reply, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, arg};
+use std::ops::Range;
+
+pub const COMMANDS: &[Command] = &[
+    read::LINDEX,
+    write::LINSERT,
+    read::LLEN,
+    relocate::LMOVE,
+    remove::LMPOP,
+    remove::LPOP,
+    read::LPOS,
+    write::LPUSH,
+    write::LPUSHX,
+    read::LRANGE,
+    remove::LREM,
+    write::LSET,
+    remove::LTRIM,
+    remove::RPOP,
+    relocate::RPOPLPUSH,
+    write::RPUSH,
+    write::RPUSHX,
+];
+
+const SIDES: &[Argument] = &[Argument::word("left", "LEFT"), Argument::word("right", "RIGHT")];
+
+/// `LEFT` or `RIGHT`.
+const fn side(name: &'static str) -> Argument {
+    arg(name, ArgumentKind::OneOf(SIDES))
+}
+
+/// The end that a word names.
+fn end_of(word: &[u8]) -> Result<End, ReplyError> {
+    if word.eq_ignore_ascii_case(b"LEFT") {
+        Ok(End::Front)
+    } else if word.eq_ignore_ascii_case(b"RIGHT") {
+        Ok(End::Back)
+    } else {
+        Err(error::SYNTAX)
+    }
+}
+
+/// The command that adds at this end, which is also its event.
+fn push_at(end: End) -> &'static str {
+    match end {
+        End::Front => "lpush",
+        End::Back => "rpush",
+    }
+}
+
+/// The command that takes from this end, which is also its event.
+fn pop_from(end: End) -> &'static str {
+    match end {
+        End::Front => "lpop",
+        End::Back => "rpop",
+    }
+}
+
+/// Writes an element.
+#[inline]
+pub(super) fn reply_item(reply: &mut Reply<'_>, item: Item<'_>) {
+    match item {
+        Item::Bytes(bytes) => reply.bulk(bytes),
+        Item::Int(number) => reply.bulk_integer(number),
+    }
+}
+
+/// The elements from `start` to `stop`, both of them, counted from the end where they are negative.
+fn elements_between(start: i64, stop: i64, len: usize) -> Range<usize> {
+    let count = len as i64;
+    let from_front = |index: i64| if index < 0 { index + count } else { index };
+    let start = from_front(start).max(0);
+    let stop = from_front(stop).min(count - 1);
+    if start > stop {
+        return 0..0;
+    }
+    start as usize..stop as usize + 1
+}
+
+/// Tells that elements are gone, and perhaps the last one.
+fn tell_removal(op: &mut Op, event: &'static str, key: &[u8], is_gone: bool) {
+    op.event(KeyspaceEvents::LIST, event, key);
+    if is_gone {
+        op.event(KeyspaceEvents::GENERIC, "del", key);
+    }
+}

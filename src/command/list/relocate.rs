@@ -1,0 +1,111 @@
+//! Moving an element from one list to another, or from one end of a list to the other: LMOVE RPOPLPUSH.
+//!
+//! The element is copied once, because the two lists may be one. What is missing or of the wrong type is found before
+//! anything is taken: the source first, and the target only if there is a source.
+
+use super::{end_of, pop_from, push_at, side, tell_removal};
+use crate::command::typed::Edited;
+use crate::command::{Command, Op, Run};
+use crate::config::KeyspaceEvents;
+use crate::data::list::End;
+use crate::resp::ReplyError;
+use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
+
+const KEYS: &[KeySpec] = &[
+    KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+    KeySpec::one(2, KeyFlags::RW.union(KeyFlags::INSERT)),
+];
+
+pub(super) const LMOVE: Command = Command {
+    summary: "Takes an element from an end of a list, puts it at an end of another one, and answers it.",
+    since: "6.2.0",
+    group: Group::List,
+    complexity: "O(1)",
+    arity: 5,
+    flags: Flags::WRITE.union(Flags::DENYOOM),
+    categories: Categories::LIST,
+    keys: KEYS,
+    arguments: &[
+        Argument::key("source", 0),
+        Argument::key("destination", 1),
+        side("wherefrom"),
+        side("whereto"),
+    ],
+    ..command("lmove", Run::Keys(lmove))
+};
+
+pub(super) const RPOPLPUSH: Command = Command {
+    summary: "Takes the last element of a list, makes it the first one of another list, and answers it.",
+    since: "1.2.0",
+    group: Group::List,
+    complexity: "O(1)",
+    arity: 3,
+    flags: Flags::WRITE.union(Flags::DENYOOM),
+    categories: Categories::LIST,
+    keys: KEYS,
+    arguments: &[Argument::key("source", 0), Argument::key("destination", 1)],
+    deprecated: Some(("6.2.0", "`LMOVE` with the `RIGHT` and `LEFT` arguments")),
+    ..command("rpoplpush", Run::Keys(rpoplpush))
+};
+
+fn lmove(op: &mut Op) -> Result<(), ReplyError> {
+    let (from, to) = (end_of(op.args.at(3))?, end_of(op.args.at(4))?);
+    relocate(op, from, to)
+}
+
+fn rpoplpush(op: &mut Op) -> Result<(), ReplyError> {
+    relocate(op, End::Back, End::Front)
+}
+
+fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
+    let (source, target) = (op.args.at(1), op.args.at(2));
+    if op.keys.peek_list(source)?.is_none() {
+        op.reply.null();
+        return Ok(());
+    }
+    op.keys.peek_list(target)?;
+    let limits = &op.env.limits;
+    let (element, is_gone) = if source == target {
+        let element = op.keys.edit_list(source, |list| {
+            let element = list.pop(from, limits, |item| item.to_vec());
+            if let Some(element) = &element {
+                list.push(to, element, limits);
+            }
+            Edited::Changed(element)
+        })?;
+        (element.flatten(), false)
+    } else {
+        let taken = op.keys.edit_list(source, |list| {
+            let element = list.pop(from, limits, |item| item.to_vec());
+            Edited::Changed((element, list.is_empty()))
+        })?;
+        taken.unwrap_or_default()
+    };
+    let element = element.expect("a list that is stored has elements");
+    if source != target {
+        let len = op.keys.edit_or_create_list(target, |list| {
+            list.push(to, &element, limits);
+            Edited::Changed(list.len())
+        })?;
+        if len == 1 {
+            op.keys.signal_ready(target);
+        }
+    }
+    op.event(KeyspaceEvents::LIST, push_at(to), target);
+    tell_removal(op, pop_from(from), source, is_gone);
+    op.effects.changed(1);
+    if op.effects.is_spread {
+        let db = op.keys.db;
+        let (take, put) = match (from, to) {
+            (End::Front, End::Front) => (b"LPOP", b"LPUSH"),
+            (End::Front, End::Back) => (b"LPOP", b"RPUSH"),
+            (End::Back, End::Front) => (b"RPOP", b"LPUSH"),
+            (End::Back, End::Back) => (b"RPOP", b"RPUSH"),
+        };
+        op.effects.instead(op.keys.slot_of(source), db, &[take, source]);
+        op.effects
+            .instead(op.keys.slot_of(target), db, &[put, target, &element]);
+    }
+    op.reply.bulk(&element);
+    Ok(())
+}

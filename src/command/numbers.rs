@@ -1,0 +1,36 @@
+//! Numbers among the arguments, refused with the texts that Redis has for each kind of them.
+
+use crate::base::numbers::parse_i64;
+use crate::resp::{ReplyError, error};
+use std::ops::RangeInclusive;
+
+/// A signed integer in its canonical form.
+#[inline]
+pub fn integer(text: &[u8]) -> Result<i64, ReplyError> {
+    parse_i64(text).ok_or(error::NOT_AN_INTEGER)
+}
+
+/// An integer of this range; anything else is refused with this error.
+pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError) -> Result<i64, ReplyError> {
+    parse_i64(text).filter(|number| range.contains(number)).ok_or(otherwise)
+}
+
+/// An integer that can be negated: the smallest one of 64 bits is out of range.
+pub fn negatable(text: &[u8]) -> Result<i64, ReplyError> {
+    match integer(text)? {
+        i64::MIN => Err(error::out_of_bounds(-i64::MAX, i64::MAX)),
+        number => Ok(number),
+    }
+}
+
+/// How many elements to take: LPOP, SPOP and their like.
+pub fn element_count(text: &[u8]) -> Result<usize, ReplyError> {
+    natural(text, 0, error::NOT_POSITIVE)
+}
+
+/// An integer from `low` up; what is no such number is refused with this error.
+pub fn natural(text: &[u8], low: i64, otherwise: ReplyError) -> Result<usize, ReplyError> {
+    let number = integer_in(text, low.max(0)..=i64::MAX, otherwise)?;
+    // Only where addresses are shorter than 64 bits, and there no value has so many elements.
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,171 @@
+//! Members by chance: SPOP SRANDMEMBER.
+//!
+//! What chance has chosen is logged by name: a replica throws no dice.
+
+use super::{READ, TAKE, log_members, tell_removal};
+use crate::command::list::reply_item;
+use crate::command::numbers::{element_count, negatable};
+use crate::command::typed::Edited;
+use crate::command::{Command, Op, Run};
+use crate::data::set::SetRef;
+use crate::resp::{ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
+
+pub(super) const SPOP: Command = Command {
+    summary: "Takes a member of a set by chance, or several, and answers them.",
+    since: "1.0.0",
+    group: Group::Set,
+    complexity: "O(N), N being the number of members taken.",
+    arity: -2,
+    flags: Flags::WRITE.union(Flags::FAST),
+    categories: Categories::SET,
+    tips: &["nondeterministic_output"],
+    keys: &[KeySpec::one(1, TAKE)],
+    arguments: &[
+        Argument::key("key", 0),
+        arg("count", ArgumentKind::Integer).optional().since("3.2.0"),
+    ],
+    history: &[("3.2.0", "The argument `count`.")],
+    ..command("spop", Run::Keys(spop))
+};
+
+fn spop(op: &mut Op) -> Result<(), ReplyError> {
+    if op.args.len() > 3 {
+        return Err(error::SYNTAX);
+    }
+    match op.args.get(2) {
+        None => pop_one(op),
+        Some(count) => {
+            let count = element_count(count)?;
+            pop_many(op, count)
+        }
+    }
+}
+
+fn pop_one(op: &mut Op) -> Result<(), ReplyError> {
+    let key = op.args.at(1);
+    let Some((taken, is_gone)) = take(op, key, 1)? else {
+        op.reply.null();
+        return Ok(());
+    };
+    for member in &taken {
+        op.reply.bulk(member);
+    }
+    finish_pop(op, key, &taken, is_gone);
+    Ok(())
+}
+
+fn pop_many(op: &mut Op, count: usize) -> Result<(), ReplyError> {
+    let key = op.args.at(1);
+    let len = op.keys.peek_set(key)?.map_or(0, SetRef::len);
+    if count.min(len) == 0 {
+        op.reply.set(0);
+        return Ok(());
+    }
+    if count >= len {
+        return pop_all(op, key);
+    }
+    if let Some((taken, is_gone)) = take(op, key, count)? {
+        op.reply.set(taken.len());
+        for member in &taken {
+            op.reply.bulk(member);
+        }
+        finish_pop(op, key, &taken, is_gone);
+    }
+    Ok(())
+}
+
+/// Members that were taken, and whether they were the last ones.
+type Taken = (Vec<Vec<u8>>, bool);
+
+fn take(op: &mut Op, key: &[u8], count: usize) -> Result<Option<Taken>, ReplyError> {
+    let (random, seed) = (&mut op.env.random, op.env.seed);
+    op.keys.edit_set(key, |set| {
+        let mut taken = Vec::with_capacity(count.min(set.len()));
+        set.pop(count, random, seed, |item| taken.push(item.to_vec()));
+        Edited::Changed((taken, set.is_empty()))
+    })
+}
+
+fn finish_pop(op: &mut Op, key: &[u8], taken: &[Vec<u8>], is_gone: bool) {
+    op.effects.changed(taken.len() as u64);
+    log_members(op, b"SREM", key, taken);
+    tell_removal(op, "spop", key, is_gone);
+}
+
+/// Takes a set as a whole. It is the key that is deleted, so what takes long to free is freed in the background.
+fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
+    let Some(set) = op.keys.peek_set(key)? else {
+        return Ok(());
+    };
+    let reply = &mut op.reply;
+    reply.set(set.len());
+    set.for_each(|item| reply_item(reply, item));
+    op.effects.changed(set.len() as u64);
+    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let slot = op.keys.slot_of(key);
+    op.keys.numbered(slot)?.remove(db, key, now);
+    let verb: &[u8] = match op.env.settings.lazyfree_lazy_server_del {
+        true => b"UNLINK",
+        false => b"DEL",
+    };
+    op.effects.instead(slot, db, &[verb, key]);
+    tell_removal(op, "spop", key, true);
+    Ok(())
+}
+
+pub(super) const SRANDMEMBER: Command = Command {
+    summary: "Answers a member of a set by chance, or several of them.",
+    since: "1.0.0",
+    group: Group::Set,
+    complexity: "O(N), N being the number of members answered.",
+    arity: -2,
+    flags: Flags::READONLY,
+    categories: Categories::SET,
+    tips: &["nondeterministic_output"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[
+        Argument::key("key", 0),
+        arg("count", ArgumentKind::Integer).optional().since("2.6.0"),
+    ],
+    history: &[("2.6.0", "The argument `count`.")],
+    ..command("srandmember", Run::Keys(srandmember))
+};
+
+fn srandmember(op: &mut Op) -> Result<(), ReplyError> {
+    if op.args.len() > 3 {
+        return Err(error::SYNTAX);
+    }
+    let count = op.args.get(2).map(negatable).transpose()?;
+    let set = op.keys.read_set(op.args.at(1))?;
+    let (reply, random, seed) = (&mut op.reply, &mut op.env.random, op.env.seed);
+    let Some(count) = count else {
+        match set.and_then(|set| set.random(random, seed)) {
+            Some(item) => reply_item(reply, item),
+            None => reply.null(),
+        }
+        return Ok(());
+    };
+    let Some(set) = set else {
+        reply.array(0);
+        return Ok(());
+    };
+    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    if count < 0 {
+        // Each is drawn anew.
+        reply.array(wanted);
+        for _ in 0..wanted {
+            if let Some(item) = set.random(random, seed) {
+                reply_item(reply, item);
+            }
+        }
+    } else if wanted >= set.len() {
+        reply.array(set.len());
+        set.for_each(|item| reply_item(reply, item));
+    } else {
+        let chosen = set.random_distinct(wanted, random, seed);
+        reply.array(chosen.len());
+        chosen.into_iter().for_each(|item| reply_item(reply, item));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! The sorted set family: elements that come ([`add`]) and go ([`remove`], [`pop`]), what is asked about one of them or about all
+//! ([`read`]), ranges of them ([`range`]), and what several sorted sets have in common or apart ([`algebra`]).
+//!
+//! How a sorted set is laid out, what ranks a range has, and what scores are combined to is `data::sorted_set`'s matter. What is
+//! kept here is what clients and replicas can see: which error comes first, the shape of each reply in either protocol, what counts as a
+//! hit, and what a write is logged as when that is not the command itself:
+//!
+//! | command | its effect |
+//! |---|---|
+//! | ZMPOP | `ZPOPMIN key n` or `ZPOPMAX key n`, `n` being how many were taken |
+//! | ZRANGESTORE, ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE over several shards | `DEL` of the target and `ZADD` of the result |
+//!
+//! In RESP3 a score is a double, and elements with their scores are pairs; in RESP2 a score is its text, and the pairs
+//! lie flat in one array. What departs from this rule says so where it is written.
+//!
+//! Invariants: all keys of a call are looked at before any is changed; and no command allocates for each element, but where
+//! it builds a new sorted set.
+
+mod add;
+mod algebra;
+mod pop;
+mod range;
+mod read;
+mod remove;
+#[cfg(test)]
+mod tests;
+
+use super::{Command, Op};
+use crate::base::numbers::format_f64;
+use crate::config::KeyspaceEvents;
+use crate::data::listpack::Item;
+use crate::data::sorted_set::{ScoredMember, SortedSet};
+use crate::resp::{Reply, ReplyError};
+use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
+
+pub const COMMANDS: &[Command] = &[
+    add::ZADD,
+    read::ZCARD,
+    read::ZCOUNT,
+    algebra::ZDIFF,
+    algebra::ZDIFFSTORE,
+    add::ZINCRBY,
+    algebra::ZINTER,
+    algebra::ZINTERCARD,
+    algebra::ZINTERSTORE,
+    read::ZLEXCOUNT,
+    pop::ZMPOP,
+    read::ZMSCORE,
+    pop::ZPOPMAX,
+    pop::ZPOPMIN,
+    read::ZRANDMEMBER,
+    range::ZRANGE,
+    range::ZRANGEBYLEX,
+    range::ZRANGEBYSCORE,
+    range::ZRANGESTORE,
+    read::ZRANK,
+    remove::ZREM,
+    remove::ZREMRANGEBYLEX,
+    remove::ZREMRANGEBYRANK,
+    remove::ZREMRANGEBYSCORE,
+    range::ZREVRANGE,
+    range::ZREVRANGEBYLEX,
+    range::ZREVRANGEBYSCORE,
+    read::ZREVRANK,
+    read::ZSCAN,
+    read::ZSCORE,
+    algebra::ZUNION,
+    algebra::ZUNIONSTORE,
+];
+
+const READ: KeyFlags = KeyFlags::RO.union(KeyFlags::ACCESS);
+const TARGET: KeyFlags = KeyFlags::OW.union(KeyFlags::UPDATE);
+const TAKE: KeyFlags = KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE);
+const FAST_READ: Flags = Flags::READONLY.union(Flags::FAST);
+const GROWING: Flags = Flags::WRITE.union(Flags::DENYOOM);
+
+const ONE_KEY: &[KeySpec] = &[KeySpec::one(1, READ)];
+const KEY: Argument = Argument::key("key", 0);
+const MEMBER: Argument = arg("member", ArgumentKind::String);
+const MIN_SCORE: Argument = arg("min", ArgumentKind::Double);
+const MAX_SCORE: Argument = arg("max", ArgumentKind::Double);
+const MIN_MEMBER: Argument = arg("min", ArgumentKind::String);
+const MAX_MEMBER: Argument = arg("max", ArgumentKind::String);
+const COUNT: Argument = arg("count", ArgumentKind::Integer);
+const WITHSCORES: Argument = Argument::word("withscores", "WITHSCORES").optional();
+
+/// Elements that one logged ZADD names at most, so that no effect grows without bound. The number is the one that Redis 7.2 has
+/// for the members of a logged SREM.
+const LOGGED_ELEMENTS_MAX: usize = 1024;
+
+#[inline]
+fn reply_member(reply: &mut Reply<'_>, member: Item<'_>) {
+    match member {
+        Item::Bytes(bytes) => reply.bulk(bytes),
+        Item::Int(number) => reply.bulk_integer(number),
+    }
+}
+
+/// Begins an array of `count` elements with their scores.
+fn begin_scored(reply: &mut Reply<'_>, count: usize) {
+    reply.array(if reply.is_resp3() { count } else { 2 * count });
+}
+
+/// One element of it.
+#[inline]
+fn reply_scored(reply: &mut Reply<'_>, element: ScoredMember<'_>) {
+    if reply.is_resp3() {
+        reply.array(2);
+    }
+    reply_member(reply, element.member);
+    reply.double(element.score);
+}
+
+/// Elements as an array, with their scores or without.
+fn reply_elements<'e>(
+    reply: &mut Reply<'_>,
+    elements: impl ExactSizeIterator<Item = ScoredMember<'e>>,
+    with_scores: bool,
+) {
+    if with_scores {
+        begin_scored(reply, elements.len());
+        elements.for_each(|element| reply_scored(reply, element));
+    } else {
+        reply.array(elements.len());
+        elements.for_each(|element| reply_member(reply, element.member));
+    }
+}
+
+/// Tells that elements are gone, and perhaps the last one.
+fn tell_removal(op: &mut Op, event: &'static str, key: &[u8], is_gone: bool) {
+    op.event(KeyspaceEvents::SORTED_SET, event, key);
+    if is_gone {
+        op.event(KeyspaceEvents::GENERIC, "del", key);
+    }
+}
+
+/// Stores what a command has found over whatever is under the key (nothing deletes it), and replies with how much that is. The slot of
+/// the key has been looked at.
+fn store(op: &mut Op, target: &[u8], found: SortedSet, event: &'static str) -> Result<(), ReplyError> {
+    let len = found.len();
+    if op.effects.is_spread && op.effects.is_wanted {
+        log_whole(op, target, &found);
+    }
+    if op.keys.replace(target, found)? {
+        op.effects.changed(1);
+        if len > 0 {
+            op.keys.signal_ready(target);
+            op.event(KeyspaceEvents::SORTED_SET, event, target);
+        } else {
+            op.event(KeyspaceEvents::GENERIC, "del", target);
+        }
+    }
+    op.reply.integer(len as i64);
+    Ok(())
+}
+
+/// Logs that a key becomes just this.
+fn log_whole(op: &mut Op, key: &[u8], set: &SortedSet) {
+    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
+    op.effects.instead(slot, db, &[b"DEL", key]);
+    let mut elements = set.as_ref().iter();
+    while elements.len() > 0 {
+        let mut words = vec![b"ZADD".to_vec(), key.to_vec()];
+        for element in elements.by_ref().take(LOGGED_ELEMENTS_MAX) {
+            words.push(format_f64(element.score).to_vec());
+            words.push(element.member.as_bytes(&mut itoa::Buffer::new()).to_vec());
+        }
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        op.effects.instead(slot, db, &words);
+    }
+}

@@ -1,0 +1,185 @@
+//! Elements that are taken and answered: ZPOPMIN, ZPOPMAX, ZMPOP.
+//!
+//! | | RESP2 | RESP3 |
+//! |---|---|---|
+//! | ZPOPMIN without a count | member, score | member, score |
+//! | ZPOPMIN with a count | member, score, member, score... | pairs |
+//! | ZMPOP | the key, and pairs | the key, and pairs |
+
+use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored, tell_removal};
+use crate::command::expiry_options::is_word;
+use crate::command::numbers::{element_count, natural};
+use crate::command::typed::Edited;
+use crate::command::{Command, Op, Run};
+use crate::resp::{ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
+
+const TAKE_ONE: &[KeySpec] = &[KeySpec::one(1, TAKE)];
+const TAKE_ARGUMENTS: &[Argument] = &[KEY, COUNT.optional()];
+
+/// What both have in common.
+const fn popping(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
+    Command {
+        since: "5.0.0",
+        group: Group::SortedSet,
+        complexity: "O(log(N)+M), N being the number of elements there are, M how many are taken.",
+        arity: -2,
+        flags: Flags::WRITE.union(Flags::FAST),
+        categories: Categories::SORTEDSET,
+        keys: TAKE_ONE,
+        arguments: TAKE_ARGUMENTS,
+        ..command(name, Run::Keys(run))
+    }
+}
+
+pub(super) const ZPOPMIN: Command = Command {
+    summary: "Takes the elements with the lowest scores out of a sorted set and answers them.",
+    ..popping("zpopmin", zpopmin)
+};
+
+fn zpopmin(op: &mut Op) -> Result<(), ReplyError> {
+    pop(op, End::Lowest)
+}
+
+pub(super) const ZPOPMAX: Command = Command {
+    summary: "Takes the elements with the highest scores out of a sorted set and answers them.",
+    ..popping("zpopmax", zpopmax)
+};
+
+fn zpopmax(op: &mut Op) -> Result<(), ReplyError> {
+    pop(op, End::Highest)
+}
+
+/// From where elements are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Lowest,
+    Highest,
+}
+
+impl End {
+    fn event(self) -> &'static str {
+        match self {
+            End::Lowest => "zpopmin",
+            End::Highest => "zpopmax",
+        }
+    }
+
+    fn command(self) -> &'static [u8] {
+        match self {
+            End::Lowest => b"ZPOPMIN",
+            End::Highest => b"ZPOPMAX",
+        }
+    }
+}
+
+fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
+    if op.args.len() > 3 {
+        return Err(error::SYNTAX);
+    }
+    let given = op.args.get(2).map(element_count).transpose()?;
+    let key = op.args.at(1);
+    let (seed, reply) = (op.env.seed, &mut op.reply);
+    let taken = op.keys.edit_sorted_set(key, |set| {
+        let count = given.unwrap_or(1).min(set.len());
+        if given.is_some() {
+            begin_scored(reply, count);
+            set.pop(seed, count, end == End::Highest, |element| reply_scored(reply, element));
+        } else {
+            reply.array(2);
+            set.pop(seed, count, end == End::Highest, |element| {
+                reply_member(reply, element.member);
+                reply.double(element.score);
+            });
+        }
+        Edited::when(count > 0, (count, set.is_empty()))
+    })?;
+    match taken {
+        None => op.reply.array(0),
+        Some((0, _)) => {}
+        Some((count, is_gone)) => {
+            op.effects.changed(count as u64);
+            tell_removal(op, end.event(), key, is_gone);
+        }
+    }
+    Ok(())
+}
+
+pub(super) const ZMPOP: Command = Command {
+    summary: "Takes the elements with the lowest or highest scores out of the first of several sorted sets that has any.",
+    since: "7.0.0",
+    group: Group::SortedSet,
+    complexity: "O(K)+O(log(N)+M), K being the number of keys, N that of the elements there are, M how many are taken.",
+    arity: -4,
+    flags: Flags::WRITE,
+    categories: Categories::SORTEDSET,
+    keys: &[KeySpec::counted(1, TAKE)],
+    arguments: &[
+        arg("numkeys", ArgumentKind::Integer),
+        KEY.multiple(),
+        arg(
+            "where",
+            ArgumentKind::OneOf(&[Argument::word("min", "MIN"), Argument::word("max", "MAX")]),
+        ),
+        COUNT.token("COUNT").optional(),
+    ],
+    ..command("zmpop", Run::Keys(zmpop))
+};
+
+fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
+    let args = op.args;
+    let key_count = natural(args.at(1), 1, error::NUMKEYS_NOT_POSITIVE)?;
+    if key_count >= args.len() - 2 {
+        return Err(error::SYNTAX);
+    }
+    let mut index = 2 + key_count;
+    let end = if is_word(args, index, b"MIN") {
+        End::Lowest
+    } else if is_word(args, index, b"MAX") {
+        End::Highest
+    } else {
+        return Err(error::SYNTAX);
+    };
+    index += 1;
+    let mut given = None;
+    while index < args.len() {
+        if given.is_some() || !is_word(args, index, b"COUNT") || index + 1 == args.len() {
+            return Err(error::SYNTAX);
+        }
+        given = Some(natural(args.at(index + 1), 1, error::COUNT_NOT_POSITIVE)?);
+        index += 2;
+    }
+    let keys = args.range(2, 2 + key_count);
+    let mut found = None;
+    for key in keys.iter() {
+        if op.keys.peek_sorted_set(key)?.is_some() {
+            found = Some(key);
+            break;
+        }
+    }
+    let Some(key) = found else {
+        op.reply.null_array();
+        return Ok(());
+    };
+    let (seed, reply) = (op.env.seed, &mut op.reply);
+    let taken = op.keys.edit_sorted_set(key, |set| {
+        let count = given.unwrap_or(1).min(set.len());
+        reply.array(2);
+        reply.bulk(key);
+        reply.array(count);
+        set.pop(seed, count, end == End::Highest, |element| {
+            reply.array(2);
+            reply_member(reply, element.member);
+            reply.double(element.score);
+        });
+        Edited::when(count > 0, (count, set.is_empty()))
+    })?;
+    let (count, is_gone) = taken.expect("the key has just been looked at");
+    op.effects.changed(count as u64);
+    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
+    let mut digits = itoa::Buffer::new();
+    op.effects
+        .instead(slot, db, &[end.command(), key, digits.format(count).as_bytes()]);
+    tell_removal(op, end.event(), key, is_gone);
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Details that are compared with `redis-server` and that a transcript cannot tell: replies that do not come, entries of the
+//! slow log with their times left out, raw requests.
+
+mod support;
+
+use std::io::Read;
+use support::client::encode;
+use support::value::split_words;
+use support::{Client, Server, Value};
+
+/// Runs the same on `redis-server` and on this server with 1, 2 and 4 shards; all must give the same.
+#[track_caller]
+fn same<T: PartialEq + std::fmt::Debug>(options: &[&str], run: impl Fn(&Server) -> T) {
+    let expected = run(&Server::redis(options));
+    for shards in [1, 2, 4] {
+        assert_eq!(run(&Server::shardis(shards, options)), expected, "{shards} shards");
+    }
+}
+
+fn words(line: &str) -> Vec<Vec<u8>> {
+    split_words(line).expect("the quotes are balanced")
+}
+
+/// Sends the commands and an ECHO in one pipeline, and answers the bytes that come up to the reply of the ECHO. (No more than
+/// bytes: Redis counts a reply that is skipped inside EXEC, and a parser would wait for it.)
+fn pipeline(server: &Server, lines: &[&str]) -> String {
+    const END: &[u8] = b"$7\r\nthe end\r\n";
+    let mut client = server.client();
+    let mut bytes: Vec<u8> = lines.iter().flat_map(|line| encode(&words(line))).collect();
+    bytes.extend(encode(&["ECHO", "the end"]));
+    client.send(&bytes).expect("the server reads");
+    let mut found = Vec::new();
+    while !found.ends_with(END) {
+        let mut byte = [0];
+        client.stream().read_exact(&mut byte).expect("the ECHO is answered");
+        found.extend(byte);
+    }
+    found.escape_ascii().to_string()
+}
+
+#[test]
+fn replies_that_are_skipped() {
+    let pipelines: [&[&str]; 9] = [
+        &["CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING a", "PING b"],
+        &[
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY SKIP",
+            "PING a",
+            "PING b",
+        ],
+        &["CLIENT REPLY SKIP", "CLIENT REPLY ON", "PING a", "PING b"],
+        &[
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY OFF",
+            "PING a",
+            "CLIENT REPLY ON",
+            "PING b",
+        ],
+        &[
+            "CLIENT REPLY OFF",
+            "CLIENT REPLY SKIP",
+            "PING a",
+            "PING b",
+            "CLIENT REPLY ON",
+            "PING c",
+        ],
+        &[
+            "CLIENT REPLY SKIP",
+            "MULTI",
+            "CLIENT REPLY SKIP",
+            "PING a",
+            "EXEC",
+            "PING b",
+        ],
+        &["CLIENT REPLY SKIP", "NOSUCH", "PING a"],
+        &["CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "GET", "PING a"],
+        &[
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY SKIP",
+            "SET a 1",
+            "GET a",
+            "CLIENT REPLY SKIP",
+            "GET b",
+            "GET c",
+            "MGET a b c",
+        ],
+    ];
+    same(&[], |server| pipelines.map(|lines| pipeline(server, lines)));
+}
+
+/// The arguments of the entries of the slow log, oldest first.
+fn slow_arguments(client: &mut Client) -> Vec<Vec<String>> {
+    let entries = client.call(&["SLOWLOG", "GET", "-1"]).items();
+    let arguments = |entry: &Value| entry.items()[3].items().iter().map(Value::text).collect();
+    entries.iter().rev().map(arguments).collect()
+}
+
+#[test]
+fn the_slow_log_has_what_redis_logs_without_the_secrets() {
+    let lines = [
+        "AUTH secret",
+        "AUTH default secret",
+        "HELLO 2 AUTH default secret",
+        "HELLO 2 SETNAME me AUTH default secret",
+        "HELLO 2 SETNAME auth",
+        "CONFIG SET masterauth secret",
+        "CONFIG SET maxmemory 0 masteruser secret MASTERAUTH secret timeout 0",
+        "CONFIG SET requirepass \"\"",
+        "CONFIG GET requirepass",
+        "CONFIG SET nosuch secret",
+        "MULTI",
+        "AUTH secret",
+        "CONFIG SET masterauth \"\"",
+        "EXEC",
+        "MULTI",
+        "PING",
+        "DISCARD",
+        "WATCH a b c",
+        "UNWATCH",
+        "NOSUCH secret",
+        "GET",
+        "MSET a 1 b 2 c 3",
+        "GET a",
+        "RESET",
+    ];
+    same(&[], |server| {
+        let mut client = server.client();
+        client.line("CONFIG SET slowlog-log-slower-than 0");
+        client.line("SLOWLOG RESET");
+        for line in lines {
+            client.call(&words(line));
+        }
+        client.line("CONFIG SET slowlog-log-slower-than -1");
+        let length = client.line("SLOWLOG LEN").integer();
+        (length, slow_arguments(&mut client))
+    });
+}
+
+/// Redis reduces an idle time to its clock of 24 bits and some of them overflow on the way; here the greatest that can be
+/// kept is kept. What both can keep is the same.
+#[test]
+fn idle_times_that_are_restored() {
+    let restore = |server: &Server, idle: &str| {
+        let mut client = server.client();
+        client.line("SET source v");
+        let Value::Bulk(payload) = client.line("DUMP source") else {
+            panic!("a dump is a text")
+        };
+        let reply = client.call(&[
+            b"RESTORE",
+            &b"k"[..],
+            b"0",
+            &payload,
+            b"REPLACE",
+            b"IDLETIME",
+            idle.as_bytes(),
+        ]);
+        (reply.text(), client.line("OBJECT IDLETIME k").text())
+    };
+    same(&[], |server| {
+        // A second may begin between the two commands.
+        let (reply, idle) = restore(server, "100000");
+        let idle: i64 = idle.parse().expect("it is a number");
+        (reply, idle / 10)
+    });
+    same(&[], |server| {
+        ["-1", "9223372036854775808", "x"].map(|idle| restore(server, idle).0)
+    });
+    let shardis = Server::shardis(2, &[]);
+    for idle in ["16777216", "4294967296", "9223372036854775807"] {
+        assert_eq!(restore(&shardis, idle), ("OK".to_owned(), "16777215".to_owned()));
+    }
+}
