@@ -39,6 +39,8 @@ const SCAN_EVERY: Ms = Ms(1000);
 const SAMPLE_EVERY: Ms = Ms(100);
 /// How often the memory in use is read for its peak, and every client is looked at.
 const SECOND: Ms = Ms(1000);
+/// For so long after the start the memory in use is read more often: shards that have just begun take much at once.
+const YOUTH: Ms = Ms(3000);
 /// An idle client's input buffer beyond this is given back, after that time, as in Redis.
 const IDLE_QUERY_BYTES_MAX: usize = 32 * 1024;
 const IDLE_QUERY_AFTER: Ms = Ms(2000);
@@ -94,13 +96,17 @@ impl Local {
             stats.rates.sample(now, counters);
         }
         // The allocator counts for the whole process: one shard reads it.
-        if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= SECOND {
+        let is_young = now.since(self.env.node.started_at) < YOUTH;
+        let read_every = if is_young { SAMPLE_EVERY } else { SECOND };
+        if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= read_every {
             self.cron.memory_read_at = now;
+            self.publish_memory();
             let memory = Memory::read(&self.env.node);
             self.env.node.memory.correct(memory.used);
         }
         self.look_at_clients(period);
         self.evict_cron();
+        self.evict_clients();
         let mut next = period;
         if let Some(pause) = self.env.pause {
             if pause.until <= now {
@@ -115,6 +121,7 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
+        self.publish_memory();
         let evicts_on = self.relieve();
         if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
             return evicts_on;

@@ -229,7 +229,7 @@ impl Local {
             if runs_over_keys(&command.run) {
                 self.relieve();
             }
-            if self.is_out_of_memory(found) {
+            if self.is_out_of_memory(client, found) {
                 return self.reject(client, Some(found), &error::OUT_OF_MEMORY);
             }
         }

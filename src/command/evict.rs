@@ -1,16 +1,18 @@
-//! Eviction: what happens when the process uses more memory than `maxmemory`, or its clients more than `maxmemory-clients`.
+//! Eviction: what happens when the process uses more memory than `maxmemory`. (Clients: `evict_clients`.)
 //!
 //! The limit is the process's. Every shard knows at every moment what the process uses ([`MemoryAccount`]), so whoever runs a
 //! command looks before it runs it, and pays: it evicts its *share* of the excess, which is the share of all data that it holds. The
 //! others do the same before their next command, or in their next pass, so keys go where the data is, and shards that write much
 //! do not evict all of their own while cold keys lie elsewhere. An excess of more than a hundredth of the limit is
-//! paid whole by whoever sees it: that bounds how far the process can be over.
+//! paid whole by whoever sees it: that bounds how far the process can be over. Before it comes to that, shards that have something
+//! to evict are woken: one that nobody asks for anything would look no sooner than its cron does, and cold keys lie there.
 //!
 //! What goes is chosen as Redis does: `maxmemory-samples` keys are drawn at random, and those that are best to evict by the policy
-//! join a small *pool* that remembers good candidates of earlier draws; the best of the pool goes. A slot is drawn with a chance that
-//! grows with its keys, so keys of full slots are not spared.
+//! join a small *pool* that remembers good candidates of earlier draws; the best of the pool goes. A slot is drawn with a chance in
+//! proportion to its keys when they were last counted, so that neither keys of full slots nor of sparse ones are spared.
 //!
-//! A command that may need memory is refused (`OOM`) only if the policy evicts nothing, or no shard has anything to evict.
+//! A command that may need memory is refused (`OOM`) only if the policy evicts nothing, or no shard has anything to evict. So is
+//! whatever a transaction would queue, as in Redis, and an EXEC of such commands.
 //! Eviction stops after a time that `maxmemory-eviction-tenacity` sets, and goes on in the next passes.
 //!
 //! Invariants:
@@ -19,13 +21,17 @@
 //! 3. memory that waits to be freed in the background is freed before a further key is evicted for it.
 
 use super::effects::Effects;
+use super::local::Envelope;
 use super::local::Local;
+use super::transaction::Control;
 use super::{Registered, Run};
 use crate::base::clock::{Ms, Ticks, UnixMs};
-use crate::config::{MaxmemoryPolicy, MemoryOrPercent, Settings};
+use crate::base::random::Random;
+use crate::client::Client;
+use crate::config::MaxmemoryPolicy;
 use crate::data::access;
 use crate::resp::Args;
-use crate::shard::ConnRef;
+use crate::shard::{ConnRef, ShardId};
 use crate::spec::Flags;
 use crate::stats::MemoryAccount;
 use crate::store::{DbIndex, EntryRef};
@@ -35,26 +41,31 @@ use std::time::Duration;
 const POOL_SIZE: usize = 16;
 /// An excess of more than this part of the limit is paid by whoever sees it.
 const TOLERATED_PART: usize = 100;
+/// At an excess of more than this part of the limit, the other shards are asked to pay theirs.
+const ASKED_PART: usize = 400;
 /// How often a shard counts what it has to evict, and how often when that is about to matter.
 const COUNT_EVERY: Ms = Ms(1000);
 const COUNT_EVERY_WHEN_FULL: Ms = Ms(100);
+/// How soon slots are counted anew when nothing was found in them. A count of 16384 slots takes about a tenth of a millisecond.
+const COUNT_EVERY_WHEN_EMPTY: Ms = Ms(10);
 /// Elements freed between two looks at what that has brought.
 const ELEMENTS_AT_ONCE: usize = 256;
 /// Keys evicted between two looks at the clock, as in Redis.
 const KEYS_BETWEEN_CLOCKS: usize = 16;
-/// Draws of a slot before the slots are counted anew.
-const DRAWS_MAX: usize = 64;
+/// Draws of a slot before the slots are counted anew: they are on loan, or what was in them has gone.
+const DRAWS_MAX: usize = 16;
 
 /// What a shard remembers between two evictions.
 #[derive(Default)]
 pub struct Eviction {
     /// The best candidate last.
     pool: Vec<Candidate>,
-    /// Slots that had something to evict when they were last counted.
-    slots: Vec<u16>,
-    /// The most that one of them had.
-    densest: usize,
+    /// Slots that had something to evict when they were last counted; with each, how much it and those before it had.
+    slots: Vec<(u64, u16)>,
     counted_at: UnixMs,
+    /// The changes to the keyspace, and the policy, that the last count knew.
+    counted_changes: u64,
+    counted_policy: Option<MaxmemoryPolicy>,
     /// The time was up before memory was below the limit; since when.
     exceeded_since: Option<Ticks>,
 }
@@ -120,32 +131,73 @@ impl Local {
             return false;
         }
         let excess = used - limit;
+        if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction || self.env.pause.is_some() {
+            self.eviction.exceeded_since = None;
+            return false;
+        }
+        if excess > limit / ASKED_PART {
+            self.ask_others();
+        }
+        let account = &self.env.node.memory;
         let duty = if excess > limit / TOLERATED_PART {
             excess
         } else {
             account.share(shard, excess)
         };
-        if self.env.settings.maxmemory_policy != MaxmemoryPolicy::Noeviction && self.env.pause.is_none() {
-            self.evict(duty);
-        }
+        self.evict(duty);
         self.eviction.exceeded_since.is_some()
+    }
+
+    /// Tells the other shards what this one has taken. In every pass, limit or not: the sum must be right when a limit is set.
+    #[inline]
+    pub(super) fn publish_memory(&self) {
+        self.env.node.memory.publish(usize::from(self.env.shard.0));
+    }
+
+    /// Wakes the shards that have something to evict, those excepted that were woken and did not come to it yet.
+    fn ask_others(&mut self) {
+        for shard in 0..self.env.shards {
+            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard) {
+                let visit = move |there: &mut Local| {
+                    there.env.node.memory.heed(shard);
+                    there.relieve();
+                };
+                self.outbound
+                    .message(ShardId(shard as u16), Envelope::Visit(Box::new(visit)));
+            }
+        }
     }
 
     /// Whether a command must be refused because there is no memory and nothing to evict.
     #[inline]
-    pub(super) fn is_out_of_memory(&mut self, found: &Registered) -> bool {
-        self.env.settings.maxmemory > 0 && found.command.flags.contains(Flags::DENYOOM) && self.lacks_memory()
+    pub(super) fn is_out_of_memory(&mut self, client: &Client, found: &Registered) -> bool {
+        self.needs_memory(client, found) && self.lacks_memory()
+    }
+
+    /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
+    fn needs_memory(&self, client: &Client, found: &Registered) -> bool {
+        let Some(transaction) = &client.transaction else {
+            return found.command.flags.contains(Flags::DENYOOM);
+        };
+        match found.command.run {
+            Run::Transaction(Control::Exec) => transaction.queue.iter().any(|queued| {
+                let queued = self.env.registry.get(queued.command);
+                queued.command.flags.contains(Flags::DENYOOM)
+            }),
+            Run::Transaction(Control::Discard | Control::Reset | Control::Quit) => false,
+            _ => true,
+        }
     }
 
     /// Whether more is used than may be, and nothing can be done about it.
-    pub(super) fn lacks_memory(&mut self) -> bool {
+    fn lacks_memory(&mut self) -> bool {
         if self.env.node.memory.used_bytes() <= self.env.settings.maxmemory as usize {
             return false;
         }
         if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
             return true;
         }
-        if self.eviction.slots.is_empty() {
+        if self.eviction.slots.is_empty() && self.knows_more_than_counted() {
             self.count_evictable();
         }
         !self.env.node.memory.is_anything_evictable()
@@ -173,8 +225,7 @@ impl Local {
                 break;
             }
         }
-        let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish(shard);
+        self.publish_memory();
         let ended = Ticks::now();
         let stats = &mut self.env.stats;
         stats
@@ -224,34 +275,34 @@ impl Local {
 
     /// A key drawn at random from the slots that are here.
     fn draw(&mut self, only_volatile: bool, score: impl Fn(EntryRef<'_>) -> u64) -> Option<Candidate> {
-        for draws in 1.. {
-            if self.eviction.slots.is_empty() || draws % DRAWS_MAX == 0 {
-                self.count_evictable();
-                if self.eviction.slots.is_empty() || draws > DRAWS_MAX * 4 {
-                    return None;
+        if self.eviction.counted_policy != Some(self.env.settings.maxmemory_policy) {
+            self.count_evictable();
+        }
+        let mut is_counted = false;
+        loop {
+            for _ in 0..DRAWS_MAX {
+                let random = &mut self.env.random;
+                let Some(index) = self.eviction.draw_slot(random) else {
+                    break;
+                };
+                let Some(slot) = self.core.places().and_then(|places| places.home(index)) else {
+                    continue;
+                };
+                if let Some((db, entry)) = slot.draw(only_volatile, random) {
+                    return Some(Candidate {
+                        score: score(entry),
+                        slot: index,
+                        db,
+                        key: entry.key().into(),
+                    });
                 }
             }
-            let random = &mut self.env.random;
-            let eviction = &mut self.eviction;
-            let index = eviction.slots[random.below(eviction.slots.len())];
-            let Some(slot) = self.core.places().and_then(|places| places.home(index)) else {
-                continue;
-            };
-            let count = slot.draw_count(only_volatile);
-            eviction.densest = eviction.densest.max(count);
-            if random.below(eviction.densest.max(1)) >= count {
-                continue;
+            if is_counted || self.env.now.since(self.eviction.counted_at) < COUNT_EVERY_WHEN_EMPTY {
+                return None;
             }
-            if let Some((db, entry)) = slot.draw(only_volatile, random) {
-                return Some(Candidate {
-                    score: score(entry),
-                    slot: index,
-                    db,
-                    key: entry.key().into(),
-                });
-            }
+            self.count_evictable();
+            is_counted = true;
         }
-        None
     }
 
     /// Deletes a key if it is still there and may go.
@@ -286,32 +337,43 @@ impl Local {
 
     /// Counts what this shard has to evict, and tells the others.
     fn count_evictable(&mut self) {
-        let only_volatile = self.env.settings.maxmemory_policy.is_volatile();
+        let policy = self.env.settings.maxmemory_policy;
+        let only_volatile = policy.is_volatile();
         let eviction = &mut self.eviction;
+        if eviction.counted_policy.replace(policy) != Some(policy) {
+            // Scores of two policies cannot be compared.
+            eviction.pool.clear();
+        }
         eviction.counted_at = self.env.now;
+        eviction.counted_changes = self.env.stats.changes;
         // All slots are on loan as a whole: what was counted before stands.
         let Some(places) = self.core.places() else { return };
         eviction.slots.clear();
-        eviction.densest = 0;
         let (mut bytes, mut total) = (0, 0);
         for (index, slot) in places.iter() {
             bytes += slot.used_bytes();
             let count = slot.draw_count(only_volatile);
             if count > 0 {
-                eviction.slots.push(index);
-                eviction.densest = eviction.densest.max(count);
                 total += count;
+                eviction.slots.push((total as u64, index));
             }
         }
         let shard = usize::from(self.env.shard.0);
         self.env.node.memory.publish_keyspace(shard, bytes, total);
     }
 
-    /// The periodic part: counting, and clients that take too much.
+    /// Whether a count may bring to light what the last one did not.
+    fn knows_more_than_counted(&self) -> bool {
+        let eviction = &self.eviction;
+        eviction.counted_changes != self.env.stats.changes
+            || eviction.counted_policy != Some(self.env.settings.maxmemory_policy)
+            // Slots that were on loan have come back, perhaps with more than they had.
+            || self.env.now.since(eviction.counted_at) >= COUNT_EVERY_WHEN_FULL
+    }
+
+    /// The periodic part: counting.
     pub(super) fn evict_cron(&mut self) {
         let settings = self.env.settings.clone();
-        let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish(shard);
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
             let is_full = self.env.node.memory.used_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
@@ -319,46 +381,18 @@ impl Local {
                 self.count_evictable();
             }
         }
-        if let Some(limit) = client_limit(&settings) {
-            self.evict_clients(limit);
-        }
-    }
-
-    /// Disconnects the largest clients of this shard while all clients together take more than `limit`, down to its share.
-    fn evict_clients(&mut self, limit: usize) {
-        let shard = usize::from(self.env.shard.0);
-        let mut own: usize = self.clients.iter().map(|client| client.memory_bytes()).sum();
-        self.env.node.memory.publish_clients(shard, own);
-        let all = self.env.node.memory.client_bytes();
-        if all <= limit {
-            return;
-        }
-        let share = (limit as u128 * own as u128 / all.max(1) as u128) as usize;
-        let mut largest: Vec<(usize, u32)> = self
-            .clients
-            .iter()
-            .filter(|client| !client.session.is_exempt_from_eviction && !client.is_killed)
-            .map(|client| (client.memory_bytes(), client.place.index))
-            .collect();
-        largest.sort_unstable();
-        while own > share
-            && let Some((bytes, index)) = largest.pop()
-        {
-            own -= bytes;
-            let Some(client) = self.clients.at(index) else { continue };
-            tracing::info!(
-                "Evicting client: id={} addr={} tot-mem={bytes}",
-                client.session.id,
-                client.session.address
-            );
-            client.is_killed = true;
-            self.env.stats.evicted_clients += 1;
-            self.list(index);
-        }
     }
 }
 
 impl Eviction {
+    /// A slot, with a chance in proportion to what it had; None if no slot had anything.
+    fn draw_slot(&self, random: &mut Random) -> Option<u16> {
+        let total = self.slots.last()?.0;
+        let ticket = random.below(total as usize) as u64;
+        let at = self.slots.partition_point(|&(end, _)| end <= ticket);
+        Some(self.slots[at].1)
+    }
+
     /// Takes a candidate into the pool, if there is room or it is better than the worst.
     fn remember(&mut self, candidate: Candidate) {
         let at = self.pool.partition_point(|known| known.score < candidate.score);
@@ -371,22 +405,11 @@ impl Eviction {
     }
 }
 
-/// `maxmemory-clients` in bytes; None: no limit.
-fn client_limit(settings: &Settings) -> Option<usize> {
-    match settings.maxmemory_clients {
-        MemoryOrPercent::Bytes(0) => None,
-        MemoryOrPercent::Bytes(bytes) => Some(bytes as usize),
-        // A part of no limit is no limit.
-        MemoryOrPercent::Percent(_) if settings.maxmemory == 0 => None,
-        MemoryOrPercent::Percent(percent) => Some((settings.maxmemory / 100 * u64::from(percent)) as usize),
-    }
-}
-
-/// Whether running the command is a unit of work over keys here, for which room is made first.
+/// Whether running the command is a unit of work over keys, for which room is made first.
 pub(super) fn runs_over_keys(run: &Run) -> bool {
     matches!(
         run,
-        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_)
+        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
     )
 }
 
@@ -407,6 +430,24 @@ mod tests {
         }
         let scores: Vec<u64> = eviction.pool.iter().map(|candidate| candidate.score).collect();
         assert_eq!(scores, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 20]);
+    }
+
+    #[test]
+    fn slots_are_drawn_in_proportion() {
+        let mut random = Random::with_seed(1);
+        let mut eviction = Eviction::default();
+        assert_eq!(eviction.draw_slot(&mut random), None);
+        // One key in slot 3, 98 in slot 5, one in slot 9.
+        eviction.slots = vec![(1, 3), (99, 5), (100, 9)];
+        let mut counts = [0; 10];
+        for _ in 0..10_000 {
+            counts[usize::from(eviction.draw_slot(&mut random).unwrap())] += 1;
+        }
+        assert!(
+            (50..200).contains(&counts[3]) && (50..200).contains(&counts[9]),
+            "{counts:?}"
+        );
+        assert_eq!(counts[3] + counts[5] + counts[9], 10_000);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod cron;
 pub mod dispatch;
 pub mod effects;
 pub mod evict;
+pub mod evict_clients;
 pub mod expiry_options;
 pub mod foresight;
 pub mod help;

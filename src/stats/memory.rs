@@ -14,8 +14,19 @@
 //!
 //! With another allocator (the tests' programs run on the system's) the counters stay at zero, and nothing is ever evicted.
 
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
+
+/// Classes of clients by their memory: up to 64 KiB, up to twice that, and so on; the last has no end. Redis's classes.
+pub const CLIENT_CLASS_COUNT: usize = 19;
+/// The lowest class ends with this power of two.
+const CLIENT_CLASS_LOG_MIN: u32 = 16;
+
+/// The class of a client that takes so many bytes.
+pub fn client_class(bytes: usize) -> usize {
+    let log = usize::BITS - bytes.leading_zeros();
+    (log.saturating_sub(CLIENT_CLASS_LOG_MIN) as usize).min(CLIENT_CLASS_COUNT - 1)
+}
 
 /// What all shards know of the process's memory.
 #[derive(Debug)]
@@ -35,8 +46,12 @@ struct ShardMemory {
     keyspace_bytes: AtomicUsize,
     /// How many keys the policy lets it evict.
     evictable_count: AtomicUsize,
+    /// It was asked to evict, and did not come to it yet.
+    is_asked: AtomicBool,
     /// What its clients take.
     client_bytes: AtomicUsize,
+    /// What those of them take that may be disconnected, by their class.
+    client_class_bytes: [AtomicUsize; CLIENT_CLASS_COUNT],
 }
 
 impl MemoryAccount {
@@ -75,9 +90,41 @@ impl MemoryAccount {
         shard.evictable_count.store(evictable_count, Ordering::Relaxed);
     }
 
-    /// Publishes what a shard's clients take.
-    pub fn publish_clients(&self, shard: usize, client_bytes: usize) {
-        self.shards[shard].client_bytes.store(client_bytes, Ordering::Relaxed);
+    /// Whether a shard should be asked to evict: it has something, and nobody has asked. From now on somebody has.
+    pub fn ask(&self, shard: usize) -> bool {
+        let shard = &self.shards[shard];
+        shard.evictable_count.load(Ordering::Relaxed) > 0 && !shard.is_asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// The shard comes to what it was asked for.
+    pub fn heed(&self, shard: usize) {
+        self.shards[shard].is_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Publishes what a shard's clients take: all together, and those that may be disconnected, by their class.
+    pub fn publish_clients(&self, shard: usize, client_bytes: usize, classes: &[usize; CLIENT_CLASS_COUNT]) {
+        let shard = &self.shards[shard];
+        shard.client_bytes.store(client_bytes, Ordering::Relaxed);
+        for (published, bytes) in shard.client_class_bytes.iter().zip(classes) {
+            published.store(*bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// What a shard must free of each class so that all shards free `excess` bytes: the highest class pays first, and in a
+    /// class the first shards.
+    pub fn client_duties(&self, shard: usize, excess: usize) -> [usize; CLIENT_CLASS_COUNT] {
+        let mut duties = [0; CLIENT_CLASS_COUNT];
+        let mut left = excess;
+        for class in (0..CLIENT_CLASS_COUNT).rev() {
+            for (index, other) in self.shards.iter().enumerate() {
+                let paid = left.min(other.client_class_bytes[class].load(Ordering::Relaxed));
+                left -= paid;
+                if index == shard {
+                    duties[class] = paid;
+                }
+            }
+        }
+        duties
     }
 
     /// What all clients take, in bytes.
@@ -150,6 +197,32 @@ mod tests {
         account.publish_keyspace(0, 300, 0);
         account.publish_keyspace(1, 100, 0);
         assert!(!account.is_anything_evictable());
+    }
+
+    #[test]
+    fn the_largest_clients_pay() {
+        assert_eq!([0, 1, 65_535, 65_536, 131_072].map(client_class), [0, 0, 0, 1, 2]);
+        assert_eq!(client_class(usize::MAX), CLIENT_CLASS_COUNT - 1);
+        let account = MemoryAccount::new(3);
+        let publish = |shard, low: usize, high: usize| {
+            let mut classes = [0; CLIENT_CLASS_COUNT];
+            (classes[0], classes[4]) = (low, high);
+            account.publish_clients(shard, low + high, &classes);
+        };
+        publish(0, 100, 0);
+        publish(1, 100, 1000);
+        publish(2, 100, 1000);
+        assert_eq!(account.client_bytes(), 2300);
+        let duties = |excess| [0, 1, 2].map(|shard| account.client_duties(shard, excess));
+        assert_eq!(duties(900).map(|duty| (duty[0], duty[4])), [(0, 0), (0, 900), (0, 0)]);
+        assert_eq!(
+            duties(1500).map(|duty| (duty[0], duty[4])),
+            [(0, 0), (0, 1000), (0, 500)]
+        );
+        assert_eq!(
+            duties(2150).map(|duty| (duty[0], duty[4])),
+            [(100, 0), (50, 1000), (0, 1000)]
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod slow_log;
 
 pub use commands::{CommandStats, ErrorStats};
 pub use latency::{LatencyEvent, LatencyMonitor};
-pub use memory::MemoryAccount;
+pub use memory::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 pub use rate::{Counters, Rates};
 pub use slow_log::{SlowEntry, SlowLog, next_slow_id};
 
