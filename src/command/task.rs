@@ -229,7 +229,11 @@ impl ExecStep {
         if !is_unchanged {
             self.forget_watches(view);
         }
-        self.journal.can_undo = true;
+        // Only a command that finds keys as it runs can lack slots after earlier ones have changed theirs. Without one, nothing
+        // is kept to be taken back: a copy of a large value would cost what the value does.
+        let reaches_further =
+            |queued: &Queued| matches!(env.registry.get(queued.command).command.run, Run::Reaching(..));
+        self.journal.can_undo = self.queue.iter().any(reaches_further);
         is_unchanged
     }
 

@@ -266,6 +266,9 @@ const HVALS: Command = Command {
     ..hash("hvals", read::hvals)
 };
 
+const UPDATED_KEY: &[KeySpec] = &[KeySpec::one(1, UPDATE)];
+const READ_KEY: &[KeySpec] = &[KeySpec::one(1, READ)];
+
 /// What the commands that make fields expire have in common.
 const fn expiring(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
     Command {
@@ -273,7 +276,7 @@ const fn expiring(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>
         complexity: EACH_FIELD,
         arity: -6,
         flags: GROWING,
-        keys: &[KeySpec::one(1, UPDATE)],
+        keys: UPDATED_KEY,
         ..hash(name, run)
     }
 }
@@ -320,7 +323,7 @@ const fn telling(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>)
         complexity: EACH_FIELD,
         arity: -5,
         flags: FAST_READ,
-        keys: &[KeySpec::one(1, READ)],
+        keys: READ_KEY,
         arguments: KEY_AND_FIELDS,
         ..hash(name, run)
     }

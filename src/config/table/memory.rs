@@ -33,7 +33,7 @@ chapter "MEMORY";
 chapter "FREEING IN THE BACKGROUND";
 
     /// Whether evicted values are freed in the background.
-    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::NONE, Eviction;
+    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::LATER, Eviction;
 
     /// Whether expired values are freed in the background.
     "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
