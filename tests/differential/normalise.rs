@@ -24,6 +24,7 @@ const RULES: &[(&str, Rule, &str)] = &[
         "a cursor is the server's own; whole iterations are compared after each batch",
     ),
     ("randomkey", Rule::Kind, "it is random"),
+    ("zrandmember", Rule::Kind, "as RANDOMKEY"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
