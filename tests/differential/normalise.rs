@@ -49,6 +49,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("hvals", Rule::Sorted, "as KEYS"),
     ("hscan", Rule::Kind, "as SCAN"),
     ("hrandfield", Rule::Kind, "it is random"),
+    ("zrandmember", Rule::Kind, "as RANDOMKEY"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
