@@ -48,7 +48,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("hkeys", Rule::Sorted, "as KEYS"),
     ("hvals", Rule::Sorted, "as KEYS"),
     ("hscan", Rule::Kind, "as SCAN"),
-    ("hrandfield", Rule::Kind, "it is random"),
+    ("hrandfield", Rule::Length, "it is random"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
