@@ -109,12 +109,14 @@ impl<'a> FieldChanges<'a> {
             if fields.is_empty() {
                 return;
             }
-            let mut words = head.to_vec();
             let mut digits = itoa::Buffer::new();
+            let mut words: Vec<&[u8]> = Vec::with_capacity(head.len() + 2 + fields.len());
+            words.extend(head.iter().copied());
             if counts {
-                words.extend([b"FIELDS", digits.format(fields.len()).as_bytes()]);
+                words.push(b"FIELDS");
+                words.push(digits.format(fields.len()).as_bytes());
             }
-            words.extend(fields);
+            words.extend(fields.iter().copied());
             op.effects.instead(slot, db, &words);
         };
         if let Some(at) = at {

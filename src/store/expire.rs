@@ -81,7 +81,7 @@ impl Slot {
                     None => {}
                 }
             }
-            let position = walk.position;
+            let (position, bound) = (walk.position, walk.bound);
             walk.position = view.next_hash.unwrap_or(0);
             if walk.position == 0 {
                 walk.bound = walk.earliest_seen;
@@ -95,8 +95,10 @@ impl Slot {
             }
             for key in hashes.drain(..) {
                 if !self.expire_fields(db, key, now, budget, step) {
-                    // There is such a hash, hence the table. What is due of it is in the bound.
-                    self.table_mut(db).expiry_walk.position = position;
+                    // There is such a hash, hence the table: the walk goes on at this page, as if it had not been there.
+                    let walk = &mut self.table_mut(db).expiry_walk;
+                    walk.position = position;
+                    walk.bound = walk.bound.min(bound);
                     step.is_unfinished = true;
                     return;
                 }
@@ -117,9 +119,12 @@ impl Slot {
         budget: usize,
         step: &mut ExpireStep,
     ) -> bool {
-        let Some(left) = budget.checked_sub(step.examined_count).filter(|left| *left > 0) else {
+        let left = budget.saturating_sub(step.examined_count);
+        if left == 0 && step.expired_count > 0 {
             return false;
-        };
+        }
+        // A step that has done nothing so far does something: looking at the page must not use its budget up each time.
+        let left = left.max(1);
         let (seed, hash) = (self.seed, self.seed.hash(&key));
         let spot = self.table(db).and_then(|table| table.find(hash, &key));
         let spot = spot.expect("it was found a moment ago");
@@ -208,6 +213,53 @@ mod tests {
         assert!(steps <= 51, "{steps}");
         assert_eq!(slot.next_expiry(), None);
         slot.check();
+    }
+
+    #[test]
+    fn fields_go_in_steps_and_take_their_hash_with_them() {
+        use crate::data::Limits;
+        use crate::data::hash::{FieldExpiry, Hash};
+        use crate::store::Edited;
+        for field_count in [10u64, 2000] {
+            let mut slot = filled(100);
+            let at = Moment::lru(UnixMs(0));
+            for n in 0..5u8 {
+                let done = slot.edit_or_create(DB, &[n], at, |hash: &mut Hash| {
+                    for field in 0..field_count {
+                        let name = field.to_be_bytes();
+                        let limits = Limits::default();
+                        hash.set(&name, b"v", FieldExpiry::Clear, at.now, &limits, HashSeed([1, 2]));
+                        hash.set_expiry(&name, Some(UnixMs(500 + field % 2)), at.now, HashSeed([1, 2]));
+                    }
+                    Edited::Changed(())
+                });
+                assert!(done.is_ok());
+            }
+            slot.check();
+            assert_eq!(slot.next_expiry(), Some(UnixMs(500)));
+            assert_eq!(slot.expire_step(UnixMs(500), 100), ExpireStep::default());
+            let expire = |slot: &mut Slot, now: u64| {
+                let mut gone = 0;
+                loop {
+                    let step = slot.expire_step(UnixMs(now), 60);
+                    gone += step.expired_count as u64;
+                    slot.check();
+                    if !step.is_unfinished {
+                        return gone;
+                    }
+                }
+            };
+            assert_eq!(expire(&mut slot, 501), 5 * field_count / 2);
+            assert_eq!((slot.len(DB), slot.next_expiry()), (105, Some(UnixMs(501))));
+            assert_eq!(expire(&mut slot, 502), 5 * field_count / 2);
+            assert_eq!((slot.len(DB), slot.next_expiry()), (100, Some(UnixMs(1000))));
+            let expired = slot.take_expired();
+            assert_eq!(
+                expired.iter().map(|key| key.fields.len() as u64).sum::<u64>(),
+                5 * field_count
+            );
+            assert_eq!(slot.expires(DB), 50, "fields are no keys with an expiry");
+        }
     }
 
     #[test]

@@ -107,12 +107,16 @@ impl<'a> Options<'a> {
                 index += 2;
                 continue;
             }
-            let said = [(&b"PERSIST"[..], Time::Persist), (b"KEEPTTL", Time::Keep)][usize::from(writes)];
-            if is_word(args, index, said.0) {
+            let (final_word, final_time): (&[u8], Time) = if writes {
+                (b"KEEPTTL", Time::Keep)
+            } else {
+                (b"PERSIST", Time::Persist)
+            };
+            if is_word(args, index, final_word) {
                 if time != Time::Unsaid {
                     return Err(times);
                 }
-                time = said.1;
+                time = final_time;
             } else if writes && (is_word(args, index, b"FNX") || is_word(args, index, b"FXX")) {
                 if condition != Condition::Always {
                     return Err(error::HSETEX_FNX_WITH_FXX);
@@ -235,11 +239,15 @@ fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
             words.extend(pairs.iter().step_by(2));
             return op.effects.instead(slot, db, &words);
         }
-        Time::At(at) => words.extend([b"PXAT", at_digits.format(at.0).as_bytes()]),
+        Time::At(at) => {
+            words.push(b"PXAT");
+            words.push(at_digits.format(at.0).as_bytes());
+        }
         Time::Keep => words.push(b"KEEPTTL"),
         Time::Unsaid | Time::Persist => {}
     }
-    words.extend([b"FIELDS", count_digits.format(pairs.len() / 2).as_bytes()]);
+    words.push(b"FIELDS");
+    words.push(count_digits.format(pairs.len() / 2).as_bytes());
     words.extend(pairs.iter());
     op.effects.instead(slot, db, &words);
 }

@@ -118,7 +118,7 @@ fn work(bench: &Bench) {
     for shard in &bench.shards {
         let mut shard = shard.borrow_mut();
         shard.cron();
-        for _ in 0..100_000 {
+        for _ in 0..1000 {
             shard.cron();
             shard.background_step();
         }

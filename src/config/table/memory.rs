@@ -45,7 +45,7 @@ chapter "FREEING IN THE BACKGROUND";
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
 
     /// Whether FLUSHALL, FLUSHDB, SCRIPT FLUSH and FUNCTION FLUSH work in the background when they do not say.
-    "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
+    "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
 
 chapter "ENCODINGS";
 
