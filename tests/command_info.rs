@@ -30,6 +30,8 @@ const INTENDED: &[(&str, &str, &str)] = &[
         "tips",
         "7.2 has taken its routing tips away: MSETNX cannot be split over nodes",
     ),
+    ("zrank", "arity", "7.2 knows WITHSCORE"),
+    ("zrevrank", "arity", "as zrank"),
 ];
 
 /// A reply, maps and sets as the lists that they are in RESP2.

@@ -433,7 +433,7 @@ impl World {
     }
 
     fn collect_reports(&mut self) {
-        for ExpiredKey { db, key } in self.slot.take_expired() {
+        for ExpiredKey { db, key, .. } in self.slot.take_expired() {
             *self.reported.entry((db.0, key.to_vec())).or_default() += 1;
         }
     }
@@ -791,7 +791,7 @@ fn an_expired_key_is_gone_for_every_operation() {
     for (index, operation) in operations.iter().enumerate() {
         let mut slot = slot_with_key();
         operation(&mut slot, after);
-        let expected = [ExpiredKey { db, key: key.into() }];
+        let expected = [ExpiredKey::whole(db, key)];
         assert_eq!(slot.take_expired(), expected, "operation {index}");
         assert_eq!(slot.expires(db), 0, "operation {index}: what came after has no expiry");
         slot.check();

@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! 1. a slot that is on loan is left alone: whoever has it sees what is expired, and a later scan finds the rest;
-//! 2. each key that is deleted here is logged as a DEL where anyone reads the log, before anybody sees the slot again;
+//! 2. each key that is deleted here is logged as a DEL, and each field of a hash as an HDEL, where anyone reads the log, before anybody sees the slot again;
 //! 3. nothing here runs for longer than [`STEP`] and one slot's page beyond it, but for the scan itself.
 
 use super::effects::Effects;
@@ -23,10 +23,8 @@ use super::server::info::Memory;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
 use crate::config::{ClientClass, OutputLimit};
-use crate::resp::Args;
 use crate::shard::ConnRef;
 use crate::stats::Counters;
-use crate::store::DbIndex;
 use std::time::Duration;
 
 /// The longest step of background work: short against the time that a client notices.
@@ -213,18 +211,12 @@ impl Local {
         let gone = slot.take_expired();
         let discarded = slot.take_discarded();
         if is_wanted && !gone.is_empty() {
-            let mut effects = Effects::default();
-            effects.is_wanted = true;
-            for key in &gone {
-                effects.instead(index, key.db, &[b"DEL", &key.key]);
-            }
-            effects.changed(gone.len() as u64);
-            effects.flush(&mut view, DbIndex(0), Args::EMPTY, Some(index));
+            Effects::flush_expired(&mut view, index, &gone);
         }
         if let Some(discarded) = discarded {
             self.env.garbage.absorb(*discarded);
         }
-        self.env.stats.expired_keys += gone.len() as u64;
+        self.env.stats.expired_keys += gone.iter().filter(|key| key.fields.is_empty()).count() as u64;
         let expiry = &mut self.cron.expiry;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;

@@ -9,7 +9,7 @@
 
 use crate::resp::{Args, OwnedArgs};
 use crate::shard::View;
-use crate::store::{DbIndex, Slot};
+use crate::store::{DbIndex, ExpiredKey, Slot};
 
 /// The effects of the command that runs.
 #[derive(Default, Debug)]
@@ -44,6 +44,24 @@ impl Effects {
             OwnedArgs::from_slices(words).as_args().encode_resp(&mut encoded);
             self.logged.push((slot, db, encoded.into_boxed_slice()));
         }
+    }
+
+    /// Logs what has expired in a slot: DEL for a key, HDEL for a field. Nothing else may have been noted so far.
+    pub(super) fn flush_expired(view: &mut View<'_, Slot>, slot: u16, expired: &[ExpiredKey]) {
+        let mut effects = Effects {
+            is_wanted: true,
+            ..Effects::default()
+        };
+        for ExpiredKey { db, key, fields } in expired {
+            if fields.is_empty() {
+                effects.instead(slot, *db, &[b"DEL", key]);
+            }
+            for field in fields {
+                effects.instead(slot, *db, &[b"HDEL", key, field]);
+            }
+        }
+        effects.changed(expired.len() as u64);
+        effects.flush(view, DbIndex(0), Args::EMPTY, Some(slot));
     }
 
     /// The command concerns all slots: it is logged by every shard.

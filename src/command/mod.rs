@@ -36,6 +36,7 @@ mod cluster;
 mod connection;
 mod generic;
 mod geo;
+mod hash;
 mod hyperloglog;
 pub mod introspection;
 mod list;
@@ -125,6 +126,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     sorted_set::COMMANDS,
     bitmap::COMMANDS,
+    hash::COMMANDS,
     hyperloglog::COMMANDS,
     geo::COMMANDS,
     stream::COMMANDS,

@@ -229,7 +229,11 @@ impl ExecStep {
         if !is_unchanged {
             self.forget_watches(view);
         }
-        self.journal.can_undo = true;
+        // Only a command that finds keys as it runs can lack slots after earlier ones have changed theirs. Without one, nothing
+        // is kept to be taken back: a copy of a large value would cost what the value does.
+        let reaches_further =
+            |queued: &Queued| matches!(env.registry.get(queued.command).command.run, Run::Reaching(..));
+        self.journal.can_undo = self.queue.iter().any(reaches_further);
         is_unchanged
     }
 
@@ -415,13 +419,7 @@ fn clear_up(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_
         }
         env.stats.expired_keys += expired.len() as u64;
         if is_wanted {
-            let mut effects = Effects::default();
-            effects.is_wanted = is_wanted;
-            for key in &expired {
-                effects.instead(slot, key.db, &[b"DEL", &key.key]);
-            }
-            effects.changed(expired.len() as u64);
-            effects.flush(view, DbIndex(0), Args::EMPTY, Some(slot));
+            Effects::flush_expired(view, slot, &expired);
         }
         journal.touched.insert(slot);
     }

@@ -125,12 +125,12 @@ impl Subsystem {
             | Self::Shards
             | Self::Keyspace
             | Self::LazyFree
+            | Self::Eviction
             | Self::Acl
             | Self::Statistics
             | Self::Unneeded
             | Self::Debugging => true,
             Self::Tls
-            | Self::Eviction
             | Self::Snapshot
             | Self::AppendOnly
             | Self::Replication

@@ -27,6 +27,8 @@ use super::set::{Set, SetRef, SetTable};
 use super::sorted_set::{SortedSet, SortedSetRef, SortedTree};
 use super::stream::{Group, Stream};
 use super::{Encoding, ValueType};
+use crate::base::clock::UnixMs;
+use crate::base::hash::HashSeed;
 
 /// A type of values that are not strings.
 pub trait TypedValue: Sized {
@@ -324,6 +326,14 @@ kinds! { it;
 const FREED_AT_ONCE_MAX: usize = 64;
 
 impl Object {
+    /// Takes out what is over in it by `now` (fields of a hash), as `Hash::expire_fields`.
+    pub fn expire_fields(&mut self, now: UnixMs, examined_max: usize, seed: HashSeed) -> Vec<Box<[u8]>> {
+        match self {
+            Object::Hash(hash) => hash.expire_fields(now, examined_max, seed),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether a key must not hold it: it has no elements any more. (A stream without entries stays.)
     pub fn is_void(&self) -> bool {
         self.as_ref().is_empty() && self.as_ref().type_of() != ValueType::Stream
@@ -338,6 +348,15 @@ impl<'a> ObjectRef<'a> {
             | ObjectRef::Hash(HashRef::Packed(pack))
             | ObjectRef::Set(SetRef::Packed(pack))
             | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
+            _ => None,
+        }
+    }
+
+    /// Before this nothing in it expires by itself (fields of a hash); None: nothing ever does.
+    #[inline]
+    pub fn next_expiry(self) -> Option<UnixMs> {
+        match self {
+            ObjectRef::Hash(hash) => hash.next_expiry(),
             _ => None,
         }
     }

@@ -192,6 +192,19 @@ errors! {
     // Hashes.
     HASH_NOT_AN_INTEGER = "ERR hash value is not an integer";
     HASH_NOT_A_FLOAT = "ERR hash value is not a float";
+    HASH_INCREMENT_NOT_FINITE = "ERR value is NaN or Infinity";
+    HASH_FIELDS_MISSING = "ERR Mandatory argument FIELDS is missing or not at the right position";
+    HASH_FIELD_COUNT_NOT_POSITIVE = "ERR Number of fields must be a positive integer";
+    HASH_NUMFIELDS_NOT_POSITIVE = "ERR Parameter `numFields` should be greater than 0";
+    HASH_NUMFIELDS_MISMATCH = "ERR The `numfields` parameter must match the number of arguments";
+    HASH_FIELD_COUNT_INVALID = "ERR invalid number of fields";
+    HASH_FIELDS_ABSENT = "ERR missing FIELDS argument";
+    HASH_FIELDS_TWICE = "ERR FIELDS argument is specified more than once";
+    HASH_EXPIRE_NEGATIVE = "ERR invalid expire time, must be >= 0";
+    HASH_EXPIRE_MISSING = "ERR missing expire time";
+    HGETEX_TIMES = "ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified";
+    HSETEX_TIMES = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified";
+    HSETEX_FNX_WITH_FXX = "ERR Only one of FXX or FNX arguments can be specified";
 
     // Sorted sets.
     SCORE_NAN = "ERR resulting score is not a number (NaN)";
@@ -353,6 +366,7 @@ templates! {
     unrecognized_option(option: &[u8]) = "ERR Unrecognized option '{}'", "CLIENT SETINFO.";
     client_property_invalid(name: &[u8]) = "ERR {} cannot contain spaces, newlines or special characters.", "CLIENT SETINFO.";
     unknown_argument(argument: &[u8]) = "ERR Unknown argument {}", "FUNCTION LIST.";
+    unknown_hash_argument(argument: &[u8]) = "ERR unknown argument: {}", "HGETEX and HSETEX.";
     unknown_client_type(name: &[u8]) = "ERR Unknown client type '{}'";
     no_such_user(name: &[u8]) = "ERR No such user '{}'", "CLIENT KILL.";
     config_unknown_option(name: &[u8]) = "ERR Unknown option or number of arguments for CONFIG SET - '{}'";

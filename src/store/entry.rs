@@ -21,7 +21,8 @@
 //! 1. An entry's allocation has size `size_class(shape.total())` and alignment 8, where `shape` is computed from its header.
 //! 2. `key_len` is `u16::MAX` exactly when `LONG_KEY` is set; then the true length stands in its own word.
 //! 3. `value_len` is the length of the inline value, the kind of an object, and 0 in any other representation.
-//! 4. An address needs 48 bits: the table keeps 16 bits of the hash above it, and a flag in the low three bits.
+//! 4. An address needs 48 bits: the table keeps 16 bits of the hash above it, and a flag in the low three bits: the entry expires, or a field of
+//!    its hash does.
 //! 5. A `Large` or an object's word lies in the payload exactly when the representation says so; whoever changes the
 //!    representation drops it first.
 //!
@@ -577,6 +578,15 @@ impl<'a> EntryRef<'a> {
         Some(UnixMs(unsafe { self.base().add(HEADER_BYTES).cast::<u64>().read() }))
     }
 
+    /// No field of its value expires before this; None if it is no hash, or none ever does.
+    #[inline]
+    pub fn field_expiry(self) -> Option<UnixMs> {
+        if self.read_header().clock_and_flags as u8 & REPRESENTATION != OBJECT {
+            return None;
+        }
+        self.object()?.next_expiry()
+    }
+
     /// Whether its time is over. At the very millisecond it still lives, as in Redis.
     #[inline]
     pub fn is_expired(self, now: UnixMs) -> bool {
@@ -660,7 +670,8 @@ impl fmt::Debug for EntryRef<'_> {
     }
 }
 
-// SAFETY: the word is the address of the allocation, and the flag that repeats the header's; the key never changes.
+// SAFETY: the word is the address of the allocation, and the flag that something of it expires, which only an edit in the
+// table changes; the key never changes.
 unsafe impl Element for OwnedEntry {
     type Ref<'a> = EntryRef<'a>;
 
@@ -671,7 +682,7 @@ unsafe impl Element for OwnedEntry {
 
     #[inline]
     fn into_word(self) -> u64 {
-        let has_expiry = self.as_ref().has_expiry();
+        let has_expiry = self.as_ref().has_expiry() || self.as_ref().field_expiry().is_some();
         let address = ManuallyDrop::new(self).header.as_ptr().expose_provenance() as u64;
         address | if has_expiry { WORD_FLAG } else { 0 }
     }

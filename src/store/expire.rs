@@ -4,16 +4,21 @@
 //! has passed, a walk over the table finds the entries that have an expiry by a bit in the words of the pages, looks at
 //! those only, deletes what is over and finds the next bound. The walk stops when its budget is spent and goes on at the
 //! same hash the next time, whatever the table did in between; what is set behind its back is remembered by the table.
+//!
+//! Fields of hashes expire in the same walk: an entry whose hash has fields with an expiry carries the bit as well, and the
+//! table's bound is before theirs. The walk takes the fields that are over out of the hash, as many as its budget
+//! allows, and stays on that page until the hash has no more. Until then nobody sees such a field, since whoever looks at
+//! a hash says what time it is; only the active expiry takes it out, so that its end is logged once.
 
-use super::slot::{DbIndex, Slot};
+use super::slot::{DbIndex, ExpiredKey, Slot};
 use crate::base::clock::UnixMs;
 
 /// What `expire_step` did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpireStep {
-    /// Entries that it looked at: what the budget is counted in.
+    /// Entries and fields that it looked at: what the budget is counted in.
     pub examined_count: usize,
-    /// Entries that it deleted; their keys are in `take_expired`.
+    /// Entries and fields that it deleted; they are in `take_expired`.
     pub expired_count: usize,
     /// The budget was spent before all was done: call again.
     pub is_unfinished: bool,
@@ -40,14 +45,15 @@ impl Slot {
         step
     }
 
-    /// No key of this slot expires before this; None if none ever does.
+    /// No key of this slot and no field of a hash in it expires before this; None if none ever does.
     pub fn next_expiry(&self) -> Option<UnixMs> {
-        let bounds = self.tables().filter(|(_, table)| table.volatile_count() > 0);
+        let bounds = self.tables().filter(|(_, table)| table.has_volatile());
         bounds.map(|(_, table)| UnixMs(table.expiry_walk.bound)).min()
     }
 
     fn expire_walk(&mut self, db: DbIndex, now: UnixMs, budget: usize, step: &mut ExpireStep) {
         let mut over: Vec<Box<[u8]>> = Vec::new();
+        let mut hashes: Vec<Box<[u8]>> = Vec::new();
         loop {
             if step.examined_count >= budget {
                 step.is_unfinished = true;
@@ -62,11 +68,20 @@ impl Slot {
             for entry in view.flagged() {
                 step.examined_count += 1;
                 match entry.expiry() {
-                    Some(expiry) if now > expiry => over.push(entry.key().into()),
+                    Some(expiry) if now > expiry => {
+                        over.push(entry.key().into());
+                        continue;
+                    }
+                    Some(UnixMs(expiry)) => walk.earliest_seen = walk.earliest_seen.min(expiry),
+                    None => {}
+                }
+                match entry.field_expiry() {
+                    Some(expiry) if now > expiry => hashes.push(entry.key().into()),
                     Some(UnixMs(expiry)) => walk.earliest_seen = walk.earliest_seen.min(expiry),
                     None => {}
                 }
             }
+            let position = walk.position;
             walk.position = view.next_hash.unwrap_or(0);
             if walk.position == 0 {
                 walk.bound = walk.earliest_seen;
@@ -78,11 +93,55 @@ impl Slot {
                 let spot = table.and_then(|table| table.find(self.seed.hash(&key), &key));
                 self.expire(db, spot.expect("it was found a moment ago"), key);
             }
+            for key in hashes.drain(..) {
+                if !self.expire_fields(db, key, now, budget, step) {
+                    // There is such a hash, hence the table. What is due of it is in the bound.
+                    self.table_mut(db).expiry_walk.position = position;
+                    step.is_unfinished = true;
+                    return;
+                }
+            }
             // A walk that took several steps may have passed an entry which is over by now: then it begins again.
-            if walk.position == 0 && now.0 <= walk.bound {
+            if walk.position == 0 && self.table(db).is_none_or(|table| now.0 <= table.expiry_walk.bound) {
                 return;
             }
         }
+    }
+
+    /// Takes out fields of a hash whose time is over; false if the budget ended before they did.
+    fn expire_fields(
+        &mut self,
+        db: DbIndex,
+        key: Box<[u8]>,
+        now: UnixMs,
+        budget: usize,
+        step: &mut ExpireStep,
+    ) -> bool {
+        let Some(left) = budget.checked_sub(step.examined_count).filter(|left| *left > 0) else {
+            return false;
+        };
+        let (seed, hash) = (self.seed, self.seed.hash(&key));
+        let spot = self.table(db).and_then(|table| table.find(hash, &key));
+        let spot = spot.expect("it was found a moment ago");
+        self.keep_for_undo(db, hash, &key);
+        let (fields, is_finished, is_void) = self.table_mut(db).edit(spot, |entry| {
+            entry.edit_object(|object| {
+                let fields = object.expire_fields(now, left, seed);
+                let is_finished = object.as_ref().next_expiry().is_none_or(|bound| now <= bound);
+                (fields, is_finished, object.is_void())
+            })
+        });
+        step.examined_count += if is_finished { fields.len() } else { left };
+        step.expired_count += fields.len();
+        if is_void {
+            drop(self.cut(db, spot));
+        } else if !fields.is_empty() {
+            self.touch_watches(db, &key);
+        }
+        if !fields.is_empty() {
+            self.expired.push(ExpiredKey { db, key, fields });
+        }
+        is_finished
     }
 }
 

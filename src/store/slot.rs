@@ -57,13 +57,26 @@ pub enum Expiry {
     At(UnixMs),
 }
 
-/// A key that was deleted because its time was over.
+/// A key that was deleted because its time was over, or a hash that has lost fields for that reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiredKey {
     /// Its db.
     pub db: DbIndex,
     /// The key.
     pub key: Box<[u8]>,
+    /// The fields that are gone, if it is not the whole key. (A hash without any left is gone as well.)
+    pub fields: Vec<Box<[u8]>>,
+}
+
+impl ExpiredKey {
+    /// A whole key.
+    pub fn whole(db: DbIndex, key: impl Into<Box<[u8]>>) -> ExpiredKey {
+        ExpiredKey {
+            db,
+            key: key.into(),
+            fields: Vec::new(),
+        }
+    }
 }
 
 /// One hash slot with all its dbs.
@@ -411,7 +424,7 @@ impl Slot {
         }
     }
 
-    /// The keys whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
+    /// The keys (and fields of hashes) whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
     /// would take back is among them: ask after `commit_undo`.)
     pub fn take_expired(&mut self) -> Vec<ExpiredKey> {
         std::mem::take(&mut self.expired)
@@ -484,7 +497,7 @@ impl Slot {
     #[cold]
     pub(super) fn expire(&mut self, db: DbIndex, spot: Spot, key: Box<[u8]>) {
         self.discard(db, spot);
-        self.expired.push(ExpiredKey { db, key });
+        self.expired.push(ExpiredKey::whole(db, key));
     }
 
     /// Deletes an entry; an undo keeps it.

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. `volatile_count` and `expiry_sum_ms` count the entries that have an expiry.
-//! 2. No entry of the table has an expiry before `expiry_walk.bound`.
+//! 2. No entry of the table, and no field of a hash in it, has an expiry before `expiry_walk.bound`.
+//! 3. `field_volatile_count` counts the entries that have fields with an expiry.
 
 use super::entry::{EntryRef, OwnedEntry};
 use crate::base::clock::UnixMs;
@@ -17,6 +18,7 @@ pub(super) type Remains = Dict<OwnedEntry>;
 pub(super) struct Table {
     dict: Dict<OwnedEntry>,
     volatile_count: usize,
+    field_volatile_count: usize,
     expiry_sum_ms: u128,
     pub(super) expiry_walk: ExpiryWalk,
 }
@@ -30,6 +32,37 @@ pub(super) struct ExpiryWalk {
     pub(super) position: u64,
     /// The earliest expiry that the walk has seen and that was set behind its back since it began.
     pub(super) earliest_seen: u64,
+}
+
+impl ExpiryWalk {
+    /// Something expires at this time that the walk may have passed already.
+    fn note(&mut self, at: u64) {
+        self.bound = self.bound.min(at);
+        self.earliest_seen = self.earliest_seen.min(at);
+    }
+}
+
+/// What of an entry expires, and when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Due {
+    entry: Option<UnixMs>,
+    /// No field of its hash expires before this.
+    fields: Option<UnixMs>,
+}
+
+impl Due {
+    const NONE: Due = Due {
+        entry: None,
+        fields: None,
+    };
+
+    #[inline]
+    fn of(entry: EntryRef<'_>) -> Due {
+        Due {
+            entry: entry.expiry(),
+            fields: entry.field_expiry(),
+        }
+    }
 }
 
 /// How a table is filled (DEBUG HTSTATS).
@@ -76,6 +109,7 @@ impl Table {
         Table {
             dict: Dict::new(),
             volatile_count: 0,
+            field_volatile_count: 0,
             expiry_sum_ms: 0,
             expiry_walk: ExpiryWalk {
                 bound: u64::MAX,
@@ -92,6 +126,12 @@ impl Table {
 
     pub(super) fn volatile_count(&self) -> usize {
         self.volatile_count
+    }
+
+    /// Whether anything in it ever expires: an entry or a field of one.
+    #[inline]
+    pub(super) fn has_volatile(&self) -> bool {
+        self.volatile_count + self.field_volatile_count > 0
     }
 
     pub(super) fn expiry_sum_ms(&self) -> u128 {
@@ -127,11 +167,11 @@ impl Table {
 
     /// Lets `edit` change value and expiry of an entry, and keeps the books.
     pub(super) fn edit<R>(&mut self, spot: Spot, edit: impl FnOnce(&mut OwnedEntry) -> R) -> R {
-        let (mut before, mut after) = (None, None);
+        let (mut before, mut after) = (Due::NONE, Due::NONE);
         let result = self.dict.edit(spot, |entry| {
-            before = entry.as_ref().expiry();
+            before = Due::of(entry.as_ref());
             let result = edit(entry);
-            after = entry.as_ref().expiry();
+            after = Due::of(entry.as_ref());
             result
         });
         if before != after {
@@ -143,14 +183,14 @@ impl Table {
 
     /// Adds an entry whose key is not in the table.
     pub(super) fn insert(&mut self, hash: u64, entry: OwnedEntry, seed: HashSeed) -> Spot {
-        self.enter(entry.as_ref().expiry());
+        self.enter(Due::of(entry.as_ref()));
         self.dict.insert(hash, entry, seed)
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, spot: Spot, seed: HashSeed) -> OwnedEntry {
         let entry = self.dict.remove(spot, seed);
-        self.strike(entry.as_ref().expiry());
+        self.strike(Due::of(entry.as_ref()));
         entry
     }
 
@@ -180,40 +220,51 @@ impl Table {
     }
 
     #[inline]
-    fn enter(&mut self, expiry: Option<UnixMs>) {
-        if let Some(UnixMs(at)) = expiry {
+    fn enter(&mut self, due: Due) {
+        if let Some(UnixMs(at)) = due.entry {
             self.volatile_count += 1;
             self.expiry_sum_ms += u128::from(at);
-            self.expiry_walk.bound = self.expiry_walk.bound.min(at);
-            self.expiry_walk.earliest_seen = self.expiry_walk.earliest_seen.min(at);
+            self.expiry_walk.note(at);
+        }
+        if let Some(UnixMs(at)) = due.fields {
+            self.field_volatile_count += 1;
+            self.expiry_walk.note(at);
         }
     }
 
     #[inline]
-    fn strike(&mut self, expiry: Option<UnixMs>) {
-        if let Some(UnixMs(at)) = expiry {
+    fn strike(&mut self, due: Due) {
+        if let Some(UnixMs(at)) = due.entry {
             self.volatile_count -= 1;
             self.expiry_sum_ms -= u128::from(at);
+        }
+        if due.fields.is_some() {
+            self.field_volatile_count -= 1;
         }
     }
 
     /// Asserts all invariants, by counting again.
     pub(super) fn check(&self, seed: HashSeed) {
         self.dict.check(seed);
-        let (mut volatile_count, mut expiry_sum_ms) = (0, 0);
+        let (mut volatile_count, mut expiry_sum_ms, mut field_volatile_count) = (0, 0, 0);
         for view in self.dict.pages() {
             assert_eq!(
                 view.flagged().count(),
-                view.elements().filter(|entry| entry.expiry().is_some()).count()
+                view.elements().filter(|entry| Due::of(*entry) != Due::NONE).count()
             );
             for UnixMs(at) in view.flagged().filter_map(EntryRef::expiry) {
                 volatile_count += 1;
                 expiry_sum_ms += u128::from(at);
                 assert!(self.expiry_walk.bound <= at, "invariant 2");
             }
+            for UnixMs(at) in view.flagged().filter_map(EntryRef::field_expiry) {
+                field_volatile_count += 1;
+                assert!(self.expiry_walk.bound <= at, "invariant 2");
+            }
         }
         let books = (self.volatile_count, self.expiry_sum_ms);
         assert_eq!(books, (volatile_count, expiry_sum_ms), "invariant 1");
+        assert_eq!(self.field_volatile_count, field_volatile_count, "invariant 3");
     }
 }
 
@@ -224,6 +275,6 @@ mod tests {
     #[test]
     fn a_table_is_small() {
         // 16384 slots have one each.
-        assert!(size_of::<Table>() <= 96);
+        assert!(size_of::<Table>() <= 112);
     }
 }

@@ -44,6 +44,11 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("object|encoding", Rule::Encoding, "as above"),
     ("dump", Rule::Dump, "a hash table has no order"),
     ("randomkey", Rule::Kind, "it is random"),
+    ("hgetall", Rule::Sorted, "as KEYS"),
+    ("hkeys", Rule::Sorted, "as KEYS"),
+    ("hvals", Rule::Sorted, "as KEYS"),
+    ("hscan", Rule::Kind, "as SCAN"),
+    ("hrandfield", Rule::Kind, "it is random"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (

@@ -25,7 +25,7 @@ chapter "MEMORY";
     "lfu-decay-time" => lfu_decay_time: u32 = integer(0, I32), "1", Flags::NONE, Keyspace;
 
     /// Whether a replica leaves eviction to its master.
-    "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = Kind::Bool, "yes", Flags::NONE, Eviction;
+    "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = Kind::Bool, "yes", Flags::LATER, Eviction;
 
     /// How hard expired keys that nobody asks for are hunted, from 1 to 10. More frees memory earlier and takes more time.
     "active-expire-effort" => active_expire_effort: u8 = integer(1, 10), "1", Flags::NONE, Keyspace;
@@ -33,7 +33,7 @@ chapter "MEMORY";
 chapter "FREEING IN THE BACKGROUND";
 
     /// Whether evicted values are freed in the background.
-    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::NONE, Eviction;
+    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::LATER, Eviction;
 
     /// Whether expired values are freed in the background.
     "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
@@ -50,40 +50,40 @@ chapter "FREEING IN THE BACKGROUND";
 chapter "ENCODINGS";
 
     /// The most fields of a hash that is kept as a listpack.
-    "hash-max-listpack-entries" | "hash-max-ziplist-entries" => hash_max_listpack_entries: u64 = integer(0, I64), "512", Flags::LATER, Keyspace;
+    "hash-max-listpack-entries" | "hash-max-ziplist-entries" => hash_max_listpack_entries: u64 = integer(0, I64), "512", Flags::NONE, Keyspace;
 
     /// The longest field or value in such a hash.
-    "hash-max-listpack-value" | "hash-max-ziplist-value" => hash_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::LATER, Keyspace;
+    "hash-max-listpack-value" | "hash-max-ziplist-value" => hash_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::NONE, Keyspace;
 
     /// How large a node of a list may be: a positive number counts elements; -1 to -5 are 4, 8, 16, 32 and 64 kilobytes.
-    "list-max-listpack-size" | "list-max-ziplist-size" => list_max_listpack_size: i32 = integer(-I32 - 1, I32), "-2", Flags::LATER, Keyspace;
+    "list-max-listpack-size" | "list-max-ziplist-size" => list_max_listpack_size: i32 = integer(-I32 - 1, I32), "-2", Flags::NONE, Keyspace;
 
     /// How many nodes at each end of a list stay uncompressed. 0 compresses none.
-    "list-compress-depth" => list_compress_depth: u32 = integer(0, I32), "0", Flags::LATER, Keyspace;
+    "list-compress-depth" => list_compress_depth: u32 = integer(0, I32), "0", Flags::NONE, Keyspace;
 
     /// The most members of a set of integers that is kept as an array of integers.
-    "set-max-intset-entries" => set_max_intset_entries: u64 = integer(0, I64), "512", Flags::LATER, Keyspace;
+    "set-max-intset-entries" => set_max_intset_entries: u64 = integer(0, I64), "512", Flags::NONE, Keyspace;
 
     /// The most members of any other set that is kept as a listpack.
-    "set-max-listpack-entries" => set_max_listpack_entries: u64 = integer(0, I64), "128", Flags::LATER, Keyspace;
+    "set-max-listpack-entries" => set_max_listpack_entries: u64 = integer(0, I64), "128", Flags::NONE, Keyspace;
 
     /// The longest member of such a set.
-    "set-max-listpack-value" => set_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::LATER, Keyspace;
+    "set-max-listpack-value" => set_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::NONE, Keyspace;
 
     /// The most members of a sorted set that is kept as a listpack.
-    "zset-max-listpack-entries" | "zset-max-ziplist-entries" => zset_max_listpack_entries: u64 = integer(0, I64), "128", Flags::LATER, Keyspace;
+    "zset-max-listpack-entries" | "zset-max-ziplist-entries" => zset_max_listpack_entries: u64 = integer(0, I64), "128", Flags::NONE, Keyspace;
 
     /// The longest member of such a sorted set.
-    "zset-max-listpack-value" | "zset-max-ziplist-value" => zset_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::LATER, Keyspace;
+    "zset-max-listpack-value" | "zset-max-ziplist-value" => zset_max_listpack_value: u64 = memory(0, BYTES), "64", Flags::NONE, Keyspace;
 
     /// Up to what size a HyperLogLog keeps its sparse form.
-    "hll-sparse-max-bytes" => hll_sparse_max_bytes: u64 = memory(0, BYTES), "3000", Flags::LATER, Keyspace;
+    "hll-sparse-max-bytes" => hll_sparse_max_bytes: u64 = memory(0, BYTES), "3000", Flags::NONE, Keyspace;
 
     /// The largest node of a stream. 0 is no limit.
-    "stream-node-max-bytes" => stream_node_max_bytes: u64 = memory(0, BYTES), "4096", Flags::LATER, Keyspace;
+    "stream-node-max-bytes" => stream_node_max_bytes: u64 = memory(0, BYTES), "4096", Flags::NONE, Keyspace;
 
     /// The most entries of a node of a stream. 0 is no limit.
-    "stream-node-max-entries" => stream_node_max_entries: u64 = integer(0, I64), "100", Flags::LATER, Keyspace;
+    "stream-node-max-entries" => stream_node_max_entries: u64 = integer(0, I64), "100", Flags::NONE, Keyspace;
 
     /// Whether hash tables go on moving to their new size while nothing else is to be done.
     "activerehashing" => activerehashing: bool = Kind::Bool, "yes", Flags::NONE, Unneeded;

@@ -54,7 +54,7 @@ chapter "CLIENTS";
     "proto-max-bulk-len" => proto_max_bulk_len: u64 = memory(1 << 20, BYTES), "512mb", Flags::NONE, Network;
 
     /// The greatest size of all clients' buffers together; beyond it, the largest clients are closed. 0 is no limit.
-    "maxmemory-clients" => maxmemory_clients: MemoryOrPercent = Kind::MemoryOrPercent, "0", Flags::LATER, Network;
+    "maxmemory-clients" => maxmemory_clients: MemoryOrPercent = Kind::MemoryOrPercent, "0", Flags::NONE, Network;
 
     /// How many keys the table of client-side caching remembers. 0 is no limit.
     "tracking-table-max-keys" => tracking_table_max_keys: u64 = integer(0, I64), "1000000", Flags::NONE, Tracking;

@@ -1,0 +1,245 @@
+//! Fields and their expiries at once, as in Redis 8.0: HGETDEL, HGETEX, HSETEX.
+//!
+//! The options of HGETEX and HSETEX may stand on either side of `FIELDS numfields ...`.
+
+use super::expiry::instant;
+use super::read::reply_value;
+use super::{FieldChanges, listed_fields, remove};
+use crate::base::clock::UnixMs;
+use crate::base::numbers::parse_i64;
+use crate::command::Op;
+use crate::command::expiry_options::{TimeForm, is_word};
+use crate::command::typed::Edited;
+use crate::config::KeyspaceEvents;
+use crate::data::hash::FieldExpiry;
+use crate::resp::{Args, ReplyError, error};
+
+pub(super) fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
+    let is_there = op.keys.peek_hash(key)?.is_some();
+    let fields = listed_fields(op.args, 2, error::HASH_FIELD_COUNT_NOT_POSITIVE)?;
+    let reply = &mut op.reply;
+    reply.array(fields.len());
+    if !is_there {
+        fields.iter().for_each(|_| reply.null());
+        return Ok(());
+    }
+    let changes = op.keys.edit_hash(key, |hash| {
+        let mut changes = FieldChanges::default();
+        let mut digits = itoa::Buffer::new();
+        for field in fields.iter() {
+            reply_value(reply, hash.as_ref().get(field, now, seed), &mut digits);
+            if remove(hash, field, now, seed) {
+                changes.deleted.push(field);
+            }
+        }
+        changes.is_gone = hash.is_empty();
+        Edited::when(changes.count() > 0, changes)
+    })?;
+    changes.unwrap_or_default().finish(op, key, None);
+    Ok(())
+}
+
+/// What HGETEX and HSETEX do with the expiries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Time {
+    /// HGETEX leaves them, HSETEX drops them.
+    Unsaid,
+    At(UnixMs),
+    /// `PERSIST` of HGETEX.
+    Persist,
+    /// `KEEPTTL` of HSETEX.
+    Keep,
+}
+
+/// `FNX` and `FXX` of HSETEX.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Condition {
+    Always,
+    NoneExist,
+    AllExist,
+}
+
+/// The options of HGETEX and HSETEX.
+struct Options<'a> {
+    time: Time,
+    condition: Condition,
+    /// The fields, of HSETEX with their values.
+    listed: Args<'a>,
+}
+
+impl<'a> Options<'a> {
+    /// `width` is how many arguments belong to a field: 1 in HGETEX, 2 in HSETEX.
+    fn parse(op: &Op<'a, '_>, width: usize) -> Result<Options<'a>, ReplyError> {
+        let (args, now, name) = (op.args, op.keys.moment.now, op.command.name);
+        let writes = width == 2;
+        let times = if writes {
+            error::HSETEX_TIMES
+        } else {
+            error::HGETEX_TIMES
+        };
+        let mut time = Time::Unsaid;
+        let mut condition = Condition::Always;
+        let mut listed: Option<Args<'a>> = None;
+        let mut index = 2;
+        while let Some(word) = args.get(index) {
+            if is_word(args, index, b"FIELDS") {
+                if listed.is_some() {
+                    return Err(error::HASH_FIELDS_TWICE);
+                }
+                let count = args.get(index + 1).ok_or_else(|| error::wrong_arity(name))?;
+                let count = parse_i64(count).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
+                let count = count.ok_or(error::HASH_FIELD_COUNT_INVALID)? as usize;
+                let end = index + 2 + count * width;
+                if end > args.len() {
+                    return Err(error::wrong_arity(name));
+                }
+                listed = Some(args.range(index + 2, end));
+                index = end;
+                continue;
+            }
+            if let Some(form) = TimeForm::named(word) {
+                if time != Time::Unsaid {
+                    return Err(times);
+                }
+                let text = args.get(index + 1).ok_or(error::HASH_EXPIRE_MISSING)?;
+                time = Time::At(instant(text, form, now, name)?);
+                index += 2;
+                continue;
+            }
+            let said = [(&b"PERSIST"[..], Time::Persist), (b"KEEPTTL", Time::Keep)][usize::from(writes)];
+            if is_word(args, index, said.0) {
+                if time != Time::Unsaid {
+                    return Err(times);
+                }
+                time = said.1;
+            } else if writes && (is_word(args, index, b"FNX") || is_word(args, index, b"FXX")) {
+                if condition != Condition::Always {
+                    return Err(error::HSETEX_FNX_WITH_FXX);
+                }
+                condition = if is_word(args, index, b"FNX") {
+                    Condition::NoneExist
+                } else {
+                    Condition::AllExist
+                };
+            } else {
+                return Err(error::unknown_hash_argument(word));
+            }
+            index += 1;
+        }
+        Ok(Options {
+            time,
+            condition,
+            listed: listed.ok_or(error::HASH_FIELDS_ABSENT)?,
+        })
+    }
+}
+
+pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
+    let is_there = op.keys.peek_hash(key)?.is_some();
+    let options = Options::parse(op, 1)?;
+    let fields = options.listed;
+    let reply = &mut op.reply;
+    reply.array(fields.len());
+    if !is_there {
+        fields.iter().for_each(|_| reply.null());
+        return Ok(());
+    }
+    let changes = op.keys.edit_hash(key, |hash| {
+        let mut changes = FieldChanges::default();
+        let mut digits = itoa::Buffer::new();
+        for field in fields.iter() {
+            reply_value(reply, hash.as_ref().get(field, now, seed), &mut digits);
+            match (hash.as_ref().expiry(field, now, seed), options.time) {
+                (Some(_), Time::At(at)) => changes.expire(hash, field, at, now, seed),
+                (Some(Some(_)), Time::Persist) => changes.persist(hash, field, now, seed),
+                _ => {}
+            }
+        }
+        changes.is_gone = hash.is_empty();
+        Edited::when(changes.count() > 0, changes)
+    })?;
+    let at = match options.time {
+        Time::At(at) => Some(at),
+        _ => None,
+    };
+    changes.unwrap_or_default().finish(op, key, at);
+    Ok(())
+}
+
+pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
+    let present = op.keys.peek_hash(key)?;
+    let was_there = present.is_some();
+    let options = Options::parse(op, 2)?;
+    let (pairs, limits) = (options.listed, &op.env.limits);
+    let fields = || pairs.iter().step_by(2);
+    let is_gone = op.keys.edit_or_create_hash(key, |hash| {
+        let exists = |field| hash.as_ref().contains(field, now, seed);
+        let is_refused = match options.condition {
+            Condition::Always => false,
+            Condition::NoneExist => fields().any(exists),
+            Condition::AllExist => !fields().all(exists),
+        };
+        if is_refused {
+            return Edited::Same(None);
+        }
+        let kept = if options.time == Time::Keep {
+            FieldExpiry::Keep
+        } else {
+            FieldExpiry::Clear
+        };
+        for index in (0..pairs.len()).step_by(2) {
+            hash.set(pairs.at(index), pairs.at(index + 1), kept, now, limits, seed);
+        }
+        if let Time::At(at) = options.time {
+            for field in fields() {
+                if at <= now {
+                    hash.remove(field, now, seed);
+                } else {
+                    hash.set_expiry(field, Some(at), now, seed);
+                }
+            }
+        }
+        Edited::Changed(Some(hash.is_empty()))
+    })?;
+    let Some(is_gone) = is_gone else {
+        op.reply.integer(0);
+        return Ok(());
+    };
+    op.reply.integer(1);
+    op.effects.changed((pairs.len() / 2) as u64);
+    log_hsetex(op, key, &options);
+    op.event(KeyspaceEvents::HASH, "hset", key);
+    match options.time {
+        Time::At(at) if at <= now => super::tell_deleted(op, key, is_gone && was_there),
+        Time::At(_) => op.event(KeyspaceEvents::HASH, "hexpire", key),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Logs an HSETEX without its condition and with an absolute time, or the deletion that it came to.
+fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
+    let (slot, db, now) = (op.keys.slot_of(key), op.keys.db, op.keys.moment.now);
+    if !op.effects.is_wanted {
+        return op.effects.nothing();
+    }
+    let pairs = options.listed;
+    let (mut at_digits, mut count_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let mut words: Vec<&[u8]> = vec![b"HSETEX", key];
+    match options.time {
+        Time::At(at) if at <= now => {
+            words[0] = b"HDEL";
+            words.extend(pairs.iter().step_by(2));
+            return op.effects.instead(slot, db, &words);
+        }
+        Time::At(at) => words.extend([b"PXAT", at_digits.format(at.0).as_bytes()]),
+        Time::Keep => words.push(b"KEEPTTL"),
+        Time::Unsaid | Time::Persist => {}
+    }
+    words.extend([b"FIELDS", count_digits.format(pairs.len() / 2).as_bytes()]);
+    words.extend(pairs.iter());
+    op.effects.instead(slot, db, &words);
+}
