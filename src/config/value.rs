@@ -229,6 +229,11 @@ impl KeyspaceEvents {
     /// `A`: all classes that do not have to be asked for by name.
     pub const ALL: Self = Self(0x3ff);
 
+    /// The classes of both.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether every class of `other` is on.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -6,6 +6,7 @@
 //! millisecond), or over at once.
 
 use fastrand::Rng;
+use shardis::base::numbers::parse_f64;
 use shardis::command::{Command, FAMILIES, Run};
 use shardis::spec::{Argument, ArgumentKind, Flags};
 
@@ -163,10 +164,22 @@ const ELEMENTS: &[&[u8]] = &[
     b"",
     b"hello",
     b"a\xff",
+    b"a\x00b\r\n",
     b"a member that is longer than sixty-four bytes, so that no set of it is packed",
 ];
 const SORT_PATTERNS: &[&[u8]] = &[
     b"k*", b"k*", b"{t}*", b"key:*", b"*", b"#", b"nosort", b"k*->1", b"*->a", b"k*->",
+];
+/// Scores of which all sums and products are short: redis-server 7.0 prints 17 digits, shardis the shortest text that reads back.
+const SCORES: &[&str] = &[
+    "0", "1", "1", "2", "3", "5", "10", "-1", "-7", "1.5", "0.25", "1e3", "0x10", "inf", "-inf", "+inf", "nan", "x", "",
+];
+const WEIGHTS: &[&str] = &["1", "1", "2", "0", "-1", "inf", "1", "2", "3", "x"];
+const SCORE_BOUNDS: &[&str] = &[
+    "-inf", "+inf", "0", "(0", "1", "(1", "2", "5", "(5", "-1", "1.5", "(1.5", "inf", "(inf", "", "(", "x", "nan", " 1",
+];
+const MEMBER_BOUNDS: &[&[u8]] = &[
+    b"-", b"+", b"[a", b"(a", b"[c", b"(c", b"[e", b"[", b"(", b"[Pal", b"[m\xff", b"a", b"",
 ];
 const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
 
@@ -256,7 +269,8 @@ impl Generator {
             0..2 if words.len() > 1 => {
                 words.pop();
             }
-            2 => {
+            // Redis 7.0 would refuse what 7.2 takes (WITHSCORE), and then the whole transaction that it is in.
+            2 if !matches!(command.name, "zrank" | "zrevrank") => {
                 let extra = self.value();
                 words.push(extra);
             }
@@ -265,6 +279,15 @@ impl Generator {
                 words[at] = self.value();
             }
             _ => {}
+        }
+        if makes_scores(command.name) {
+            for word in &mut words {
+                // A word that has become a score, of many digits.
+                let score = parse_f64(word).filter(|score| score.is_finite());
+                if score.is_some_and(|score| score.abs() > 1e6 || (score * 64.0).fract() != 0.0) {
+                    *word = b"1.5".to_vec();
+                }
+            }
         }
         if takes_a_time(command.name) {
             // A small number that has become a time would let the key expire on one server before the other.
@@ -404,6 +427,11 @@ impl Generator {
         if let Some(word) = self.bit_or_position(argument.name, command) {
             return word;
         }
+        if command.starts_with('z')
+            && let Some(word) = self.sorted_set_word(argument.name, command)
+        {
+            return word;
+        }
         match (kind, argument.name) {
             (ArgumentKind::Key(_), _) => self.key(),
             (ArgumentKind::Pattern, "by-pattern" | "get-pattern") => self.pick(SORT_PATTERNS).to_vec(),
@@ -411,7 +439,8 @@ impl Generator {
             (ArgumentKind::Integer, "num-matches" | "limit") => {
                 self.pick(&["0", "1", "2", "10", "-1", "x"]).as_bytes().to_vec()
             }
-            (ArgumentKind::String, "element" | "member" | "pivot") if !self.chance(5) => self.pick(ELEMENTS).to_vec(),
+            // None that is beyond a double: redis-server would refuse every later SORT, by an errno that nothing resets.
+            (ArgumentKind::String, "element" | "member" | "pivot") => self.pick(ELEMENTS).to_vec(),
             (ArgumentKind::Pattern, _) => self.pick(PATTERNS).to_vec(),
             (ArgumentKind::UnixTime, _) if is_milliseconds => self.pick(UNIX_MS).as_bytes().to_vec(),
             (ArgumentKind::UnixTime, _) => self.pick(UNIX_S).as_bytes().to_vec(),
@@ -443,6 +472,27 @@ impl Generator {
             (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
             _ => self.value(),
         }
+    }
+
+    /// What stands for elements of sorted sets and ranges of them.
+    fn sorted_set_word(&mut self, name: &str, command: &str) -> Option<Vec<u8>> {
+        Some(match name {
+            "score" | "increment" => self.pick(SCORES).as_bytes().to_vec(),
+            "weight" => self.pick(WEIGHTS).as_bytes().to_vec(),
+            "member" if self.chance(90) => self.pick(MEMBERS).to_vec(),
+            // ZRANGE takes any of the three, and ZRANGESTORE.
+            "start" | "stop" | "min" | "max" if matches!(command, "zrange" | "zrangestore") => {
+                match self.rng.u32(0..10) {
+                    0..2 => self.pick(SCORE_BOUNDS).as_bytes().to_vec(),
+                    2..4 => self.pick(MEMBER_BOUNDS).to_vec(),
+                    _ => self.pick(OFFSETS).as_bytes().to_vec(),
+                }
+            }
+            "min" | "max" if command.contains("lex") => self.pick(MEMBER_BOUNDS).to_vec(),
+            "min" | "max" => self.pick(SCORE_BOUNDS).as_bytes().to_vec(),
+            "limit" => self.pick(&["0", "1", "2", "-1", "x"]).as_bytes().to_vec(),
+            _ => return None,
+        })
     }
 
     /// What stands for bits, registers and positions.
@@ -528,6 +578,14 @@ fn is_unknown_there(since: &str) -> bool {
     let mut numbers = since.split('.').map(|number| number.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version > (7, 0)
+}
+
+/// Whether arguments become scores.
+fn makes_scores(command: &str) -> bool {
+    matches!(
+        command,
+        "zadd" | "zincrby" | "zunion" | "zunionstore" | "zinter" | "zinterstore"
+    )
 }
 
 /// Whether an argument may say when a key expires.

@@ -48,7 +48,8 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("hkeys", Rule::Sorted, "as KEYS"),
     ("hvals", Rule::Sorted, "as KEYS"),
     ("hscan", Rule::Kind, "as SCAN"),
-    ("hrandfield", Rule::Kind, "it is random"),
+    ("hrandfield", Rule::Length, "it is random"),
+    ("zrandmember", Rule::Kind, "as RANDOMKEY"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
@@ -117,8 +118,8 @@ pub fn agree(command: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
         },
         Some(Rule::Dump) => match (ours, theirs) {
             (Value::Bulk(ours), Value::Bulk(theirs)) => match (ours.first(), theirs.first()) {
-                // Sets as tables; sorted sets packed and not.
-                (Some(2), Some(2)) => ours.len() == theirs.len(),
+                // Sets and hashes as tables; sorted sets packed and not.
+                (Some(2), Some(2)) | (Some(4), Some(4)) => ours.len() == theirs.len(),
                 (our, their) => (our, their) == (Some(&17), Some(&5)),
             },
             _ => false,

@@ -39,7 +39,7 @@ chapter "FREEING IN THE BACKGROUND";
     "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
 
     /// Whether values that a command replaces (RENAME, SUNIONSTORE) are freed in the background.
-    "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
+    "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
 
     /// Whether DEL behaves as UNLINK.
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;

@@ -142,6 +142,11 @@ pub(super) fn ranks_by_score(pack: &Listpack, range: &ScoreRange) -> Range<usize
 pub(super) fn ranks_by_lex(pack: &Listpack, range: &LexRange<'_>, is_reversed: bool) -> Range<usize> {
     let is_below = |pair: &Pair<'_>| range.is_below(pair.member.as_bytes(&mut itoa::Buffer::new()));
     let is_above = |pair: &Pair<'_>| range.is_above(pair.member.as_bytes(&mut itoa::Buffer::new()));
+    // Redis looks at the outermost members first, whatever lies between them.
+    let outermost = pairs(pack).next().zip(last_pair(pack));
+    if outermost.is_none_or(|(first, last)| is_above(&first) || is_below(&last)) {
+        return 0..0;
+    }
     if !is_reversed {
         return ranks_between(pack, is_below, is_above);
     }
