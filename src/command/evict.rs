@@ -1,11 +1,14 @@
 //! Eviction: what happens when the process uses more memory than `maxmemory`. (Clients: `evict_clients`.)
 //!
 //! The limit is the process's. Every shard knows at every moment what the process uses ([`MemoryAccount`]), so whoever runs a
-//! command looks before it runs it, and pays: it evicts its *share* of the excess, which is the share of all data that it holds. The
-//! others do the same before their next command, or in their next pass, so keys go where the data is, and shards that write much
-//! do not evict all of their own while cold keys lie elsewhere. An excess of more than a hundredth of the limit is
-//! paid whole by whoever sees it: that bounds how far the process can be over. Before it comes to that, shards that have something
-//! to evict are woken: one that nobody asks for anything would look no sooner than its cron does, and cold keys lie there.
+//! command looks before it runs it, and pays: it evicts its *share*, which is the share of all data that it holds, of what the excess
+//! has grown by since it looked last. The others do the same before their next command, or in their next pass, so keys go where the
+//! data is, and shards that write much do not evict all of their own while cold keys lie elsewhere. A share of the growth and
+//! not of the excess itself: who looks often would pay most of that. Whole keys go, so what was paid too much is remembered.
+//!
+//! A shard that nobody asks for anything looks no sooner than its cron does, and cold keys lie there: it is woken when the excess is a
+//! quarter of a hundredth of the limit. What exceeds a hundredth is paid by whoever sees it: that bounds how far the
+//! process can be over.
 //!
 //! What goes is chosen as Redis does: `maxmemory-samples` keys are drawn at random, and those that are best to evict by the policy
 //! join a small *pool* that remembers good candidates of earlier draws; the best of the pool goes. A slot is drawn with a chance in
@@ -39,8 +42,12 @@ use std::time::Duration;
 
 /// Candidates that are remembered (Redis's EVPOOL_SIZE).
 const POOL_SIZE: usize = 16;
-/// An excess of more than this part of the limit is paid by whoever sees it.
+/// What exceeds the limit by more than this part of it is paid by whoever sees it.
 const TOLERATED_PART: usize = 100;
+/// What is left of an excess although all have paid (their shares are never quite right) is paid bit by bit: a share of
+/// this part of it at each command, and in each pass.
+const LEVEL_PART: usize = 64;
+const LEVEL_PART_IN_PASSING: usize = 8;
 /// At an excess of more than this part of the limit, the other shards are asked to pay theirs.
 const ASKED_PART: usize = 400;
 /// How often a shard counts what it has to evict, and how often when that is about to matter.
@@ -66,6 +73,10 @@ pub struct Eviction {
     /// The changes to the keyspace, and the policy, that the last count knew.
     counted_changes: u64,
     counted_policy: Option<MaxmemoryPolicy>,
+    /// What this shard still has to free of what it saw; below zero if it has freed too much.
+    debt_bytes: isize,
+    /// The excess that its share was taken of already.
+    excess_seen: usize,
     /// The time was up before memory was below the limit; since when.
     exceeded_since: Option<Ticks>,
 }
@@ -113,21 +124,27 @@ fn time_limit(tenacity: u8) -> Duration {
 }
 
 impl Local {
-    /// Makes room if the process uses too much. To be called before a command runs, and in each pass. True: the time was up
-    /// before enough was free, so go on soon.
+    /// Makes room if the process uses too much. To be called before a command runs.
     #[inline]
-    pub(super) fn relieve(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && self.relieve_limited()
+    pub(super) fn relieve(&mut self) {
+        if self.env.settings.maxmemory > 0 {
+            self.relieve_limited(LEVEL_PART);
+        }
     }
 
-    fn relieve_limited(&mut self) -> bool {
+    /// As [`Local::relieve`], once in each pass. True: the time was up before enough was free, so go on soon.
+    pub(super) fn relieve_in_passing(&mut self) -> bool {
+        self.env.settings.maxmemory > 0 && self.relieve_limited(LEVEL_PART_IN_PASSING)
+    }
+
+    fn relieve_limited(&mut self, level_part: usize) -> bool {
         let limit = self.env.settings.maxmemory as usize;
+        self.publish_memory();
         let account = &self.env.node.memory;
-        let shard = usize::from(self.env.shard.0);
-        account.publish(shard);
         let used = account.used_bytes();
         if used <= limit {
             self.eviction.exceeded_since = None;
+            self.eviction.excess_seen = 0;
             return false;
         }
         let excess = used - limit;
@@ -135,16 +152,34 @@ impl Local {
             self.eviction.exceeded_since = None;
             return false;
         }
+        let tolerated = limit / TOLERATED_PART;
+        let debt = if self.env.shards == 1 {
+            excess.cast_signed()
+        } else {
+            let grown = excess.saturating_sub(self.eviction.excess_seen);
+            let due = account.share(usize::from(self.env.shard.0), grown + excess / level_part);
+            let debt = self.eviction.debt_bytes.saturating_add_unsigned(due);
+            let urgent = if excess > tolerated {
+                (excess - tolerated).cast_signed()
+            } else {
+                isize::MIN
+            };
+            debt.clamp(urgent, excess.cast_signed())
+        };
         if excess > limit / ASKED_PART {
             self.ask_others();
         }
-        let account = &self.env.node.memory;
-        let duty = if excess > limit / TOLERATED_PART {
-            excess
+        self.eviction.debt_bytes = 0;
+        if debt > 0 {
+            let freed = self.evict(debt.unsigned_abs());
+            if freed > 0 {
+                // Whole keys go: what was paid too much counts next time.
+                self.eviction.debt_bytes = (debt - freed).max(-tolerated.cast_signed());
+            }
         } else {
-            account.share(shard, excess)
-        };
-        self.evict(duty);
+            self.eviction.debt_bytes = debt;
+        }
+        self.eviction.excess_seen = self.env.node.memory.used_bytes().saturating_sub(limit);
         self.eviction.exceeded_since.is_some()
     }
 
@@ -160,7 +195,7 @@ impl Local {
             if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard) {
                 let visit = move |there: &mut Local| {
                     there.env.node.memory.heed(shard);
-                    there.relieve();
+                    there.relieve_in_passing();
                 };
                 self.outbound
                     .message(ShardId(shard as u16), Envelope::Visit(Box::new(visit)));
@@ -203,8 +238,8 @@ impl Local {
         !self.env.node.memory.is_anything_evictable()
     }
 
-    /// Frees at least so many bytes, if there is as much to evict and the time suffices.
-    fn evict(&mut self, bytes: usize) {
+    /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.
+    fn evict(&mut self, bytes: usize) -> isize {
         let began = Ticks::now();
         let limit = time_limit(self.env.settings.maxmemory_eviction_tenacity);
         let start = MemoryAccount::own_balance_bytes();
@@ -243,6 +278,7 @@ impl Local {
             }
             (false, None) => {}
         }
+        start - MemoryAccount::own_balance_bytes()
     }
 
     /// Evicts one key; false if there is none.

@@ -15,8 +15,6 @@
 //!    change a table. (`edit` in `object` does it in two parts, as it learns afterwards whether there was a change.)
 //! 4. Nothing here frees a value that takes long to free: that goes to `discarded`.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::detached::Detached;
@@ -27,6 +25,7 @@ use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::Watches;
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
+use crate::base::size_class::allocated;
 use crate::data::ObjectRef;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
@@ -87,7 +86,8 @@ pub struct Slot {
         clippy::box_collection,
         reason = "8 bytes instead of 24 in each of 16384 slots, nearly all of which have none"
     )]
-    others: Option<Box<BTreeMap<DbIndex, Table>>>,
+    /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
+    others: Option<Box<Vec<(DbIndex, Table)>>>,
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) expired: Vec<ExpiredKey>,
@@ -351,7 +351,10 @@ impl Slot {
 
     /// Bytes taken from the allocator for entries and tables.
     pub fn used_bytes(&self) -> usize {
-        self.tables().map(|(_, table)| table.allocated_bytes()).sum()
+        let others = self.others.as_ref().map_or(0, |others| {
+            allocated(size_of::<Vec<(DbIndex, Table)>>()) + allocated(others.capacity() * size_of::<(DbIndex, Table)>())
+        });
+        self.tables().map(|(_, table)| table.allocated_bytes()).sum::<usize>() + others
     }
 
     /// How the table of a db is filled.
@@ -588,7 +591,9 @@ impl Slot {
         if db.0 == 0 {
             Some(&self.main)
         } else {
-            self.others.as_ref()?.get(&db)
+            let others = self.others.as_ref()?;
+            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
+            Some(&others[at].1)
         }
     }
 
@@ -598,7 +603,13 @@ impl Slot {
         if db.0 == 0 {
             &mut self.main
         } else {
-            self.others.get_or_insert_default().entry(db).or_insert_with(Table::new)
+            let others = self.others.get_or_insert_default();
+            let at = others.binary_search_by_key(&db, |(db, _)| *db).unwrap_or_else(|at| {
+                others.reserve_exact(1);
+                others.insert(at, (db, Table::new()));
+                at
+            });
+            &mut others[at].1
         }
     }
 
@@ -620,11 +631,13 @@ impl Slot {
     pub(super) fn take_table(&mut self, db: DbIndex) -> Option<Table> {
         if db.0 != 0 {
             let others = self.others.as_mut()?;
-            let table = others.remove(&db);
+            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
+            let (_, table) = others.remove(at);
+            others.shrink_to_fit();
             if others.is_empty() {
                 self.others = None;
             }
-            return table;
+            return Some(table);
         }
         (self.main.len() > 0).then(|| std::mem::replace(&mut self.main, Table::new()))
     }
@@ -664,7 +677,7 @@ impl Slot {
         assert!(
             self.others
                 .as_ref()
-                .is_none_or(|others| !others.contains_key(&DbIndex(0))),
+                .is_none_or(|others| others[0].0 > DbIndex(0) && others.is_sorted_by_key(|(db, _)| *db)),
             "invariant 1"
         );
         if self.main.len() == 0 {
