@@ -1,6 +1,6 @@
 //! Numbers among the arguments, refused with the texts that Redis has for each kind of them.
 
-use crate::base::numbers::parse_i64;
+use crate::base::numbers::{parse_i64, parse_u64};
 use crate::resp::{ReplyError, error};
 use std::ops::RangeInclusive;
 
@@ -13,6 +13,24 @@ pub fn integer(text: &[u8]) -> Result<i64, ReplyError> {
 /// An integer of this range; anything else is refused with this error.
 pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError) -> Result<i64, ReplyError> {
     parse_i64(text).filter(|number| range.contains(number)).ok_or(otherwise)
+}
+
+/// A cursor of SCAN and its relatives. Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in
+/// front, and ends at a zero byte; nothing at all is 0.
+pub fn cursor(text: &[u8]) -> Result<u64, ReplyError> {
+    let text = memchr::memchr(0, text).map_or(text, |end| &text[..end]);
+    let (digits, is_negative) = match text {
+        [b'-', digits @ ..] => (digits, true),
+        [b'+', digits @ ..] => (digits, false),
+        digits => (digits, false),
+    };
+    let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+    let number = match &digits[significant..] {
+        [] if !digits.is_empty() || text.is_empty() => Some(0),
+        rest => parse_u64(rest),
+    };
+    let number = number.ok_or(error::INVALID_CURSOR)?;
+    Ok(if is_negative { number.wrapping_neg() } else { number })
 }
 
 /// An integer that can be negated: the smallest one of 64 bits is out of range.

@@ -23,7 +23,8 @@
 
 use super::integer;
 use crate::base::glob;
-use crate::base::numbers::parse_u64;
+use crate::command::numbers;
+
 use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::command::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -91,21 +92,7 @@ struct Cursor {
 impl Cursor {
     /// Reads a cursor. `None` is one beyond the last slot: some number that never was a cursor of ours.
     fn parse(text: &[u8]) -> Result<Option<Cursor>, ReplyError> {
-        // Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in front, and ends at a
-        // zero byte; nothing at all is 0.
-        let text = memchr::memchr(0, text).map_or(text, |end| &text[..end]);
-        let (digits, is_negative) = match text {
-            [b'-', digits @ ..] => (digits, true),
-            [b'+', digits @ ..] => (digits, false),
-            digits => (digits, false),
-        };
-        let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
-        let number = match &digits[significant..] {
-            [] if !digits.is_empty() || text.is_empty() => Some(0),
-            rest => parse_u64(rest),
-        };
-        let number = number.ok_or(error::INVALID_CURSOR)?;
-        let number = if is_negative { number.wrapping_neg() } else { number };
+        let number = numbers::cursor(text)?;
         let slot = number >> POSITION_BITS;
         let position = number & ((1 << POSITION_BITS) - 1);
         Ok(u16::try_from(slot)

@@ -4,9 +4,10 @@
 
 use crate::base::clock::UnixMs;
 use crate::base::glob;
-use crate::base::numbers::{parse_i64, parse_u64};
+use crate::base::numbers::parse_i64;
 use crate::command::Op;
 use crate::command::expiry_options::is_word;
+use crate::command::numbers;
 use crate::data::hash::HashRef;
 use crate::data::listpack::Item;
 use crate::resp::{Args, Reply, ReplyError, error};
@@ -208,7 +209,7 @@ impl<'a> Scan<'a> {
 
 pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
     let now = op.keys.moment.now;
-    let cursor = cursor(op.args.at(2))?;
+    let cursor = numbers::cursor(op.args.at(2))?;
     let Some(hash) = op.keys.read_hash(op.args.at(1))? else {
         op.reply.array(2);
         op.reply.bulk(b"0");
@@ -248,15 +249,6 @@ fn visit<'h>(
             found.push((field, value));
         }
     })
-}
-
-/// Reads a cursor as Redis does, with strtoul, which takes a sign: -1 is the greatest number.
-fn cursor(text: &[u8]) -> Result<u64, ReplyError> {
-    let number = match text.strip_prefix(b"-") {
-        Some(digits) => parse_u64(digits).map(u64::wrapping_neg),
-        None => parse_u64(text),
-    };
-    number.ok_or(error::INVALID_CURSOR)
 }
 
 /// HTTL and its relatives: what `answer` makes of the expiry of each field that is listed, -1 for none and -2 for no such field.

@@ -2,8 +2,8 @@
 
 use super::{INSERT, READ, TAKE, log_members, tell_removal};
 use crate::base::glob;
-use crate::base::numbers::parse_u64;
 use crate::command::list::reply_item;
+use crate::command::numbers;
 use crate::command::numbers::integer;
 use crate::command::typed::Edited;
 use crate::command::{Command, Op, Run};
@@ -242,7 +242,7 @@ pub(super) const SSCAN: Command = Command {
 const SCAN_COUNT_DEFAULT: usize = 10;
 
 fn sscan(op: &mut Op) -> Result<(), ReplyError> {
-    let cursor = parse_u64(op.args.at(2)).ok_or(error::INVALID_CURSOR)?;
+    let cursor = numbers::cursor(op.args.at(2))?;
     let Some(set) = op.keys.read_set(op.args.at(1))? else {
         op.reply.array(2);
         op.reply.bulk(b"0");

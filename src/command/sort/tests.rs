@@ -77,9 +77,9 @@ fn keys_of_other_shards_are_found_late_and_all_at_once() {
         for number in 0..20 {
             bench.run(&format!("rpush {list} {number}"));
             bench.run(&format!("set w_{number} {}", 100 - number));
-            bench.run(&format!("set {{v_{number}}}x v{number}"));
+            bench.run(&format!("hset h_{number} f v{number}"));
         }
-        let sorted = bench.run(&format!("sort {list} by w_* limit 0 3 get # get {v_*}x get none_*"));
+        let sorted = bench.run(&format!("sort {list} by w_* limit 0 3 get # get h_*->f get none_*"));
         assert_eq!(sorted, "*9|$2|19|$3|v19|$-1|$2|18|$3|v18|$-1|$2|17|$3|v17|$-1");
         (0..4).for_each(|shard| drop(bench.logged(shard)));
         assert_eq!(

@@ -6,8 +6,9 @@ use super::{
     reply_elements, reply_member, reply_scored,
 };
 use crate::base::glob;
-use crate::base::numbers::{format_f64, parse_u64};
+use crate::base::numbers::format_f64;
 use crate::command::expiry_options::is_word;
+use crate::command::numbers;
 use crate::command::numbers::{integer, negatable};
 use crate::command::{Command, Op, Run};
 use crate::data::sorted_set::{ScoredMember, SortedSetRef};
@@ -267,7 +268,7 @@ pub(super) const ZSCAN: Command = Command {
 const SCAN_COUNT_DEFAULT: usize = 10;
 
 fn zscan(op: &mut Op) -> Result<(), ReplyError> {
-    let cursor = parse_u64(op.args.at(2)).ok_or(error::INVALID_CURSOR)?;
+    let cursor = numbers::cursor(op.args.at(2))?;
     let Some(set) = op.keys.read_sorted_set(op.args.at(1))? else {
         // The options are not looked at then, as in Redis.
         op.reply.array(2);
