@@ -610,14 +610,14 @@ impl Local {
     }
 
     /// A unit of work of one of this shard's clients has been run.
-    pub(super) fn finish(&mut self, origin: ConnRef, task: Box<Task>) {
+    pub(super) fn finish(&mut self, origin: ConnRef, task: Task) {
         let Task {
             sequence,
             mut reply,
             kind,
             slow_entries,
             ..
-        } = *task;
+        } = task;
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }

@@ -527,7 +527,7 @@ impl Local {
                 self.continue_transaction(ticket, origin);
             }
             for (origin, task) in std::mem::take(&mut self.outbox.finished) {
-                self.finish(origin, task);
+                self.finish(origin, *task);
             }
         }
     }

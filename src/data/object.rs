@@ -66,8 +66,8 @@ unsafe trait ThinPointer: Sized {
     unsafe fn from_word(word: NonNull<u8>) -> Self;
 
     /// # Safety
-    /// `word` came from `into_word`, and is not changed for `'a`.
-    unsafe fn borrow<'a>(word: &'a NonNull<u8>) -> &'a Self::Target;
+    /// `word` came from `into_word`, and is not changed as long as the reference lives.
+    unsafe fn borrow(word: &NonNull<u8>) -> &Self::Target;
 
     /// A deep copy.
     fn copy_of(target: &Self::Target) -> Self;
@@ -86,7 +86,7 @@ unsafe impl<T: Clone> ThinPointer for Box<T> {
         unsafe { Box::from_raw(word.cast().as_ptr()) }
     }
 
-    unsafe fn borrow<'a>(word: &'a NonNull<u8>) -> &'a T {
+    unsafe fn borrow(word: &NonNull<u8>) -> &T {
         // SAFETY: the box is alive and unchanged for `'a`, as the caller promises.
         unsafe { word.cast().as_ref() }
     }
@@ -115,7 +115,7 @@ macro_rules! is_a_pointer {
                     unsafe { <$type>::from_raw(word) }
                 }
 
-                unsafe fn borrow<'a>(word: &'a NonNull<u8>) -> &'a $type {
+                unsafe fn borrow(word: &NonNull<u8>) -> &$type {
                     // SAFETY: transparent, so the word in its place is the structure in its place.
                     unsafe { &*std::ptr::from_ref(word).cast() }
                 }

@@ -55,7 +55,7 @@ fn draw_from<'t>(table: &'t Table, only_volatile: bool, random: &mut Random) -> 
             {
                 return entry;
             }
-        } else if view.len() > 0
+        } else if !view.is_empty()
             && let Some(entry) = view.elements().nth(random.below(view.len()))
         {
             return entry;

@@ -43,7 +43,8 @@ fn sets_of_two_shards_meet() {
     assert_eq!(bench.run(&format!("sinter {here} {there}")), "*1|$1|2");
     assert_eq!(bench.run(&format!("sdiff {there} {here}")), "*1|$1|3");
     assert_eq!(bench.run(&format!("sintercard 2 {there} {here}")), ":1");
-    (bench.logged(0), bench.logged(1));
+    bench.logged(0);
+    bench.logged(1);
     assert_eq!(bench.run(&format!("smove {here} {there} 1")), ":1");
     assert_eq!(bench.logged(0), [format!("SREM {here} 1")]);
     assert_eq!(bench.logged(1), [format!("SADD {there} 1")]);

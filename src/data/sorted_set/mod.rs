@@ -155,7 +155,7 @@ impl SortedSet {
     /// Makes it a large one at once if so many elements are about to be added, and a small one may not have as many.
     pub fn prepare(&mut self, added_count: usize, limits: &Limits, seed: HashSeed) {
         if added_count > limits.zset_max_listpack_entries {
-            self.to_tree(seed);
+            self.make_tree(seed);
         }
     }
 
@@ -186,10 +186,10 @@ impl SortedSet {
                 packed::insert(pack, member, score);
                 return AddOutcome::Added(score);
             }
-            self.to_tree(seed).insert(seed, member, score);
+            self.make_tree(seed).insert(seed, member, score);
             return AddOutcome::Added(score);
         }
-        let tree = self.to_tree(seed);
+        let tree = self.make_tree(seed);
         let found = tree.find(seed, member);
         match options.resolve(found.map(|spot| tree.score_at(spot)), score) {
             Err(outcome) => outcome,
@@ -271,7 +271,7 @@ impl SortedSet {
     }
 
     /// Makes a large one of a packed one.
-    fn to_tree(&mut self, seed: HashSeed) -> &mut SortedTree {
+    fn make_tree(&mut self, seed: HashSeed) -> &mut SortedTree {
         if let SortedSet::Packed(pack) = self {
             let mut tree = SortedTree::new();
             for pair in packed::pairs(pack) {

@@ -131,7 +131,7 @@ impl<'a> Value<'a> {
 /// Writes an entry's value with its type byte, as that RDB version has it; key and expiry are not part of it.
 pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) {
     match entry.value() {
-        ValueRef::Object(object) => return write_object(writer, object, rdb_version),
+        ValueRef::Object(object) => write_object(writer, object, rdb_version),
         ValueRef::Int(number) => {
             writer.byte(STRING);
             writer.integer_string(number);
