@@ -16,6 +16,7 @@ pub mod context;
 pub mod cron;
 pub mod dispatch;
 pub mod effects;
+pub mod element_scan;
 pub mod evict;
 pub mod evict_clients;
 pub mod expiry_options;

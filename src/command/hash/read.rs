@@ -6,14 +6,12 @@ use crate::base::clock::UnixMs;
 use crate::base::glob;
 use crate::base::numbers::parse_i64;
 use crate::command::Op;
+use crate::command::element_scan::ElementScan;
 use crate::command::expiry_options::is_word;
 use crate::command::numbers;
 use crate::data::hash::HashRef;
 use crate::data::listpack::Item;
 use crate::resp::{Args, Reply, ReplyError, error};
-
-/// Fields that an HSCAN visits without COUNT.
-const COUNT_DEFAULT: usize = 10;
 
 pub(super) fn hget(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
@@ -167,46 +165,6 @@ fn random_count(args: Args) -> Result<(i64, bool), ReplyError> {
     Ok((count, with_values))
 }
 
-/// The options of an HSCAN.
-struct Scan<'a> {
-    count: usize,
-    pattern: Option<&'a [u8]>,
-    with_values: bool,
-}
-
-impl<'a> Scan<'a> {
-    fn parse(args: Args<'a>) -> Result<Scan<'a>, ReplyError> {
-        let mut scan = Scan {
-            count: COUNT_DEFAULT,
-            pattern: None,
-            with_values: true,
-        };
-        let mut index = 3;
-        while index < args.len() {
-            if is_word(args, index, b"NOVALUES") {
-                scan.with_values = false;
-                index += 1;
-                continue;
-            }
-            let value = args.get(index + 1).ok_or(error::SYNTAX)?;
-            if is_word(args, index, b"COUNT") {
-                let count = parse_i64(value).ok_or(error::NOT_AN_INTEGER)?;
-                scan.count = usize::try_from(count)
-                    .ok()
-                    .filter(|count| *count > 0)
-                    .ok_or(error::SYNTAX)?;
-            } else if is_word(args, index, b"MATCH") {
-                // What matches everything need not be tried on each field.
-                scan.pattern = Some(value).filter(|pattern| *pattern != b"*");
-            } else {
-                return Err(error::SYNTAX);
-            }
-            index += 2;
-        }
-        Ok(scan)
-    }
-}
-
 pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
     let now = op.keys.moment.now;
     let cursor = numbers::cursor(op.args.at(2))?;
@@ -216,7 +174,7 @@ pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
         op.reply.array(0);
         return Ok(());
     };
-    let scan = Scan::parse(op.args)?;
+    let scan = ElementScan::parse(op.args, true)?;
     let mut found = Vec::new();
     let next = visit(hash, cursor, &scan, now, &mut found);
     let reply = &mut op.reply;
@@ -236,7 +194,7 @@ pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
 fn visit<'h>(
     hash: HashRef<'h>,
     cursor: u64,
-    scan: &Scan<'_>,
+    scan: &ElementScan<'_>,
     now: UnixMs,
     found: &mut Vec<(Item<'h>, Item<'h>)>,
 ) -> u64 {

@@ -2,14 +2,14 @@
 
 use super::{INSERT, READ, TAKE, log_members, tell_removal};
 use crate::base::glob;
+use crate::command::element_scan::ElementScan;
 use crate::command::list::reply_item;
 use crate::command::numbers;
-use crate::command::numbers::integer;
 use crate::command::typed::Edited;
 use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::set::{Set, SetRef};
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{Args, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
 const MEMBER: Argument = arg("member", ArgumentKind::String);
@@ -238,9 +238,6 @@ pub(super) const SSCAN: Command = Command {
     ..command("sscan", Run::Keys(sscan))
 };
 
-/// Members that a call visits without COUNT.
-const SCAN_COUNT_DEFAULT: usize = 10;
-
 fn sscan(op: &mut Op) -> Result<(), ReplyError> {
     let cursor = numbers::cursor(op.args.at(2))?;
     let Some(set) = op.keys.read_set(op.args.at(1))? else {
@@ -249,22 +246,7 @@ fn sscan(op: &mut Op) -> Result<(), ReplyError> {
         op.reply.array(0);
         return Ok(());
     };
-    let (mut count, mut pattern) = (SCAN_COUNT_DEFAULT, None);
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(option) = options.next() {
-        let value = options.next().ok_or(error::SYNTAX)?;
-        if option.eq_ignore_ascii_case(b"COUNT") {
-            let number = integer(value)?;
-            count = usize::try_from(number)
-                .ok()
-                .filter(|count| *count > 0)
-                .ok_or(error::SYNTAX)?;
-        } else if option.eq_ignore_ascii_case(b"MATCH") {
-            pattern = Some(value).filter(|pattern| *pattern != b"*");
-        } else {
-            return Err(error::SYNTAX);
-        }
-    }
+    let ElementScan { count, pattern, .. } = ElementScan::parse(op.args, false)?;
     // The cursor comes first and is known last: members are kept until then.
     let mut found = Vec::new();
     let mut digits = itoa::Buffer::new();

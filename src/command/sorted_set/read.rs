@@ -7,9 +7,10 @@ use super::{
 };
 use crate::base::glob;
 use crate::base::numbers::format_f64;
+use crate::command::element_scan::ElementScan;
 use crate::command::expiry_options::is_word;
 use crate::command::numbers;
-use crate::command::numbers::{integer, negatable};
+use crate::command::numbers::negatable;
 use crate::command::{Command, Op, Run};
 use crate::data::sorted_set::{ScoredMember, SortedSetRef};
 use crate::resp::{Reply, ReplyBuf, ReplyError, error};
@@ -264,9 +265,6 @@ pub(super) const ZSCAN: Command = Command {
     ..command("zscan", Run::Keys(zscan))
 };
 
-/// Elements that a call visits without COUNT.
-const SCAN_COUNT_DEFAULT: usize = 10;
-
 fn zscan(op: &mut Op) -> Result<(), ReplyError> {
     let cursor = numbers::cursor(op.args.at(2))?;
     let Some(set) = op.keys.read_sorted_set(op.args.at(1))? else {
@@ -276,21 +274,9 @@ fn zscan(op: &mut Op) -> Result<(), ReplyError> {
         op.reply.array(0);
         return Ok(());
     };
-    let (mut wanted, mut pattern) = (SCAN_COUNT_DEFAULT, None);
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(option) = options.next() {
-        let value = options.next().ok_or(error::SYNTAX)?;
-        if option.eq_ignore_ascii_case(b"COUNT") {
-            wanted = usize::try_from(integer(value)?)
-                .ok()
-                .filter(|count| *count > 0)
-                .ok_or(error::SYNTAX)?;
-        } else if option.eq_ignore_ascii_case(b"MATCH") {
-            pattern = Some(value).filter(|pattern| *pattern != b"*");
-        } else {
-            return Err(error::SYNTAX);
-        }
-    }
+    let ElementScan {
+        count: wanted, pattern, ..
+    } = ElementScan::parse(op.args, false)?;
     // The cursor comes first and is known last: the elements are written apart. A score is a text in RESP3 as well.
     let mut written = ReplyBuf::new();
     let mut elements = Reply::new(&mut written, op.reply.proto());
