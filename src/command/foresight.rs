@@ -9,7 +9,8 @@
 //! asked for may have gone or moved when it is wanted. What is certain (the slot of a key at an address within the buffer that is
 //! being run) is kept, so that it is not computed a second time.
 //!
-//! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took CPU per request from 1.15 to 0.9 us.
+//! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took user CPU per request from 1.05 to 0.6 us
+//! (November 2026, a loaded two-core guest, medians of three).
 
 use super::Registered;
 use super::local::Local;

@@ -41,7 +41,7 @@ const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long replies wait for those behind them that other shards owe. A shard that is awake answers within some 20 µs, one
 /// that shares its core within a scheduling slice; beyond that the client is better served with what is there. With 50
-/// clients, a pipeline of 16 and 4 shards it halves the sends.
+/// clients, a pipeline of 16 and 4 shards it took operations of the ring for each request from 0.095 to 0.073.
 const CORKED_AT_MOST: Duration = Duration::from_micros(250);
 
 /// Replies of more than this leave at once: they fill segments of their own.
