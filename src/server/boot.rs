@@ -268,6 +268,7 @@ fn start(
     let oom_score = OomScore::read();
     // What fails is in the log; the server starts all the same.
     let _ = oom_score.apply(settings);
+    process::set_allocator_thread(settings);
     if let Some(title) = &title {
         title.show(settings);
     }
@@ -563,6 +564,7 @@ impl Surroundings for Process {
             }
             "proc-title-template" => self.show_title(settings),
             "oom-score-adj" | "oom-score-adj-values" => self.oom_score.apply(settings)?,
+            "jemalloc-bg-thread" => process::set_allocator_thread(settings),
             "crash-log-enabled" | "use-exit-on-panic" => crash::follow(settings),
             _ => {}
         }

@@ -172,6 +172,14 @@ pub fn disable_huge_pages(settings: &Settings) {
     }
 }
 
+/// `jemalloc-bg-thread`: whether jemalloc gives unused pages back in a thread of its own. Without it that happens only as
+/// memory is allocated and freed, so an idle server keeps what it does not need.
+pub fn set_allocator_thread(settings: &Settings) {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(settings.jemalloc_bg_thread) {
+        tracing::warn!("The allocator's background thread could not be set: {error}");
+    }
+}
+
 /// `oom-score-adj`: how likely the kernel ends this process when memory is short.
 pub struct OomScore {
     /// The score that the process was started with: what `relative` adds to, and `no` goes back to.

@@ -162,8 +162,8 @@ chapter "KERNEL AND THREADS";
     /// The CPUs of Redis's child that saves a snapshot. Here the shards do it.
     "bgsave_cpulist" => bgsave_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Unneeded;
 
-    /// Whether the allocator gives memory back in a thread of its own.
-    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::LATER, Process;
+    /// Whether the allocator gives unused memory back in a thread of its own, also while nothing happens.
+    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::NONE, Process;
 
     } };
 }
