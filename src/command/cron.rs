@@ -122,7 +122,7 @@ impl Local {
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
         self.publish_memory();
-        let evicts_on = self.relieve_in_passing();
+        let evicts_on = self.relieve();
         if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
             return evicts_on;
         }

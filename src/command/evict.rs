@@ -1,14 +1,13 @@
 //! Eviction: what happens when the process uses more memory than `maxmemory`. (Clients: `evict_clients`.)
 //!
 //! The limit is the process's. Every shard knows at every moment what the process uses ([`MemoryAccount`]), so whoever runs a
-//! command looks before it runs it, and pays: it evicts its *share*, which is the share of all data that it holds, of what the excess
-//! has grown by since it looked last. The others do the same before their next command, or in their next pass, so keys go where the
-//! data is, and shards that write much do not evict all of their own while cold keys lie elsewhere. A share of the growth and
-//! not of the excess itself: who looks often would pay most of that. Whole keys go, so what was paid too much is remembered.
+//! command looks before it runs it. What exceeds the limit is shared out among the shards as *duties*, by what each has to evict
+//! and by how cold that is; each pays its duty before its next command, or in its next pass. So keys go where the coldest data is, and
+//! shards that write much do not evict their own new keys while old ones lie elsewhere. A shard that nobody asks for
+//! anything looks no sooner than its cron does: it is woken when its duty is a part of the limit that matters.
 //!
-//! A shard that nobody asks for anything looks no sooner than its cron does, and cold keys lie there: it is woken when the excess is a
-//! quarter of a hundredth of the limit. What exceeds a hundredth is paid by whoever sees it: that bounds how far the
-//! process can be over.
+//! Whole keys go, so a shard often pays more than its duty; that is remembered. Beyond a hundredth of the limit whoever writes pays
+//! for what it writes, whatever its duty is: that bounds how far the process can be over when others are slow to pay.
 //!
 //! What goes is chosen as Redis does: `maxmemory-samples` keys are drawn at random, and those that are best to evict by the policy
 //! join a small *pool* that remembers good candidates of earlier draws; the best of the pool goes. A slot is drawn with a chance in
@@ -42,14 +41,10 @@ use std::time::Duration;
 
 /// Candidates that are remembered (Redis's EVPOOL_SIZE).
 const POOL_SIZE: usize = 16;
-/// What exceeds the limit by more than this part of it is paid by whoever sees it.
+/// Beyond this part of the limit, shards pay for what they themselves take.
 const TOLERATED_PART: usize = 100;
-/// What is left of an excess although all have paid (their shares are never quite right) is paid bit by bit: a share of
-/// this part of it at each command, and in each pass.
-const LEVEL_PART: usize = 64;
-const LEVEL_PART_IN_PASSING: usize = 8;
-/// At an excess of more than this part of the limit, the other shards are asked to pay theirs.
-const ASKED_PART: usize = 400;
+/// A duty of more than this part of the limit is a reason to wake a shard.
+const ASKED_PART: usize = 800;
 /// How often a shard counts what it has to evict, and how often when that is about to matter.
 const COUNT_EVERY: Ms = Ms(1000);
 const COUNT_EVERY_WHEN_FULL: Ms = Ms(100);
@@ -59,6 +54,8 @@ const COUNT_EVERY_WHEN_EMPTY: Ms = Ms(10);
 const ELEMENTS_AT_ONCE: usize = 256;
 /// Keys evicted between two looks at the clock, as in Redis.
 const KEYS_BETWEEN_CLOCKS: usize = 16;
+/// The highest frequency.
+const LFU_MAX: u64 = 255;
 /// Draws of a slot before the slots are counted anew: they are on loan, or what was in them has gone.
 const DRAWS_MAX: usize = 16;
 
@@ -73,10 +70,8 @@ pub struct Eviction {
     /// The changes to the keyspace, and the policy, that the last count knew.
     counted_changes: u64,
     counted_policy: Option<MaxmemoryPolicy>,
-    /// What this shard still has to free of what it saw; below zero if it has freed too much.
-    debt_bytes: isize,
-    /// The excess that its share was taken of already.
-    excess_seen: usize,
+    /// What this shard had taken from the allocator when it looked last.
+    balance_seen: isize,
     /// The time was up before memory was below the limit; since when.
     exceeded_since: Option<Ticks>,
 }
@@ -107,8 +102,21 @@ impl MaxmemoryPolicy {
         let clock = entry.access_clock();
         match self {
             Self::VolatileTtl => u64::MAX - entry.expiry().map_or(u64::MAX, |expiry| expiry.0),
-            Self::VolatileLfu | Self::AllkeysLfu => 255 - u64::from(access::frequency(clock, now, lfu_decay_minutes)),
+            Self::VolatileLfu | Self::AllkeysLfu => {
+                LFU_MAX - u64::from(access::frequency(clock, now, lfu_decay_minutes))
+            }
             _ => access::idle_s(clock, now),
+        }
+    }
+
+    /// A score as a figure that can be compared as a ratio: idle seconds, or one by the frequency, or by the seconds to live.
+    fn coldness(self, score: u64, now: UnixMs) -> u64 {
+        const ONE: u64 = 1 << 40;
+        match self {
+            Self::VolatileTtl => ONE / (1 + (u64::MAX - score).saturating_sub(now.0) / 1000),
+            Self::VolatileLfu | Self::AllkeysLfu => ONE / (1 + (LFU_MAX - score)),
+            Self::VolatileLru | Self::AllkeysLru => 1 + score,
+            _ => 1,
         }
     }
 }
@@ -124,62 +132,50 @@ fn time_limit(tenacity: u8) -> Duration {
 }
 
 impl Local {
-    /// Makes room if the process uses too much. To be called before a command runs.
+    /// Makes room if the process uses too much. To be called before a command runs, and in each pass. True: the time was up
+    /// before this shard had done its part, so go on soon.
     #[inline]
-    pub(super) fn relieve(&mut self) {
-        if self.env.settings.maxmemory > 0 {
-            self.relieve_limited(LEVEL_PART);
-        }
+    pub(super) fn relieve(&mut self) -> bool {
+        self.env.settings.maxmemory > 0 && self.relieve_limited()
     }
 
-    /// As [`Local::relieve`], once in each pass. True: the time was up before enough was free, so go on soon.
-    pub(super) fn relieve_in_passing(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && self.relieve_limited(LEVEL_PART_IN_PASSING)
-    }
-
-    fn relieve_limited(&mut self, level_part: usize) -> bool {
+    fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
         self.publish_memory();
         let account = &self.env.node.memory;
+        let shard = usize::from(self.env.shard.0);
         let used = account.used_bytes();
+        let balance = MemoryAccount::own_balance_bytes();
+        let taken = balance - std::mem::replace(&mut self.eviction.balance_seen, balance);
         if used <= limit {
+            account.clear_duty(shard);
             self.eviction.exceeded_since = None;
-            self.eviction.excess_seen = 0;
             return false;
         }
-        let excess = used - limit;
         if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction || self.env.pause.is_some() {
             self.eviction.exceeded_since = None;
             return false;
         }
+        let excess = used - limit;
         let tolerated = limit / TOLERATED_PART;
-        let debt = if self.env.shards == 1 {
-            excess.cast_signed()
+        let duty = if self.env.shards == 1 {
+            excess
         } else {
-            let grown = excess.saturating_sub(self.eviction.excess_seen);
-            let due = account.share(usize::from(self.env.shard.0), grown + excess / level_part);
-            let debt = self.eviction.debt_bytes.saturating_add_unsigned(due);
-            let urgent = if excess > tolerated {
-                (excess - tolerated).cast_signed()
-            } else {
-                isize::MIN
-            };
-            debt.clamp(urgent, excess.cast_signed())
+            account.share_out(excess);
+            let own = taken.max(0).unsigned_abs().min(excess.saturating_sub(tolerated));
+            let duty = account.duty(shard, excess).max(own);
+            self.ask_others(limit / ASKED_PART);
+            duty
         };
-        if excess > limit / ASKED_PART {
-            self.ask_others();
-        }
-        self.eviction.debt_bytes = 0;
-        if debt > 0 {
-            let freed = self.evict(debt.unsigned_abs());
-            if freed > 0 {
-                // Whole keys go: what was paid too much counts next time.
-                self.eviction.debt_bytes = (debt - freed).max(-tolerated.cast_signed());
+        if duty > 0 {
+            let freed = self.evict(duty);
+            let account = &self.env.node.memory;
+            account.paid(shard, freed, tolerated);
+            if freed <= 0 && self.eviction.exceeded_since.is_none() {
+                account.clear_duty(shard);
             }
-        } else {
-            self.eviction.debt_bytes = debt;
+            self.eviction.balance_seen = MemoryAccount::own_balance_bytes();
         }
-        self.eviction.excess_seen = self.env.node.memory.used_bytes().saturating_sub(limit);
         self.eviction.exceeded_since.is_some()
     }
 
@@ -189,13 +185,13 @@ impl Local {
         self.env.node.memory.publish(usize::from(self.env.shard.0));
     }
 
-    /// Wakes the shards that have something to evict, those excepted that were woken and did not come to it yet.
-    fn ask_others(&mut self) {
+    /// Wakes the shards that have so much to free, those excepted that were woken and did not come to it yet.
+    fn ask_others(&mut self, duty_min: usize) {
         for shard in 0..self.env.shards {
-            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard) {
+            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard, duty_min) {
                 let visit = move |there: &mut Local| {
                     there.env.node.memory.heed(shard);
-                    there.relieve_in_passing();
+                    there.relieve();
                 };
                 self.outbound
                     .message(ShardId(shard as u16), Envelope::Visit(Box::new(visit)));
@@ -294,19 +290,30 @@ impl Local {
                 None => false,
             };
         }
-        let (now, decay_minutes) = (self.env.now, self.env.settings.lfu_decay_time);
-        for _ in 0..self.env.settings.maxmemory_samples {
-            match self.draw(only_volatile, |entry| policy.score(entry, now, decay_minutes)) {
-                Some(candidate) => self.eviction.remember(candidate),
-                None => break,
-            }
-        }
+        self.sample();
         while let Some(candidate) = self.eviction.pool.pop() {
             if self.evict_key(&candidate) {
+                let coldness = policy.coldness(candidate.score, self.env.now);
+                self.env
+                    .node
+                    .memory
+                    .publish_coldness(usize::from(self.env.shard.0), coldness);
                 return true;
             }
         }
         false
+    }
+
+    /// Draws keys for the pool.
+    fn sample(&mut self) {
+        let policy = self.env.settings.maxmemory_policy;
+        let (now, decay_minutes) = (self.env.now, self.env.settings.lfu_decay_time);
+        for _ in 0..self.env.settings.maxmemory_samples {
+            match self.draw(policy.is_volatile(), |entry| policy.score(entry, now, decay_minutes)) {
+                Some(candidate) => self.eviction.remember(candidate),
+                None => break,
+            }
+        }
     }
 
     /// A key drawn at random from the slots that are here.
@@ -387,15 +394,33 @@ impl Local {
         eviction.slots.clear();
         let (mut bytes, mut total) = (0, 0);
         for (index, slot) in places.iter() {
-            bytes += slot.used_bytes();
             let count = slot.draw_count(only_volatile);
             if count > 0 {
                 total += count;
+                // Of those that may not go, other keys of the slot, only the number is known.
+                bytes += slot.used_bytes() * count / slot.draw_count(false);
                 eviction.slots.push((total as u64, index));
             }
         }
         let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish_keyspace(shard, bytes, total);
+        self.env.node.memory.publish_evictable(shard, bytes, total);
+    }
+
+    /// Tells the others how cold the keys are of a shard that has not evicted yet, or not lately.
+    fn know_coldness(&mut self) {
+        let policy = self.env.settings.maxmemory_policy;
+        if !policy.is_random() {
+            self.sample();
+        }
+        let coldness = self
+            .eviction
+            .pool
+            .last()
+            .map_or(0, |best| policy.coldness(best.score, self.env.now));
+        self.env
+            .node
+            .memory
+            .publish_coldness(usize::from(self.env.shard.0), coldness);
     }
 
     /// Whether a count may bring to light what the last one did not.
@@ -415,6 +440,7 @@ impl Local {
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
             if self.env.now.since(self.eviction.counted_at) >= every {
                 self.count_evictable();
+                self.know_coldness();
             }
         }
     }

@@ -10,11 +10,13 @@
 //! in use = elsewhere + sum over shards of (allocated - freed)
 //! ```
 //!
-//! Beside it stands what a shard could evict, and what its keyspace takes: what eviction shares its work out by.
+//! Beside it stand what a shard could evict and how cold that is, by which the work of eviction is shared out, and the *duty* of
+//! each shard: what it has to free of an excess that anyone has seen. An excess is shared out once, by whoever sees it first; what
+//! the duties cover already is not shared out again, however often and by however many shards it is looked at.
 //!
 //! With another allocator (the tests' programs run on the system's) the counters stay at zero, and nothing is ever evicted.
 
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 
 /// Classes of clients by their memory: up to 64 KiB, up to twice that, and so on; the last has no end. Redis's classes.
@@ -42,10 +44,14 @@ pub struct MemoryAccount {
 struct ShardMemory {
     /// Allocated less freed by its thread.
     balance_bytes: AtomicIsize,
-    /// What its keyspace takes.
-    keyspace_bytes: AtomicUsize,
-    /// How many keys the policy lets it evict.
+    /// What the keys take that the policy lets it evict.
+    evictable_bytes: AtomicUsize,
+    /// How many keys that are.
     evictable_count: AtomicUsize,
+    /// How cold the next of them is. Only the ratio to that of other shards has a meaning; 0 is not known.
+    coldness: AtomicU64,
+    /// What it has to free; below zero when it has freed too much, because whole keys go.
+    duty_bytes: AtomicIsize,
     /// It was asked to evict, and did not come to it yet.
     is_asked: AtomicBool,
     /// What its clients take.
@@ -84,16 +90,89 @@ impl MemoryAccount {
     }
 
     /// Publishes what a shard has to evict.
-    pub fn publish_keyspace(&self, shard: usize, keyspace_bytes: usize, evictable_count: usize) {
+    pub fn publish_evictable(&self, shard: usize, bytes: usize, count: usize) {
         let shard = &self.shards[shard];
-        shard.keyspace_bytes.store(keyspace_bytes, Ordering::Relaxed);
-        shard.evictable_count.store(evictable_count, Ordering::Relaxed);
+        shard.evictable_bytes.store(bytes, Ordering::Relaxed);
+        shard.evictable_count.store(count, Ordering::Relaxed);
     }
 
-    /// Whether a shard should be asked to evict: it has something, and nobody has asked. From now on somebody has.
-    pub fn ask(&self, shard: usize) -> bool {
+    /// Publishes how cold the key is that a shard would evict next.
+    pub fn publish_coldness(&self, shard: usize, coldness: u64) {
+        self.shards[shard].coldness.store(coldness, Ordering::Relaxed);
+    }
+
+    /// Shares out what the duties do not cover of an excess: by what each shard has to evict, and by the square of how cold
+    /// it is, so that a shard whose keys are twice as hot has a quarter of the share.
+    pub fn share_out(&self, excess: usize) {
+        let covered: usize = self.duties().map(|duty| duty.max(0).unsigned_abs()).sum();
+        if excess <= covered {
+            return;
+        }
+        let coldest = self
+            .shards
+            .iter()
+            .map(|shard| shard.coldness.load(Ordering::Relaxed))
+            .max();
+        let coldest = coldest.unwrap_or(0).max(1) as f64;
+        let weight = |shard: &ShardMemory| {
+            let ratio = match shard.coldness.load(Ordering::Relaxed) {
+                0 => 1.0,
+                known => known as f64 / coldest,
+            };
+            shard.evictable_bytes.load(Ordering::Relaxed) as f64 * ratio * ratio
+        };
+        let all: f64 = self.shards.iter().map(weight).sum();
+        if all <= 0.0 {
+            return;
+        }
+        let uncovered = (excess - covered) as f64;
+        for shard in &self.shards {
+            // Rounded up, or a small excess would be nobody's.
+            let share = (uncovered * weight(shard) / all).ceil();
+            if share >= 1.0 {
+                shard.duty_bytes.fetch_add(share as isize, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a shard has to free now, in bytes: its duty, or its part of the excess if the duties are more than that.
+    pub fn duty(&self, shard: usize, excess: usize) -> usize {
+        let own = self.shards[shard]
+            .duty_bytes
+            .load(Ordering::Relaxed)
+            .max(0)
+            .unsigned_abs();
+        let all: usize = self.duties().map(|duty| duty.max(0).unsigned_abs()).sum();
+        if all <= excess {
+            return own;
+        }
+        (own as u128 * excess as u128).div_ceil(all as u128) as usize
+    }
+
+    /// A shard has freed so many bytes. What it freed too much it has to free less later, but not more than `credit_max`.
+    pub fn paid(&self, shard: usize, freed: isize, credit_max: usize) {
+        let duty = &self.shards[shard].duty_bytes;
+        let left = duty.load(Ordering::Relaxed).saturating_sub(freed);
+        duty.store(left.max(-credit_max.cast_signed()), Ordering::Relaxed);
+    }
+
+    /// A shard has nothing to free any more: nothing is exceeded, or it has nothing.
+    pub fn clear_duty(&self, shard: usize) {
+        let duty = &self.shards[shard].duty_bytes;
+        if duty.load(Ordering::Relaxed) > 0 {
+            duty.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn duties(&self) -> impl Iterator<Item = isize> {
+        self.shards.iter().map(|shard| shard.duty_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether a shard should be asked to evict: it has to free so many bytes, and nobody has asked. From now on somebody has.
+    pub fn ask(&self, shard: usize, duty_min: usize) -> bool {
         let shard = &self.shards[shard];
-        shard.evictable_count.load(Ordering::Relaxed) > 0 && !shard.is_asked.swap(true, Ordering::Relaxed)
+        shard.duty_bytes.load(Ordering::Relaxed) > duty_min.cast_signed()
+            && !shard.is_asked.swap(true, Ordering::Relaxed)
     }
 
     /// The shard comes to what it was asked for.
@@ -139,16 +218,6 @@ impl MemoryAccount {
             .any(|shard| shard.evictable_count.load(Ordering::Relaxed) > 0)
     }
 
-    /// The part of `bytes` that falls to a shard, by what its keyspace takes of all; rounded up.
-    pub fn share(&self, shard: usize, bytes: usize) -> usize {
-        let own = self.shards[shard].keyspace_bytes.load(Ordering::Relaxed) as u128;
-        let all = self.sum(|shard| &shard.keyspace_bytes) as u128;
-        if all == 0 {
-            return bytes;
-        }
-        (bytes as u128 * own).div_ceil(all) as usize
-    }
-
     fn balance_bytes(&self) -> isize {
         let balances = self.shards.iter();
         balances.map(|shard| shard.balance_bytes.load(Ordering::Relaxed)).sum()
@@ -181,22 +250,58 @@ impl MemoryAccount {
 mod tests {
     use super::*;
 
+    fn duties(account: &MemoryAccount) -> Vec<isize> {
+        account.duties().collect()
+    }
+
     #[test]
-    fn shares_follow_the_keyspace() {
+    fn an_excess_is_shared_out_once() {
         let account = MemoryAccount::new(2);
-        assert_eq!(account.share(0, 100), 100, "nobody has anything yet");
-        account.publish_keyspace(0, 300, 3);
-        account.publish_keyspace(1, 100, 1);
-        assert_eq!((account.share(0, 100), account.share(1, 100)), (75, 25));
-        assert_eq!(
-            account.share(1, 1),
-            1,
-            "rounded up, or a small excess would be nobody's"
-        );
-        assert!(account.is_anything_evictable());
-        account.publish_keyspace(0, 300, 0);
-        account.publish_keyspace(1, 100, 0);
+        account.share_out(100);
+        assert_eq!(duties(&account), [0, 0], "nobody has anything yet");
         assert!(!account.is_anything_evictable());
+        account.publish_evictable(0, 300, 3);
+        account.publish_evictable(1, 100, 1);
+        assert!(account.is_anything_evictable());
+        for _ in 0..3 {
+            account.share_out(100);
+            assert_eq!(duties(&account), [75, 25], "what is covered is not shared out again");
+        }
+        account.share_out(140);
+        assert_eq!(duties(&account), [105, 35], "only what has been added");
+        assert!(account.ask(0, 100) && !account.ask(0, 100) && !account.ask(1, 100));
+    }
+
+    #[test]
+    fn duties_shrink_with_the_excess() {
+        let account = MemoryAccount::new(2);
+        account.publish_evictable(0, 300, 3);
+        account.publish_evictable(1, 100, 1);
+        account.share_out(100);
+        assert_eq!((account.duty(0, 100), account.duty(1, 100)), (75, 25));
+        assert_eq!(
+            (account.duty(0, 50), account.duty(1, 50)),
+            (38, 13),
+            "others have paid more"
+        );
+        account.paid(0, 70, 30);
+        assert_eq!(duties(&account), [5, 25]);
+        account.paid(0, 50, 30);
+        assert_eq!(duties(&account), [-30, 25], "no more than the credit");
+        account.clear_duty(0);
+        account.clear_duty(1);
+        assert_eq!(duties(&account), [-30, 0], "a credit stays");
+    }
+
+    #[test]
+    fn the_coldest_pay() {
+        let account = MemoryAccount::new(3);
+        for (shard, coldness) in [(0, 100), (1, 200), (2, 2)] {
+            account.publish_evictable(shard, 1000, 1);
+            account.publish_coldness(shard, coldness);
+        }
+        account.share_out(100_010);
+        assert_eq!(duties(&account), [20_001, 80_001, 9]);
     }
 
     #[test]

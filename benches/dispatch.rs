@@ -1,0 +1,144 @@
+//! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. One shard, pipelines of 16.
+//!
+//! To count instructions: `valgrind --tool=callgrind` around the bench program with `--profile-time 1 <name>`.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use shardis::base::clock::UnixMs;
+use shardis::base::random::Random;
+use shardis::base::slot::SLOT_COUNT;
+use shardis::client::ClientTable;
+use shardis::command::local::{Executor, LocalOptions, Surroundings};
+use shardis::command::{FAMILIES, Local, Node, Registry};
+use shardis::config::{Config, Settings};
+use shardis::resp::OwnedArgs;
+use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
+use shardis::stats::MemoryAccount;
+use shardis::store::HashSeed;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const PIPELINE: usize = 16;
+const KEY_COUNT: usize = 10_000;
+
+struct Nowhere;
+
+impl Surroundings for Nowhere {
+    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+        Ok(())
+    }
+    fn shut_down(&self) {}
+}
+
+type Spawned = Pin<Box<dyn Future<Output = ()>>>;
+
+/// No command of these benchmarks is asynchronous.
+struct NoTasks;
+
+impl Executor for NoTasks {
+    fn spawn(&self, _: Spawned) {}
+    fn sleep(&self, _: Duration) -> Spawned {
+        Box::pin(async {})
+    }
+}
+
+fn one_shard() -> Rc<RefCell<Local>> {
+    let mut random = Random::with_seed(7);
+    let config = Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
+    let node = Arc::new(Node {
+        started_at: UnixMs(1_700_000_000_000),
+        run_id: random.random_hex(40),
+        replid: random.random_hex(40),
+        shards: 1,
+        clients: ClientTable::new(),
+        registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
+        config: Mutex::new(config),
+        port: 0,
+        shard_ports: Vec::new(),
+        executable: String::new(),
+        memory_peak: Default::default(),
+        memory_at_start: Default::default(),
+        memory: MemoryAccount::new(1),
+        shutdown: Mutex::new(None),
+        surroundings: Box::new(Nowhere),
+    });
+    let local = Local::new(LocalOptions {
+        id: ShardId(0),
+        node,
+        realm: Realm {
+            shard_count: 1,
+            slot_count: SLOT_COUNT as u16,
+            tickets: TicketSource::new(),
+            effects: EffectSwitch::new(),
+            effect_lag_bytes_max: u64::MAX,
+        },
+        seed: HashSeed([1, 2]),
+        port: link::connect(1, 64 * 1024).pop().expect("one port for one shard"),
+        executor: Rc::new(NoTasks),
+    });
+    let is_taken = local.borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
+    assert!(is_taken, "the first client is taken");
+    local
+}
+
+/// Sends what a client would, and takes the replies away.
+fn send(local: &RefCell<Local>, requests: &[u8]) -> usize {
+    let mut local = local.borrow_mut();
+    local.begin_pass();
+    local.receive(0, requests);
+    let client = local.clients.at(0).expect("the client is there");
+    let reply_bytes = client.out.len();
+    assert!(reply_bytes > 0);
+    client.out.clear();
+    while local.next_listed().is_some() {}
+    reply_bytes
+}
+
+fn requests(line: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
+    (0..KEY_COUNT / PIPELINE)
+        .map(|batch| {
+            let mut bytes = Vec::new();
+            for number in 0..PIPELINE {
+                let line = line(batch * PIPELINE + number);
+                let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+                OwnedArgs::from_slices(&words).as_args().encode_resp(&mut bytes);
+            }
+            bytes
+        })
+        .collect()
+}
+
+fn dispatch(criterion: &mut Criterion) {
+    let value = "v".repeat(64);
+    let mut group = criterion.benchmark_group("dispatch");
+    group.throughput(Throughput::Elements(PIPELINE as u64));
+    let mut bench = |name: &str, before: &[Vec<u8>], measured: Vec<Vec<u8>>| {
+        group.bench_function(name, |bencher| {
+            let local = one_shard();
+            for batch in before {
+                send(&local, batch);
+            }
+            let mut batches = measured.iter().cycle();
+            bencher.iter(|| send(&local, batches.next().expect("a cycle has no end")));
+        });
+    };
+    let set = requests(|n| format!("SET key:{n:012} {value}"));
+    bench("ping", &[], requests(|_| "PING".to_owned()));
+    bench("get", &set, requests(|n| format!("GET key:{n:012}")));
+    bench("set", &set, set.clone());
+    bench("incr", &[], requests(|n| format!("INCR key:{n:012}")));
+    bench("lpush_lpop", &[], requests(|n| format!("{} list value", if n % 2 == 0 { "LPUSH" } else { "LPOP" }).replace("LPOP list value", "LPOP list")));
+    bench("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
+    bench("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
+    bench("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    group.finish();
+}
+
+criterion_group!(benches, dispatch);
+criterion_main!(benches);
