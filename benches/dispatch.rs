@@ -50,7 +50,8 @@ impl Executor for NoTasks {
 
 fn one_shard() -> Rc<RefCell<Local>> {
     let mut random = Random::with_seed(7);
-    let config = Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
+    let config =
+        Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
     let node = Arc::new(Node {
         started_at: UnixMs(1_700_000_000_000),
         run_id: random.random_hex(40),
@@ -133,7 +134,9 @@ fn dispatch(criterion: &mut Criterion) {
     bench("get", &set, requests(|n| format!("GET key:{n:012}")));
     bench("set", &set, set.clone());
     bench("incr", &[], requests(|n| format!("INCR key:{n:012}")));
-    bench("lpush_lpop", &[], requests(|n| format!("{} list value", if n % 2 == 0 { "LPUSH" } else { "LPOP" }).replace("LPOP list value", "LPOP list")));
+    let push = requests(|_| "LPUSH list value".to_owned());
+    let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
+    bench("lpush_lpop", &push, push_and_pop);
     bench("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
     bench("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
     bench("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));

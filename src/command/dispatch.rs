@@ -205,7 +205,7 @@ impl Local {
     #[inline]
     fn request(&mut self, client: &mut Client, args: Args) -> Flow {
         let registry = self.env.registry;
-        let found = match registry.resolve(args) {
+        let found = match registry.resolve_after(client.last_command, args) {
             Ok(found) => found,
             Err(error) => return self.refuse_unknown(client, args, &error),
         };

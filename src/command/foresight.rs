@@ -33,6 +33,8 @@ pub struct Foreseen {
     keys: Vec<ForeseenKey>,
     /// The next one that may be asked for.
     next: usize,
+    /// How many are not the same as the one before.
+    distinct_count: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ struct ForeseenKey {
     db: DbIndex,
     slot: u16,
     hash: u64,
+    /// The key before it was the same.
+    is_repeated: bool,
 }
 
 impl Foreseen {
@@ -60,31 +64,37 @@ impl Foreseen {
     pub fn clear(&mut self) {
         self.keys.clear();
         self.next = 0;
+        self.distinct_count = 0;
     }
 
     #[inline]
     fn push(&mut self, db: DbIndex, slot: u16, key: &[u8], seed: HashSeed) {
+        let hash = seed.hash(key);
+        let is_repeated = self.keys.last().is_some_and(|last| last.hash == hash);
+        self.distinct_count += usize::from(!is_repeated);
         self.keys.push(ForeseenKey {
             address: key.as_ptr().addr(),
             len: key.len(),
             db,
             slot,
-            hash: seed.hash(key),
+            hash,
+            is_repeated,
         });
     }
 
     /// Brings all keys through the stages. One key alone is not worth it.
     fn ask(&self, places: &Places<Slot>) {
-        if self.keys.len() < 2 {
+        if self.distinct_count < 2 {
             return;
         }
-        for key in &self.keys {
+        let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
+        for key in distinct() {
             if let Some(slot) = places.home(key.slot) {
                 slot.foresee();
             }
         }
         for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
-            for key in &self.keys {
+            for key in distinct() {
                 if let Some(slot) = places.home(key.slot) {
                     slot.foresee_key(key.db, key.hash, stage);
                 }

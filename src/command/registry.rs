@@ -184,8 +184,20 @@ impl Registry {
         }
     }
 
-    /// What the first words of a request name; the error is what the client gets.
+    /// As [`Registry::resolve`], for a client that has just called `last`: it will often call that again.
     #[inline]
+    pub fn resolve_after<'r>(&'r self, last: Option<CommandId>, args: Args<'_>) -> Found<'r> {
+        if let Some(last) = last {
+            let known = &self.commands[last as usize];
+            let is_alone = known.parent.is_none() && known.members.is_empty();
+            if is_alone && known.shown_name.as_bytes().eq_ignore_ascii_case(args.at(0)) {
+                return Ok(known);
+            }
+        }
+        self.resolve(args)
+    }
+
+    /// What the first words of a request name; the error is what the client gets.
     pub fn resolve(&self, args: Args<'_>) -> Found<'_> {
         let Some(found) = self.by_name(args.at(0)) else {
             return Err(error::unknown_command(args));

@@ -406,22 +406,20 @@ fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
 
 /// Keys that expired while the unit looked at them are deleted: counts them, and logs a DEL for each. What the unit has
 /// removed or overwritten and takes long to free goes to the background.
-fn clear_up(view: &mut View<'_, Slot>, journal: &mut Journal, env: &mut Env, is_wanted: bool) {
-    for slot in std::mem::take(&mut journal.touched).iter() {
+fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_wanted: bool) {
+    for slot in journal.touched.iter() {
         let Some(found) = view.slot(slot) else { continue };
         if let Some(discarded) = found.take_discarded() {
             env.garbage.absorb(*discarded);
         }
         let expired = found.take_expired();
         if expired.is_empty() {
-            journal.touched.insert(slot);
             continue;
         }
         env.stats.expired_keys += expired.len() as u64;
         if is_wanted {
             Effects::flush_expired(view, slot, &expired);
         }
-        journal.touched.insert(slot);
     }
 }
 

@@ -357,6 +357,21 @@ impl RequestParser {
 /// and both bytes of the line end. `None` means only that the long way must be taken.
 #[inline(always)]
 fn short_number(buf: &[u8], from: usize) -> Option<(i64, usize)> {
+    // Nearly all numbers have one digit or two. That the fourth byte is there says that the one behind the `\r` is, whatever it is.
+    if let Some([first, second, third, _]) = buf.get(from..).and_then(<[u8]>::first_chunk::<4>) {
+        let (high, low) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
+        if *second == b'\r' && high <= 9 {
+            return Some((i64::from(high), from + 3));
+        }
+        if *third == b'\r' && low <= 9 && (1..=9).contains(&high) {
+            return Some((i64::from(high * 10 + low), from + 4));
+        }
+    }
+    number_of_any_length(buf, from)
+}
+
+/// As [`short_number`], for up to nine digits.
+fn number_of_any_length(buf: &[u8], from: usize) -> Option<(i64, usize)> {
     let text = buf.get(from..)?;
     let first = text.first()?.wrapping_sub(b'0');
     if first > 9 {

@@ -73,7 +73,24 @@ impl SlotSet {
     }
 
     /// Adds a slot; answers whether it is new.
+    #[inline]
     pub fn insert(&mut self, slot: u16) -> bool {
+        // Nearly every set has one slot, which is often added again.
+        match &mut self.0 {
+            Repr::Inline {
+                count: count @ 0,
+                slots,
+            } => {
+                *count = 1;
+                slots[0] = slot;
+                true
+            }
+            Repr::Inline { count: 1, slots } if slots[0] == slot => false,
+            _ => self.insert_among(slot),
+        }
+    }
+
+    fn insert_among(&mut self, slot: u16) -> bool {
         // Most sets are made in ascending order.
         let at = match self.as_slice().last() {
             Some(&last) if last >= slot => match self.as_slice().binary_search(&slot) {

@@ -301,7 +301,7 @@ mod tests {
             account.publish_coldness(shard, coldness);
         }
         account.share_out(100_010);
-        assert_eq!(duties(&account), [20_001, 80_001, 9]);
+        assert_eq!(duties(&account), [20_001, 80_002, 9]);
     }
 
     #[test]
