@@ -185,7 +185,7 @@ fn volatile_ttl_takes_the_soonest() {
 
 /// What was not used for long, or not often, goes first; of the keys that may go.
 #[test]
-#[ignore = "one run in four loses a tenth of the hot keys on several shards, for a reason not found yet"]
+
 fn lru_and_lfu_spare_what_is_used() {
     for shards in SHARD_COUNTS {
         for (policy, ttl_ms) in [
@@ -492,10 +492,10 @@ fn a_write_load_stays_near_the_limit() {
 }
 
 /// Old data lies in one slot, on a shard that nobody asks for anything; new data comes to the other shards. Writes do not
-/// fail, and much of what goes is old. Measured at 2 shards, in a debug build on a busy machine: 58 %, and 24 % when every
-/// shard paid a share of the excess itself. It should be nearly all.
+/// fail, and most of what goes is old: the shard with the old data is given nearly all of the duty, and the others pay for
+/// what they take only when it is slow.
 #[test]
-#[ignore = "a shard that writes evicts more of its own new keys than it should while another holds the old ones"]
+
 fn old_data_on_another_shard_makes_room() {
     for shards in [2, 4] {
         let server = with_policy(shards, "allkeys-lru");
@@ -519,7 +519,7 @@ fn old_data_on_another_shard_makes_room() {
         let old_gone = 15_000 - present(&mut client, "{b}", 15_000);
         let evicted = info(&mut client, "stats", "evicted_keys");
         assert!(
-            old_gone as u64 * 5 > evicted * 2,
+            old_gone as u64 * 4 > evicted * 3,
             "{shards} shards: {evicted} keys were evicted, {old_gone} of them old"
         );
     }
@@ -541,7 +541,7 @@ fn a_full_slot_among_sparse_ones_is_evicted_from() {
 
 /// Commands over many shards and transactions make room as others do.
 #[test]
-#[ignore = "takes minutes without optimisation, and was 2.26 % over the limit once"]
+
 fn work_over_several_shards_makes_room() {
     for shards in SHARD_COUNTS {
         let server = with_policy(shards, "allkeys-lru");
@@ -618,7 +618,7 @@ fn hoarder(server: &Server, bytes: usize, is_exempt: bool) -> (Client, String) {
 
 /// `maxmemory-clients` disconnects the largest client, on whichever shard it is; smaller ones and those that are exempt stay.
 #[test]
-#[ignore = "not seen to pass yet"]
+
 fn the_largest_client_goes() {
     for shards in SHARD_COUNTS {
         let server = Server::shardis(shards, &[]);

@@ -102,7 +102,9 @@ impl Local {
             self.cron.memory_read_at = now;
             self.publish_memory();
             let memory = Memory::read(&self.env.node);
-            self.env.node.memory.correct(memory.used);
+            // Soon after the start shards still take what they begin with.
+            let part = if is_young { 2 } else { 8 };
+            self.env.node.memory.correct(memory.allocated, part);
         }
         self.look_at_clients(period);
         self.evict_cron();

@@ -93,6 +93,11 @@ impl MaxmemoryPolicy {
         )
     }
 
+    /// A number for what may go and in which order; not 0.
+    fn rule(self) -> u8 {
+        self as u8 + 1
+    }
+
     fn is_random(self) -> bool {
         matches!(self, Self::VolatileRandom | Self::AllkeysRandom)
     }
@@ -161,10 +166,18 @@ impl Local {
         let duty = if self.env.shards == 1 {
             excess
         } else {
-            account.share_out(excess);
-            let own = taken.max(0).unsigned_abs().min(excess.saturating_sub(tolerated));
+            let rule = self.env.settings.maxmemory_policy.rule();
+            let mut own = taken.max(0).unsigned_abs().min(excess.saturating_sub(tolerated));
+            if !account.has_counted(shard, rule) {
+                // There was no limit until now, or another one: what was taken under that is nobody's in particular.
+                own = 0;
+                self.count_evictable();
+                self.know_coldness();
+            }
+            let account = &self.env.node.memory;
+            account.share_out(excess, rule);
             let duty = account.duty(shard, excess).max(own);
-            self.ask_others(limit / ASKED_PART);
+            self.ask_others(rule, limit / ASKED_PART);
             duty
         };
         if duty > 0 {
@@ -185,10 +198,11 @@ impl Local {
         self.env.node.memory.publish(usize::from(self.env.shard.0));
     }
 
-    /// Wakes the shards that have so much to free, those excepted that were woken and did not come to it yet.
-    fn ask_others(&mut self, duty_min: usize) {
+    /// Wakes the shards that have so much to free or do not know what they have, those excepted that were woken and did not
+    /// come to it yet.
+    fn ask_others(&mut self, rule: u8, duty_min: usize) {
         for shard in 0..self.env.shards {
-            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard, duty_min) {
+            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard, rule, duty_min) {
                 let visit = move |there: &mut Local| {
                     there.env.node.memory.heed(shard);
                     there.relieve();
@@ -403,7 +417,10 @@ impl Local {
             }
         }
         let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish_evictable(shard, bytes, total);
+        self.env
+            .node
+            .memory
+            .publish_evictable(shard, policy.rule(), bytes, total);
     }
 
     /// Tells the others how cold the keys are of a shard that has not evicted yet, or not lately.
@@ -442,6 +459,8 @@ impl Local {
                 self.count_evictable();
                 self.know_coldness();
             }
+        } else {
+            self.env.node.memory.forget_evictable(usize::from(self.env.shard.0));
         }
     }
 }

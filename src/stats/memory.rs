@@ -16,7 +16,7 @@
 //!
 //! With another allocator (the tests' programs run on the system's) the counters stay at zero, and nothing is ever evicted.
 
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 
 /// Classes of clients by their memory: up to 64 KiB, up to twice that, and so on; the last has no end. Redis's classes.
@@ -30,11 +30,20 @@ pub fn client_class(bytes: usize) -> usize {
     (log.saturating_sub(CLIENT_CLASS_LOG_MIN) as usize).min(CLIENT_CLASS_COUNT - 1)
 }
 
+/// Readings that differ by no more agree.
+const AGREEMENT_BYTES: usize = 4096;
+
 /// What all shards know of the process's memory.
 #[derive(Debug)]
 pub struct MemoryAccount {
     /// Of threads that are no shards, in bytes.
     elsewhere_bytes: AtomicIsize,
+    /// What it seemed to be when it was read last.
+    last_read_bytes: AtomicIsize,
+    /// That was read when all shards had published.
+    is_corrected: AtomicBool,
+    /// Somebody is sharing out an excess.
+    is_shared_out: AtomicBool,
     shards: Box<[ShardMemory]>,
 }
 
@@ -48,6 +57,8 @@ struct ShardMemory {
     evictable_bytes: AtomicUsize,
     /// How many keys that are.
     evictable_count: AtomicUsize,
+    /// By which rule both were counted; 0: not at all, or not lately.
+    counted_rule: AtomicU8,
     /// How cold the next of them is. Only the ratio to that of other shards has a meaning; 0 is not known.
     coldness: AtomicU64,
     /// What it has to free; below zero when it has freed too much, because whole keys go.
@@ -65,6 +76,9 @@ impl MemoryAccount {
     pub fn new(shard_count: usize) -> MemoryAccount {
         MemoryAccount {
             elsewhere_bytes: AtomicIsize::new(0),
+            last_read_bytes: AtomicIsize::new(0),
+            is_corrected: AtomicBool::new(false),
+            is_shared_out: AtomicBool::new(false),
             shards: (0..shard_count).map(|_| ShardMemory::default()).collect(),
         }
     }
@@ -75,10 +89,23 @@ impl MemoryAccount {
         usize::try_from(elsewhere + self.balance_bytes()).unwrap_or(0)
     }
 
-    /// Puts the sum right: `used_bytes` are in use by the allocator's own statistics.
-    pub fn correct(&self, used_bytes: usize) {
-        self.elsewhere_bytes
-            .store(used_bytes as isize - self.balance_bytes(), Ordering::Relaxed);
+    /// Puts the sum right: `used_bytes` are in use by the allocator's own statistics. What shards have taken and not yet published
+    /// falsifies a reading, by something else each time. So two readings that agree are the truth, and others count for one part in
+    /// `part` of what is known.
+    pub fn correct(&self, used_bytes: usize, part: isize) {
+        let read = used_bytes as isize - self.balance_bytes();
+        let last = self.last_read_bytes.swap(read, Ordering::Relaxed);
+        if self.is_corrected.load(Ordering::Relaxed) && read.abs_diff(last) > AGREEMENT_BYTES {
+            let known = self.elsewhere_bytes.load(Ordering::Relaxed);
+            self.elsewhere_bytes
+                .store(known + (read - known) / part, Ordering::Relaxed);
+        } else {
+            self.elsewhere_bytes.store(read, Ordering::Relaxed);
+            // What a shard has taken that never published would stay in the constant.
+            let has_published = |shard: &ShardMemory| shard.balance_bytes.load(Ordering::Relaxed) != 0;
+            self.is_corrected
+                .store(self.shards.iter().all(has_published), Ordering::Relaxed);
+        }
     }
 
     /// Publishes the balance of the calling thread, which is that shard's.
@@ -89,11 +116,22 @@ impl MemoryAccount {
             .store(Self::own_balance_bytes(), Ordering::Relaxed);
     }
 
-    /// Publishes what a shard has to evict.
-    pub fn publish_evictable(&self, shard: usize, bytes: usize, count: usize) {
+    /// Publishes what a shard has to evict by a rule (not 0).
+    pub fn publish_evictable(&self, shard: usize, rule: u8, bytes: usize, count: usize) {
         let shard = &self.shards[shard];
         shard.evictable_bytes.store(bytes, Ordering::Relaxed);
         shard.evictable_count.store(count, Ordering::Relaxed);
+        shard.counted_rule.store(rule, Ordering::Release);
+    }
+
+    /// A shard does not count what it has to evict any more.
+    pub fn forget_evictable(&self, shard: usize) {
+        self.shards[shard].counted_rule.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a shard has counted by that rule.
+    pub fn has_counted(&self, shard: usize, rule: u8) -> bool {
+        self.shards[shard].counted_rule.load(Ordering::Acquire) == rule
     }
 
     /// Publishes how cold the key is that a shard would evict next.
@@ -102,8 +140,21 @@ impl MemoryAccount {
     }
 
     /// Shares out what the duties do not cover of an excess: by what each shard has to evict, and by the square of how cold
-    /// it is, so that a shard whose keys are twice as hot has a quarter of the share.
-    pub fn share_out(&self, excess: usize) {
+    /// it is, so that a shard whose keys are twice as hot has a quarter of the share. Not before all shards have counted by
+    /// that rule: those that have not would get nothing.
+    pub fn share_out(&self, excess: usize, rule: u8) {
+        if !(0..self.shards.len()).all(|shard| self.has_counted(shard, rule)) {
+            return;
+        }
+        // Two that share out the same excess would share it out twice. Whoever comes second looks again at its next command.
+        if self.is_shared_out.swap(true, Ordering::Acquire) {
+            return;
+        }
+        self.share_out_alone(excess);
+        self.is_shared_out.store(false, Ordering::Release);
+    }
+
+    fn share_out_alone(&self, excess: usize) {
         let covered: usize = self.duties().map(|duty| duty.max(0).unsigned_abs()).sum();
         if excess <= covered {
             return;
@@ -168,11 +219,13 @@ impl MemoryAccount {
         self.shards.iter().map(|shard| shard.duty_bytes.load(Ordering::Relaxed))
     }
 
-    /// Whether a shard should be asked to evict: it has to free so many bytes, and nobody has asked. From now on somebody has.
-    pub fn ask(&self, shard: usize, duty_min: usize) -> bool {
+    /// Whether a shard should be asked to evict: it has to free so many bytes, or has not counted by that rule, and nobody has
+    /// asked. From now on somebody has.
+    pub fn ask(&self, shard: usize, rule: u8, duty_min: usize) -> bool {
+        let has_counted = self.has_counted(shard, rule);
         let shard = &self.shards[shard];
-        shard.duty_bytes.load(Ordering::Relaxed) > duty_min.cast_signed()
-            && !shard.is_asked.swap(true, Ordering::Relaxed)
+        let is_wanted = !has_counted || shard.duty_bytes.load(Ordering::Relaxed) > duty_min.cast_signed();
+        is_wanted && !shard.is_asked.swap(true, Ordering::Relaxed)
     }
 
     /// The shard comes to what it was asked for.
@@ -257,27 +310,33 @@ mod tests {
     #[test]
     fn an_excess_is_shared_out_once() {
         let account = MemoryAccount::new(2);
-        account.share_out(100);
+        account.share_out(100, 7);
         assert_eq!(duties(&account), [0, 0], "nobody has anything yet");
         assert!(!account.is_anything_evictable());
-        account.publish_evictable(0, 300, 3);
-        account.publish_evictable(1, 100, 1);
+        account.publish_evictable(0, 7, 300, 3);
+        account.share_out(100, 7);
+        assert_eq!(duties(&account), [0, 0], "one shard has not counted");
+        account.publish_evictable(1, 7, 100, 1);
         assert!(account.is_anything_evictable());
         for _ in 0..3 {
-            account.share_out(100);
+            account.share_out(100, 7);
             assert_eq!(duties(&account), [75, 25], "what is covered is not shared out again");
         }
-        account.share_out(140);
+        account.share_out(140, 7);
         assert_eq!(duties(&account), [105, 35], "only what has been added");
-        assert!(account.ask(0, 100) && !account.ask(0, 100) && !account.ask(1, 100));
+        account.forget_evictable(0);
+        account.share_out(1000, 7);
+        assert_eq!(duties(&account), [105, 35]);
+        account.publish_evictable(0, 7, 300, 3);
+        assert!(account.ask(0, 7, 100) && !account.ask(0, 7, 100) && !account.ask(1, 7, 100));
     }
 
     #[test]
     fn duties_shrink_with_the_excess() {
         let account = MemoryAccount::new(2);
-        account.publish_evictable(0, 300, 3);
-        account.publish_evictable(1, 100, 1);
-        account.share_out(100);
+        account.publish_evictable(0, 7, 300, 3);
+        account.publish_evictable(1, 7, 100, 1);
+        account.share_out(100, 7);
         assert_eq!((account.duty(0, 100), account.duty(1, 100)), (75, 25));
         assert_eq!(
             (account.duty(0, 50), account.duty(1, 50)),
@@ -297,10 +356,10 @@ mod tests {
     fn the_coldest_pay() {
         let account = MemoryAccount::new(3);
         for (shard, coldness) in [(0, 100), (1, 200), (2, 2)] {
-            account.publish_evictable(shard, 1000, 1);
+            account.publish_evictable(shard, 7, 1000, 1);
             account.publish_coldness(shard, coldness);
         }
-        account.share_out(100_010);
+        account.share_out(100_010, 7);
         assert_eq!(duties(&account), [20_001, 80_002, 9]);
     }
 
@@ -332,11 +391,31 @@ mod tests {
 
     #[test]
     fn the_sum_is_put_right() {
-        let account = MemoryAccount::new(1);
-        account.correct(1000);
-        assert_eq!(account.used_bytes(), 1000);
-        account.publish(0);
-        account.correct(500);
-        assert_eq!(account.used_bytes(), 500);
+        const BYTES: usize = 100_000;
+        let account = MemoryAccount::new(2);
+        account.correct(10 * BYTES, 8);
+        assert_eq!(account.used_bytes(), 10 * BYTES);
+        account.shards[0]
+            .balance_bytes
+            .store(3 * BYTES as isize, Ordering::Relaxed);
+        account.correct(10 * BYTES, 8);
+        account.shards[1]
+            .balance_bytes
+            .store(4 * BYTES as isize, Ordering::Relaxed);
+        assert_eq!(
+            account.used_bytes(),
+            14 * BYTES,
+            "what is published counts from then on"
+        );
+        account.correct(10 * BYTES, 8);
+        assert_eq!(
+            account.used_bytes(),
+            10 * BYTES,
+            "the second shard had not published yet"
+        );
+        account.correct(2 * BYTES, 8);
+        assert_eq!(account.used_bytes(), 9 * BYTES, "a reading is not the whole truth");
+        account.correct(2 * BYTES, 8);
+        assert_eq!(account.used_bytes(), 2 * BYTES, "two are");
     }
 }

@@ -198,8 +198,10 @@ impl Report {
 /// The process's memory, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Taken from the allocator by the program.
+    /// Taken from the allocator by the program, as all shards know it.
     pub used: usize,
+    /// The same as the allocator says.
+    pub allocated: usize,
     pub peak: usize,
     /// What the program took before it served anyone.
     pub startup: usize,
@@ -212,14 +214,22 @@ pub struct Memory {
 impl Memory {
     /// Reads the allocator's statistics and the kernel's.
     pub fn read(node: &Node) -> Memory {
-        use tikv_jemalloc_ctl::{epoch, stats};
+        use tikv_jemalloc_ctl::{Access, AsName, epoch, stats};
         // The statistics are a snapshot that is renewed by advancing the epoch. An allocator without them (tests run on
         // the system's) counts as zero.
         let _ = epoch::advance();
-        let used = stats::allocated::read().unwrap_or(0);
+        // What threads have freed and keep for their next allocations counts as allocated. 4096 stands for all arenas.
+        let cached: usize = "stats.arenas.4096.tcache_bytes\0".name().read().unwrap_or(0);
+        let allocated = stats::allocated::read().unwrap_or(0).saturating_sub(cached);
+        // What is compared with `maxmemory`, without what whoever reads this has taken to find out.
+        let used = match node.memory.used_bytes() {
+            0 => allocated,
+            known => known,
+        };
         let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
         Memory {
             used,
+            allocated,
             peak,
             startup: node.memory_at_start.load(Ordering::Relaxed).min(used),
             active: stats::active::read().unwrap_or(0),
