@@ -2,7 +2,8 @@
 //!
 //! A receive that is armed for an idle connection holds no memory; the kernel takes a buffer out of this ring when there
 //! is something to put into it. So ten thousand idle connections cost nothing here, and the ring must only hold what
-//! arrives between two turns of the loop.
+//! arrives between two turns of the loop. The kernel takes the buffers in turn, so all that are in the ring are soon used; it begins
+//! with a few, and gets more when it has run dry.
 //!
 //! ```text
 //!   entries: [addr len id tail][addr len id ....] ...      shared with the kernel; `tail` lies in the first entry's
@@ -10,7 +11,8 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A buffer id is either in the kernel's part of the ring or leased (in a completion or a `BufferLease`), never both.
+//! 1. A buffer id is either in the kernel's part of the ring or leased (in a completion or a `BufferLease`), never both; ids from
+//!    `provided` on have never been in the ring, and count as leased.
 //! 2. `leased` counts the second kind; it never exceeds the number of buffers.
 //! 3. The two mappings outlive the ring: the owner unregisters, or waits until the kernel is done, before dropping this.
 
@@ -64,7 +66,12 @@ pub(super) struct BufferRing {
     tail: u16,
     published_tail: u16,
     leased: u16,
+    /// How many buffers have ever been in the ring.
+    provided: u16,
 }
+
+/// How many buffers a ring begins with.
+const PROVIDED_AT_FIRST: u16 = 64;
 
 /// The one buffer group of a plane.
 pub(super) const GROUP: u16 = 0;
@@ -90,12 +97,22 @@ impl BufferRing {
             tail: 0,
             published_tail: 0,
             leased: count,
+            provided: 0,
         };
-        for id in 0..count {
-            this.give_back(id);
-        }
+        this.provide(PROVIDED_AT_FIRST.min(count));
         this.publish();
         Ok(this)
+    }
+
+    /// Twice as many buffers, as far as there are so many: it has run dry.
+    pub(super) fn grow(&mut self) {
+        self.provide(self.provided.saturating_mul(2).min(self.count));
+    }
+
+    fn provide(&mut self, until: u16) {
+        for id in std::mem::replace(&mut self.provided, until)..until {
+            self.give_back(id);
+        }
     }
 
     /// How many buffers the kernel can pick from, once published.
@@ -168,6 +185,22 @@ mod tests {
         buffers.give_back(2);
         buffers.publish();
         assert_eq!(buffers.free(), 4);
+        ring.submitter().unregister_buf_ring(GROUP).unwrap();
+    }
+
+    #[test]
+    fn grows_up_to_its_size() {
+        let ring = IoUring::new(4).unwrap();
+        let mut buffers = BufferRing::register(&ring, 256, 64).unwrap();
+        assert_eq!(buffers.free(), 64);
+        buffers.lease(63);
+        buffers.grow();
+        assert_eq!(buffers.free(), 127);
+        buffers.grow();
+        buffers.grow();
+        buffers.give_back(63);
+        assert_eq!(buffers.free(), 256);
+        buffers.publish();
         ring.submitter().unregister_buf_ring(GROUP).unwrap();
     }
 

@@ -614,6 +614,9 @@ impl Plane for UringPlane {
     }
 
     fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        if !self.starved.is_empty() {
+            self.buffers.grow();
+        }
         self.buffers.publish();
         if !self.starved.is_empty() {
             self.feed_the_starved();

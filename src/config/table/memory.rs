@@ -32,11 +32,11 @@ chapter "MEMORY";
 
 chapter "FREEING IN THE BACKGROUND";
 
-    /// Whether evicted values are freed in the background.
-    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::LATER, Eviction;
+    /// Whether evicted values are freed in the background. Here large ones always are, in small steps.
+    "lazyfree-lazy-eviction" => lazyfree_lazy_eviction: bool = Kind::Bool, "no", Flags::NONE, Unneeded;
 
-    /// Whether expired values are freed in the background.
-    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
+    /// Whether expired values are freed in the background. Here large ones always are, in small steps.
+    "lazyfree-lazy-expire" => lazyfree_lazy_expire: bool = Kind::Bool, "no", Flags::NONE, Unneeded;
 
     /// Whether values that a command replaces (RENAME, SUNIONSTORE) are freed in the background.
     "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
@@ -44,8 +44,8 @@ chapter "FREEING IN THE BACKGROUND";
     /// Whether DEL behaves as UNLINK.
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
 
-    /// Whether FLUSHALL, FLUSHDB, SCRIPT FLUSH and FUNCTION FLUSH work in the background when they do not say.
-    "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = Kind::Bool, "no", Flags::LATER, LazyFree;
+    /// Whether FLUSHALL, FLUSHDB, SCRIPT FLUSH and FUNCTION FLUSH work in the background when they do not say. Here they always do.
+    "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = Kind::Bool, "no", Flags::NONE, Unneeded;
 
 chapter "ENCODINGS";
 
