@@ -44,7 +44,8 @@ chapter "FREEING IN THE BACKGROUND";
     /// Whether DEL behaves as UNLINK.
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = Kind::Bool, "no", Flags::NONE, LazyFree;
 
-    /// Whether FLUSHALL, FLUSHDB, SCRIPT FLUSH and FUNCTION FLUSH work in the background when they do not say. Here they always do.
+    /// Whether FLUSHALL, FLUSHDB, SCRIPT FLUSH and FUNCTION FLUSH work in the background when they do not say. Here they
+    /// always do.
     "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = Kind::Bool, "no", Flags::NONE, Unneeded;
 
 chapter "ENCODINGS";
