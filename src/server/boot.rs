@@ -344,7 +344,7 @@ fn start(
         }
     }
     let memory = Memory::read(&node);
-    node.memory_at_start.store(memory.used, Ordering::Relaxed);
+    node.memory_at_start.store(memory.allocated, Ordering::Relaxed);
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(
         "{shards} shard{} started in {seconds:.3} seconds",

@@ -10,7 +10,7 @@
 //! A difference is shrunk to a short list of commands that still shows it, and printed so that it can be typed to
 //! redis-cli. The seed is printed as well.
 //!
-//! * `SHARDIS_DIFF_COMMANDS=n`: so many commands in all, instead of 210,000;
+//! * `SHARDIS_DIFF_COMMANDS=n`: so many commands in all, instead of 300,000;
 //! * `SHARDIS_DIFF_SEED=n`: begins with this seed.
 
 mod generator;
@@ -25,7 +25,7 @@ use support::value::word;
 use support::{Client, Server, Value};
 
 /// Commands in all, over all numbers of shards and both protocols.
-const COMMAND_COUNT: usize = 210_000;
+const COMMAND_COUNT: usize = 300_000;
 /// Commands of a session: what a difference must be found in again when it is shrunk.
 const SESSION_COUNT: usize = 2000;
 /// Commands that are sent before their replies are read. Replies are small: they never fill the sockets' buffers.
