@@ -412,7 +412,8 @@ impl Local {
             if count > 0 {
                 total += count;
                 // Of those that may not go, other keys of the slot, only the number is known.
-                bytes += slot.used_bytes() * count / slot.draw_count(false);
+                let share = slot.used_bytes() as u128 * count as u128 / slot.draw_count(false) as u128;
+                bytes += share as usize;
                 eviction.slots.push((total as u64, index));
             }
         }
