@@ -242,10 +242,13 @@ impl Local {
         if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
             return true;
         }
-        if self.eviction.slots.is_empty() && self.knows_more_than_counted() {
+        let shard = usize::from(self.env.shard.0);
+        let rule = self.env.settings.maxmemory_policy.rule();
+        let is_counted = self.env.node.memory.has_counted(shard, rule);
+        if !is_counted || self.eviction.slots.is_empty() && self.knows_more_than_counted() {
             self.count_evictable();
         }
-        !self.env.node.memory.is_anything_evictable()
+        !self.env.node.memory.is_anything_evictable(rule)
     }
 
     /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.

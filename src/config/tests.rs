@@ -285,7 +285,8 @@ fn value_text(kind: Kind) -> BoxedStrategy<Vec<u8>> {
             .prop_map(move |text| if check(&text).is_ok() { text } else { b"plain".to_vec() })
             .boxed(),
         Kind::Directory => text("/|/etc|/etc/\\.\\.".boxed()),
-        Kind::Addresses => text("([!-~]{1,12}( [!-~]{1,12}){0,15})?".boxed()),
+        // Without quotes: no address has one, so none can ever be set, and in a file they would be those of the line.
+        Kind::Addresses => text("([!#-&(-~]{1,12}( [!#-&(-~]{1,12}){0,15})?".boxed()),
         Kind::SavePoints => text("([1-9][0-9]{0,8} [0-9]{1,9}( [1-9][0-9]{0,8} [0-9]{1,9}){0,4})?".boxed()),
         Kind::OutputLimits => text("(normal|slave|replica|pubsub) [0-9]{1,9}[kmg]?b [0-9]{1,9} [0-9]{1,5}".boxed()),
         Kind::KeyspaceEvents => text("[Ag$lshzxeKEtmdn]{0,14}".boxed()),

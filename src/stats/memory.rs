@@ -264,11 +264,11 @@ impl MemoryAccount {
         self.sum(|shard| &shard.client_bytes)
     }
 
-    /// Whether any shard has a key to evict.
-    pub fn is_anything_evictable(&self) -> bool {
-        self.shards
-            .iter()
-            .any(|shard| shard.evictable_count.load(Ordering::Relaxed) > 0)
+    /// Whether any shard has a key to evict by that rule, or may have: it has not counted.
+    pub fn is_anything_evictable(&self, rule: u8) -> bool {
+        (0..self.shards.len()).any(|shard| {
+            !self.has_counted(shard, rule) || self.shards[shard].evictable_count.load(Ordering::Relaxed) > 0
+        })
     }
 
     fn balance_bytes(&self) -> isize {
@@ -312,12 +312,17 @@ mod tests {
         let account = MemoryAccount::new(2);
         account.share_out(100, 7);
         assert_eq!(duties(&account), [0, 0], "nobody has anything yet");
-        assert!(!account.is_anything_evictable());
+        assert!(account.is_anything_evictable(7), "or they do not know yet");
         account.publish_evictable(0, 7, 300, 3);
         account.share_out(100, 7);
         assert_eq!(duties(&account), [0, 0], "one shard has not counted");
         account.publish_evictable(1, 7, 100, 1);
-        assert!(account.is_anything_evictable());
+        assert!(account.is_anything_evictable(7));
+        account.publish_evictable(0, 7, 0, 0);
+        account.publish_evictable(1, 7, 0, 0);
+        assert!(!account.is_anything_evictable(7));
+        account.publish_evictable(0, 7, 300, 3);
+        account.publish_evictable(1, 7, 100, 1);
         for _ in 0..3 {
             account.share_out(100, 7);
             assert_eq!(duties(&account), [75, 25], "what is covered is not shared out again");
