@@ -187,7 +187,14 @@ pub(super) fn lines_of(parameter: &Parameter, settings: &Settings) -> Vec<Line> 
         }],
         (_, Value::Text(text)) => vec![line(quoted(text.as_bytes()))],
         (_, Value::Words(words)) if words.is_empty() => vec![line(quoted(b""))],
-        (_, Value::Words(words)) => vec![line(words.iter().map(bare_or_quoted).collect::<Vec<_>>().join(&b' '))],
+        (_, Value::Words(words)) => {
+            let written: Vec<_> = words.iter().map(bare_or_quoted).collect();
+            match (words.as_slice(), written.as_slice()) {
+                // A reader splits a lone word once more (`Kind::parse`), so its quotes are quoted.
+                ([word], [only]) if word.as_bytes() != only.as_slice() => vec![line(quoted(only))],
+                _ => vec![line(written.join(&b' '))],
+            }
+        }
         (_, Value::Percentiles(percentiles)) if percentiles.is_empty() => vec![line(quoted(b""))],
         (_, Value::Master(None)) => vec![line(b"no one".to_vec())],
         (_, Value::Master(Some(endpoint))) => {
