@@ -146,11 +146,10 @@ impl Local {
 
     fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
-        self.publish_memory();
         let account = &self.env.node.memory;
         let shard = usize::from(self.env.shard.0);
+        let balance = account.publish(shard);
         let used = account.used_bytes();
-        let balance = MemoryAccount::own_balance_bytes();
         let taken = balance - std::mem::replace(&mut self.eviction.balance_seen, balance);
         if used <= limit {
             account.clear_duty(shard);
@@ -310,11 +309,7 @@ impl Local {
         self.sample();
         while let Some(candidate) = self.eviction.pool.pop() {
             if self.evict_key(&candidate) {
-                let coldness = policy.coldness(candidate.score, self.env.now);
-                self.env
-                    .node
-                    .memory
-                    .publish_coldness(usize::from(self.env.shard.0), coldness);
+                self.publish_coldness(Some(candidate.score));
                 return true;
             }
         }
@@ -433,15 +428,15 @@ impl Local {
         if !policy.is_random() {
             self.sample();
         }
-        let coldness = self
-            .eviction
-            .pool
-            .last()
-            .map_or(0, |best| policy.coldness(best.score, self.env.now));
-        self.env
-            .node
-            .memory
-            .publish_coldness(usize::from(self.env.shard.0), coldness);
+        self.publish_coldness(self.eviction.pool.last().map(|best| best.score));
+    }
+
+    /// Tells the others how cold the key of that score is; None: it is not known.
+    fn publish_coldness(&self, score: Option<u64>) {
+        let policy = self.env.settings.maxmemory_policy;
+        let coldness = score.map_or(0, |score| policy.coldness(score, self.env.now));
+        let shard = usize::from(self.env.shard.0);
+        self.env.node.memory.publish_coldness(shard, coldness);
     }
 
     /// Whether a count may bring to light what the last one did not.

@@ -33,8 +33,6 @@ pub struct Foreseen {
     keys: Vec<ForeseenKey>,
     /// The next one that may be asked for.
     next: usize,
-    /// How many are not the same as the one before.
-    distinct_count: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +62,12 @@ impl Foreseen {
     pub fn clear(&mut self) {
         self.keys.clear();
         self.next = 0;
-        self.distinct_count = 0;
     }
 
     #[inline]
     fn push(&mut self, db: DbIndex, slot: u16, key: &[u8], seed: HashSeed) {
         let hash = seed.hash(key);
         let is_repeated = self.keys.last().is_some_and(|last| last.hash == hash);
-        self.distinct_count += usize::from(!is_repeated);
         self.keys.push(ForeseenKey {
             address: key.as_ptr().addr(),
             len: key.len(),
@@ -84,10 +80,10 @@ impl Foreseen {
 
     /// Brings all keys through the stages. One key alone is not worth it.
     fn ask(&self, places: &Places<Slot>) {
-        if self.distinct_count < 2 {
+        let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
+        if distinct().nth(1).is_none() {
             return;
         }
-        let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
         for key in distinct() {
             if let Some(slot) = places.home(key.slot) {
                 slot.foresee();

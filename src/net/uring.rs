@@ -618,9 +618,7 @@ impl Plane for UringPlane {
             self.buffers.grow();
         }
         self.buffers.publish();
-        if !self.starved.is_empty() {
-            self.feed_the_starved();
-        }
+        self.feed_the_starved();
         self.queue.refill();
         self.queue.enter(wait)?;
         self.take_completions(events);

@@ -71,6 +71,13 @@ struct ShardMemory {
     client_class_bytes: [AtomicUsize; CLIENT_CLASS_COUNT],
 }
 
+impl ShardMemory {
+    /// What it has to free, in bytes.
+    fn duty(&self) -> usize {
+        self.duty_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+}
+
 impl MemoryAccount {
     /// For that many shards.
     pub fn new(shard_count: usize) -> MemoryAccount {
@@ -108,12 +115,12 @@ impl MemoryAccount {
         }
     }
 
-    /// Publishes the balance of the calling thread, which is that shard's.
+    /// Publishes the balance of the calling thread, which is that shard's, and answers it.
     #[inline]
-    pub fn publish(&self, shard: usize) {
-        self.shards[shard]
-            .balance_bytes
-            .store(Self::own_balance_bytes(), Ordering::Relaxed);
+    pub fn publish(&self, shard: usize) -> isize {
+        let balance = Self::own_balance_bytes();
+        self.shards[shard].balance_bytes.store(balance, Ordering::Relaxed);
+        balance
     }
 
     /// Publishes what a shard has to evict by a rule (not 0).
@@ -155,7 +162,7 @@ impl MemoryAccount {
     }
 
     fn share_out_alone(&self, excess: usize) {
-        let covered: usize = self.duties().map(|duty| duty.max(0).unsigned_abs()).sum();
+        let covered = self.sum_of_duties();
         if excess <= covered {
             return;
         }
@@ -188,12 +195,8 @@ impl MemoryAccount {
 
     /// What a shard has to free now, in bytes: its duty, or its part of the excess if the duties are more than that.
     pub fn duty(&self, shard: usize, excess: usize) -> usize {
-        let own = self.shards[shard]
-            .duty_bytes
-            .load(Ordering::Relaxed)
-            .max(0)
-            .unsigned_abs();
-        let all: usize = self.duties().map(|duty| duty.max(0).unsigned_abs()).sum();
+        let own = self.shards[shard].duty();
+        let all = self.sum_of_duties();
         if all <= excess {
             return own;
         }
@@ -209,14 +212,14 @@ impl MemoryAccount {
 
     /// A shard has nothing to free any more: nothing is exceeded, or it has nothing.
     pub fn clear_duty(&self, shard: usize) {
-        let duty = &self.shards[shard].duty_bytes;
-        if duty.load(Ordering::Relaxed) > 0 {
-            duty.store(0, Ordering::Relaxed);
+        let shard = &self.shards[shard];
+        if shard.duty() > 0 {
+            shard.duty_bytes.store(0, Ordering::Relaxed);
         }
     }
 
-    fn duties(&self) -> impl Iterator<Item = isize> {
-        self.shards.iter().map(|shard| shard.duty_bytes.load(Ordering::Relaxed))
+    fn sum_of_duties(&self) -> usize {
+        self.shards.iter().map(ShardMemory::duty).sum()
     }
 
     /// Whether a shard should be asked to evict: it has to free so many bytes, or has not counted by that rule, and nobody has
@@ -224,7 +227,7 @@ impl MemoryAccount {
     pub fn ask(&self, shard: usize, rule: u8, duty_min: usize) -> bool {
         let has_counted = self.has_counted(shard, rule);
         let shard = &self.shards[shard];
-        let is_wanted = !has_counted || shard.duty_bytes.load(Ordering::Relaxed) > duty_min.cast_signed();
+        let is_wanted = !has_counted || shard.duty() > duty_min;
         is_wanted && !shard.is_asked.swap(true, Ordering::Relaxed)
     }
 
@@ -303,8 +306,10 @@ impl MemoryAccount {
 mod tests {
     use super::*;
 
+    /// With what has been paid too much as negative numbers.
     fn duties(account: &MemoryAccount) -> Vec<isize> {
-        account.duties().collect()
+        let shards = account.shards.iter();
+        shards.map(|shard| shard.duty_bytes.load(Ordering::Relaxed)).collect()
     }
 
     #[test]

@@ -23,9 +23,8 @@
 
 use super::integer;
 use crate::base::glob;
-use crate::command::numbers;
-
 use crate::base::slot::{SLOT_COUNT, key_slot};
+use crate::command::numbers;
 use crate::command::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;

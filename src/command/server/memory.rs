@@ -285,7 +285,7 @@ fn diagnose(memory: &Memory, client_bytes: usize, clients: usize) -> String {
 }
 
 /// The index under which jemalloc keeps the sum of all arenas (`MALLCTL_ARENAS_ALL`).
-const ALL_ARENAS: usize = 4096;
+pub(super) const ALL_ARENAS: usize = 4096;
 
 fn malloc_stats(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.verbatim("txt", allocator_report().as_bytes());
@@ -293,7 +293,7 @@ fn malloc_stats(op: &mut SessionOp) -> Result<(), ReplyError> {
 }
 
 /// One of the allocator's own figures (the names stand in jemalloc's manual); 0 where it has none.
-fn allocator_figure(name: &str) -> u64 {
+pub(super) fn allocator_figure(name: &str) -> u64 {
     let name = format!("{name}\0");
     let bytes: Result<usize, _> = name.as_str().name().read();
     bytes.map_or(0, |bytes| bytes as u64)

@@ -1,6 +1,6 @@
 //! What one shard reports of itself, and what the process knows of its memory.
 
-use crate::command::server::memory::TABLE_BYTES_EACH;
+use crate::command::server::memory::{ALL_ARENAS, TABLE_BYTES_EACH, allocator_figure};
 use crate::command::{Local, Node};
 use crate::stats::{CommandStats, ErrorStats};
 use std::collections::BTreeMap;
@@ -214,13 +214,13 @@ pub struct Memory {
 impl Memory {
     /// Reads the allocator's statistics and the kernel's.
     pub fn read(node: &Node) -> Memory {
-        use tikv_jemalloc_ctl::{Access, AsName, epoch, stats};
+        use tikv_jemalloc_ctl::{epoch, stats};
         // The statistics are a snapshot that is renewed by advancing the epoch. An allocator without them (tests run on
         // the system's) counts as zero.
         let _ = epoch::advance();
-        // What threads have freed and keep for their next allocations counts as allocated. 4096 stands for all arenas.
-        let cached: usize = "stats.arenas.4096.tcache_bytes\0".name().read().unwrap_or(0);
-        let allocated = stats::allocated::read().unwrap_or(0).saturating_sub(cached);
+        // What threads have freed and keep for their next allocations counts as allocated.
+        let cached = allocator_figure(&format!("stats.arenas.{ALL_ARENAS}.tcache_bytes"));
+        let allocated = stats::allocated::read().unwrap_or(0).saturating_sub(cached as usize);
         // What is compared with `maxmemory`, without what whoever reads this has taken to find out.
         let used = match node.memory.used_bytes() {
             0 => allocated,
