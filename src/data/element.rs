@@ -2,20 +2,22 @@
 //! the size class that their bytes need.
 //!
 //! ```text
-//! Member       | length | bytes |
+//! Member       | length, unless the word says it | bytes |
 //! FieldValue   | expiry u64, optional | length of field | length of value | field | value |
 //! Scored       | score f64 | length | member |
 //! ```
 //!
-//! A *length* takes 1 byte up to 253, else a mark and 2 or 8 bytes; it is not aligned. So a member of 16 bytes takes 32, a
-//! field and a value of 16 take 48, with or without an expiry, a score and a member of 16 take 32.
+//! A *length* takes 1 byte up to 253, else a mark and 2 or 8 bytes; it is not aligned. So a field and a value of 16 take 48,
+//! with or without an expiry, a score and a member of 16 take 32.
 //!
-//! An owner is one word: the address of the allocation, and for a [`FieldValue`] the flag that there is an expiry.
+//! An owner is one word: the address of the allocation, for a [`FieldValue`] the flag that there is an expiry, and for a
+//! [`Member`] of 8, 16 or 32 bytes which of these it is: it fills its allocation to the last byte, where a length in front
+//! would take the next class, twice as much for a member of 16 bytes.
 //!
 //! Invariants:
 //! 1. An element's allocation has size `size_class(total)` and alignment 8, where `total` is computed from its bytes.
-//! 2. The words of a `Member` and a `Scored` have no flags; that of a `FieldValue` has [`WORD_FLAG`] exactly if there is an
-//!    expiry.
+//! 2. The word of a `Scored` has no flags; that of a `FieldValue` has [`WORD_FLAG`] exactly if there is an expiry; that of a
+//!    `Member` has its [`Fit`] in the bits [`WORD_OWN`].
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -23,7 +25,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 
-use super::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG};
+use super::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG, WORD_OWN};
 use crate::base::clock::UnixMs;
 use crate::base::size_class::size_class;
 
@@ -110,13 +112,69 @@ pub struct Member {
 // SAFETY: it is the only owner of its allocation, which holds bytes.
 unsafe impl Send for Member {}
 
+/// How a member lies in its allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// Behind its length.
+    Counted,
+    /// Without one: it has `4 << n` bytes, n being 1 to 3.
+    Exact(u32),
+}
+
+impl Fit {
+    /// Where [`WORD_OWN`] begins.
+    const SHIFT: u32 = WORD_OWN.trailing_zeros();
+
+    #[inline]
+    fn of_length(length: usize) -> Fit {
+        match length {
+            8 | 16 | 32 => Fit::Exact(length.ilog2() - 2),
+            _ => Fit::Counted,
+        }
+    }
+
+    #[inline]
+    fn of_word(word: u64) -> Fit {
+        match (word & WORD_OWN) >> Fit::SHIFT {
+            0 => Fit::Counted,
+            n => Fit::Exact(n as u32),
+        }
+    }
+
+    #[inline]
+    fn bits(self) -> u64 {
+        match self {
+            Fit::Counted => 0,
+            Fit::Exact(n) => u64::from(n) << Fit::SHIFT,
+        }
+    }
+}
+
+/// Bytes of a member of this length.
+#[inline]
+fn member_total(length: usize) -> usize {
+    match Fit::of_length(length) {
+        Fit::Counted => length_bytes(length) + length,
+        Fit::Exact(_) => length,
+    }
+}
+
 impl Member {
     /// With these bytes.
     pub fn new(bytes: &[u8]) -> Member {
-        let (base, word) = allocate(length_bytes(bytes.len()) + bytes.len());
-        // SAFETY: there is room for both, in a new allocation.
-        unsafe { write_length(base, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Member { word }
+        let (base, address) = allocate(member_total(bytes.len()));
+        let fit = Fit::of_length(bytes.len());
+        // SAFETY: there is room for the bytes, and for their length if it is counted, in a new allocation.
+        unsafe {
+            let to = match fit {
+                Fit::Counted => write_length(base, bytes.len()),
+                Fit::Exact(_) => base,
+            };
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+        Member {
+            word: address | fit.bits(),
+        }
     }
 
     /// Its bytes.
@@ -126,7 +184,7 @@ impl Member {
     }
 }
 
-// SAFETY: the word is all there is, and names the allocation; the bytes never change.
+// SAFETY: the word is all there is, and names the allocation and how the bytes lie in it; they never change.
 unsafe impl Element for Member {
     type Ref<'a> = &'a [u8];
 
@@ -148,9 +206,13 @@ unsafe impl Element for Member {
 
     #[inline]
     unsafe fn ref_from_word<'a>(word: u64) -> &'a [u8] {
-        // SAFETY: invariant 1: length and bytes lie there, for as long as the caller promises.
+        // SAFETY: invariants 1 and 2: the bytes, and their length if it is counted, lie there, for as long as the caller
+        // promises.
         unsafe {
-            let (length, bytes) = read_length(base_of(word));
+            let (length, bytes) = match Fit::of_word(word) {
+                Fit::Counted => read_length(base_of(word)),
+                Fit::Exact(n) => (4 << n, base_of(word).cast_const()),
+            };
             std::slice::from_raw_parts(bytes, length)
         }
     }
@@ -164,7 +226,7 @@ impl<'a> ElementRef<'a> for &'a [u8] {
 
     #[inline]
     fn allocated_bytes(self) -> usize {
-        size_class(length_bytes(self.len()) + self.len())
+        size_class(member_total(self.len()))
     }
 }
 
@@ -176,8 +238,7 @@ impl Clone for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let bytes = self.as_bytes();
-        let total = length_bytes(bytes.len()) + bytes.len();
+        let total = member_total(self.as_bytes().len());
         // SAFETY: invariant 1; nothing uses the element after its drop.
         unsafe { dealloc(base_of(self.word), layout(total)) };
     }
@@ -534,7 +595,9 @@ impl fmt::Debug for Scored {
 mod tests {
     use super::*;
 
-    const LENGTHS: [usize; 14] = [0, 1, 15, 16, 31, 64, 252, 253, 254, 255, 300, 65_535, 65_536, 100_000];
+    const LENGTHS: [usize; 19] = [
+        0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 64, 252, 253, 254, 255, 300, 65_535, 65_536, 100_000,
+    ];
 
     fn text(length: usize, seed: usize) -> Vec<u8> {
         (0..length).map(|n| (n * 7 + seed) as u8).collect()
@@ -542,8 +605,9 @@ mod tests {
 
     #[test]
     fn common_elements_fit_their_classes() {
-        assert_eq!(Member::new(&[b'm'; 16]).as_ref().allocated_bytes(), 32);
-        assert_eq!(Member::new(&[b'm'; 15]).as_ref().allocated_bytes(), 16);
+        let member = |length| Member::new(&vec![b'm'; length]).as_ref().allocated_bytes();
+        assert_eq!([7, 8, 15, 16, 31, 32].map(member), [8, 8, 16, 16, 32, 32]);
+        assert_eq!([9, 17, 33].map(member), [16, 32, 48]);
         assert_eq!(Scored::new(1.5, &[b'm'; 16]).as_ref().allocated_bytes(), 32);
         for expiry in [None, Some(UnixMs(1))] {
             let field = FieldValue::new(&[b'f'; 16], &[b'v'; 16], expiry);

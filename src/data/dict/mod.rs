@@ -34,6 +34,9 @@ pub const WORD_ADDRESS: u64 = WORD_ELEMENT & !0b111;
 /// The flag of a word that a walk can look for: the element has an expiry.
 pub const WORD_FLAG: u64 = 1;
 
+/// The bits of a word in which an element may keep what it likes, beside the flag.
+pub const WORD_OWN: u64 = 0b110;
+
 /// What a [`Dict`] keeps: an owner of one allocation (or more) that can be written as one word.
 ///
 /// # Safety
