@@ -5,8 +5,11 @@
 //! last answer has come, so nothing overlaps. But in a pipeline the next requests are at hand already. Before a batch of them is
 //! run, their keys are looked at, and for all of them together the same four steps are asked for ahead: the waits overlap.
 //!
-//! It is a guess and nothing depends on it: the second argument is taken for the key, the requests are not checked, and what was
-//! asked for may have gone or moved when it is wanted. What is certain (the slot of a key at an address within the buffer that is
+//! Requests for one and the same key are mostly for elements of a hash, a set or a sorted set: then the same is done with the
+//! elements' pages in its table.
+//!
+//! It is a guess and nothing depends on it: the second argument is taken for the key, the third or the last for the element, the
+//! requests are not checked, and what was asked for may have gone or moved when it is wanted. What is certain (the slot of a key at an address within the buffer that is
 //! being run) is kept, so that it is not computed a second time.
 //!
 //! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took user CPU per request from 1.05 to 0.6 us
@@ -18,7 +21,7 @@ use crate::base::hash::HashSeed;
 use crate::base::slot::key_slot;
 use crate::client::Client;
 use crate::data::dict::Foresight;
-use crate::resp::{Args, peek_second_arguments};
+use crate::resp::{Args, Peeked, peek_requests};
 use crate::shard::Places;
 use crate::shard::link::CommandHeader;
 use crate::spec::key_positions;
@@ -44,6 +47,18 @@ struct ForeseenKey {
     hash: u64,
     /// The key before it was the same.
     is_repeated: bool,
+    /// The hash of the element that a request for the same key as the one before it is likely to name.
+    element_hash: Option<u64>,
+}
+
+/// The argument that names an element, in the common commands that have one: behind the key, or the last one in those of sorted
+/// sets, which have the score before it.
+#[inline]
+fn element_of<'a>(request: &Peeked<'a>) -> Option<&'a [u8]> {
+    match request.name.first() {
+        Some(b'z' | b'Z') => request.last,
+        _ => request.third,
+    }
 }
 
 impl Foreseen {
@@ -65,9 +80,10 @@ impl Foreseen {
     }
 
     #[inline]
-    fn push(&mut self, db: DbIndex, slot: u16, key: &[u8], seed: HashSeed) {
+    fn push(&mut self, db: DbIndex, slot: u16, key: &[u8], element: Option<&[u8]>, seed: HashSeed) {
         let hash = seed.hash(key);
         let is_repeated = self.keys.last().is_some_and(|last| last.hash == hash);
+        let element_hash = element.filter(|_| is_repeated).map(|element| seed.hash(element));
         self.keys.push(ForeseenKey {
             address: key.as_ptr().addr(),
             len: key.len(),
@@ -75,26 +91,52 @@ impl Foreseen {
             slot,
             hash,
             is_repeated,
+            element_hash,
         });
     }
 
-    /// Brings all keys through the stages. One key alone is not worth it.
+    /// Brings all keys through the stages, and then the elements.
     fn ask(&self, places: &Places<Slot>) {
         let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
-        if distinct().nth(1).is_none() {
-            return;
-        }
-        for key in distinct() {
-            if let Some(slot) = places.home(key.slot) {
-                slot.foresee();
-            }
-        }
-        for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
+        // One key alone is not worth it.
+        if distinct().nth(1).is_some() {
             for key in distinct() {
                 if let Some(slot) = places.home(key.slot) {
-                    slot.foresee_key(key.db, key.hash, stage);
+                    slot.foresee();
                 }
             }
+            // A slot has seldom so many keys that its table has a second level.
+            for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
+                for key in distinct() {
+                    if let Some(slot) = places.home(key.slot) {
+                        slot.foresee_key(key.db, key.hash, stage);
+                    }
+                }
+            }
+        }
+        let mut rest = &self.keys[..];
+        while let Some(first) = rest.iter().position(|key| key.element_hash.is_some()) {
+            let of_key = &rest[first..];
+            let count = of_key.iter().take_while(|key| key.element_hash.is_some()).count();
+            ask_elements(&of_key[..count], places);
+            rest = &of_key[count..];
+        }
+    }
+}
+
+/// Brings the elements of one key through the stages.
+fn ask_elements(requests: &[ForeseenKey], places: &Places<Slot>) {
+    let object = requests.first().and_then(|key| {
+        let slot = places.home(key.slot)?;
+        slot.guess_object(key.db, key.hash)
+    });
+    let Some(object) = object.filter(|object| object.has_table()) else {
+        return;
+    };
+    use Foresight::{Directory, Elements, Node, Tags, Words};
+    for stage in [Node, Directory, Tags, Words, Elements] {
+        for hash in requests.iter().filter_map(|key| key.element_hash) {
+            object.foresee(hash, stage);
         }
     }
 }
@@ -104,8 +146,9 @@ impl Local {
     pub(super) fn foresee(&mut self, client: &Client, bytes: &[u8]) -> usize {
         self.foreseen.clear();
         let (db, seed) = (DbIndex(client.session.db), self.env.seed);
-        let looked_through = peek_second_arguments(bytes, BATCH, |key| {
-            self.foreseen.push(db, key_slot(key), key, seed);
+        let looked_through = peek_requests(bytes, BATCH, |request| {
+            let key = request.second;
+            self.foreseen.push(db, key_slot(key), key, element_of(&request), seed);
         });
         if let Some(places) = self.core.places() {
             self.foreseen.ask(places);
@@ -118,7 +161,8 @@ impl Local {
     pub(super) fn foresee_shipped(&mut self, header: &CommandHeader, arguments: &[u8]) {
         let position = self.env.registry.get(header.command).single_key;
         if let Some(key) = position.and_then(|position| Args::peek(arguments, position)) {
-            self.foreseen.push(DbIndex(header.db), header.slot, key, self.env.seed);
+            self.foreseen
+                .push(DbIndex(header.db), header.slot, key, None, self.env.seed);
         }
     }
 
@@ -145,7 +189,7 @@ impl Local {
             |index| args.at(index),
             |position| {
                 let key = &args[position.index];
-                foreseen.push(db, key_slot(key), key, seed);
+                foreseen.push(db, key_slot(key), key, None, seed);
             },
         );
         self.foresee_collected();

@@ -24,7 +24,7 @@ mod read;
 mod tests;
 
 use super::Encoding;
-use super::dict::{Dict, Element};
+use super::dict::{Dict, Element, Foresight};
 use super::element::FieldValue;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Place};
@@ -71,6 +71,14 @@ pub struct HashTable {
     walk: u64,
     /// The earliest expiry that the walk has seen and that was set behind its back since it began.
     earliest_seen: u64,
+}
+
+impl HashTable {
+    /// See [`Dict::foresee`].
+    #[inline]
+    pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
+        self.fields.foresee(hash, stage);
+    }
 }
 
 /// What becomes of a field's expiry when its value is overwritten.

@@ -19,6 +19,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 
+use super::dict::Foresight;
 use super::hash::{Hash, HashRef, HashTable, PackedTtl};
 use super::intset::Intset;
 use super::list::{List, ListRef, NodeList};
@@ -49,6 +50,18 @@ pub trait TypedValue: Sized {
 
     /// As an object.
     fn into_object(self) -> Object;
+
+    /// What is counted of it before and after a change.
+    fn gauge(&self) -> Gauge;
+}
+
+/// What a change of a value may change of what is counted outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// Bytes taken from the allocator.
+    pub allocated_bytes: usize,
+    /// A key must not hold it: [`Object::is_void`].
+    pub is_void: bool,
 }
 
 /// Something that is one pointer, which it owns.
@@ -226,6 +239,14 @@ macro_rules! types {
                     let $value = self;
                     Object::$name($wrap)
                 }
+
+                #[inline]
+                fn gauge(&self) -> Gauge {
+                    Gauge {
+                        allocated_bytes: self.allocated_bytes(),
+                        is_void: may_be_void(ValueType::$name) && self.len() == 0,
+                    }
+                }
             }
         )+
     };
@@ -336,8 +357,13 @@ impl Object {
 
     /// Whether a key must not hold it: it has no elements any more. (A stream without entries stays.)
     pub fn is_void(&self) -> bool {
-        self.as_ref().is_empty() && self.as_ref().type_of() != ValueType::Stream
+        may_be_void(self.as_ref().type_of()) && self.as_ref().is_empty()
     }
+}
+
+/// Whether a value of this type ends with its last element.
+const fn may_be_void(value_type: ValueType) -> bool {
+    !matches!(value_type, ValueType::Stream)
 }
 
 impl<'a> ObjectRef<'a> {
@@ -349,6 +375,28 @@ impl<'a> ObjectRef<'a> {
             | ObjectRef::Set(SetRef::Packed(pack))
             | ObjectRef::SortedSet(SortedSetRef::Packed(pack)) => Some(pack),
             _ => None,
+        }
+    }
+
+    /// Whether its elements lie in a table, so that [`ObjectRef::foresee`] has something to ask for.
+    #[inline]
+    pub fn has_table(self) -> bool {
+        matches!(
+            self,
+            ObjectRef::Hash(HashRef::Table(_))
+                | ObjectRef::Set(SetRef::Table(_))
+                | ObjectRef::SortedSet(SortedSetRef::Tree(_))
+        )
+    }
+
+    /// Asks for the memory that a lookup of the element with this hash will read; for other encodings nothing.
+    #[inline]
+    pub fn foresee(self, hash: u64, stage: Foresight) {
+        match self {
+            ObjectRef::Hash(HashRef::Table(table)) => table.foresee(hash, stage),
+            ObjectRef::Set(SetRef::Table(table)) => table.foresee(hash, stage),
+            ObjectRef::SortedSet(SortedSetRef::Tree(tree)) => tree.foresee(hash, stage),
+            _ => {}
         }
     }
 

@@ -20,7 +20,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::Encoding;
-use super::dict::{Dict, Spot};
+use super::dict::{Dict, Foresight, Spot};
 use super::element::Member;
 use super::intset::Intset;
 use super::limits::Limits;
@@ -58,6 +58,14 @@ pub enum SetRef<'a> {
 #[derive(Clone, Default)]
 pub struct SetTable {
     members: Dict<Member>,
+}
+
+impl SetTable {
+    /// See [`Dict::foresee`].
+    #[inline]
+    pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
+        self.members.foresee(hash, stage);
+    }
 }
 
 /// A member that is looked for.

@@ -12,4 +12,4 @@ pub mod request;
 pub use args::{Args, OwnedArgs, Span};
 pub use error::ReplyError;
 pub use reply::{Proto, Reply, ReplyBuf};
-pub use request::{ProtocolError, RequestLimits, RequestParser, Step, peek_second_arguments};
+pub use request::{Peeked, ProtocolError, RequestLimits, RequestParser, Step, peek_requests};

@@ -37,8 +37,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Bytes of each link's ring: a pass of a busy shard writes less, and what does not fit waits with its sender.
-const LINK_BYTES: usize = 256 * 1024;
+/// Bytes of all rings by which a shard writes to the others, and of each of them: a pass of a busy shard writes less than
+/// the smaller bound, and what does not fit waits with its sender. They count as used memory, n * (n - 1) rings for n shards.
+const LINKS_BYTES_MAX: usize = 1024 * 1024;
+const LINK_BYTES: std::ops::RangeInclusive<usize> = 32 * 1024..=64 * 1024;
+
+fn link_bytes(shards: usize) -> usize {
+    (LINKS_BYTES_MAX / shards.next_power_of_two()).clamp(*LINK_BYTES.start(), *LINK_BYTES.end())
+}
 
 /// What an effect reader may lag behind before it is detached.
 const EFFECT_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -318,7 +324,7 @@ fn start(
         effect_lag_bytes_max: EFFECT_LAG_BYTES_MAX,
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
-    let ports = link::connect(shards as u16, LINK_BYTES);
+    let ports = link::connect(shards as u16, link_bytes(shards));
     let unix_socket = sockets.unix_path.clone();
     let mut shared_sockets = Some(sockets.shared);
     // Before anyone can connect: who gets an answer may end the server with a signal.

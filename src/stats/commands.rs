@@ -10,8 +10,10 @@ pub struct CommandStats {
     pub us: u64,
     pub rejected_calls: u64,
     pub failed_calls: u64,
-    /// Microseconds of each call; made with the first call.
-    pub histogram: Option<Box<Histogram<u64>>>,
+    /// Recorded calls of at most a microsecond. Most calls are: they are counted without a search for their place in a histogram.
+    shortest: u64,
+    /// Microseconds of the other recorded calls; made with the first one.
+    longer: Option<Box<Histogram<u64>>>,
 }
 
 /// Redis's own bounds: 1 ns is not told from 1 µs here, above one second everything is one second.
@@ -23,9 +25,23 @@ impl CommandStats {
         self.calls += 1;
         self.us += elapsed_us;
         if is_tracking {
-            let histogram = self.histogram.get_or_insert_with(new_histogram);
-            histogram.saturating_record(elapsed_us.clamp(1, HISTOGRAM_US_MAX));
+            if elapsed_us <= 1 {
+                self.shortest += 1;
+            } else {
+                let longer = self.longer.get_or_insert_with(new_histogram);
+                longer.saturating_record(elapsed_us.min(HISTOGRAM_US_MAX));
+            }
         }
+    }
+
+    /// Microseconds of each recorded call; None if none was.
+    pub fn histogram(&self) -> Option<Box<Histogram<u64>>> {
+        if self.shortest == 0 {
+            return self.longer.clone();
+        }
+        let mut all = self.longer.clone().unwrap_or_else(new_histogram);
+        all.saturating_record_n(1, self.shortest);
+        Some(all)
     }
 
     /// Adds another shard's figures.
@@ -34,8 +50,9 @@ impl CommandStats {
         self.us += other.us;
         self.rejected_calls += other.rejected_calls;
         self.failed_calls += other.failed_calls;
-        if let Some(theirs) = &other.histogram {
-            let ours = self.histogram.get_or_insert_with(new_histogram);
+        self.shortest += other.shortest;
+        if let Some(theirs) = &other.longer {
+            let ours = self.longer.get_or_insert_with(new_histogram);
             ours.add(&**theirs).expect("all histograms have the same bounds");
         }
     }
@@ -43,7 +60,7 @@ impl CommandStats {
     /// A copy, to be sent to another shard.
     pub fn snapshot(&self) -> CommandStats {
         CommandStats {
-            histogram: self.histogram.clone(),
+            longer: self.longer.clone(),
             ..*self
         }
     }
@@ -108,9 +125,26 @@ mod tests {
         b.failed_calls += 1;
         a.add(&b.snapshot());
         assert_eq!((a.calls, a.us, a.failed_calls), (3, 2_000_012, 1));
-        let histogram = a.histogram.expect("calls were recorded");
+        let histogram = a.histogram().expect("calls were recorded");
         assert_eq!(histogram.len(), 3);
         assert_eq!(histogram.value_at_quantile(0.5), 7);
+    }
+
+    #[test]
+    fn the_shortest_calls_are_in_the_histogram_too() {
+        let mut stats = CommandStats::default();
+        stats.record(0, false);
+        assert!(stats.histogram().is_none(), "nothing was recorded");
+        for elapsed_us in [0, 1, 1, 9] {
+            stats.record(elapsed_us, true);
+        }
+        let histogram = stats.histogram().expect("calls were recorded");
+        assert_eq!((histogram.len(), histogram.min(), histogram.max()), (4, 1, 9));
+        assert_eq!(histogram.value_at_quantile(0.75), 1);
+        let mut others = CommandStats::default();
+        others.record(0, true);
+        others.add(&stats.snapshot());
+        assert_eq!(others.histogram().map(|histogram| histogram.len()), Some(5));
     }
 
     #[test]

@@ -122,9 +122,10 @@ impl Slot {
         at: Moment,
         edit: impl FnOnce(&mut T) -> Edited<R>,
     ) -> R {
-        self.edit_object_at(db, spot, key, at, |object| {
-            edit(T::of_mut(object).expect("the type has been compared"))
-        })
+        self.keep_for_undo(db, spot.hash(), key);
+        self.touch(db, spot, at);
+        let (edited, is_void) = self.table_mut(db).edit_value(spot, edit);
+        self.settle_edit(db, spot, key, edited, is_void)
     }
 
     fn edit_object_at<R>(
@@ -143,6 +144,12 @@ impl Slot {
                 (edited, object.is_void())
             })
         });
+        self.settle_edit(db, spot, key, edited, is_void)
+    }
+
+    /// What an edit leads to.
+    #[inline]
+    fn settle_edit<R>(&mut self, db: DbIndex, spot: Spot, key: &[u8], edited: Edited<R>, is_void: bool) -> R {
         let (has_changed, result) = edited.into_parts();
         if is_void {
             // The undo has it as it was, and what is left of it is nothing that takes time to free.

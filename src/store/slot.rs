@@ -136,6 +136,12 @@ impl Slot {
         }
     }
 
+    /// The value that is not a string under a key of this hash, or of one much like it: for foresight, which may be wrong.
+    #[inline]
+    pub fn guess_object(&self, db: DbIndex, hash: u64) -> Option<ObjectRef<'_>> {
+        self.table(db)?.guess(hash)?.object()
+    }
+
     /// The hash of a key.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {

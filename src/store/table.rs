@@ -10,6 +10,7 @@ use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::random::Random;
 use crate::data::dict::{Dict, Foresight, PageView, Spot};
+use crate::data::{Object, TypedValue, ValueType};
 
 /// The entries of a table that nobody uses any more, to be freed one page after another.
 pub(super) type Remains = Dict<OwnedEntry>;
@@ -55,6 +56,13 @@ impl Due {
         entry: None,
         fields: None,
     };
+
+    fn of_fields(next: Option<UnixMs>) -> Due {
+        Due {
+            fields: next,
+            ..Due::NONE
+        }
+    }
 
     #[inline]
     fn of(entry: EntryRef<'_>) -> Due {
@@ -148,6 +156,12 @@ impl Table {
         self.dict.foresee(hash, stage);
     }
 
+    /// See [`Dict::guess`].
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<EntryRef<'_>> {
+        self.dict.guess(hash)
+    }
+
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<Spot> {
         self.dict.find(hash, key)
@@ -179,6 +193,41 @@ impl Table {
             self.enter(after);
         }
         result
+    }
+
+    /// Lets `edit` change an object in its place, of a type that the caller has compared, and keeps the books. Whether the key
+    /// must go now comes back beside the result.
+    ///
+    /// This is `edit` for the common case, a good tenth of an LPUSH cheaper: of an entry that is edited by type neither key
+    /// nor expiry can change, so only the value is looked at, and what of it is counted is known by its type.
+    #[inline]
+    pub(super) fn edit_value<T: TypedValue, R>(&mut self, spot: Spot, edit: impl FnOnce(&mut T) -> R) -> (R, bool) {
+        let change = |object: &mut Object| {
+            let value = T::of_mut(object).expect("the type has been compared");
+            let before = value.gauge();
+            let result = edit(value);
+            let after = value.gauge();
+            ([before.allocated_bytes, after.allocated_bytes], (result, after.is_void))
+        };
+        if !matches!(T::TYPE, ValueType::Hash) {
+            // SAFETY: an entry stays where it is when its object changes; its word has a flag for an expiry of its own, which
+            // stays, and for fields that expire, which only a hash has.
+            return unsafe { self.dict.touch_sized(spot, |entry| entry.edit_object(change)) };
+        }
+        let (mut before, mut after) = (None, None);
+        let answer = self.dict.edit_sized(spot, |entry| {
+            entry.edit_object(|object| {
+                before = object.as_ref().next_expiry();
+                let answer = change(object);
+                after = object.as_ref().next_expiry();
+                answer
+            })
+        });
+        if before != after {
+            self.strike(Due::of_fields(before));
+            self.enter(Due::of_fields(after));
+        }
+        answer
     }
 
     /// Adds an entry whose key is not in the table.

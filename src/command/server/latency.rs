@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};
 use crate::stats::{CommandStats, LatencyEvent, LatencyMonitor};
+use hdrhistogram::Histogram;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -361,15 +362,15 @@ fn histogram(context: &mut Context) -> NodeFuture<'_> {
             true => registry.all().iter().map(|found| found.id).collect(),
             false => names.iter().flat_map(|name| family(registry, name)).collect(),
         };
-        let shown: Vec<CommandId> = wanted
+        let shown: Vec<_> = wanted
             .into_iter()
-            .filter(|&id| total[id as usize].histogram.is_some())
+            .filter_map(|id| Some((id, total[id as usize].histogram()?)))
             .collect();
         let mut reply = context.reply();
         reply.map(shown.len());
-        for id in shown {
+        for (id, histogram) in shown {
             reply.bulk(registry.get(id).full_name.as_bytes());
-            reply_distribution(&mut reply, &total[id as usize]);
+            reply_distribution(&mut reply, &histogram);
         }
         Ok(())
     })
@@ -385,15 +386,15 @@ fn family(registry: &Registry, name: &[u8]) -> Vec<CommandId> {
 }
 
 /// Calls, and how many of them took at most each of the bounds; a bound that adds no call is left out.
-fn reply_distribution(reply: &mut Reply<'_>, stats: &CommandStats) {
+fn reply_distribution(reply: &mut Reply<'_>, histogram: &Histogram<u64>) {
     let mut bounds: Vec<(u64, u64)> = Vec::new();
-    let total = stats.histogram.as_ref().map_or(0, |histogram| histogram.len());
+    let total = histogram.len();
     let mut power = 0;
     while bounds.last().is_none_or(|(_, count)| *count < total) && power < BOUND_POWERS {
         let bound_ns = bound_ns(power);
         power += 1;
-        let count = stats.histogram.iter().flat_map(|histogram| histogram.iter_recorded());
-        let count: u64 = count
+        let count: u64 = histogram
+            .iter_recorded()
             .filter(|step| step.value_iterated_to() * 1000 <= bound_ns)
             .map(|step| step.count_at_value())
             .sum();
@@ -435,7 +436,8 @@ mod tests {
             stats.record(us, true);
         }
         let mut out = ReplyBuf::new();
-        reply_distribution(&mut Reply::new(&mut out, Proto::Resp2), &stats);
+        let histogram = stats.histogram().unwrap();
+        reply_distribution(&mut Reply::new(&mut out, Proto::Resp2), &histogram);
         let text = String::from_utf8_lossy(&out.to_contiguous()).into_owned();
         assert_eq!(
             text,

@@ -152,6 +152,20 @@ impl<E: Element> Page<E> {
         self.with_tag(hash, |word| prefetch(word));
     }
 
+    /// An entry with the same tag and hash bits.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64, level: u32) -> Option<E::Ref<'_>> {
+        let hash_bits = hash_bits_of(hash, level);
+        let mut found = None;
+        self.with_tag(hash, |word| {
+            if word_hash_bits(*word) == hash_bits {
+                found = Some(*word);
+            }
+        });
+        // SAFETY: invariant 1; the page is borrowed.
+        found.map(|word| unsafe { E::ref_from_word(word & WORD_ELEMENT) })
+    }
+
     /// Asks for the elements that a lookup will look at; the words should be at hand.
     #[inline]
     pub(super) fn foresee_elements(&self, hash: u64, level: u32) {

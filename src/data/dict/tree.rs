@@ -25,7 +25,7 @@
 //! 3. At least one branch of a node has depth `bits`, unless `bits` is 0, which only lasts within one operation.
 //! 4. `bytes` is the sum of `allocated_bytes` of all entries, pages and nodes; `len` counts the entries.
 
-use super::page::{PAGE_ENTRIES_MAX, Page};
+use super::page::{PAGE_ENTRIES_MAX, Page, prefetch};
 use super::{Element, ElementRef};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
@@ -119,6 +119,10 @@ impl<'t, E: Element> PageView<'t, E> {
 /// What [`Dict::foresee`] asks for: each stage reads what the one before has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foresight {
+    /// The node of the second level, where there is one: in a dict of more than some ten thousand elements.
+    Node,
+    /// Its directory.
+    Directory,
     /// The tags of the page.
     Tags,
     /// The words behind those tags that are equal.
@@ -185,12 +189,42 @@ impl<E: Element> Dict<E> {
     /// caller that is about to look several up brings all of them forward by a stage before the next ([`Foresight`]).
     #[inline]
     pub fn foresee(&self, hash: u64, stage: Foresight) {
-        let (page, level) = self.page(hash);
+        let page = || self.page(hash);
         match stage {
-            Foresight::Tags => page.foresee_tags(),
-            Foresight::Words => page.foresee_words(hash),
-            Foresight::Elements => page.foresee_elements(hash, level),
+            Foresight::Node => {
+                if let Some(node) = self.second_node(hash) {
+                    prefetch(node);
+                }
+            }
+            Foresight::Directory => {
+                if let Some(node) = self.second_node(hash) {
+                    prefetch(&node.directory[node.place(hash, 1)]);
+                }
+            }
+            Foresight::Tags => page().0.foresee_tags(),
+            Foresight::Words => page().0.foresee_words(hash),
+            Foresight::Elements => {
+                let (page, level) = page();
+                page.foresee_elements(hash, level);
+            }
         }
+    }
+
+    /// The node below the root's that a hash leads to; the node itself is not looked at.
+    #[inline]
+    fn second_node(&self, hash: u64) -> Option<&Node<E>> {
+        let Child::Node(root) = &self.root else { return None };
+        match &root.branch(hash, 0).child {
+            Child::Node(node) => Some(node),
+            Child::Page(_) => None,
+        }
+    }
+
+    /// An element whose key has probably this hash: 24 bits of it are compared, keys are not.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<E::Ref<'_>> {
+        let (page, level) = self.page(hash);
+        page.guess(hash, level)
     }
 
     /// Where the element with this key is; `hash` is the hash of the key.
@@ -227,6 +261,15 @@ impl<E: Element> Dict<E> {
         result
     }
 
+    /// As `edit`, where `edit` itself answers how many bytes there were before and are after it, beside its result: cheaper, if it
+    /// knows them without looking at the whole element.
+    #[inline]
+    pub fn edit_sized<R>(&mut self, spot: Spot, edit: impl FnOnce(&mut E) -> ([usize; 2], R)) -> R {
+        let ([before, after], result) = self.page_mut(spot.hash).edit(spot.index, edit);
+        self.bytes = self.bytes - before + after;
+        result
+    }
+
     /// Lets `touch` change what moves nothing, leaves the flags as they are and takes no memory: cheaper than `edit`.
     ///
     /// # Safety
@@ -234,6 +277,19 @@ impl<E: Element> Dict<E> {
     #[inline]
     pub unsafe fn touch<R>(&mut self, spot: Spot, touch: impl FnOnce(&mut E) -> R) -> R {
         self.page_mut(spot.hash).touch(spot.index, touch)
+    }
+
+    /// As `touch`, for what takes or gives back memory elsewhere: `touch` answers how many bytes there were before and are
+    /// after it, beside its result.
+    ///
+    /// # Safety
+    /// As for `touch`.
+    #[inline]
+    pub unsafe fn touch_sized<R>(&mut self, spot: Spot, touch: impl FnOnce(&mut E) -> ([usize; 2], R)) -> R {
+        // SAFETY: the caller's promise.
+        let ([before, after], result) = unsafe { self.touch(spot, touch) };
+        self.bytes = self.bytes - before + after;
+        result
     }
 
     /// Adds an element whose key is not there yet; `hash` is the hash of its key by `seed`.
@@ -742,5 +798,28 @@ mod tests {
         assert!(!table.free_step(1000));
         assert!(table.len() > 48_000 && table.len() <= 49_000, "{}", table.len());
         assert!(table.free_step(usize::MAX));
+    }
+
+    #[test]
+    fn foresight_changes_nothing_and_guesses_what_is_there() {
+        let mut table = Table::new();
+        for size in [0, 1, 100, 1000, 60_000] {
+            for n in table.len()..size {
+                insert(&mut table, n as u32);
+            }
+            for n in (0..size as u32 + 50).step_by(7) {
+                let hash = SEED.hash(&key(n));
+                use Foresight::{Directory, Elements, Node, Tags, Words};
+                for stage in [Node, Directory, Tags, Words, Elements] {
+                    table.foresee(hash, stage);
+                }
+                if table.find(hash, &key(n)).is_some() {
+                    assert_eq!(SEED.hash(table.guess(hash).unwrap()) & 0xff, hash & 0xff);
+                }
+            }
+            assert_eq!(table.len(), size);
+        }
+        assert!(table.second_node(0).is_some(), "large enough for a second level");
+        table.check(SEED);
     }
 }

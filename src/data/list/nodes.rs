@@ -9,8 +9,8 @@
 //!
 //! Invariants:
 //! 1. No node and no chunk is empty.
-//! 2. `len`, `node_count`, `node_bytes` and each chunk's `len` are the sums over the nodes: nodes change only through
-//!    `edit`, `insert_node` and `remove_node`.
+//! 2. `len`, `node_count`, `node_bytes` and each chunk's `len` are the sums over the nodes, `chunk_bytes` is the sum over the
+//!    chunks: nodes change only through `edit`, `insert_node` and `remove_node`.
 //! 3. With a compress depth d, the d nodes at either end are not compressed, from the last change on.
 
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ use crate::data::listpack::{Item, Listpack};
 const CHUNK_NODES_MAX: usize = 256;
 
 /// The nodes of a long list.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct NodeList {
     chunks: VecDeque<Chunk>,
     /// Elements.
@@ -34,6 +34,21 @@ pub struct NodeList {
     node_count: usize,
     /// What the allocator gave for what hangs on the nodes.
     node_bytes: usize,
+    /// What it gave for the chunks' own deques.
+    chunk_bytes: usize,
+}
+
+impl Clone for NodeList {
+    fn clone(&self) -> NodeList {
+        let chunks = self.chunks.clone();
+        // A copy of a deque need not have its capacity.
+        let chunk_bytes = chunks.iter().map(Chunk::allocated_bytes).sum();
+        NodeList {
+            chunks,
+            chunk_bytes,
+            ..*self
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,6 +56,13 @@ struct Chunk {
     nodes: VecDeque<Node>,
     /// Elements.
     len: usize,
+}
+
+impl Chunk {
+    /// Bytes that the allocator gave for the deque.
+    fn allocated_bytes(&self) -> usize {
+        allocated(self.nodes.capacity() * size_of::<Node>())
+    }
 }
 
 /// Where a node stands.
@@ -68,14 +90,10 @@ impl NodeList {
     }
 
     /// Bytes that the allocator gave, for this structure too.
+    #[inline]
     pub fn allocated_bytes(&self) -> usize {
-        let deques: usize = self
-            .chunks
-            .iter()
-            .map(|chunk| allocated(chunk.nodes.capacity() * size_of::<Node>()))
-            .sum();
         let chunks = allocated(self.chunks.capacity() * size_of::<Chunk>());
-        allocated(size_of::<NodeList>()) + chunks + deques + self.node_bytes
+        allocated(size_of::<NodeList>()) + chunks + self.chunk_bytes + self.node_bytes
     }
 
     /// The nodes in order, ready to be read.
@@ -536,7 +554,9 @@ impl NodeList {
                 let nodes = self.chunks[spot.chunk].nodes.split_off(CHUNK_NODES_MAX / 2);
                 let len = nodes.iter().map(Node::count).sum();
                 self.chunks[spot.chunk].len -= len;
-                self.chunks.insert(spot.chunk + 1, Chunk { nodes, len });
+                let half = Chunk { nodes, len };
+                self.chunk_bytes += half.allocated_bytes();
+                self.chunks.insert(spot.chunk + 1, half);
                 if spot.node > CHUNK_NODES_MAX / 2 {
                     spot = Spot {
                         chunk: spot.chunk + 1,
@@ -550,7 +570,9 @@ impl NodeList {
         self.node_bytes += node.allocated_bytes();
         let chunk = &mut self.chunks[spot.chunk];
         chunk.len += node.count();
+        self.chunk_bytes -= chunk.allocated_bytes();
         chunk.nodes.insert(spot.node, node);
+        self.chunk_bytes += chunk.allocated_bytes();
     }
 
     fn remove_node(&mut self, spot: Spot) {
@@ -562,6 +584,7 @@ impl NodeList {
         let node = chunk.nodes.remove(spot.node).expect("a spot is where a node is");
         chunk.len -= node.count();
         if chunk.nodes.is_empty() {
+            self.chunk_bytes -= chunk.allocated_bytes();
             self.chunks.remove(spot.chunk);
             if self.chunks.len() * 4 < self.chunks.capacity() {
                 self.chunks.shrink_to(self.chunks.len() * 2);
@@ -627,6 +650,10 @@ impl NodeList {
         assert_eq!(self.len, nodes().map(Node::count).sum::<usize>());
         assert_eq!(self.node_count, nodes().count());
         assert_eq!(self.node_bytes, nodes().map(Node::allocated_bytes).sum::<usize>());
+        assert_eq!(
+            self.chunk_bytes,
+            self.chunks.iter().map(Chunk::allocated_bytes).sum::<usize>()
+        );
         for node in nodes()
             .take(compress_depth)
             .chain(nodes().skip(self.node_count.saturating_sub(compress_depth)))

@@ -16,13 +16,21 @@ use super::range::{LexRange, ScoreRange};
 use super::tree::{Place, Tree, image};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::size_class;
-use crate::data::dict::{Dict, Element, ElementRef, Spot};
+use crate::data::dict::{Dict, Element, ElementRef, Foresight, Spot};
 use crate::data::element::Scored;
 
 /// See the essay above.
 pub struct SortedTree {
     order: Tree,
     elements: Dict<Scored>,
+}
+
+impl SortedTree {
+    /// See [`Dict::foresee`].
+    #[inline]
+    pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
+        self.elements.foresee(hash, stage);
+    }
 }
 
 impl SortedTree {

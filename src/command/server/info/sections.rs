@@ -376,7 +376,7 @@ fn errorstats(o: &Overview, out: &mut String) {
 
 fn latencystats(o: &Overview, out: &mut String) {
     for (found, stats) in o.registry.all().iter().zip(&o.total.commands) {
-        let Some(histogram) = &stats.histogram else { continue };
+        let Some(histogram) = stats.histogram() else { continue };
         let shown: Vec<String> = o
             .settings
             .latency_tracking_info_percentiles
