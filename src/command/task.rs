@@ -6,7 +6,7 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
-use super::effects::Effects;
+use super::effects::{Effects, count_expired};
 use super::local::Env;
 use super::op::{Caller, Journal, Keyspace, Op};
 use super::session_op::SessionOp;
@@ -416,7 +416,7 @@ fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_want
         if expired.is_empty() {
             continue;
         }
-        env.stats.expired_keys += expired.len() as u64;
+        count_expired(&mut env.stats, &expired);
         if is_wanted {
             Effects::flush_expired(view, slot, &expired);
         }

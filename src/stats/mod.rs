@@ -38,6 +38,8 @@ pub struct Stats {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    /// Fields of hashes that were deleted because their time was over.
+    pub expired_subkeys: u64,
     pub evicted_keys: u64,
     pub evicted_clients: u64,
     /// Microseconds during which memory was above its limit because eviction had run out of time.
@@ -92,6 +94,7 @@ impl Stats {
             keyspace_hits: 0,
             keyspace_misses: 0,
             expired_keys: 0,
+            expired_subkeys: 0,
             evicted_keys: 0,
             evicted_clients: 0,
             eviction_exceeded_us: 0,

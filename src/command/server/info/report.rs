@@ -43,6 +43,7 @@ pub struct Report {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    pub expired_subkeys: u64,
     pub evicted_keys: u64,
     pub evicted_clients: u64,
     pub eviction_exceeded_us: u64,
@@ -112,6 +113,7 @@ impl Report {
         report.keyspace_hits = stats.keyspace_hits;
         report.keyspace_misses = stats.keyspace_misses;
         report.expired_keys = stats.expired_keys;
+        report.expired_subkeys = stats.expired_subkeys;
         report.evicted_keys = stats.evicted_keys;
         report.evicted_clients = stats.evicted_clients;
         report.eviction_exceeded_us = stats.eviction_exceeded_us;
@@ -171,6 +173,7 @@ impl Report {
         self.keyspace_hits += other.keyspace_hits;
         self.keyspace_misses += other.keyspace_misses;
         self.expired_keys += other.expired_keys;
+        self.expired_subkeys += other.expired_subkeys;
         self.evicted_keys += other.evicted_keys;
         self.evicted_clients += other.evicted_clients;
         self.eviction_exceeded_us = self.eviction_exceeded_us.max(other.eviction_exceeded_us);

@@ -267,6 +267,7 @@ fn stats(o: &Overview, out: &mut String) {
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
+        "expired_subkeys": t.expired_subkeys,
         "expired_keys": t.expired_keys,
         "expired_stale_perc": format_args!("{:.2}", t.expired_stale_percent),
         "expired_time_cap_reached_count": t.expire_time_cap_reached,
