@@ -160,7 +160,10 @@ fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
 }
 
 fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
-    let read = |arg: &[u8], invalid: ReplyError| parse_i64(arg).ok_or(invalid);
+    let read = |arg: &[u8], invalid: ReplyError| {
+        let number = parse_i64(arg).and_then(|number| i32::try_from(number).ok());
+        number.map(i64::from).ok_or(invalid)
+    };
     let first = read(&op.args[1], error::DB_FIRST_INVALID)?;
     let second = read(&op.args[2], error::DB_SECOND_INVALID)?;
     let databases = op.env.settings.databases as i64;
