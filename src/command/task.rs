@@ -229,10 +229,13 @@ impl ExecStep {
         if !is_unchanged {
             self.forget_watches(view);
         }
-        // Only a command that finds keys as it runs can lack slots after earlier ones have changed theirs. Without one, nothing
-        // is kept to be taken back: a copy of a large value would cost what the value does.
-        let reaches_further =
-            |queued: &Queued| matches!(env.registry.get(queued.command).command.run, Run::Reaching(..));
+        // Only a command that finds keys as it runs (SORT), or finds then that it needs them all (KEYS), can lack slots after
+        // earlier ones have changed theirs. Without one, nothing is kept to be taken back: a copy of a large value would cost
+        // what the value does.
+        let reaches_further = |queued: &Queued| {
+            let run = env.registry.get(queued.command).command.run;
+            matches!(run, Run::Reaching(..) | Run::Slots(..))
+        };
         self.journal.can_undo = self.queue.iter().any(reaches_further);
         is_unchanged
     }
@@ -287,6 +290,10 @@ impl ExecStep {
     }
 
     fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
+        debug_assert!(
+            self.journal.can_undo || self.changes == 0,
+            "what was changed can be taken back"
+        );
         self.journal.roll_back(view, |detached| env.garbage.absorb(detached));
         self.next_index = 0;
         self.changes = 0;
