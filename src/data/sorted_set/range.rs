@@ -76,6 +76,8 @@ impl ScoreBound {
             [b'(', rest @ ..] => (rest, true),
             rest => (rest, false),
         };
+        // Redis reads it as a text of C, which ends with a zero byte.
+        let number = &number[..memchr::memchr(0, number).unwrap_or(number.len())];
         if number.is_empty() {
             return Some(ScoreBound {
                 score: 0.0,
