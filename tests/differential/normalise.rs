@@ -50,11 +50,6 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("hscan", Rule::Kind, "as SCAN"),
     ("hrandfield", Rule::Length, "it is random"),
     ("zrandmember", Rule::Kind, "as RANDOMKEY"),
-    (
-        "zscan",
-        Rule::Kind,
-        "SORT unpacks a sorted set in Redis, and a hash table has no order",
-    ),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
