@@ -373,9 +373,7 @@ impl Local {
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], None);
             }
-            // What finds its slots by other means than keys may turn out to need more of them, or all (SORT, KEYS): nothing of this
-            // client may overtake it.
-            if matches!(found.command.run, Run::Keys(_)) {
+            if !found.command.run.may_reach_further() {
                 return self.ship(client, found, args, slot, owner);
             }
         }

@@ -117,6 +117,12 @@ impl Run {
             _ => None,
         }
     }
+
+    /// Whether a call may find out only as it runs that it needs more slots (SORT), or all of them (KEYS): it then runs again. What
+    /// its transaction has done before it must be taken back then, and nothing of its client may overtake it.
+    pub fn may_reach_further(&self) -> bool {
+        matches!(self, Run::Reaching(..) | Run::Slots(..))
+    }
 }
 
 /// The families, in the order in which COMMAND lists them.

@@ -229,13 +229,8 @@ impl ExecStep {
         if !is_unchanged {
             self.forget_watches(view);
         }
-        // Only a command that finds keys as it runs (SORT), or finds then that it needs them all (KEYS), can lack slots after
-        // earlier ones have changed theirs. Without one, nothing is kept to be taken back: a copy of a large value would cost
-        // what the value does.
-        let reaches_further = |queued: &Queued| {
-            let run = env.registry.get(queued.command).command.run;
-            matches!(run, Run::Reaching(..) | Run::Slots(..))
-        };
+        // Without such a command nothing is kept to be taken back: a copy of a large value would cost what the value does.
+        let reaches_further = |queued: &Queued| env.registry.get(queued.command).command.run.may_reach_further();
         self.journal.can_undo = self.queue.iter().any(reaches_further);
         is_unchanged
     }

@@ -250,15 +250,11 @@ impl<E: Element> Dict<E> {
     /// Lets `edit` change an element, but not its key.
     #[inline]
     pub fn edit<R>(&mut self, spot: Spot, edit: impl FnOnce(&mut E) -> R) -> R {
-        let (mut before, mut after) = (0, 0);
-        let result = self.page_mut(spot.hash).edit(spot.index, |element| {
-            before = element.as_ref().allocated_bytes();
+        self.edit_sized(spot, |element| {
+            let before = element.as_ref().allocated_bytes();
             let result = edit(element);
-            after = element.as_ref().allocated_bytes();
-            result
-        });
-        self.bytes = self.bytes - before + after;
-        result
+            ([before, element.as_ref().allocated_bytes()], result)
+        })
     }
 
     /// As `edit`, where `edit` itself answers how many bytes there were before and are after it, beside its result: cheaper, if it
