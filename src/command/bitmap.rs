@@ -24,7 +24,7 @@ use crate::data::bitmap::{self, Combination, FieldKind, Overflow};
 use crate::data::string::StringForm;
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
-use crate::store::{Expiry, ValueRef};
+use crate::store::{Edited, Expiry, ValueRef};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -76,6 +76,7 @@ fn setbit(op: &mut Op) -> Result<(), ReplyError> {
         let (db, moment) = (op.keys.db, op.keys.moment);
         op.keys.slot(key)?.edit_string(db, key, len_min, moment, |bytes| {
             bitmap::set(bytes, bit, is_set);
+            Edited::when(is_changed, ())
         });
     }
     if is_changed {
@@ -606,11 +607,12 @@ fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
             }
             answer(reply, outcome.answer);
         }
+        if !is_long_enough {
+            // A string that has become longer is another one, even if no operation did anything.
+            changes = changes.max(1);
+        }
+        Edited::when(changes > 0, ())
     });
-    if !is_long_enough {
-        // A string that has become longer is another one, even if no operation did anything.
-        changes = changes.max(1);
-    }
     if changes > 0 {
         op.effects.changed(changes);
         op.event(KeyspaceEvents::STRING, "setbit", key);

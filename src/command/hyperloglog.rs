@@ -25,7 +25,7 @@ use crate::data::hyperloglog::{self, Added, Corrupted, Form, NotAHyperLogLog, RE
 use crate::data::string::StringForm;
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
-use crate::store::{EntryRef, Expiry, ValueRef};
+use crate::store::{Edited, EntryRef, Expiry, ValueRef};
 use bytes::Bytes;
 
 pub const COMMANDS: &[Command] = &[PFADD, PFCOUNT, PFDEBUG, PFMERGE, PFSELFTEST];
@@ -66,7 +66,7 @@ fn store(op: &mut Op, key: &[u8], value: impl Into<Bytes>) -> Result<(), ReplyEr
 /// Changes the bytes of a value that keeps its length.
 fn edit<R>(op: &mut Op, key: &[u8], edit: impl FnOnce(&mut [u8]) -> R) -> Result<R, ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
-    Ok(op.keys.slot(key)?.edit_string(db, key, 0, moment, edit))
+    Ok(op.keys.slot(key)?.edit_string(db, key, 0, moment, |bytes| Edited::Changed(edit(bytes))))
 }
 
 const PFADD: Command = Command {

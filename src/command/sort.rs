@@ -27,12 +27,12 @@ use crate::config::KeyspaceEvents;
 use crate::data::hash::Hash;
 use crate::data::list::{End, List};
 use crate::data::listpack::Item;
-use crate::data::{ObjectRef, TypedValue};
+use crate::data::{Encoding, ObjectRef, TypedValue};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{
     Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeyPosition, KeySpec, arg, command,
 };
-use crate::store::{EntryRef, ValueRef};
+use crate::store::{Edited, EntryRef, ValueRef};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -324,6 +324,15 @@ fn collect(op: &mut Op, key: &[u8], options: &Options) -> Result<(Elements, bool
         ObjectRef::Hash(_) | ObjectRef::Stream(_) => return Err(error::WRONG_TYPE),
     }
     let is_set = matches!(object, ObjectRef::Set(_));
+    let is_packed_sorted_set = matches!(object, ObjectRef::SortedSet(_)) && object.encoding() == Encoding::Listpack;
+    if is_packed_sorted_set {
+        // Redis sorts only large ones and makes every other one large first, for good, as OBJECT ENCODING and ZSCAN show.
+        let seed = op.env.seed;
+        op.keys.edit_sorted_set(key, |set| {
+            set.make_large(seed);
+            Edited::Same(())
+        })?;
+    }
     // What has an order of its own has it the other way round, too.
     if is_unsorted && options.descends && !is_set {
         elements.spans.reverse();

@@ -37,7 +37,7 @@ impl<R> Edited<R> {
         }
     }
 
-    fn into_parts(self) -> (bool, R) {
+    pub(super) fn into_parts(self) -> (bool, R) {
         match self {
             Edited::Changed(result) => (true, result),
             Edited::Same(result) => (false, result),

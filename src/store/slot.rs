@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
+use super::object::Edited;
 use super::table::{Table, TableStats};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
@@ -227,33 +228,44 @@ impl Slot {
     }
 
     /// Writes into a string in place (SETRANGE, SETBIT, BITFIELD): it is made at least `len_min` long with zero bytes, is
-    /// `raw` from then on, and `edit` gets its bytes. A missing key is created, even with no bytes. The caller has checked
-    /// type and length.
+    /// `raw` from then on, and `edit` gets its bytes and says whether the value is another one now, as watchers see it. A
+    /// missing key is created, even with no bytes. The caller has checked type and length.
     pub fn edit_string<R>(
         &mut self,
         db: DbIndex,
         key: &[u8],
         len_min: usize,
         at: Moment,
-        edit: impl FnOnce(&mut [u8]) -> R,
+        edit: impl FnOnce(&mut [u8]) -> Edited<R>,
     ) -> R {
         let hash = self.seed.hash(key);
         let spot = match self.find_live(db, hash, key, at.now) {
-            Some(spot) => spot,
+            Some(spot) => {
+                self.keep_for_undo(db, hash, key);
+                spot
+            }
             None => {
                 let empty = OwnedEntry::string(key, b"", StringForm::Raw, None, at.new_clock());
                 self.note_change(db, hash, key);
                 self.insert(db, hash, empty)
             }
         };
-        self.change(db, spot, key, at, |entry| entry.edit_bytes(len_min, edit))
+        self.touch(db, spot, at);
+        let (has_changed, result) = self
+            .table_mut(db)
+            .edit(spot, |entry| entry.edit_bytes(len_min, edit))
+            .into_parts();
+        if has_changed {
+            self.touch_watches(db, key);
+        }
+        result
     }
 
     /// `edit_string` that writes `part` at `offset`; returns the new length.
     pub fn set_range(&mut self, db: DbIndex, key: &[u8], offset: usize, part: &[u8], at: Moment) -> usize {
         self.edit_string(db, key, offset + part.len(), at, |bytes| {
             bytes[offset..offset + part.len()].copy_from_slice(part);
-            bytes.len()
+            Edited::Changed(bytes.len())
         })
     }
 

@@ -47,6 +47,9 @@ const KEYS: &[&[u8]] = &[
     b"a\x00\xff\r\n",
     b"{}x",
 ];
+/// Sorted sets whose elements all have the score 0: only of those does Redis promise what a range by member finds. Nothing
+/// gives them another score.
+const LEX_KEYS: &[&[u8]] = &[b"{t}lex", b"lex:1", b"lex:2"];
 const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -310,6 +313,7 @@ impl Generator {
                 words.push(b"100".to_vec());
             }
         }
+        self.confine_lex(command.name, &mut words);
         let has = |word: &str| {
             words
                 .iter()
@@ -325,6 +329,40 @@ impl Generator {
             });
         }
         words
+    }
+
+    /// Keeps ranges by member on sorted sets of one score, and everything else that makes scores off them.
+    fn confine_lex(&mut self, command: &str, words: &mut Words) {
+        let is_by_lex = command.contains("lex") || words.iter().skip(4).any(|word| word.eq_ignore_ascii_case(b"bylex"));
+        let key_at = match command {
+            _ if command.starts_with('z') && is_by_lex => 1 + usize::from(command == "zrangestore"),
+            "zadd" if self.chance(25) => {
+                // ... key, options, and then scores and members in turn.
+                let is_option = |word: &&Vec<u8>| {
+                    [&b"nx"[..], b"xx", b"gt", b"lt", b"ch"]
+                        .iter()
+                        .any(|option| word.eq_ignore_ascii_case(option))
+                };
+                let scores_at = 2 + words.iter().skip(2).take_while(is_option).count();
+                if words.iter().any(|word| word.eq_ignore_ascii_case(b"incr")) {
+                    return;
+                }
+                for word in words.iter_mut().skip(scores_at).step_by(2) {
+                    *word = b"0".to_vec();
+                }
+                1
+            }
+            "zrem" | "zpopmin" | "zpopmax" | "zremrangebyrank" | "zrange" | "zrank" | "zrevrange" | "zscan"
+            | "sort" | "dump" | "zcard" | "object"
+                if self.chance(15) =>
+            {
+                1
+            }
+            _ => return,
+        };
+        if key_at < words.len() {
+            words[key_at] = self.pick(LEX_KEYS).to_vec();
+        }
     }
 
     fn cased(&mut self, word: &str) -> Vec<u8> {

@@ -133,7 +133,16 @@ impl SortedTree {
         start..end.max(start)
     }
 
+    /// With unequal scores this is some range, as in Redis, where chance decides it; only that nothing is found beyond the
+    /// outermost members is the same there.
     pub(super) fn ranks_by_lex(&self, range: &LexRange<'_>) -> Range<usize> {
+        let member_at = |rank| {
+            let (leaf, index) = self.leaf_of(rank);
+            leaf[index].element().member()
+        };
+        if self.len() == 0 || range.is_above(member_at(0)) || range.is_below(member_at(self.len() - 1)) {
+            return 0..0;
+        }
         let start = self
             .order
             .partition_point(|place| range.is_below(place.element().member()));

@@ -159,6 +159,11 @@ impl SortedSet {
         }
     }
 
+    /// Makes it a large one, whatever it has.
+    pub fn make_large(&mut self, seed: HashSeed) {
+        self.make_tree(seed);
+    }
+
     /// Adds an element or changes its score, as ZADD and ZINCRBY do. The score must not be NaN.
     pub fn add(
         &mut self,
