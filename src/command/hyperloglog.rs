@@ -66,7 +66,10 @@ fn store(op: &mut Op, key: &[u8], value: impl Into<Bytes>) -> Result<(), ReplyEr
 /// Changes the bytes of a value that keeps its length.
 fn edit<R>(op: &mut Op, key: &[u8], edit: impl FnOnce(&mut [u8]) -> R) -> Result<R, ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
-    Ok(op.keys.slot(key)?.edit_string(db, key, 0, moment, |bytes| Edited::Changed(edit(bytes))))
+    Ok(op
+        .keys
+        .slot(key)?
+        .edit_string(db, key, 0, moment, |bytes| Edited::Changed(edit(bytes))))
 }
 
 const PFADD: Command = Command {

@@ -25,6 +25,8 @@ enum Rule {
     Encoding,
     /// The same elements in another order.
     Dump,
+    /// The lowest of all integers is refused.
+    LowestRefused,
     /// What is wrong with the arguments may be answered where Redis 7.0 has answered that the key is missing or of another type.
     ArgumentsFirst,
 }
@@ -57,6 +59,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("zscan", Rule::Scan(2), "as SSCAN"),
     ("hrandfield", Rule::Length, "it is random"),
     ("zrandmember", Rule::Kind, "as RANDOMKEY"),
+    ("lpos", Rule::LowestRefused, "as a rank, which 7.0 cannot negate"),
     ("bitcount", Rule::ArgumentsFirst, "since 7.2 the key is looked for last"),
     ("bitpos", Rule::ArgumentsFirst, "as BITCOUNT"),
     (
@@ -113,6 +116,10 @@ pub fn agree(command: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
         Some(Rule::ArgumentsFirst) => {
             let names_arguments = matches!(ours, Value::Error(text) if text.starts_with(b"ERR "));
             names_arguments && (matches!(theirs, Value::Integer(0 | -1)) || theirs.is_error())
+        }
+        Some(Rule::LowestRefused) => {
+            let has_lowest = command.iter().any(|word| word == i64::MIN.to_string().as_bytes());
+            has_lowest && matches!(ours, Value::Error(text) if text.starts_with(b"ERR value is out of range"))
         }
         Some(Rule::Length) => match (ours, theirs) {
             (Value::Array(ours), Value::Array(theirs)) => ours.len() == theirs.len(),
