@@ -52,8 +52,8 @@ pub(super) const ZADD: Command = Command {
     ..command("zadd", Run::Keys(zadd))
 };
 
-fn zadd(op: &mut Op) -> Result<(), ReplyError> {
-    let args = op.args;
+/// Reads the options, which begin at the second argument: they, whether CH is among them, and where they end.
+fn read_options(args: Args) -> (AddOptions, bool, usize) {
     let mut options = AddOptions::default();
     let mut counts_changes = false;
     let mut first = 2;
@@ -71,10 +71,15 @@ fn zadd(op: &mut Op) -> Result<(), ReplyError> {
         } else if is_word(args, first, b"LT") {
             options.only_less = true;
         } else {
-            break;
+            return (options, counts_changes, first);
         }
         first += 1;
     }
+}
+
+fn zadd(op: &mut Op) -> Result<(), ReplyError> {
+    let args = op.args;
+    let (options, counts_changes, first) = read_options(args);
     let elements = args.slice_from(first);
     if elements.is_empty() || !elements.len().is_multiple_of(2) {
         return Err(error::SYNTAX);
@@ -153,6 +158,10 @@ pub(super) const ZINCRBY: Command = Command {
 };
 
 fn zincrby(op: &mut Op) -> Result<(), ReplyError> {
+    // To Redis it is a ZADD of one element; with an option there is a word too few for it.
+    if read_options(op.args).2 > 2 {
+        return Err(error::SYNTAX);
+    }
     let options = AddOptions {
         increment: true,
         ..AddOptions::default()
