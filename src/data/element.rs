@@ -25,7 +25,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 
-use super::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG, WORD_OWN};
+use super::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG, WORD_OWN, prefetch};
 use crate::base::clock::UnixMs;
 use crate::base::size_class::size_class;
 
@@ -535,6 +535,12 @@ unsafe impl Element for Scored {
 }
 
 impl<'a> ScoredRef<'a> {
+    /// Asks for its memory, and does not wait for it.
+    #[inline]
+    pub fn foresee(self) {
+        prefetch(base_of(self.word.get()));
+    }
+
     /// The score.
     #[inline]
     pub fn score(self) -> f64 {

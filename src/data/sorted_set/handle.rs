@@ -28,6 +28,12 @@ impl Handle {
         Handle(unsafe { std::mem::transmute::<ScoredRef<'_>, ScoredRef<'static>>(element) })
     }
 
+    /// See [`ScoredRef::foresee`].
+    #[inline]
+    pub(super) fn foresee(&self) {
+        self.0.foresee();
+    }
+
     #[inline]
     pub(super) fn score(&self) -> f64 {
         self.0.score()

@@ -115,6 +115,32 @@ impl SortedTree {
         });
     }
 
+    /// Asks for the memory that the next calls of ZPOPMIN or ZPOPMAX will read: those that come in a row otherwise wait for
+    /// each element, and then for its place in the dict. Each stage looks a little further ahead than the one after it.
+    pub(super) fn foresee_pops(&self, seed: HashSeed, is_highest: bool) {
+        const STAGES: [(usize, Option<Foresight>); 3] =
+            [(6, None), (4, Some(Foresight::Tags)), (2, Some(Foresight::Words))];
+        let len = self.len();
+        if len == 0 {
+            return;
+        }
+        // Never beyond the leaf: what is missed at its end is little.
+        let (leaf, at) = self.leaf_of(if is_highest { len - 1 } else { 0 });
+        for (ahead, stage) in STAGES {
+            let index = if is_highest {
+                at.checked_sub(ahead)
+            } else {
+                Some(at + ahead)
+            };
+            if let Some(place) = index.and_then(|index| leaf.get(index)) {
+                match stage {
+                    None => place.element().foresee(),
+                    Some(stage) => self.elements.foresee(seed.hash(place.element().member()), stage),
+                }
+            }
+        }
+    }
+
     pub(super) fn rank_at(&self, spot: Spot) -> usize {
         let element = self.elements.get(spot);
         self.order.rank(element.score(), element.key())

@@ -261,7 +261,11 @@ impl SortedSet {
         } else {
             elements.for_each(&mut visit);
         }
-        self.remove_ranks(seed, ranks)
+        let count = self.remove_ranks(seed, ranks);
+        if let SortedSet::Tree(tree) = self {
+            tree.foresee_pops(seed, is_highest);
+        }
+        count
     }
 
     /// Frees up to so many elements; whether nothing is left. Nothing else may be done with the set once this has begun.
