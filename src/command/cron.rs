@@ -1,9 +1,11 @@
 //! What a shard does without being asked: keys that expire, memory that is freed, clients that are idle or too slow,
 //! and samples of the counters.
 //!
-//! Two entries. [`Local::cron`] runs `hz` times a second and does what is short. [`Local::background_step`] runs
-//! between two passes of the loop and does at most [`STEP`] of what is long, so that no client ever waits for more
-//! than that; how much of it there may be between two runs of the cron is bounded as in Redis.
+//! Two entries. [`Local::cron`] runs `hz` times a second and does what is short. [`Local::background_step`] does at most
+//! [`STEP`] of what is long, when a pass of the loop has found nothing else to do: whoever sends a request then waits for
+//! one step at most, and no reply waits, as those of the pass before are on their way. Where there are always requests, a
+//! step comes after [`REST`] all the same, before those that have just arrived: a third of the time, and again one step is all that
+//! anybody waits for. How much of it there may be between two runs of the cron is bounded as in Redis.
 //!
 //! Active expiry has no list of keys to watch. Each slot knows a time before which none of its keys expires, so what
 //! is due is found by a look at each slot (a *scan*), and the earliest of these times says when the next scan is due at
@@ -27,8 +29,10 @@ use crate::shard::ConnRef;
 use crate::stats::Counters;
 use std::time::Duration;
 
-/// The longest step of background work: short against the time that a client notices.
-const STEP: Duration = Duration::from_millis(1);
+/// The longest step of background work: short against the time that a client notices, long against a pass without events.
+const STEP: Duration = Duration::from_micros(250);
+/// How long a busy shard puts background work off after a step.
+const REST: Duration = Duration::from_micros(500);
 /// Elements freed, and entries looked at by expiry, between two looks at the clock.
 const ENTRIES_BETWEEN_CLOCKS: usize = 256;
 /// A scan of all slots takes at most one part in this many of the time.
@@ -55,6 +59,8 @@ pub struct Cron {
     memory_read_at: UnixMs,
     /// The next client to be looked at.
     next_client: u32,
+    /// When the last step of background work ended.
+    stepped_at: Ticks,
 }
 
 /// How far active expiry has got.
@@ -121,12 +127,26 @@ impl Local {
         next.max(Ms(1)).duration()
     }
 
+    /// To be called in each pass: tells the other shards what memory this one has, and makes room if there is too much. True:
+    /// there is more to do soon.
+    pub fn settle_memory(&mut self) -> bool {
+        self.publish_memory();
+        self.relieve()
+    }
+
+    /// Whether background work has waited so long for an idle moment that it must not wait any more.
+    pub fn is_background_overdue(&self) -> bool {
+        self.has_background_work() && u128::from(self.env.ticks.ns_since(self.cron.stepped_at)) >= REST.as_nanos()
+    }
+
+    fn has_background_work(&self) -> bool {
+        !self.env.garbage.is_empty() || !self.cron.expiry.due.is_empty()
+    }
+
     /// A small step of work that waits for an idle moment. True: there is more.
     pub fn background_step(&mut self) -> bool {
-        self.publish_memory();
-        let evicts_on = self.relieve();
-        if self.env.garbage.is_empty() && self.cron.expiry.due.is_empty() {
-            return evicts_on;
+        if !self.has_background_work() {
+            return false;
         }
         let began = Ticks::now();
         let deadline = Ticks(began.0 + STEP.as_nanos() as u64);
@@ -138,7 +158,8 @@ impl Local {
                 break;
             }
         }
-        evicts_on || expires_on || !self.env.garbage.is_empty()
+        self.cron.stepped_at = Ticks::now();
+        expires_on || !self.env.garbage.is_empty()
     }
 
     /// Looks for slots in which something is due, if it is time for that.

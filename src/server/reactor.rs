@@ -341,6 +341,10 @@ impl Pump for Reactor {
             queued_events: events.len(),
         });
         let mut is_busy = !events.is_empty();
+        // The replies of the last pass are on their way by now, so that only what has just come waits for this.
+        if local.is_background_overdue() {
+            is_busy |= local.background_step();
+        }
         for event in events.drain(..) {
             self.handle(event, &mut local);
         }
@@ -353,7 +357,7 @@ impl Pump for Reactor {
         if self.now >= self.next_cron {
             self.next_cron = self.now + local.cron();
         }
-        is_busy |= local.background_step();
+        is_busy |= local.settle_memory();
         while let Some(index) = local.next_listed() {
             is_busy = true;
             self.serve(index, &mut local);
@@ -375,6 +379,7 @@ impl Pump for Reactor {
         if self.shared.is_stopping() {
             return Activity::Stop;
         }
+        is_busy = is_busy || local.background_step();
         if is_busy || local.outbound.has_backlog() {
             Activity::Busy
         } else {
