@@ -471,3 +471,161 @@ fn equal_data_have_the_digest_that_redis_answers() {
     }
     assert_eq!(hex(&whole.finish()), redis.text(&["DEBUG", "DIGEST"]));
 }
+
+/// A payload with this type and body, as a server of version 9 of the format would have dumped it.
+fn sealed(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut payload = [&[kind], body, &9u16.to_le_bytes()].concat();
+    let sum = crc64(0, &payload);
+    payload.extend(sum.to_le_bytes());
+    payload
+}
+
+/// A string as RDB files have it, with the longest form of its length that is not for 64 bits.
+fn rdb_string(text: &[u8]) -> Vec<u8> {
+    [&[0x80], &(text.len() as u32).to_be_bytes()[..], text].concat()
+}
+
+/// A ziplist, in which numbers take their shortest form, as Redis wrote it up to 6.2.
+fn ziplist<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
+    let mut entries = Vec::new();
+    let mut last_len = 0;
+    for item in items {
+        let start = entries.len();
+        let text = item.as_ref();
+        match u32::try_from(last_len) {
+            Ok(len @ ..254) => entries.push(len as u8),
+            len => {
+                entries.push(254);
+                entries.extend(len.expect("a short list").to_le_bytes());
+            }
+        }
+        let number = std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+            .filter(|number| number.to_string().as_bytes() == text);
+        let bytes = number.unwrap_or(0).to_le_bytes();
+        match (number, text.len()) {
+            (Some(small @ 0..=12), _) => entries.push(0xf1 + small as u8),
+            (Some(-0x80..=0x7f), _) => entries.extend([0xfe, bytes[0]]),
+            (Some(-0x8000..=0x7fff), _) => entries.extend([&[0xc0], &bytes[..2]].concat()),
+            (Some(-0x80_0000..=0x7f_ffff), _) => entries.extend([&[0xf0], &bytes[..3]].concat()),
+            (Some(-0x8000_0000..=0x7fff_ffff), _) => entries.extend([&[0xd0], &bytes[..4]].concat()),
+            (Some(_), _) => entries.extend([&[0xe0], &bytes[..]].concat()),
+            (None, len @ 0..=63) => entries.push(len as u8),
+            (None, len @ 64..=0x3fff) => entries.extend([0x40 | (len >> 8) as u8, len as u8]),
+            (None, len) => entries.extend([&[0x80], &(len as u32).to_be_bytes()[..]].concat()),
+        }
+        if number.is_none() {
+            entries.extend(text);
+        }
+        last_len = entries.len() - start;
+    }
+    let tail = 10 + entries.len() - last_len;
+    let mut out = (11 + entries.len() as u32).to_le_bytes().to_vec();
+    out.extend((tail as u32).to_le_bytes());
+    out.extend((items.len() as u16).to_le_bytes());
+    out.extend(entries);
+    out.push(0xff);
+    out
+}
+
+/// A zipmap, as Redis wrote small hashes up to 2.4; every other value has spare bytes behind it.
+fn zipmap<T: AsRef<[u8]>>(pairs: &[T]) -> Vec<u8> {
+    let length = |text: &[u8]| match text.len() {
+        len @ ..254 => vec![len as u8],
+        len => [&[254], &(len as u32).to_le_bytes()[..]].concat(),
+    };
+    let mut out = vec![(pairs.len() / 2).min(254) as u8];
+    for (index, pair) in pairs.chunks(2).enumerate() {
+        let (field, value) = (pair[0].as_ref(), pair[1].as_ref());
+        let spare = index % 2 * 3;
+        out.extend(length(field));
+        out.extend(field);
+        out.extend(length(value));
+        out.push(spare as u8);
+        out.extend(value);
+        out.extend(&b"???"[..spare]);
+    }
+    out.push(0xff);
+    out
+}
+
+/// What older servers dumped: redis-server still reads it, and so it says what each payload is.
+fn old_payloads() -> Vec<(&'static str, Vec<u8>)> {
+    let items = samples();
+    let distinct: Vec<&Vec<u8>> = {
+        let mut seen = std::collections::HashSet::new();
+        items.iter().filter(|item| seen.insert(item.as_slice())).collect()
+    };
+    let pairs = &distinct[..distinct.len() / 2 * 2];
+    let counted =
+        |count: usize, parts: Vec<Vec<u8>>| [&[0x80], &(count as u32).to_be_bytes()[..], &parts.concat()].concat();
+    let strings = |items: &[&Vec<u8>]| items.iter().map(|item| rdb_string(item)).collect::<Vec<_>>();
+    let scored: Vec<Vec<u8>> = distinct
+        .iter()
+        .enumerate()
+        .flat_map(|(rank, item)| [item.to_vec(), format!("{}", rank as f64 / 4.0 - 7.0).into_bytes()])
+        .collect();
+    let old_scores = scored
+        .chunks(2)
+        .enumerate()
+        .map(|(rank, pair)| match rank {
+            0 => [&rdb_string(&pair[0])[..], &[255]].concat(),
+            _ => [&rdb_string(&pair[0])[..], &[pair[1].len() as u8], &pair[1]].concat(),
+        })
+        .collect();
+    let nodes = distinct
+        .chunks(7)
+        .map(|node| rdb_string(&ziplist(node)))
+        .collect::<Vec<_>>();
+    let mut out = vec![
+        (
+            "a list of strings",
+            sealed(1, &counted(items.len(), strings(&items.iter().collect::<Vec<_>>()))),
+        ),
+        (
+            "a set of strings",
+            sealed(2, &counted(distinct.len(), strings(&distinct))),
+        ),
+        (
+            "a sorted set with scores as text",
+            sealed(3, &counted(distinct.len(), old_scores)),
+        ),
+        (
+            "a hash of strings",
+            sealed(4, &counted(pairs.len() / 2, strings(pairs))),
+        ),
+        ("a zipmap", sealed(9, &rdb_string(&zipmap(pairs)))),
+        ("a list that is a ziplist", sealed(10, &rdb_string(&ziplist(&items)))),
+        (
+            "a sorted set that is a ziplist",
+            sealed(12, &rdb_string(&ziplist(&scored))),
+        ),
+        ("a hash that is a ziplist", sealed(13, &rdb_string(&ziplist(pairs)))),
+        ("a list of ziplists", sealed(14, &counted(nodes.len(), nodes))),
+    ];
+    // So many pairs that a zipmap does not say how many.
+    let many: Vec<String> = (0..600).map(|number| format!("n{number}")).collect();
+    out.push(("a zipmap of many", sealed(9, &rdb_string(&zipmap(&many)))));
+    // From the documentation of RESTORE, dumped by a Redis 2.6.
+    let documented =
+        b"\n\x17\x17\0\0\0\x12\0\0\0\x03\0\0\xc0\x01\0\x04\xc0\x02\0\x04\xc0\x03\0\xff\x04\0u#<\xc0;.\xe9\xdd";
+    out.push(("the list of the documentation", documented.to_vec()));
+    out
+}
+
+#[test]
+fn what_older_servers_dumped_is_read_as_redis_reads_it() {
+    let Some(mut redis) = Oracle::start("old") else {
+        return;
+    };
+    for (name, payload) in old_payloads() {
+        let answer = redis.text(&[b"RESTORE", &b"key"[..], b"0", &payload, b"REPLACE"]);
+        assert_eq!(answer, "OK", "{name}");
+        let digest = redis.text(&["DEBUG", "DIGEST-VALUE", "key"]);
+        let entry = restore(&payload).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let entry = entry.into_entry(b"key", None, 0);
+        assert_eq!(hex(&digest_value(entry.as_ref())), digest, "{name}");
+        damage(&payload);
+    }
+}
