@@ -624,17 +624,25 @@ fn first_stream_form(payload: &[u8]) -> Vec<u8> {
     let mut kept_to = 0;
     let mut leave_out = |reader: &mut RdbReader<'_>, lengths: usize| {
         out.extend(&body[kept_to..reader.offset()]);
-        (0..lengths).for_each(|_| drop(reader.length().expect("a length")));
+        for _ in 0..lengths {
+            reader.length().expect("a length");
+        }
         kept_to = reader.offset();
     };
     let blocks = reader.length().expect("a count");
-    (0..2 * blocks).for_each(|_| drop(reader.string().expect("an ID or a block")));
-    (0..3).for_each(|_| drop(reader.length().expect("the entries, and the last ID")));
+    for _ in 0..2 * blocks {
+        reader.string().expect("an ID or a block");
+    }
+    for _ in 0..3 {
+        reader.length().expect("the entries, and the last ID");
+    }
     leave_out(&mut reader, 5);
     let groups = reader.length().expect("a count");
     for _ in 0..groups {
         reader.string().expect("a name");
-        (0..2).for_each(|_| drop(reader.length().expect("the last ID delivered")));
+        for _ in 0..2 {
+            reader.length().expect("the last ID delivered");
+        }
         leave_out(&mut reader, 1);
         let pending = reader.length().expect("a count");
         for _ in 0..pending {
