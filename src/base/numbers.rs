@@ -15,6 +15,11 @@ use super::long_double::{Unrounded, read_radix16};
 /// The longest text [`format_f64`] makes: sign, 17 digits, point, and `e-308`; or 24 digits and zeros.
 const F64_TEXT_BYTES_MAX: usize = 32;
 
+/// As much of a text as C sees of it, which is what Redis reads in some places: it ends before the first zero byte.
+pub fn as_c_text(text: &[u8]) -> &[u8] {
+    memchr::memchr(0, text).map_or(text, |end| &text[..end])
+}
+
 /// Reads a signed integer in its one canonical form: no sign but `-`, no leading zeros, no `-0`, no spaces.
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     let (is_negative, digits) = match text {

@@ -1,6 +1,6 @@
 //! Numbers among the arguments, refused with the texts that Redis has for each kind of them.
 
-use crate::base::numbers::{parse_i64, parse_u64};
+use crate::base::numbers::{as_c_text, parse_i64, parse_u64};
 use crate::resp::{ReplyError, error};
 use std::ops::RangeInclusive;
 
@@ -18,8 +18,7 @@ pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError
 /// A cursor of SCAN and its relatives. Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in
 /// front, and ends at a zero byte; nothing at all is 0.
 pub fn cursor(text: &[u8]) -> Result<u64, ReplyError> {
-    let text = memchr::memchr(0, text).map_or(text, |end| &text[..end]);
-    let (digits, is_negative) = match text {
+    let (digits, is_negative) = match as_c_text(text) {
         [b'-', digits @ ..] => (digits, true),
         [b'+', digits @ ..] => (digits, false),
         digits => (digits, false),

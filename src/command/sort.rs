@@ -21,7 +21,7 @@
 use super::expiry_options::is_word;
 use super::numbers::integer;
 use super::{Command, Op, Run};
-use crate::base::numbers::parse_f64;
+use crate::base::numbers::{as_c_text, parse_f64};
 use crate::base::slot::key_slot;
 use crate::config::KeyspaceEvents;
 use crate::data::hash::Hash;
@@ -259,8 +259,7 @@ impl<'a> Pattern<'a> {
         if text == b"#" {
             return Pattern::Element;
         }
-        // Redis looks for both signs as in a text of C, which ends with a zero byte.
-        let visible = &text[..memchr::memchr(0, text).unwrap_or(text.len())];
+        let visible = as_c_text(text);
         let Some(star) = memchr::memchr(b'*', visible) else {
             return Pattern::Nothing;
         };
@@ -464,7 +463,7 @@ fn order(
         return Ok(Some(weighed.drain(window.clone()).map(|(_, span)| span).collect()));
     }
     let counts_all = options.store.is_some();
-    let seen = |text| if counts_all { text } else { as_collated(text) };
+    let seen = |text| if counts_all { text } else { as_c_text(text) };
     let Some(pattern) = pattern else {
         let mut spans = elements.spans.clone();
         let by_text = |one: &Range<usize>, two: &Range<usize>| directed(seen(text(one)).cmp(seen(text(two))));
@@ -485,11 +484,6 @@ fn order(
     let weight = |found: Option<usize>| found.map(|index| seen(weights.text(&weights.spans[index])));
     weighed.sort_by(|one, two| directed(weight(one.0).cmp(&weight(two.0))));
     Ok(Some(weighed.drain(window.clone()).map(|(_, span)| span).collect()))
-}
-
-/// As much of a text as `strcoll` sees.
-fn as_collated(text: &[u8]) -> &[u8] {
-    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
 }
 
 /// The number of each element; that of what has none is 0.
@@ -521,7 +515,7 @@ fn number_of(text: &[u8]) -> Option<f64> {
     if let Some(number) = crate::base::numbers::parse_i64(text) {
         return Some(number as f64);
     }
-    let text = as_collated(text);
+    let text = as_c_text(text);
     if text.is_empty() {
         return Some(0.0);
     }

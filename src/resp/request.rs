@@ -38,12 +38,12 @@
 
 use std::fmt;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 
 use super::args::{Args, Span};
 use super::error::ReplyError;
 use crate::base::limits;
-use crate::base::numbers::parse_i64;
+use crate::base::numbers::{as_c_text, parse_i64};
 
 /// Where in its current request one connection stands. See the module's text.
 #[derive(Debug, Default)]
@@ -457,7 +457,7 @@ fn peek_request(buf: &[u8], from: usize) -> Option<(Peeked<'_>, usize)> {
 ///
 /// The words go to `out`, one behind the other, and `spans` says where each lies. A NUL byte ends the line.
 pub fn split_words(line: &[u8], out: &mut Vec<u8>, spans: &mut Vec<Span>) -> Result<(), ProtocolError> {
-    let mut rest = memchr(0, line).map_or(line, |end| &line[..end]);
+    let mut rest = as_c_text(line);
     loop {
         let Some(blanks) = rest.iter().position(|&byte| !is_space(byte)) else {
             return Ok(());

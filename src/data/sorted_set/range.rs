@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use crate::base::numbers::parse_f64;
+use crate::base::numbers::{as_c_text, parse_f64};
 
 /// The ranks that `start` and `stop` name in a sorted set of `len` elements: both included, negative ones counted from the
 /// end (-1 is the last element), and cut to what exists.
@@ -76,8 +76,7 @@ impl ScoreBound {
             [b'(', rest @ ..] => (rest, true),
             rest => (rest, false),
         };
-        // Redis reads it as a text of C, which ends with a zero byte.
-        let number = &number[..memchr::memchr(0, number).unwrap_or(number.len())];
+        let number = as_c_text(number);
         if number.is_empty() {
             return Some(ScoreBound {
                 score: 0.0,

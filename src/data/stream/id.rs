@@ -11,7 +11,7 @@
 //! (Streams, "Entry IDs"). What is not documented is how forgiving the numbers are: what is not a canonical integer is read as C's
 //! `strtoull` reads it, so leading zeros, spaces and a sign go through.
 
-use crate::base::numbers::{parse_i64, parse_u64};
+use crate::base::numbers::{as_c_text, parse_i64, parse_u64};
 use std::fmt;
 
 /// The ID of an entry. Ordered by time, then by sequence number.
@@ -190,7 +190,7 @@ fn split(text: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     if text.len() > GIVEN_TEXT_BYTES_MAX {
         return None;
     }
-    let text = &text[..memchr::memchr(0, text).unwrap_or(text.len())];
+    let text = as_c_text(text);
     Some(match memchr::memchr(b'-', text) {
         Some(dash) => (&text[..dash], Some(&text[dash + 1..])),
         None => (text, None),
