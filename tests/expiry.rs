@@ -1,0 +1,118 @@
+//! Active expiry by the real server at 1, 2 and 4 shards: nobody touches the keys, and yet they go, are counted once, and those whose
+//! time is over are a small part of what takes memory.
+//!
+//! Nothing here says how fast anything happens, but for the share of the dead among the present: Redis promises about a tenth
+//! (`active-expire-effort` 1), and a busy machine is allowed more than twice that.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::client::encode;
+use support::{Client, Server, eventually};
+
+const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
+const BATCH: usize = 200;
+/// The greatest share of dead keys, in the middle of all looks.
+const DEAD_SHARE_MAX: f64 = 0.25;
+
+/// Sends commands in batches; none may be an error.
+fn send_all(client: &mut Client, commands: impl IntoIterator<Item = String>) {
+    let commands: Vec<String> = commands.into_iter().collect();
+    for batch in commands.chunks(BATCH) {
+        let bytes: Vec<u8> = batch
+            .iter()
+            .flat_map(|line| encode(&line.split(' ').collect::<Vec<_>>()))
+            .collect();
+        client.send(&bytes).expect("the server reads");
+        for _ in batch {
+            let reply = client.reply();
+            assert!(!reply.is_error(), "{reply}");
+        }
+    }
+}
+
+fn key_count(client: &mut Client) -> usize {
+    client.call(&["DBSIZE"]).integer() as usize
+}
+
+#[test]
+fn what_expires_goes_by_itself_and_is_counted_once() {
+    const MORTAL: usize = 20_000;
+    const PERMANENT: usize = 500;
+    const HASHES: usize = 300;
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut client = server.client();
+        send_all(
+            &mut client,
+            (0..PERMANENT).map(|number| format!("SET permanent:{number} x")),
+        );
+        // Of every hash one field stays: the key does too.
+        send_all(
+            &mut client,
+            (0..HASHES).map(|number| format!("HSET hash:{number} a 1 b 2 c 3")),
+        );
+        send_all(
+            &mut client,
+            (0..HASHES).map(|number| format!("HPEXPIRE hash:{number} {} FIELDS 2 a b", 200 + number)),
+        );
+        send_all(
+            &mut client,
+            (0..MORTAL).map(|number| format!("SET mortal:{number} x PX {}", 1 + number % 1500)),
+        );
+        eventually("only what stays is there", || {
+            key_count(&mut client) == PERMANENT + HASHES
+        });
+        eventually("all fields are gone", || {
+            server.info_number("stats", "expired_subkeys") == 2 * HASHES as u64
+        });
+        assert_eq!(
+            server.info_number("stats", "expired_keys"),
+            MORTAL as u64,
+            "{shards} shards"
+        );
+        let keyspace = client.call(&["INFO", "keyspace"]).text();
+        let expected = format!("db0:keys={},expires=0,avg_ttl=0", PERMANENT + HASHES);
+        assert!(keyspace.contains(&expected), "{shards} shards: {keyspace}");
+        send_all(&mut client, (0..HASHES).map(|number| format!("HLEN hash:{number}")));
+        assert_eq!(client.call(&["HKEYS", "hash:7"]).items().len(), 1);
+    }
+}
+
+#[test]
+fn the_dead_are_few_among_the_present() {
+    const LIFE: Duration = Duration::from_millis(1000);
+    const WATCHED: Duration = Duration::from_millis(4500);
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut client = server.client();
+        let began = Instant::now();
+        // When each batch was acknowledged: its keys live as long as that from then on at most.
+        let mut written: Vec<Instant> = Vec::new();
+        let mut shares = Vec::new();
+        while began.elapsed() < WATCHED {
+            let first = written.len() * BATCH;
+            send_all(
+                &mut client,
+                (first..first + BATCH).map(|number| format!("SET key:{number} x PX {}", LIFE.as_millis())),
+            );
+            written.push(Instant::now());
+            // The first ones are over by then.
+            if written.len().is_multiple_of(8) && began.elapsed() > LIFE * 2 {
+                let asked_at = Instant::now();
+                let present = key_count(&mut client);
+                let alive = written.iter().filter(|at| **at + LIFE > asked_at).count() * BATCH;
+                shares.push(present.saturating_sub(alive) as f64 / present.max(1) as f64);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        shares.sort_by(f64::total_cmp);
+        let middle = shares[shares.len() / 2];
+        println!(
+            "{shards} shards: {:.1} % are dead, of {} looks",
+            middle * 100.0,
+            shares.len()
+        );
+        assert!(middle <= DEAD_SHARE_MAX, "{shards} shards: {shares:?}");
+    }
+}
