@@ -293,12 +293,15 @@ impl Generator {
             }
         }
         if takes_a_time(command.name) {
-            // A small number that has become a time would let the key expire on one server before the other.
+            // A small number that has become a time would let the key expire on one server before the other. What stands for it is
+            // far in the future in seconds and in milliseconds, from now on and since 1970: SET stores a key that is over already,
+            // and DBSIZE counts it until active expiry comes by.
             let candidates = if command.name == "restore" { 1 } else { usize::MAX };
             for word in words.iter_mut().skip(2).take(candidates) {
-                if word.len() < 8 && word[..].iter().all(u8::is_ascii_digit) && !word.iter().all(|&digit| digit == b'0')
-                {
-                    *word = b"400000000".to_vec();
+                let digits = std::str::from_utf8(word).ok().filter(|text| !text.starts_with('+'));
+                let number = digits.and_then(|text| text.parse::<u64>().ok());
+                if let Some(number) = number.filter(|number| *number > 0 && word.len() < 8) {
+                    *word = (99_999_000_000_000 + number * 1000).to_string().into_bytes();
                 }
             }
         }
