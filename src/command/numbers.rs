@@ -18,7 +18,8 @@ pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError
 /// A cursor of SCAN and its relatives. Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in
 /// front, and ends at a zero byte; nothing at all is 0.
 pub fn cursor(text: &[u8]) -> Result<u64, ReplyError> {
-    let (digits, is_negative) = match as_c_text(text) {
+    let text = as_c_text(text);
+    let (digits, is_negative) = match text {
         [b'-', digits @ ..] => (digits, true),
         [b'+', digits @ ..] => (digits, false),
         digits => (digits, false),
