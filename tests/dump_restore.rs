@@ -615,6 +615,12 @@ fn old_payloads() -> Vec<(&'static str, Vec<u8>)> {
     out
 }
 
+fn pass_lengths(reader: &mut RdbReader<'_>, count: usize) {
+    for _ in 0..count {
+        reader.length().expect("a length");
+    }
+}
+
 /// The payload of a stream as 7.0 dumps it, in the form that servers wrote up to 6.2: without the first ID, the greatest deleted
 /// ID, and how many entries were added and read.
 fn first_stream_form(payload: &[u8]) -> Vec<u8> {
@@ -624,25 +630,21 @@ fn first_stream_form(payload: &[u8]) -> Vec<u8> {
     let mut kept_to = 0;
     let mut leave_out = |reader: &mut RdbReader<'_>, lengths: usize| {
         out.extend(&body[kept_to..reader.offset()]);
-        for _ in 0..lengths {
-            reader.length().expect("a length");
-        }
+        pass_lengths(reader, lengths);
         kept_to = reader.offset();
     };
     let blocks = reader.length().expect("a count");
     for _ in 0..2 * blocks {
         reader.string().expect("an ID or a block");
     }
-    for _ in 0..3 {
-        reader.length().expect("the entries, and the last ID");
-    }
+    // How many entries, and the last ID.
+    pass_lengths(&mut reader, 3);
     leave_out(&mut reader, 5);
     let groups = reader.length().expect("a count");
     for _ in 0..groups {
         reader.string().expect("a name");
-        for _ in 0..2 {
-            reader.length().expect("the last ID delivered");
-        }
+        // The last ID delivered.
+        pass_lengths(&mut reader, 2);
         leave_out(&mut reader, 1);
         let pending = reader.length().expect("a count");
         for _ in 0..pending {

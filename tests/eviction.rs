@@ -8,14 +8,12 @@ mod support;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use support::client::encode;
 use support::{Client, Server, Value, eventually};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 /// So much above the limit is allowed, in parts of the limit.
 const ALLOWED_EXCESS: f64 = 0.02;
 const VALUE_BYTES: usize = 2000;
-const BATCH: usize = 200;
 
 fn with_policy(shards: usize, policy: &str) -> Server {
     Server::shardis(shards, &["--maxmemory-policy", policy, "--maxmemory-samples", "10"])
@@ -40,17 +38,6 @@ fn configure(client: &mut Client, parameter: &str, value: impl ToString) {
     assert_eq!(reply, Value::Simple(b"OK".to_vec()), "{parameter}");
 }
 
-/// Sends requests in batches; the replies.
-fn send_all(client: &mut Client, requests: &[Vec<Vec<u8>>]) -> Vec<Value> {
-    let mut replies = Vec::with_capacity(requests.len());
-    for batch in requests.chunks(BATCH) {
-        let bytes: Vec<u8> = batch.iter().flat_map(|words| encode(words)).collect();
-        client.send(&bytes).expect("the server reads");
-        replies.extend(batch.iter().map(|_| client.reply()));
-    }
-    replies
-}
-
 fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
@@ -61,7 +48,7 @@ fn fill(client: &mut Client, prefix: &str, count: usize, more: impl Fn(usize) ->
     let requests: Vec<_> = (0..count)
         .map(|index| words(format!("SET {prefix}:{index} {value} {}", more(index)).trim_end()))
         .collect();
-    for reply in send_all(client, &requests) {
+    for reply in client.call_all(&requests) {
         assert_eq!(reply, Value::Simple(b"OK".to_vec()));
     }
 }
@@ -81,7 +68,7 @@ fn fill_restored(client: &mut Client, prefix: &str, count: usize, ttl_ms: u64, m
             request
         })
         .collect();
-    for reply in send_all(client, &requests) {
+    for reply in client.call_all(&requests) {
         assert_eq!(reply, Value::Simple(b"OK".to_vec()));
     }
 }
@@ -91,7 +78,7 @@ fn present(client: &mut Client, prefix: &str, count: usize) -> usize {
     let requests: Vec<_> = (0..count)
         .map(|index| words(&format!("EXISTS {prefix}:{index}")))
         .collect();
-    let replies = send_all(client, &requests);
+    let replies = client.call_all(&requests);
     replies.iter().map(|reply| reply.integer() as usize).sum()
 }
 
@@ -157,7 +144,7 @@ fn volatile_policies_spare_keys_without_expiry() {
             assert!(evicted >= created - 2001, "{policy}, {shards} shards: {evicted}");
             // What gets an expiry may go, on whichever shard it lies.
             let expire: Vec<_> = (0..2000).map(|n| words(&format!("EXPIRE stays:{n} 10000"))).collect();
-            send_all(&mut client, &expire);
+            client.call_all(&expire);
             eventually("there is room again", || {
                 !client.call(&["SET", "new", "value"]).is_error()
             });
@@ -224,7 +211,7 @@ fn reading_keeps_a_key() {
         idle(&mut client, "unread:2999") >= 2
     });
     let reads: Vec<_> = (0..1000).map(|n| words(&format!("GET read:{n}"))).collect();
-    send_all(&mut client, &reads);
+    client.call_all(&reads);
     lower_by(&mut client, 3_000_000);
     let read_gone = 1000 - present(&mut client, "read", 1000);
     let unread_gone = 3000 - present(&mut client, "unread", 3000);
@@ -443,7 +430,8 @@ fn write_random(client: &mut Client, seed: u64, count: usize, key: impl Fn(u32) 
                 words(&format!("SET {} {}", key(rng.u32(0..1_000_000)), &value[..size]))
             })
             .collect();
-        errors += send_all(client, &requests)
+        errors += client
+            .call_all(&requests)
             .iter()
             .filter(|reply| reply.is_error())
             .count() as u64;

@@ -7,7 +7,6 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::client::encode;
 use support::{Client, Server, eventually};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
@@ -15,19 +14,12 @@ const BATCH: usize = 200;
 /// The greatest share of dead keys, in the middle of all looks.
 const DEAD_SHARE_MAX: f64 = 0.25;
 
-/// Sends commands in batches; none may be an error.
+/// Sends commands, of which none may be an error.
 fn send_all(client: &mut Client, commands: impl IntoIterator<Item = String>) {
-    let commands: Vec<String> = commands.into_iter().collect();
-    for batch in commands.chunks(BATCH) {
-        let bytes: Vec<u8> = batch
-            .iter()
-            .flat_map(|line| encode(&line.split(' ').collect::<Vec<_>>()))
-            .collect();
-        client.send(&bytes).expect("the server reads");
-        for _ in batch {
-            let reply = client.reply();
-            assert!(!reply.is_error(), "{reply}");
-        }
+    let words = |line: String| line.split(' ').map(str::to_owned).collect();
+    let commands: Vec<Vec<String>> = commands.into_iter().map(words).collect();
+    for reply in client.call_all(&commands) {
+        assert!(!reply.is_error(), "{reply}");
     }
 }
 

@@ -4,12 +4,10 @@
 
 mod support;
 
-use support::client::encode;
-use support::{Client, Server};
+use support::Server;
 
 /// How far an answer may be from the truth, in parts of the truth.
 const ERROR_MAX: f64 = 0.2;
-const BATCH: usize = 200;
 
 type Words = Vec<String>;
 
@@ -41,15 +39,9 @@ fn large(name: &'static str, command: &str, count: usize, element: impl Fn(usize
 /// `count` keys, each made by a command.
 fn small(name: &'static str, count: usize, command: impl Fn(&str, usize) -> String) -> Shape {
     let keys: Vec<String> = (0..count).map(|number| format!("key:{number:08}")).collect();
-    let commands = keys
-        .iter()
-        .enumerate()
-        .map(|(number, key)| words(&command(key, number)));
-    Shape {
-        name,
-        commands: commands.collect(),
-        keys: keys.clone(),
-    }
+    let numbered = keys.iter().enumerate();
+    let commands = numbered.map(|(number, key)| words(&command(key, number))).collect();
+    Shape { name, keys, commands }
 }
 
 fn shapes() -> Vec<Shape> {
@@ -102,16 +94,6 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
-fn send_all(client: &mut Client, requests: &[Words]) -> Vec<support::Value> {
-    let mut replies = Vec::new();
-    for batch in requests.chunks(BATCH) {
-        let bytes: Vec<u8> = batch.iter().flat_map(|words| encode(words)).collect();
-        client.send(&bytes).expect("the server reads");
-        replies.extend(batch.iter().map(|_| client.reply()));
-    }
-    replies
-}
-
 fn allocated(server: &Server) -> f64 {
     server.info_number("memory", "allocator_allocated") as f64
 }
@@ -122,9 +104,9 @@ fn memory_usage_is_near_the_truth() {
         let server = Server::shardis(1, &[]);
         let mut client = server.client();
         // The tables and buffers that any work needs are there before the first look.
-        send_all(&mut client, &shape.commands[..1]);
+        client.call_all(&shape.commands[..1]);
         let before = allocated(&server);
-        for reply in send_all(&mut client, &shape.commands[1..]) {
+        for reply in client.call_all(&shape.commands[1..]) {
             assert!(!reply.is_error(), "{}: {reply}", shape.name);
         }
         let truth = allocated(&server) - before;
@@ -134,7 +116,7 @@ fn memory_usage_is_near_the_truth() {
                 .iter()
                 .map(|key| words(&format!("MEMORY USAGE {key} SAMPLES {samples}")))
                 .collect();
-            let told: i64 = send_all(&mut client, &asked).iter().map(|reply| reply.integer()).sum();
+            let told: i64 = client.call_all(&asked).iter().map(|reply| reply.integer()).sum();
             let error = told as f64 / truth - 1.0;
             println!("{}: {told} told, {truth} taken: {:+.1} %", shape.name, error * 100.0);
             assert!(

@@ -356,14 +356,7 @@ fn keyspace_bytes(client: &mut Client) -> u64 {
 }
 
 fn ask_all(client: &mut Client, requests: impl Iterator<Item = Words>) -> Vec<Value> {
-    let requests: Vec<Words> = requests.collect();
-    let mut replies = Vec::with_capacity(requests.len());
-    for batch in requests.chunks(500) {
-        let bytes: Vec<u8> = batch.iter().flat_map(|words| encode(words)).collect();
-        client.send(&bytes).expect("the server reads");
-        replies.extend(batch.iter().map(|_| client.reply()));
-    }
-    replies
+    client.call_all(&requests.collect::<Vec<Words>>())
 }
 
 fn scanned(client: &mut Client) -> BTreeSet<Vec<u8>> {

@@ -298,9 +298,10 @@ impl Generator {
             // and DBSIZE counts it until active expiry comes by.
             let candidates = if command.name == "restore" { 1 } else { usize::MAX };
             for word in words.iter_mut().skip(2).take(candidates) {
-                let digits = std::str::from_utf8(word).ok().filter(|text| !text.starts_with('+'));
-                let number = digits.and_then(|text| text.parse::<u64>().ok());
-                if let Some(number) = number.filter(|number| *number > 0 && word.len() < 8) {
+                if word.len() < 8
+                    && word.iter().all(u8::is_ascii_digit)
+                    && let Some(number @ 1..) = std::str::from_utf8(word).ok().and_then(|text| text.parse::<u64>().ok())
+                {
                     *word = (99_999_000_000_000 + number * 1000).to_string().into_bytes();
                 }
             }
@@ -356,7 +357,7 @@ impl Generator {
                 1
             }
             "zrem" | "zpopmin" | "zpopmax" | "zremrangebyrank" | "zrange" | "zrank" | "zrevrange" | "zscan"
-            | "sort" | "dump" | "zcard" | "object"
+            | "sort" | "dump" | "zcard"
                 if self.chance(15) =>
             {
                 1

@@ -70,11 +70,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("pttl", Rule::Within(60_000), "as TTL"),
     ("expiretime", Rule::Within(60), "as TTL"),
     ("pexpiretime", Rule::Within(60_000), "as TTL"),
-    (
-        "object|idletime",
-        Rule::Within(1000),
-        "the integers that Redis shares keep the clock of its start; RESTORE's idle time is longer",
-    ),
+    ("object|idletime", Rule::Within(60), "seconds pass"),
     ("object|freq", Rule::Within(255), "the counter grows by chance"),
     (
         "object|refcount",

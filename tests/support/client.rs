@@ -4,6 +4,9 @@ use super::value::{Value, parse};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
+/// Commands that [`Client::call_all`] sends before it reads.
+const BATCH_COUNT: usize = 200;
+
 /// A connection with the bytes that have come in and were not asked for yet.
 pub struct Client {
     stream: TcpStream,
@@ -35,6 +38,18 @@ impl Client {
     pub fn try_call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> std::io::Result<Value> {
         self.send(&encode(args))?;
         self.try_reply()
+    }
+
+    /// Sends commands, some hundred at a time before their replies are read; the replies.
+    #[track_caller]
+    pub fn call_all<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> Vec<Value> {
+        let mut replies = Vec::with_capacity(commands.len());
+        for batch in commands.chunks(BATCH_COUNT) {
+            let bytes: Vec<u8> = batch.iter().flat_map(|words| encode(words)).collect();
+            self.send(&bytes).expect("the server reads");
+            replies.extend(batch.iter().map(|_| self.reply()));
+        }
+        replies
     }
 
     /// `call` with the words of one line.
