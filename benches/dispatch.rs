@@ -3,7 +3,7 @@
 //! To count instructions: `valgrind --tool=callgrind` around the bench program with `--profile-time 1 <name>`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use shardis::base::clock::UnixMs;
+use shardis::base::clock::{Clock, UnixMs};
 use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
 use shardis::client::ClientTable;
@@ -82,6 +82,8 @@ fn one_shard() -> Rc<RefCell<Local>> {
         seed: HashSeed([1, 2]),
         port: link::connect(1, 64 * 1024).pop().expect("one port for one shard"),
         executor: Rc::new(NoTasks),
+        clock: Clock::Host,
+        random: Random::with_seed(7),
     });
     let is_taken = local.borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
     assert!(is_taken, "the first client is taken");

@@ -12,7 +12,7 @@ pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
 
-use crate::base::clock::UnixMs;
+use crate::base::clock::{Ticks, UnixMs};
 use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
@@ -87,6 +87,10 @@ pub struct Client {
     pub socket_fd: i32,
     /// Bytes that the network plane holds for it, written by whoever moves the bytes.
     pub in_flight_bytes: usize,
+    /// Its peer is read from.
+    pub is_read: bool,
+    /// Since when its output waits for replies behind it.
+    pub corked_at: Option<Ticks>,
     /// Since when its output is above the soft limit.
     pub above_soft_limit_since: Option<UnixMs>,
 }
@@ -116,6 +120,8 @@ impl Client {
             is_listed: false,
             socket_fd: -1,
             in_flight_bytes: 0,
+            is_read: true,
+            corked_at: None,
             above_soft_limit_since: None,
         }
     }

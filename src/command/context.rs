@@ -6,7 +6,7 @@
 use super::dispatch::Flow;
 use super::local::{Local, LocalHandle};
 use super::{Command, Registered, Run};
-use crate::base::clock::{Ticks, UnixMs};
+use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
 use crate::resp::{Args, OwnedArgs, Reply, ReplyBuf};
@@ -133,9 +133,9 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
     let Run::Node(handler) = context.command.run else {
         unreachable!("only asynchronous commands get here");
     };
-    let began = Ticks::now();
+    let began = context.with(|local| local.env.tick());
     let result = handler(&mut context).await;
-    let elapsed = Ticks::now();
+    let elapsed = context.with(|local| local.env.tick());
     if let Err(error) = &result {
         context.output.clear();
         context.reply().error(error);

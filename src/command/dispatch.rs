@@ -16,7 +16,7 @@
 //! they change was copied by the commands before them.
 
 use super::evict::runs_over_keys;
-use super::local::Local;
+use super::local::{Local, Observation};
 use super::op::Journal;
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
 use super::transaction::Control;
@@ -402,6 +402,7 @@ impl Local {
         if self.is_strict() && !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);
         }
+        self.env.begin_unit();
         let caller = Caller::of(&client.session);
         let Some(mut view) = self.core.try_view(slots, client.place) else {
             let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
@@ -428,7 +429,12 @@ impl Local {
             buffer,
         );
         match outcome {
-            Outcome::Ran { .. } => Flow::Go,
+            Outcome::Ran { .. } => {
+                drop(view);
+                self.env
+                    .observe(client.place, found.id, caller.db, Observation::Ran(args));
+                Flow::Go
+            }
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with a journal.
@@ -472,7 +478,7 @@ impl Local {
             protocol: 0,
         };
         self.env.stats.hops += 1;
-        self.outbound.command(home, &header, |frame| args.encode_append(frame));
+        self.link().command(home, &header, |frame| args.encode_append(frame));
         Flow::Go
     }
 
@@ -496,6 +502,7 @@ impl Local {
             is_local: header.flags & CALLER_IS_LOCAL != 0,
             is_nested: false,
         };
+        self.env.begin_unit();
         let mut spans = std::mem::take(&mut self.spans);
         let args = Args::decode(arguments, &mut spans);
         let registry = self.env.registry;
@@ -522,9 +529,10 @@ impl Local {
             None => false,
         };
         if is_done {
+            self.env.observe(place, found.id, caller.db, Observation::Ran(args));
             if self.env.stats.has_slow_entries() {
                 let entries = self.env.stats.take_slow_entries();
-                self.outbound.message(from, super::Envelope::Slow { place, entries });
+                self.link().message(from, super::Envelope::Slow { place, entries });
             }
             let CommandHeader {
                 connection,
@@ -545,6 +553,7 @@ impl Local {
         } else {
             let work = Box::new(Task {
                 sequence: header.sequence,
+                origin: place,
                 command: header.command,
                 caller,
                 reply: ReplyBuf::default(),
@@ -567,7 +576,7 @@ impl Local {
 
     /// Sends a reply back to the shard of its connection: small ones as bytes in the link.
     fn send_reply(&mut self, to: ShardId, header: ReplyHeader, reply: &ReplyBuf) {
-        self.outbound.reply(to, &header, |frame| {
+        self.link().reply(to, &header, |frame| {
             for segment in reply.segments() {
                 frame.extend_from_slice(segment);
             }

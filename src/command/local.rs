@@ -15,9 +15,10 @@ use super::cron::Cron;
 use super::effects::Effects;
 use super::evict::Eviction;
 use super::foresight::Foreseen;
+use super::pass::Passes;
 use super::task::{Task, TaskKind};
-use super::{Registered, Registry};
-use crate::base::clock::{Ticks, UnixMs};
+use super::{CommandId, Registered, Registry};
+use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::random::Random;
 use crate::client::{Client, ClientTable, Session, Stall};
 use crate::config::{Config, Settings};
@@ -29,7 +30,7 @@ use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHea
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{Detached, HashSeed, Slot};
+use crate::store::{DbIndex, Detached, HashSeed, Slot};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -119,10 +120,45 @@ pub struct Env {
     pub pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub expires_actively: bool,
+    pub clock: Clock,
+    calendar: Calendar,
     /// When the last command ended, which is when the next one begins.
     pub ticks: Ticks,
+    /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
+    /// ([`Env::begin_unit`]).
     pub now: UnixMs,
+    /// When the millisecond of `now` is over.
+    now_until: Ticks,
+    /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
+    pub observer: Option<Box<dyn FnMut(&Observed<'_>)>>,
     pub(super) effects: Effects,
+}
+
+/// One unit of work, at the moment at which it takes effect.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    pub origin: ConnRef,
+    /// Of the command that the client sent; nothing but 0 where none did.
+    pub command: CommandId,
+    /// The db that its client had selected, or that of the key.
+    pub db: DbIndex,
+    pub now: UnixMs,
+    pub what: Observation<'a>,
+}
+
+/// What such a unit did.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// A command over keys ran, alone.
+    Ran(Args<'a>),
+    /// These keys are watched from now on.
+    Watched(Args<'a>),
+    /// A transaction ran to its end.
+    Committed,
+    /// A watched key had changed: the transaction did nothing.
+    Aborted,
+    /// A key was evicted.
+    Evicted(&'a [u8]),
 }
 
 /// Values and tables that wait to be freed.
@@ -194,8 +230,48 @@ impl Env {
     /// Reads the clock at the end of a command; the next one is counted from here.
     #[inline]
     pub fn tick(&mut self) -> Ticks {
-        self.ticks = Ticks::now();
+        self.ticks = self.clock.ticks();
         self.ticks
+    }
+
+    /// Reads both clocks.
+    pub(super) fn begin_pass(&mut self) {
+        let ticks = self.tick();
+        self.calendar.follow(self.clock.unix(), ticks);
+        self.move_on();
+    }
+
+    /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
+    #[inline]
+    pub fn begin_unit(&mut self) {
+        if self.ticks >= self.now_until {
+            self.move_on();
+        }
+    }
+
+    #[cold]
+    fn move_on(&mut self) {
+        self.now = self.now.max(self.calendar.at(self.ticks));
+        self.now_until = self.calendar.next_ms_at(self.ticks);
+    }
+
+    /// Another shard has got that far: what it knows of must not be in this one's future.
+    pub(super) fn hear(&mut self, now: UnixMs) {
+        self.now = self.now.max(now);
+    }
+
+    /// Tells who checks it of a unit of work that has just taken effect.
+    #[inline]
+    pub fn observe(&mut self, origin: ConnRef, command: CommandId, db: DbIndex, what: Observation<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer(&Observed {
+                origin,
+                command,
+                db,
+                now: self.now,
+                what,
+            });
+        }
     }
 
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
@@ -206,7 +282,7 @@ impl Env {
         if self.stats.latency.is_noted(elapsed_us / 1000) {
             let is_fast = found.command.flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
-            self.stats.latency.note(event, elapsed_us / 1000, UnixMs::now());
+            self.stats.latency.note(event, elapsed_us / 1000, self.now);
         }
         if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
             let secrets = found
@@ -256,7 +332,7 @@ pub struct Local {
     pub env: Env,
     pub core: Shard<Slot, Box<Task>>,
     pub clients: Clients,
-    pub outbound: Outbound<Envelope>,
+    pub(super) outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
     /// Sockets that came from other shards, for whoever owns the sockets.
     pub adopted: Vec<OwnedFd>,
@@ -265,6 +341,7 @@ pub struct Local {
     pub(super) listed: Vec<u32>,
     /// Clients that wait for the end of CLIENT PAUSE.
     pub(super) paused: Vec<ConnRef>,
+    pub(super) passes: Passes,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
     pub(super) eviction: Eviction,
@@ -345,6 +422,8 @@ pub struct LocalOptions {
     pub seed: HashSeed,
     pub port: Port<Envelope>,
     pub executor: Rc<dyn Executor>,
+    pub clock: Clock,
+    pub random: Random,
 }
 
 /// What arrives by the links of a shard, on its way to it.
@@ -365,6 +444,7 @@ impl Take<Envelope> for Intake<'_> {
             }
             Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
             Frame::Message(envelope) => self.0.open(from, envelope),
+            Frame::Clock(now) => self.0.env.hear(now),
         }
     }
 }
@@ -379,13 +459,14 @@ impl Local {
             seed,
             port,
             executor,
+            clock,
+            random,
         } = options;
         let settings = Arc::new(node.lock_config().settings().clone());
         let registry = node.registry;
         let mut stats = Stats::new(registry.all().len());
         stats.follow(&settings);
-        let now = UnixMs::now();
-        let env = Env {
+        let mut env = Env {
             shard: id,
             shards: node.shards,
             registry,
@@ -393,15 +474,20 @@ impl Local {
             settings,
             seed,
             stats,
-            random: Random::from_entropy(),
+            random,
             garbage: Garbage::default(),
             pause: None,
             expires_actively: true,
-            ticks: Ticks::now(),
-            now,
+            clock,
+            calendar: Calendar::default(),
+            ticks: Ticks::default(),
+            now: UnixMs::EPOCH,
+            now_until: Ticks::default(),
+            observer: None,
             effects: Effects::default(),
             node,
         };
+        env.begin_pass();
         let core = Shard::new(id, &realm, |index| Box::new(Slot::new(index, seed)));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
@@ -414,6 +500,7 @@ impl Local {
                 outbox: Outbox::new(),
                 listed: Vec::new(),
                 paused: Vec::new(),
+                passes: Passes::default(),
                 cron: Cron::default(),
                 eviction: Eviction::default(),
                 spans: Vec::new(),
@@ -438,10 +525,11 @@ impl Local {
         self.executor.clone()
     }
 
-    /// Reads the clocks: once at the beginning of each pass, so that units of work share the reading.
-    pub fn begin_pass(&mut self) {
-        self.env.now = UnixMs::now();
-        self.env.ticks = Ticks::now();
+    /// This shard's ends of the links: what is sent now is sent at the time of the unit of work that runs.
+    #[inline]
+    pub fn link(&mut self) -> &mut Outbound<Envelope> {
+        self.outbound.now = self.env.now;
+        &mut self.outbound
     }
 
     /// Enters a new client. The error is what it is told before it is disconnected.
@@ -508,7 +596,7 @@ impl Local {
     /// Starts a unit of work that no client waits for.
     pub fn start_in_background(&mut self, kind: TaskKind, footprint: Footprint) {
         let unit = Unit {
-            work: Box::new(Task::in_background(kind)),
+            work: Box::new(Task::in_background(self.env.shard, kind)),
             footprint,
             origin: ConnRef::background(self.env.shard),
             ticket: None,
@@ -520,14 +608,24 @@ impl Local {
     /// Sends what the shard wants sent, and hands out what it has finished.
     pub(super) fn post(&mut self) {
         while !self.outbox.is_empty() {
-            for (to, message) in self.outbox.messages.drain(..) {
-                self.outbound.message(to, Envelope::Shard(message));
-            }
+            self.post_messages();
             for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
                 self.continue_transaction(ticket, origin);
             }
             for (origin, task) in std::mem::take(&mut self.outbox.finished) {
                 self.finish(origin, *task);
+            }
+        }
+    }
+
+    /// Puts the shard's messages onto the links, behind what went there before. To be called before anything else is sent: there is
+    /// one way onto a link, and what is sent first arrives first.
+    #[inline]
+    pub(super) fn post_messages(&mut self) {
+        if !self.outbox.messages.is_empty() {
+            self.outbound.now = self.env.now;
+            for (to, message) in self.outbox.messages.drain(..) {
+                self.outbound.message(to, Envelope::Shard(message));
             }
         }
     }
@@ -618,9 +716,9 @@ impl Local {
         let visit = Box::new(move |there: &mut Local| {
             let value: Box<dyn Any + Send> = Box::new(question(there));
             let deliver = Box::new(move |here: &mut Local| here.deliver(key, value));
-            there.outbound.message(asker, Envelope::Visit(deliver));
+            there.link().message(asker, Envelope::Visit(deliver));
         });
-        self.outbound.message(shard, Envelope::Visit(visit));
+        self.link().message(shard, Envelope::Visit(visit));
         Answer {
             slot,
             kind: std::marker::PhantomData,

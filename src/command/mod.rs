@@ -24,6 +24,7 @@ pub mod foresight;
 pub mod help;
 pub mod local;
 pub mod op;
+pub mod pass;
 pub mod registry;
 pub mod session_op;
 pub mod task;

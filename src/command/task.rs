@@ -7,14 +7,13 @@
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
 use super::effects::{Effects, count_expired};
-use super::local::Env;
+use super::local::{Env, Observation};
 use super::op::{Caller, Journal, Keyspace, Op};
 use super::session_op::SessionOp;
 use super::{CommandId, Registered, Run};
-use crate::base::clock::Ticks;
 use crate::client::{Client, Queued, Session};
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
-use crate::shard::{Verdict, View, Work};
+use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
 use std::cell::Cell;
@@ -23,6 +22,8 @@ use std::cell::Cell;
 pub struct Task {
     /// The place of its reply among the replies of its connection.
     pub sequence: u32,
+    /// The connection that it came from.
+    pub origin: ConnRef,
     /// The command that the client sent.
     pub command: CommandId,
     pub caller: Caller,
@@ -85,6 +86,7 @@ impl Task {
     pub fn new(client: &Client, command: CommandId, kind: TaskKind) -> Task {
         Task {
             sequence: 0,
+            origin: client.place,
             command,
             caller: Caller::of(&client.session),
             reply: ReplyBuf::default(),
@@ -94,7 +96,7 @@ impl Task {
     }
 
     /// A task that no client waits for.
-    pub fn in_background(kind: TaskKind) -> Task {
+    pub fn in_background(shard: ShardId, kind: TaskKind) -> Task {
         let caller = Caller {
             db: DbIndex(0),
             proto: Proto::Resp2,
@@ -104,6 +106,7 @@ impl Task {
         };
         Task {
             sequence: 0,
+            origin: ConnRef::background(shard),
             command: 0,
             caller,
             reply: ReplyBuf::default(),
@@ -130,6 +133,7 @@ impl Work<Slot> for Box<Task> {
     type Env = Env;
 
     fn run(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
+        env.begin_unit();
         let others = env.stats.take_slow_entries();
         let verdict = self.run_kind(view, env);
         self.slow_entries.append(&mut env.stats.take_slow_entries());
@@ -156,7 +160,16 @@ impl Task {
                     env,
                     &mut self.reply,
                 );
-                settle(outcome, &mut journal, view, env, &mut self.reply)
+                let verdict = settle(outcome, &mut journal, view, env, &mut self.reply);
+                if verdict == Verdict::Done {
+                    env.observe(
+                        self.origin,
+                        self.command,
+                        self.caller.db,
+                        Observation::Ran(args.as_args()),
+                    );
+                }
+                verdict
             }
             TaskKind::Watch { keys, tokens } => {
                 tokens.clear();
@@ -171,6 +184,12 @@ impl Task {
                     }
                 }
                 env.stats.count_call(self.command, 0);
+                env.observe(
+                    self.origin,
+                    self.command,
+                    self.caller.db,
+                    Observation::Watched(keys.as_args()),
+                );
                 Reply::new(&mut self.reply, self.caller.proto).ok();
                 Verdict::Done
             }
@@ -183,10 +202,11 @@ impl Task {
                 Verdict::Done
             }
             TaskKind::Exec(step) => {
-                let began = Ticks::now();
+                let began = env.tick();
                 if !step.begin(view, env, &mut self.reply, self.caller.proto) {
                     let elapsed_us = env.tick().us_since(began);
                     env.stats.count_call(self.command, elapsed_us);
+                    env.observe(self.origin, self.command, self.caller.db, Observation::Aborted);
                     return Verdict::Done;
                 }
                 if step.asks_other_shards {
@@ -198,6 +218,7 @@ impl Task {
                     }
                 }
                 step.finish(view, env);
+                env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
                 let elapsed_us = env.tick().us_since(began);
                 env.stats.count_call(self.command, elapsed_us);
                 Verdict::Done
@@ -490,6 +511,7 @@ impl Task {
             }
         }
         step.finish(view, env);
+        env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
         env.stats.count_call(self.command, 0);
         Verdict::Done
     }

@@ -35,9 +35,10 @@
 //!
 //! Frame, little-endian: `length u32` (whole frame), `kind u8`, `protocol u8`, `flags u16`, then for a command
 //! `connection u32, generation u32, sequence u32, db u32, slot u16, command u16, arguments...`, for a reply
-//! `connection u32, generation u32, sequence u32, RESP...`, for a marker nothing.
+//! `connection u32, generation u32, sequence u32, RESP...`, for a marker nothing, for the sender's time `unix ms u64`.
 
 use super::ShardId;
+use crate::base::clock::UnixMs;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -80,6 +81,8 @@ pub enum Frame<'a, M> {
     },
     /// A message as it was sent: moved, not copied.
     Message(M),
+    /// The sender's time, when it sent what follows.
+    Clock(UnixMs),
 }
 
 /// Who is handed what arrives. Any function of a frame will do; one that looks ahead is told of commands before their turn.
@@ -113,6 +116,8 @@ pub struct Port<M> {
 pub struct Outbound<M> {
     /// By target; `None` for the shard itself.
     senders: Vec<Option<Sender<M>>>,
+    /// The sender's time: what is sent carries it, so that nobody who knows of it runs at an earlier one.
+    pub now: UnixMs,
     /// The targets for which something was written since they were last found up to date.
     dirty: Vec<ShardId>,
     doorbells: Doorbells,
@@ -147,6 +152,8 @@ struct Sender<M> {
     staged_parcels: VecDeque<Parcel<M>>,
     frame_bytes_max: usize,
     is_dirty: bool,
+    /// The time that the target has been told.
+    told: UnixMs,
 }
 
 struct Receiver<M> {
@@ -164,10 +171,12 @@ enum Parcel<M> {
 const KIND_MARKER: u8 = 1;
 const KIND_COMMAND: u8 = 2;
 const KIND_REPLY: u8 = 3;
+const KIND_CLOCK: u8 = 4;
 /// Length, kind, protocol and flags.
 const FRAME_HEAD_BYTES: usize = 8;
 const COMMAND_HEAD_BYTES: usize = 28;
 const REPLY_HEAD_BYTES: usize = 20;
+const CLOCK_FRAME_BYTES: usize = 16;
 
 /// Parcels that fit in the ring beside the bytes; beyond that they wait at the sender. Loans and large values are
 /// few; with 64 shards there are 4032 such rings.
@@ -200,6 +209,7 @@ pub fn connect<M: Send>(shard_count: u16, ring_bytes: usize) -> Vec<Port<M>> {
         .map(|shard| Port {
             outbound: Outbound {
                 senders: Vec::new(),
+                now: UnixMs::EPOCH,
                 dirty: Vec::new(),
                 doorbells: doorbells.clone(),
             },
@@ -234,6 +244,7 @@ fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
         staged_parcels: VecDeque::new(),
         frame_bytes_max: ring_bytes / 4,
         is_dirty: false,
+        told: UnixMs::EPOCH,
     };
     (
         Some(sender),
@@ -322,6 +333,9 @@ impl<M: Send> Outbound<M> {
             sender.is_dirty = true;
             self.dirty.push(to);
         }
+        if sender.told < self.now {
+            sender.tell(self.now);
+        }
         sender
     }
 }
@@ -341,6 +355,17 @@ impl<M> Sender<M> {
         }
         self.staged_bytes[start..start + 4].copy_from_slice(&(frame_bytes as u32).to_le_bytes());
         self.publish_early();
+    }
+
+    /// Stages the time, once for each millisecond in which something is sent.
+    #[cold]
+    fn tell(&mut self, now: UnixMs) {
+        self.told = now;
+        let mut frame = [0; CLOCK_FRAME_BYTES];
+        frame[..4].copy_from_slice(&(CLOCK_FRAME_BYTES as u32).to_le_bytes());
+        frame[4] = KIND_CLOCK;
+        frame[8..].copy_from_slice(&now.0.to_le_bytes());
+        self.staged_bytes.extend_from_slice(&frame);
     }
 
     /// Stages the marker of the parcel that was staged last.
@@ -607,6 +632,12 @@ fn decode<M>(frame: &[u8]) -> Frame<'_, M> {
             };
             Frame::Reply { header, resp }
         }
+        KIND_CLOCK => {
+            let bytes = frame[8..]
+                .first_chunk()
+                .expect("a frame of this kind has eight bytes behind its head");
+            Frame::Clock(UnixMs(u64::from_le_bytes(*bytes)))
+        }
         kind => panic!("a link delivered a frame of kind {kind}, which nobody sends"),
     }
 }
@@ -687,6 +718,7 @@ mod tests {
                 Sent::Reply(sequence, resp.to_vec())
             }
             Frame::Message(sequence) => Sent::Message(sequence),
+            Frame::Clock(now) => panic!("nobody has told the time, and it is {now}"),
         }
     }
 
