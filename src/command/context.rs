@@ -79,7 +79,7 @@ impl Local {
             return Flow::Wait(Stall::Barrier);
         }
         let is_silent = self.is_silent(client);
-        let sequence = client.pending.reserve(is_silent);
+        let sequence = client.pending.reserve(is_silent, args.byte_len());
         client.stall = Stall::Underway;
         let context = Context {
             local: self.handle(),
@@ -152,7 +152,7 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
             }
         }
         let registry = env.registry;
-        env.note_slow(registry.get(id), arguments.as_args(), began, elapsed);
+        env.note_slow(registry.get(id), arguments.as_args(), microseconds);
     });
     context
 }

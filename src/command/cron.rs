@@ -19,7 +19,8 @@
 //! 2. each key that is deleted here is logged as a DEL, and each field of a hash as an HDEL, where anyone reads the log, before anybody sees the slot again;
 //! 3. nothing here runs for longer than [`STEP`] and one slot's page beyond it, but for the scan itself.
 
-use super::effects::{Effects, count_expired};
+use super::counted::Expirations;
+use super::effects::Effects;
 use super::local::Local;
 use super::server::info::Memory;
 use crate::base::clock::{Ms, Ticks, UnixMs};
@@ -239,7 +240,9 @@ impl Local {
         if let Some(discarded) = discarded {
             self.env.garbage.absorb(*discarded);
         }
-        count_expired(&mut self.env.stats, &gone);
+        let mut expired = Expirations::default();
+        expired.add(&gone);
+        expired.count(&mut self.env.stats);
         let expiry = &mut self.cron.expiry;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;

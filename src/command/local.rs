@@ -25,7 +25,7 @@ use crate::config::{Config, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
-use crate::resp::{Args, ReplyBuf, Span};
+use crate::resp::{Args, OwnedArgs, ReplyBuf, Span};
 use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
@@ -130,9 +130,12 @@ pub struct Env {
     /// When the millisecond of `now` is over.
     now_until: Ticks,
     /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
-    pub observer: Option<Box<dyn FnMut(&Observed<'_>)>>,
+    pub observer: Option<Observer>,
     pub(super) effects: Effects,
 }
+
+/// Who is told of units of work as they take effect.
+pub type Observer = Box<dyn FnMut(&Observed<'_>)>;
 
 /// One unit of work, at the moment at which it takes effect.
 #[derive(Debug)]
@@ -276,9 +279,8 @@ impl Env {
 
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
-    pub fn note_slow(&mut self, found: &Registered, args: Args, began: Ticks, ended: Ticks) {
+    pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
-        let elapsed_us = ended.us_since(began);
         if self.stats.latency.is_noted(elapsed_us / 1000) {
             let is_fast = found.command.flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
@@ -318,6 +320,8 @@ fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
 pub enum Envelope {
     Shard(Message<Slot, Box<Task>>),
     Visit(Box<dyn FnOnce(&mut Local) + Send>),
+    /// A command that is too large to be copied into the link.
+    Command(Box<(CommandHeader, OwnedArgs)>),
     /// A connection that another shard has accepted.
     Adopt(OwnedFd),
     /// Slow commands of one of the receiver's clients were run at the sender.
@@ -341,6 +345,11 @@ pub struct Local {
     pub(super) listed: Vec<u32>,
     /// Clients that wait for the end of CLIENT PAUSE.
     pub(super) paused: Vec<ConnRef>,
+    /// Clients that wait for room in a link.
+    pub(super) waiting_for_room: Vec<ConnRef>,
+    /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
+    /// gone leaves them to run.
+    pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
@@ -413,6 +422,9 @@ impl Clients {
         self.count == 0
     }
 }
+
+/// [`ReplyHeader::flags`]: the command was one that writes.
+pub(super) const REPLY_TO_WRITE: u16 = 1;
 
 /// What a shard is made of when it starts.
 pub struct LocalOptions {
@@ -500,6 +512,8 @@ impl Local {
                 outbox: Outbox::new(),
                 listed: Vec::new(),
                 paused: Vec::new(),
+                waiting_for_room: Vec::new(),
+                writes_under_way: 0,
                 passes: Passes::default(),
                 cron: Cron::default(),
                 eviction: Eviction::default(),
@@ -561,6 +575,7 @@ impl Local {
         if let Some(mut client) = self.clients.take(index) {
             self.clients.count -= 1;
             self.unwatch(&mut client);
+            self.post();
         }
     }
 
@@ -602,7 +617,7 @@ impl Local {
             ticket: None,
         };
         self.core.dispatch(unit, &mut self.env, &mut self.outbox);
-        self.post();
+        self.post_messages();
     }
 
     /// Sends what the shard wants sent, and hands out what it has finished.
@@ -635,13 +650,21 @@ impl Local {
         let mut inbound = self.inbound.take().expect("links are drained by one caller at a time");
         let count = inbound.drain_into(Intake(self));
         self.foreseen.clear();
+        self.outbound.owe_wakes(inbound.relieved());
         self.inbound = Some(inbound);
         count
     }
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
     pub fn announce_sleep(&mut self) -> bool {
-        self.inbound.as_mut().is_some_and(Inbound::announce_sleep)
+        if !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
+            return false;
+        }
+        let may_sleep = self.outbound.announce_starving();
+        if !may_sleep {
+            self.awake();
+        }
+        may_sleep
     }
 
     /// Says that this shard is awake.
@@ -657,7 +680,12 @@ impl Local {
                 self.core.handle(from, message, &mut self.env, &mut self.outbox);
                 self.post();
             }
-            Envelope::Visit(visit) => visit(self),
+            Envelope::Visit(visit) => {
+                self.env.begin_unit();
+                visit(self);
+                self.env.tick();
+            }
+            Envelope::Command(command) => self.run_shipped_whole(from, command.0, command.1),
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
         }
@@ -676,6 +704,7 @@ impl Local {
     }
 
     fn answer_shipped(&mut self, header: ReplyHeader, resp: &[u8]) {
+        self.end_write(header.flags & REPLY_TO_WRITE != 0);
         let place = ConnRef {
             shard: self.env.shard,
             index: header.connection,
@@ -690,10 +719,23 @@ impl Local {
     /// A command of this client was answered: what waited for that may start.
     pub(super) fn answered(&mut self, index: u32) {
         let Some(client) = self.clients.at(index) else { return };
-        if client.pending.is_empty() && client.stall != Stall::Paused {
+        let may_go_on = match client.stall {
+            Stall::Barrier | Stall::Underway => client.pending.is_empty(),
+            Stall::Full => client.pending.is_half_free(),
+            // They wait for something else.
+            Stall::Paused | Stall::Link | Stall::Not => false,
+        };
+        if may_go_on {
             client.stall = Stall::Not;
         }
         self.list(index);
+    }
+
+    /// A command that was under way has been run.
+    pub(super) fn end_write(&mut self, was_write: bool) {
+        if was_write {
+            self.writes_under_way -= 1;
+        }
     }
 
     /// Asks another shard; the answer comes when that shard has drained its links.

@@ -13,6 +13,7 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names.
 
 pub mod context;
+pub mod counted;
 pub mod cron;
 pub mod dispatch;
 pub mod effects;

@@ -99,7 +99,32 @@ impl Local {
         } = self.passes;
         self.env.stats.count_pass(ended.us_since(began), busy_us_before);
         self.link().flush(|target| wire.wake(target));
-        (is_busy || self.background_step()) || self.outbound.has_backlog()
+        is_busy |= self.let_waiting_go_on();
+        is_busy || self.background_step()
+    }
+
+    /// Lets clients go on that waited for room in a link. True: there were any.
+    fn let_waiting_go_on(&mut self) -> bool {
+        if self.waiting_for_room.is_empty() || !self.outbound.has_room_everywhere() {
+            return false;
+        }
+        for place in std::mem::take(&mut self.waiting_for_room) {
+            if let Some(client) = self.clients.get(place)
+                && client.stall == Stall::Link
+            {
+                client.stall = Stall::Not;
+            }
+            self.list(place.index);
+        }
+        true
+    }
+
+    /// The peer sends nothing more. What it has sent before is run and answered still: it may have closed its sending side only.
+    pub fn peer_closed(&mut self, index: u32) {
+        if let Some(client) = self.clients.at(index) {
+            client.is_half_closed = true;
+            self.list(index);
+        }
     }
 
     /// When the next pass is due, if nothing happens before.
@@ -163,7 +188,11 @@ impl Local {
         if client.is_killed {
             return self.end(index, wire, true);
         }
-        if client.is_closing && is_written && client.pending.is_empty() {
+        let is_over = match client.is_closing {
+            true => client.pending.is_empty(),
+            false => client.is_half_closed && !client.has_work(),
+        };
+        if is_over && is_written {
             return self.end(index, wire, false);
         }
         throttle(client, wire);

@@ -14,9 +14,7 @@ use super::shared::Shared;
 use crate::base::clock::Ticks;
 use crate::command::pass::{Handed, Wire};
 use crate::command::{Envelope, Local};
-use crate::net::{
-    CloseReason, ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait,
-};
+use crate::net::{ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait};
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::runtime::{Activity, Pump, Rouse};
 use crate::shard::ShardId;
@@ -88,15 +86,10 @@ impl Reactor {
                 // It has been reset already.
                 _ => self.plane.close_now(conn),
             },
-            Event::PeerClosed { conn, reason } => match reason {
-                CloseReason::Eof => {
-                    if let Some(client) = local.clients.at(conn.index() as u32) {
-                        // What it has sent before is answered still: it may have closed its sending side only.
-                        client.is_closing = true;
-                        local.list(conn.index() as u32);
-                    }
-                }
-                CloseReason::Failed(_) => self.forget(conn, local),
+            // A connection that has failed stays, too, until what came by it has been run; nobody reads the replies.
+            Event::PeerClosed { conn, .. } => match self.connections.get(conn.index()) {
+                Some(Some(known)) if *known == conn => local.peer_closed(conn.index() as u32),
+                _ => self.plane.close_now(conn),
             },
             Event::AcceptFailed { error, .. } => {
                 tracing::warn!("Accepting client connection: {error}");
@@ -187,19 +180,6 @@ impl Reactor {
         self.connections[index] = Some(conn);
         self.shared.connections[self.index].fetch_add(1, Ordering::Relaxed);
         self.plane.start(conn);
-    }
-
-    /// Ends a connection that can be used no more, and its client.
-    fn forget(&mut self, conn: ConnId, local: &mut Local) {
-        let index = conn.index();
-        if let Some(place) = self.connections.get_mut(index)
-            && *place == Some(conn)
-        {
-            *place = None;
-            self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
-            local.disconnect(index as u32);
-        }
-        self.plane.close_now(conn);
     }
 }
 

@@ -36,12 +36,9 @@ impl Server {
         let count = shards.to_string();
         let mut all = vec!["--shards", &count];
         all.extend_from_slice(options);
-        Server::start(
-            format!("shardis with {shards} shards"),
-            Path::new(env!("CARGO_BIN_EXE_shardis")),
-            &all,
-            prepare,
-        )
+        // `SHARDIS_SERVER` names another build of it: does a test see a fault that is mended by now?
+        let path = std::env::var_os("SHARDIS_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_shardis").into());
+        Server::start(format!("shardis with {shards} shards"), Path::new(&path), &all, prepare)
     }
 
     /// The oracle. `REDIS_SERVER` names another binary than the one on the path.

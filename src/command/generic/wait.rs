@@ -53,9 +53,8 @@ fn wait(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-/// Whether somebody waits for the answer still. (A peer that has said all it had to say is closing; Redis forgets it at
-/// once.)
+/// Whether somebody waits for the answer still. (Redis forgets a peer that has closed its side at once.)
 fn is_connected(context: &Context) -> bool {
-    let is_there = |client: &mut Box<Client>| !client.is_killed && !client.is_closing;
+    let is_there = |client: &mut Box<Client>| !(client.is_killed || client.is_closing || client.is_half_closed);
     context.with(|local| local.clients.get(context.place).is_some_and(is_there))
 }
