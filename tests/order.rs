@@ -277,3 +277,30 @@ fn what_a_client_sends_ahead_is_bounded() {
         assert_eq!(replies.len(), count);
     }
 }
+
+#[test]
+fn nothing_is_said_under_reply_off_not_even_that_a_command_is_queued() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut client = server.client();
+        let silent = [
+            "CLIENT REPLY OFF",
+            "MULTI",
+            "INCR k",
+            "nosuch",
+            "EXEC",
+            "MULTI",
+            "INCR k",
+            "EXEC",
+            "MSET a 1 b 2",
+        ];
+        let commands: Vec<_> = silent
+            .iter()
+            .chain(&["CLIENT REPLY ON", "GET k"])
+            .map(|line| words(line))
+            .collect();
+        client.send(&pipeline(&commands)).expect("it reads");
+        assert_eq!(client.reply().text(), "OK", "CLIENT REPLY ON");
+        assert_eq!(client.reply().text(), "1", "the second transaction");
+    }
+}

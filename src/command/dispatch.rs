@@ -235,9 +235,6 @@ impl Local {
             }
         }
         client.last_command = Some(found.id);
-        if client.transaction.is_some() && !self.acts_inside_multi(found) {
-            return self.queue(client, found, args);
-        }
         if client.session.reply_mode == ReplyMode::On {
             return self.run(client, found, args);
         }
@@ -295,6 +292,9 @@ impl Local {
     }
 
     fn run(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+        if client.transaction.is_some() && !self.acts_inside_multi(found) {
+            return self.queue(client, found, args);
+        }
         match found.command.run {
             Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
                 self.run_over_slots(client, found, args)
@@ -369,16 +369,16 @@ impl Local {
             }
             None => unreachable!("commands over slots have a footprint"),
         };
+        // What may reach further is a command on a single slot by chance only, and overtakes nothing.
         if let Footprint::Slots(slots) = &footprint
             && let [slot] = *slots.as_slice()
+            && !found.command.run.may_reach_further()
         {
             let owner = self.core.owner(slot);
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], None);
             }
-            if !found.command.run.may_reach_further() {
-                return self.ship(client, found, args, slot, owner);
-            }
+            return self.ship(client, found, args, slot, owner);
         }
         if !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);

@@ -187,6 +187,9 @@ impl Local {
                 account.clear_duty(shard);
             }
             self.eviction.balance_seen = MemoryAccount::own_balance_bytes();
+        } else {
+            // What is exceeded is others' to free, or no key at all.
+            self.eviction.exceeded_since = None;
         }
         self.eviction.exceeded_since.is_some()
     }
