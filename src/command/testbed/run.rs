@@ -760,7 +760,7 @@ fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault)
         }
         Event::Ended { index, generation } => {
             if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
-                end_of_input(local, index);
+                local.peer_closed(index);
             }
         }
         Event::Broke { index, generation } => {
@@ -771,14 +771,6 @@ fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault)
                 sockets.free(index);
             }
         }
-    }
-}
-
-/// The peer has closed its sending side.
-fn end_of_input(local: &mut Local, index: u32) {
-    if let Some(client) = local.clients.at(index) {
-        client.is_closing = true;
-        local.list(index);
     }
 }
 
