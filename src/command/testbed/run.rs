@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 400_000;
 /// So long nothing may happen while somebody waits.
 const HANG_NS: u64 = 4_000_000_000;
 /// How long everything is left alone before it is looked at: longer than any shrinking and background work waits.
-const REST_NS: u64 = 3_000_000_000;
+const REST_NS: u64 = 1_500_000_000;
 /// Passes without a cause, one after another.
 const SPINS_MAX: u32 = 100;
 const LEAKED_BYTES: isize = 4 << 20;
@@ -104,6 +104,9 @@ pub(super) struct Run<'a> {
     /// The course of time and the judge's progress when something happened last.
     last_progress: (u64, u64),
     has_struck: bool,
+    /// A shard that is held up, and for how many steps.
+    held: usize,
+    held_steps: usize,
 }
 
 impl<'a> Run<'a> {
@@ -125,7 +128,7 @@ impl<'a> Run<'a> {
         peers.push(Peer::new(ClientStory {
             number: story.clients.iter().map(|client| client.number + 1).max().unwrap_or(0) + 100,
             shard: random.below(story.shard_count),
-            depth: 4,
+            depth: usize::MAX,
             cut_bytes: 1 << 14,
             socket_bytes: 1 << 18,
             read_weight: 20,
@@ -151,6 +154,8 @@ impl<'a> Run<'a> {
             taken_at_start: engine.taken_bytes(),
             last_progress: (0, 0),
             has_struck: false,
+            held: 0,
+            held_steps: 0,
             engine,
         })
     }
@@ -236,9 +241,13 @@ impl<'a> Run<'a> {
     /// Draws what is done next, of all that could be.
     fn draw(&mut self, clients: std::ops::Range<usize>) -> Step {
         let now = Ticks(self.engine.course_ns.get());
+        let held = self.hold_up();
         let mut steps = std::mem::take(&mut self.steps);
         steps.clear();
         for (shard, state) in self.shards.iter().enumerate() {
+            if held == Some(shard) {
+                continue;
+            }
             let is_due = || self.deadline(shard) <= now;
             if !state.is_asleep || state.is_woken || !state.events.is_empty() || is_due() {
                 steps.push((self.story.schedule.shard_weights[shard], Step::Pass(shard)));
@@ -272,6 +281,16 @@ impl<'a> Run<'a> {
         let step = chosen.map_or(Step::Time, |(_, step)| *step);
         self.steps = steps;
         step
+    }
+
+    /// The shard that makes no steps at present, as one does whose core has been taken away.
+    fn hold_up(&mut self) -> Option<usize> {
+        self.held_steps = self.held_steps.saturating_sub(1);
+        if self.held_steps == 0 && self.story.features.has("held-up") && self.random.chance(1, 300) {
+            self.held = self.random.below(self.shards.len());
+            self.held_steps = self.random.usize_in(20..600);
+        }
+        (self.held_steps > 0).then_some(self.held)
     }
 
     fn step(&mut self, step: Step) -> Result<(), Failure> {

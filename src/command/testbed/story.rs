@@ -50,7 +50,7 @@ impl Features {
         // Some runs have few, some have most.
         let chance = random.u64_in(1..=7);
         let drawn = all.iter().copied().filter(|name| {
-            let rare = if *name == "every-slot" { 2 } else { 1 };
+            let rare = if *name == "every-slot" { 4 } else { 1 };
             random.chance(chance, 8 * rare) && !without.iter().any(|other| other == name)
         });
         Features(drawn.collect())
