@@ -29,6 +29,7 @@ pub mod pass;
 pub mod registry;
 pub mod session_op;
 pub mod task;
+pub mod testbed;
 pub mod transaction;
 pub mod typed;
 
