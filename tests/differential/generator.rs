@@ -5,6 +5,8 @@
 //! Relative times are either far in the future and never the same twice (two servers do not run a command in the same
 //! millisecond), or over at once.
 
+use crate::support::Oracle;
+use crate::support::rulings::rulings_on;
 use fastrand::Rng;
 use shardis::base::numbers::parse_f64;
 use shardis::command::{Command, FAMILIES, Run};
@@ -196,13 +198,14 @@ pub struct Generator {
     weight_sum: u32,
     /// Serialised values for RESTORE.
     payloads: Vec<Vec<u8>>,
+    oracle: Oracle,
 }
 
 impl Generator {
-    pub fn new(seed: u64, payloads: Vec<Vec<u8>>) -> Generator {
+    pub fn new(seed: u64, payloads: Vec<Vec<u8>>, oracle: Oracle) -> Generator {
         let mut commands = Vec::new();
         for command in FAMILIES.iter().flat_map(|family| family.iter()) {
-            if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_there(command.since) {
+            if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_to(oracle, command.since) {
                 continue;
             }
             if command.subcommands.is_empty() {
@@ -224,6 +227,7 @@ impl Generator {
             commands,
             weight_sum,
             payloads,
+            oracle,
         }
     }
 
@@ -245,8 +249,17 @@ impl Generator {
         pool[self.rng.usize(0..pool.len())]
     }
 
-    /// The next command.
+    /// The next command: none that the oracle answers in a way that does not count.
     pub fn command(&mut self) -> Words {
+        loop {
+            let words = self.any_command();
+            if rulings_on(&words).all(|(_, ruling)| !ruling.against.contains(&self.oracle)) {
+                return words;
+            }
+        }
+    }
+
+    fn any_command(&mut self) -> Words {
         let mut dice = self.rng.u32(0..self.weight_sum);
         let mut chosen = self.commands[0];
         for &candidate in &self.commands {
@@ -272,8 +285,7 @@ impl Generator {
             0..2 if words.len() > 1 => {
                 words.pop();
             }
-            // Redis 7.0 would refuse what 7.2 takes (WITHSCORE), and then the whole transaction that it is in.
-            2 if !matches!(command.name, "zrank" | "zrevrank") => {
+            2 => {
                 let extra = self.value();
                 words.push(extra);
             }
@@ -324,13 +336,18 @@ impl Generator {
                 .skip(2)
                 .any(|other| other.eq_ignore_ascii_case(word.as_bytes()))
         };
-        if command.name == "sort" && has("STORE") && has("BY") && has("ALPHA") {
-            // Equal weights leave elements in their order, which a set does not have.
-            let mut at = 0;
-            words.retain(|word| {
-                at += 1;
-                at < 3 || !word.eq_ignore_ascii_case(b"ALPHA")
-            });
+        if command.name == "sort" && has("STORE") && (has("BY") || self.oracle == Oracle::Valkey91) {
+            // What is a number to one may be none to the other (`support/rulings.rs`), and equal weights leave elements in their
+            // order, which a set does not have: then nothing is stored.
+            let store = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"STORE");
+            let at = 2 + words.iter().skip(2).position(store).expect("it is there");
+            words.drain(at..(at + 2).min(words.len()));
+        }
+        if takes_elements(command.name) {
+            words
+                .iter_mut()
+                .filter(|word| **word == b" 1")
+                .for_each(|word| *word = b"2".to_vec());
         }
         words
     }
@@ -414,7 +431,7 @@ impl Generator {
     }
 
     fn argument(&mut self, argument: &'static Argument, command: &str, words: &mut Words) {
-        if is_unknown_there(argument.since) || argument.is_optional && !self.chance(30) {
+        if is_unknown_to(self.oracle, argument.since) || argument.is_optional && !self.chance(30) {
             return;
         }
         let repeats = if argument.is_multiple { 1 + self.below(4) } else { 1 };
@@ -499,8 +516,11 @@ impl Generator {
             (ArgumentKind::Integer, name) if name.contains("db") || name.starts_with("index") => {
                 self.pick(DBS).as_bytes().to_vec()
             }
-            // Redis 7.0 takes -1 and the empty text for cursors; shardis takes canonical numbers only.
-            (ArgumentKind::Integer, "cursor") => self.pick(&["0", "0", "0", "x"]).as_bytes().to_vec(),
+            // Others than 0 lead elsewhere on every server.
+            (ArgumentKind::Integer, "cursor") => self
+                .pick(&["0", "0", "0", "00", "+0", " 0", "", "-1", "x"])
+                .as_bytes()
+                .to_vec(),
             (ArgumentKind::Integer, "count") => self
                 .pick(&["1", "2", "5", "10", "100", "0", "-1", "x"])
                 .as_bytes()
@@ -615,11 +635,19 @@ impl Generator {
     }
 }
 
-/// Whether that version came after the redis-server that we compare with, which is a 7.0.
-fn is_unknown_there(since: &str) -> bool {
+/// Whether that version of Redis has what the oracle does not have, or has in its own way: Valkey branched off behind 7.2.
+fn is_unknown_to(oracle: Oracle, since: &str) -> bool {
     let mut numbers = since.split('.').map(|number| number.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version > (7, 0)
+    oracle == Oracle::Valkey91 && version > (7, 2)
+}
+
+/// Whether arguments become elements that SORT may sort and store.
+fn takes_elements(command: &str) -> bool {
+    matches!(
+        command,
+        "lpush" | "rpush" | "lpushx" | "rpushx" | "linsert" | "lset" | "sadd"
+    )
 }
 
 /// Whether arguments become scores.
