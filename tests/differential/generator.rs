@@ -8,7 +8,6 @@
 use crate::support::Oracle;
 use crate::support::rulings::rulings_on;
 use fastrand::Rng;
-use shardis::base::numbers::parse_f64;
 use shardis::command::{Command, FAMILIES, Run};
 use shardis::spec::{Argument, ArgumentKind, Flags};
 
@@ -175,17 +174,40 @@ const ELEMENTS: &[&[u8]] = &[
 const SORT_PATTERNS: &[&[u8]] = &[
     b"k*", b"k*", b"{t}*", b"key:*", b"*", b"#", b"nosort", b"k*->1", b"*->a", b"k*->",
 ];
-/// Scores of which all sums and products are short: redis-server 7.0 prints 17 digits, shardis the shortest text that reads back.
+/// Scores, of which some have no short sums and products.
 const SCORES: &[&str] = &[
-    "0", "1", "1", "2", "3", "5", "10", "-1", "-7", "1.5", "0.25", "1e3", "0x10", "inf", "-inf", "+inf", "nan", "x", "",
+    "0", "1", "1", "2", "3", "5", "10", "-1", "-7", "1.5", "0.1", "3.3", "1e17", "1e3", "0x10", "inf", "-inf", "+inf",
+    "nan", "x", "",
 ];
-const WEIGHTS: &[&str] = &["1", "1", "2", "0", "-1", "inf", "1", "2", "3", "x"];
+const WEIGHTS: &[&str] = &["1", "1", "2", "0", "-1", "inf", "1", "0.7", "3", "x"];
 const SCORE_BOUNDS: &[&str] = &[
     "-inf", "+inf", "0", "(0", "1", "(1", "2", "5", "(5", "-1", "1.5", "(1.5", "inf", "(inf", "", "(", "x", "nan", " 1",
 ];
 const MEMBER_BOUNDS: &[&[u8]] = &[
     b"-", b"+", b"[a", b"(a", b"[c", b"(c", b"[e", b"[", b"(", b"[Pal", b"[m\xff", b"a", b"",
 ];
+const IDS: &[&str] = &[
+    "0",
+    "0-0",
+    "1",
+    "1-1",
+    "5-1",
+    "7-1",
+    "7-2",
+    "7-3",
+    "7-5",
+    "8",
+    "9-9",
+    "$",
+    "-",
+    "x",
+    "7-*",
+    "18446744073709551615-5",
+];
+const ID_BOUNDS: &[&str] = &["-", "+", "-", "+", "0", "1-1", "(1-1", "7-2", "(7-3", "8", "$", "x"];
+const GROUPS: &[&str] = &["g", "g", "h", ""];
+const CONSUMERS: &[&str] = &["c", "c", "d"];
+const THRESHOLDS: &[&str] = &["0", "1", "2", "5", "100", "7-2", "7-3", "-1", "x"];
 const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
 
 /// The databases that streams touch.
@@ -295,14 +317,10 @@ impl Generator {
             }
             _ => {}
         }
-        if makes_scores(command.name) {
-            for word in &mut words {
-                // A word that has become a score, of many digits.
-                let score = parse_f64(word).filter(|score| score.is_finite());
-                if score.is_some_and(|score| score.abs() > 1e6 || (score * 64.0).fract() != 0.0) {
-                    *word = b"1.5".to_vec();
-                }
-            }
+        if matches!(command.name, "xread" | "xreadgroup") {
+            // Redis 8 has other words for an unbalanced XREAD (`support/rulings.rs`).
+            let is_balanced = command.name == "xread" && self.oracle == Oracle::Redis82;
+            self.balance_streams(&mut words, is_balanced);
         }
         if takes_a_time(command.name) {
             // A small number that has become a time would let the key expire on one server before the other. What stands for it is
@@ -483,6 +501,9 @@ impl Generator {
 
     fn word(&mut self, argument: &Argument, kind: ArgumentKind, command: &str) -> Vec<u8> {
         let is_milliseconds = argument.name.contains("milliseconds") || command.starts_with('p');
+        if let Some(word) = self.stream_word(argument.name, command) {
+            return word;
+        }
         if let Some(word) = self.bit_or_position(argument.name, command) {
             return word;
         }
@@ -533,6 +554,42 @@ impl Generator {
             (_, "type") => self.pick(TYPES).as_bytes().to_vec(),
             (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
             _ => self.value(),
+        }
+    }
+
+    /// What stands for IDs of streams, groups and consumers.
+    fn stream_word(&mut self, name: &str, command: &str) -> Option<Vec<u8>> {
+        let pool = match name {
+            "group" => GROUPS,
+            "consumer" => CONSUMERS,
+            "id" | "lastid" | "last-id" | "max-deleted-id" => IDS,
+            "start" | "end" if command.starts_with('x') => ID_BOUNDS,
+            "threshold" => THRESHOLDS,
+            // Servers are never equally late: nobody is idle for as long as the longer one.
+            "min-idle-time" => &["0", "0", "0", "99999999", "-1", "x"],
+            _ => return None,
+        };
+        Some(self.pick(pool).as_bytes().to_vec())
+    }
+
+    /// As many IDs as streams, mostly if not always, and nobody who waits.
+    fn balance_streams(&mut self, words: &mut Words, is_balanced: bool) {
+        let at = |words: &Words, name: &str| words.iter().position(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+        if let Some(block) = at(words, "BLOCK") {
+            words.drain(block..(block + 2).min(words.len()));
+        }
+        if let Some(streams) = at(words, "STREAMS") {
+            words.truncate(streams + 1);
+            let count = 1 + self.below(3);
+            for _ in 0..count {
+                let key = self.key();
+                words.push(key);
+            }
+            let lacking = usize::from(!is_balanced && self.chance(3));
+            for _ in 0..count - lacking {
+                let id = if self.chance(40) { ">" } else { self.pick(IDS) };
+                words.push(id.as_bytes().to_vec());
+            }
         }
     }
 
@@ -650,14 +707,6 @@ fn takes_elements(command: &str) -> bool {
     )
 }
 
-/// Whether arguments become scores.
-fn makes_scores(command: &str) -> bool {
-    matches!(
-        command,
-        "zadd" | "zincrby" | "zunion" | "zunionstore" | "zinter" | "zinterstore"
-    )
-}
-
 /// Whether an argument may say when a key expires.
 fn takes_a_time(command: &str) -> bool {
     command.contains("expire") || matches!(command, "set" | "setex" | "psetex" | "getex" | "restore")
@@ -665,8 +714,8 @@ fn takes_a_time(command: &str) -> bool {
 
 /// How often a command comes, or nothing if it does not.
 fn weight(command: &Command, is_included: bool) -> Option<u32> {
-    if command.flags.contains(Flags::BLOCKING) || command.name == "help" {
-        // A blocked connection would wait for the other one's batch; the help texts are our own.
+    if command.name == "help" || (command.flags.contains(Flags::BLOCKING) && !command.name.starts_with("xread")) {
+        // A blocked connection would wait for the other one's batch (XREAD waits only if told to); the help texts are our own.
         return None;
     }
     match command.run {

@@ -52,7 +52,11 @@ pub(super) const RANDOMKEY: Command = Command {
     arity: 1,
     flags: Flags::READONLY,
     categories: Categories::KEYSPACE,
-    tips: &["request_policy:all_shards", "nondeterministic_output"],
+    tips: &[
+        "request_policy:all_shards",
+        "response_policy:special",
+        "nondeterministic_output",
+    ],
     ..command("randomkey", Run::Everything(randomkey))
 };
 
@@ -64,7 +68,11 @@ pub(super) const SCAN: Command = Command {
     arity: -2,
     flags: Flags::READONLY,
     categories: Categories::KEYSPACE,
-    tips: &["nondeterministic_output", "request_policy:special"],
+    tips: &[
+        "nondeterministic_output",
+        "request_policy:special",
+        "response_policy:special",
+    ],
     arguments: &[
         arg("cursor", ArgumentKind::Integer),
         arg("pattern", ArgumentKind::Pattern).token("MATCH").optional(),
