@@ -18,7 +18,7 @@ pub(super) const WAIT: Command = Command {
     group: Group::Generic,
     complexity: "O(1)",
     arity: 3,
-    flags: Flags::NOSCRIPT,
+    flags: Flags::BLOCKING,
     categories: Categories::CONNECTION,
     tips: &["request_policy:all_shards", "response_policy:agg_min"],
     arguments: &[
