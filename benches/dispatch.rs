@@ -1,8 +1,9 @@
-//! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. One shard, pipelines of 16.
+//! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. One shard, pipelines of 16; and MSET of
+//! very many pairs in reads as a network plane makes them, which must take the same time for each pair at any length.
 //!
 //! To count instructions: `valgrind --tool=callgrind` around the bench program with `--profile-time 1 <name>`.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use shardis::base::clock::UnixMs;
 use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
@@ -143,5 +144,38 @@ fn dispatch(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, dispatch);
+/// Bytes that a read brings at most.
+const READ_BYTES: usize = 16 * 1024;
+
+fn large_requests(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("large_requests");
+    group.sample_size(10);
+    for pair_count in [1_000, 10_000, 100_000, 400_000] {
+        let mut random = Random::with_seed(5);
+        let mut words = vec![b"MSET".to_vec()];
+        for _ in 0..pair_count {
+            words.push(format!("key:{:012}", random.below(1_000_000_000_000)).into_bytes());
+            words.push(b"value".to_vec());
+        }
+        let mut request = Vec::new();
+        OwnedArgs::from_slices(&words).as_args().encode_resp(&mut request);
+        group.throughput(Throughput::Elements(pair_count));
+        group.bench_function(BenchmarkId::new("mset", pair_count), |bencher| {
+            let local = one_shard();
+            bencher.iter(|| {
+                let mut local = local.borrow_mut();
+                for read in request.chunks(READ_BYTES) {
+                    local.begin_pass();
+                    local.receive(0, read);
+                }
+                let client = local.clients.at(0).expect("the client is there");
+                assert_eq!(client.out.to_contiguous()[..], b"+OK\r\n"[..]);
+                client.out.clear();
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, dispatch, large_requests);
 criterion_main!(benches);

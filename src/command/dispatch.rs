@@ -127,7 +127,9 @@ impl Local {
         let mut position = 0;
         let mut foreseen_until = 0;
         while position < bytes.len() {
-            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN {
+            // A request that has begun was looked at when it began: to look again at each read would be quadratic.
+            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN && !parser.is_within_request()
+            {
                 // Whatever was looked through or not, the next look is further on.
                 foreseen_until = position + self.foresee(client, &bytes[position..]).max(FORESEEN_BYTES_MIN);
             }

@@ -153,10 +153,7 @@ impl Local {
                 let ended = self.env.tick();
                 self.env.note_slow(found, args, began, ended);
                 let keys = args.range(1, args.len()).to_owned();
-                let mut slots = SlotSet::new();
-                for key in keys.as_args().iter() {
-                    slots.insert(key_slot(key));
-                }
+                let slots: SlotSet = keys.as_args().iter().map(key_slot).collect();
                 let task = Task::new(
                     client,
                     found.id,
@@ -211,9 +208,7 @@ impl Local {
             }
         }
         let watched = std::mem::take(&mut client.watched);
-        for (slot, _) in &watched {
-            slots.insert(*slot);
-        }
+        slots.merge(&watched.iter().map(|(slot, _)| *slot).collect());
         let kind = TaskKind::Exec(Box::new(ExecStep::new(
             transaction.queue,
             watched,
@@ -248,10 +243,7 @@ impl Local {
             return;
         }
         let tokens = std::mem::take(&mut client.watched);
-        let mut slots = SlotSet::new();
-        for (slot, _) in &tokens {
-            slots.insert(*slot);
-        }
+        let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
         self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
     }
 }

@@ -200,9 +200,44 @@ impl RequestParser {
         self.is_inline
     }
 
+    /// Whether the current request has begun, and its arguments are being collected: what lies in front of the buffer has been
+    /// looked at, and need not be again.
+    #[inline]
+    pub fn is_within_request(&self) -> bool {
+        self.args_missing > 0
+    }
+
     /// How many arguments of an incomplete request have not arrived: the figure behind CLIENT LIST's `multi-mem` and of watchdogs.
     pub fn args_missing(&self) -> usize {
         self.args_missing
+    }
+
+    /// Bytes of the arguments of an incomplete request that have arrived whole.
+    pub fn arrived_bytes(&self) -> usize {
+        if self.is_within_request() {
+            self.spans.iter().map(|span| span.len()).sum()
+        } else {
+            0
+        }
+    }
+
+    /// Bytes of an incomplete request that are understood: they will not be looked at again.
+    pub fn understood_bytes(&self) -> usize {
+        if self.is_within_request() { self.position } else { 0 }
+    }
+
+    /// How many bytes the buffer will hold when the argument that is arriving is complete; 0 where that is not known.
+    pub fn awaited_bytes(&self) -> usize {
+        self.bulk_bytes
+            .map_or(0, |length| self.position.saturating_add(length).saturating_add(2))
+    }
+
+    /// Gives back the memory that it does not need for the request that is arriving. The arguments of the last one are gone then.
+    pub fn give_back(&mut self) {
+        if !self.is_within_request() {
+            self.spans = Vec::new();
+            self.scratch = Vec::new();
+        }
     }
 
     /// The memory it keeps beside the buffer.
