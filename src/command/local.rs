@@ -175,7 +175,14 @@ impl Env {
         Moment {
             now: self.now,
             policy: self.access_policy(),
+            keeps_stale: self.is_paused(),
         }
+    }
+
+    /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some_and(|pause| pause.until > self.now)
     }
 
     #[inline]

@@ -165,7 +165,7 @@ impl Task {
                     let found = view
                         .slot(slot)
                         .expect("the slots of the watched keys are the unit's footprint");
-                    tokens.push((slot, found.watch(self.caller.db, key, env.moment().now)));
+                    tokens.push((slot, found.watch(self.caller.db, key, env.moment())));
                     if let Some(discarded) = found.take_discarded() {
                         env.garbage.absorb(*discarded);
                     }
@@ -209,13 +209,13 @@ impl Task {
 impl ExecStep {
     /// Compares the watched keys and writes the head of the reply. False: a watched key has changed.
     fn begin(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf, proto: Proto) -> bool {
-        let now = env.moment().now;
+        let moment = env.moment();
         let mut is_unchanged = true;
         for (slot, token) in &self.watched {
             let found = view
                 .slot(*slot)
                 .expect("the slots of the watched keys are in the footprint");
-            is_unchanged &= found.is_unchanged(token, now);
+            is_unchanged &= found.is_unchanged(token, moment);
             if let Some(discarded) = found.take_discarded() {
                 env.garbage.absorb(*discarded);
             }
