@@ -50,6 +50,7 @@ pub enum Flow {
 const CALLER_RESP3: u16 = 1;
 const CALLER_LEAVES_CLOCKS: u16 = 2;
 const CALLER_IS_LOCAL: u16 = 4;
+const CALLER_IS_SILENT: u16 = 8;
 
 impl Local {
     /// Takes bytes that a client has sent, and runs the requests in them.
@@ -127,6 +128,11 @@ impl Local {
         let mut position = 0;
         let mut foreseen_until = 0;
         while position < bytes.len() {
+            if client.out.len() >= self.env.reply_bytes_max {
+                // It will be disconnected for that: nothing more is done for it.
+                client.has_waiting_requests = true;
+                break;
+            }
             // A request that has begun was looked at when it began: to look again at each read would be quadratic.
             if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN && !parser.is_within_request()
             {
@@ -190,6 +196,7 @@ impl Local {
 
     /// A client whose unread requests take too much is disconnected.
     fn check_query_limit(&mut self, client: &mut Client) {
+        client.usage.note(client.query.len(), 0);
         if !client.is_killed && client.query.len() > self.env.settings.client_query_buffer_limit as usize {
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={}",
@@ -470,7 +477,8 @@ impl Local {
             command: found.id,
             flags: flag(session.proto == Proto::Resp3, CALLER_RESP3)
                 | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
-                | flag(session.is_local, CALLER_IS_LOCAL),
+                | flag(session.is_local, CALLER_IS_LOCAL)
+                | flag(is_silent, CALLER_IS_SILENT),
             protocol: 0,
         };
         self.env.stats.hops += 1;
@@ -497,6 +505,7 @@ impl Local {
             leaves_clocks: header.flags & CALLER_LEAVES_CLOCKS != 0,
             is_local: header.flags & CALLER_IS_LOCAL != 0,
             is_nested: false,
+            is_silent: header.flags & CALLER_IS_SILENT != 0,
         };
         let mut spans = std::mem::take(&mut self.spans);
         let args = Args::decode(arguments, &mut spans);

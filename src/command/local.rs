@@ -19,8 +19,8 @@ use super::task::{Task, TaskKind};
 use super::{Registered, Registry};
 use crate::base::clock::{Ticks, UnixMs};
 use crate::base::random::Random;
-use crate::client::{Client, ClientTable, Session, Stall};
-use crate::config::{Config, Settings};
+use crate::client::{Client, ClientTable, ReplyResizing, Session, Stall};
+use crate::config::{ClientClass, Config, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
@@ -119,6 +119,11 @@ pub struct Env {
     pub pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub expires_actively: bool,
+    /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
+    pub reply_bytes_max: usize,
+    /// `DEBUG PAUSE-CRON`.
+    pub is_cron_paused: bool,
+    pub reply_resizing: ReplyResizing,
     /// When the last command ended, which is when the next one begins.
     pub ticks: Ticks,
     pub now: UnixMs,
@@ -166,6 +171,7 @@ impl Env {
         self.stats.follow(&settings);
         // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
+        self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
     }
 
@@ -222,6 +228,14 @@ impl Env {
                 .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
             self.stats.note_slow(args, &secrets, elapsed_us, self.now);
         }
+    }
+}
+
+/// How long a client's output may be at all; no limit is the whole address space.
+fn reply_bytes_max(settings: &Settings) -> usize {
+    match settings.client_output_buffer_limit.of(ClientClass::Normal).hard_bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
     }
 }
 
@@ -397,6 +411,9 @@ impl Local {
             shards: node.shards,
             registry,
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
+            reply_bytes_max: reply_bytes_max(&settings),
+            is_cron_paused: false,
+            reply_resizing: ReplyResizing::DEFAULT,
             settings,
             seed,
             stats,

@@ -35,6 +35,8 @@ pub struct Caller {
     pub is_local: bool,
     /// It runs inside EXEC or a script.
     pub is_nested: bool,
+    /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
+    pub is_silent: bool,
 }
 
 /// One call of a command over keys.

@@ -12,7 +12,8 @@ use super::op::{Caller, Journal, Keyspace, Op};
 use super::session_op::SessionOp;
 use super::{CommandId, Registered, Run};
 use crate::base::clock::Ticks;
-use crate::client::{Client, Queued, Session};
+use crate::base::limits;
+use crate::client::{Client, Queued, ReplyMode, Session};
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
 use crate::shard::{Verdict, View, Work};
 use crate::stats::SlowEntry;
@@ -101,6 +102,7 @@ impl Task {
             leaves_clocks: true,
             is_local: true,
             is_nested: false,
+            is_silent: false,
         };
         Task {
             sequence: 0,
@@ -121,6 +123,7 @@ impl Caller {
             leaves_clocks: session.leaves_clocks,
             is_local: session.is_local,
             is_nested: false,
+            is_silent: session.reply_mode != ReplyMode::On,
         }
     }
 }
@@ -268,6 +271,8 @@ impl ExecStep {
             _ => {
                 let mut caller = Caller::of(&self.session);
                 caller.is_nested = true;
+                // What is silent is the reply to EXEC, and that was settled when it came.
+                caller.is_silent = false;
                 match run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) {
                     Outcome::Lacking => return false,
                     Outcome::Ran { changes } => self.changes += changes,
@@ -350,6 +355,10 @@ pub fn run_keys(
         unreachable!("only commands over keys get here: {}", found.full_name);
     };
     let mark = reply.mark();
+    let bytes_max = match caller.is_silent {
+        true => reply.len() + limits::REPLY_SILENT_BYTES_MAX,
+        false => env.reply_bytes_max,
+    };
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
     let moment = env.moment();
@@ -360,7 +369,7 @@ pub fn run_keys(
     }
     let mut op = Op {
         args,
-        reply: Reply::new(reply, caller.proto),
+        reply: Reply::bounded(reply, caller.proto, bytes_max),
         keys: Keyspace::new(view, journal, caller, moment, first),
         effects: &mut effects,
         env,

@@ -227,7 +227,7 @@ impl Local {
         let proto = client.session.proto;
         let transaction = client.transaction.get_or_insert_with(Box::<Transaction>::default);
         if !transaction.is_aborted {
-            transaction.queued_bytes += args.byte_len();
+            transaction.queued_bytes += args.byte_len() + args.len() * size_of::<usize>();
             transaction.queue.push(Queued {
                 command: found.id,
                 args: args.to_owned(),

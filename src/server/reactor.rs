@@ -21,7 +21,8 @@ use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
 use crate::command::{Envelope, Local};
 use crate::net::{
-    CloseReason, ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait,
+    CloseReason, ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, REPORTED_BYTES_MIN, Sent,
+    UringPlane, Wait,
 };
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::runtime::{Activity, Pump, Rouse};
@@ -278,12 +279,15 @@ impl Reactor {
             }
         }
         connection.corked_at = None;
+        client.usage.note(0, client.out.len());
         client.in_flight_bytes = self.plane.queued_bytes(conn);
         if local.is_over_output_limit(index) {
             return self.forget(conn, local, true);
         }
         let Some(client) = local.clients.at(index) else { return };
         let mut is_written = true;
+        // A write that is not large and was not in the way is over soon, and nothing tells when.
+        let mut is_told = client.in_flight_bytes >= REPORTED_BYTES_MIN;
         if !client.out.is_empty() {
             let output_bytes = client.out.len() as u64;
             match client
@@ -291,14 +295,15 @@ impl Reactor {
                 .give(|bytes, shared| self.plane.send(conn, Output { bytes, shared }))
             {
                 Sent::Taken => {
+                    is_told = output_bytes as usize >= REPORTED_BYTES_MIN;
                     local.env.stats.output_bytes += output_bytes;
                     local.env.stats.writes_processed += 1;
                 }
-                Sent::Busy => is_written = false,
+                Sent::Busy => (is_written, is_told) = (false, true),
                 Sent::Gone => {}
             }
         }
-        client.in_flight_bytes = self.plane.queued_bytes(conn);
+        client.in_flight_bytes = if is_told { self.plane.queued_bytes(conn) } else { 0 };
         if client.is_killed {
             return self.forget(conn, local, true);
         }

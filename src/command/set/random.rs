@@ -158,6 +158,9 @@ fn srandmember(op: &mut Op) -> Result<(), ReplyError> {
             if let Some(item) = set.random(random, seed) {
                 reply_item(reply, item);
             }
+            if reply.is_full() {
+                break;
+            }
         }
     } else if wanted >= set.len() {
         reply.array(set.len());
