@@ -1,5 +1,6 @@
 //! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. Pipelines of 16 on one shard, and
-//! transactions of any length on one and on four.
+//! transactions of any length on one and on four. Beside them, MSET of very many pairs in reads
+//! as a network plane makes them. All of these must take the same time for each command, or pair, at any length.
 //!
 //! To count instructions: `SHARDIS_BENCH_ROUNDS=n` runs each benchmark whose name is among the arguments so many times and nothing
 //! else. Two runs under `valgrind --tool=callgrind`, with n and 2n, differ by n rounds (of 16 requests, or of one transaction).
@@ -210,6 +211,23 @@ fn loads() -> Vec<Load> {
     load("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
     load("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
     load("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    for count in [1_000, 10_000, 100_000, 400_000] {
+        let mut random = Random::with_seed(5);
+        let mut words = vec![b"MSET".to_vec()];
+        for _ in 0..count {
+            words.push(format!("key:{:012}", random.below(1_000_000_000_000)).into_bytes());
+            words.push(b"value".to_vec());
+        }
+        let mut request = Vec::new();
+        OwnedArgs::from_slices(&words).as_args().encode_resp(&mut request);
+        loads.push(Load {
+            name: format!("mset_of_{count}"),
+            shards: 1,
+            elements: count,
+            before: Vec::new(),
+            measured: vec![request],
+        });
+    }
     for shards in [1, 4] {
         // By the command, these should be the same.
         for count in [16, 1000, 16_000] {

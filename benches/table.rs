@@ -151,7 +151,7 @@ fn main() {
     );
     for n in &keys {
         let key = key(*n);
-        slots[usize::from(key_slot(&key))].set_expiry(DB, &key, Some(UnixMs(at.now.0 + *n as u64)), at.now);
+        slots[usize::from(key_slot(&key))].set_expiry(DB, &key, Some(UnixMs(at.now.0 + *n as u64)), at);
     }
     let begin = Instant::now();
     let mut examined = 0;
@@ -167,7 +167,7 @@ fn main() {
     let begin = Instant::now();
     for n in &keys {
         let key = key(*n);
-        black_box(slots[usize::from(key_slot(&key))].remove(DB, &key, at.now));
+        black_box(slots[usize::from(key_slot(&key))].remove(DB, &key, at));
     }
     println!(
         "remove, random order: {:6.0} ns",

@@ -7,7 +7,7 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::{Client, Server, eventually};
+use support::{Client, Server, Value, eventually};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 const BATCH: usize = 200;
@@ -106,5 +106,66 @@ fn the_dead_are_few_among_the_present() {
             shares.len()
         );
         assert!(middle <= DEAD_SHARE_MAX, "{shards} shards: {shares:?}");
+    }
+}
+
+/// CLIENT PAUSE stops all that deletes by itself: what is over is not seen, and there, until the pause ends.
+#[test]
+fn while_clients_are_paused_nothing_is_deleted_because_it_is_over() {
+    const MORTAL: usize = 300;
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut client = server.client();
+        // The lives begin before the pause, which must be in effect before they end.
+        send_all(
+            &mut client,
+            (0..MORTAL).map(|number| format!("SET mortal:{number} x PX 700")),
+        );
+        send_all(
+            &mut client,
+            [
+                "HSET hash a 1 b 2".to_owned(),
+                "HPEXPIRE hash 700 FIELDS 1 a".to_owned(),
+            ],
+        );
+        send_all(&mut client, ["CLIENT PAUSE 600000 WRITE".to_owned()]);
+        let there = key_count(&mut client);
+        assert_eq!(
+            there,
+            MORTAL + 1,
+            "{shards} shards: the machine is too slow for this test"
+        );
+        std::thread::sleep(Duration::from_millis(900));
+        let mut gets: Vec<Vec<String>> = Vec::new();
+        for number in 0..MORTAL {
+            let key = format!("mortal:{number}");
+            gets.push(vec!["GET".to_owned(), key.clone()]);
+            gets.push(vec!["TYPE".to_owned(), key]);
+        }
+        for reply in client.call_all(&gets) {
+            assert!(reply == Value::Nil || reply.text() == "none", "{reply}");
+        }
+        assert_eq!(client.call(&["KEYS", "mortal:*"]).items().len(), 0);
+        assert_eq!(client.call(&["RANDOMKEY"]).text(), "hash");
+        assert_eq!(client.call(&["HGET", "hash", "a"]), Value::Nil);
+        let mut cursor = "0".to_owned();
+        loop {
+            let reply = client.call(&["SCAN", &cursor, "MATCH", "mortal:*", "COUNT", "100"]);
+            assert_eq!(reply.items()[1].items().len(), 0);
+            cursor = reply.items()[0].text();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(key_count(&mut client), MORTAL + 1, "{shards} shards");
+        for figure in ["expired_keys", "expired_subkeys"] {
+            assert_eq!(server.info_number("stats", figure), 0, "{figure} with {shards} shards");
+        }
+        send_all(&mut client, ["CLIENT UNPAUSE".to_owned()]);
+        eventually("what was over goes when the pause ends", || key_count(&mut client) == 1);
+        eventually("and so do fields", || {
+            server.info_number("stats", "expired_subkeys") == 1
+        });
+        assert_eq!(server.info_number("stats", "expired_keys"), MORTAL as u64);
     }
 }

@@ -267,7 +267,7 @@ fn what_a_client_sends_ahead_is_bounded() {
         }
         let grown = resident().saturating_sub(before);
         assert!(
-            grown < 8 << 20,
+            grown < 16 << 20,
             "{shards} shards: {sent} bytes were sent, and {grown} are held"
         );
         for _ in 0..=count {

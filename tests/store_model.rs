@@ -10,6 +10,7 @@ use shardis::base::clock::UnixMs;
 use shardis::base::numbers::parse_i64;
 use shardis::base::random::Random;
 use shardis::data::access::Moment;
+use shardis::data::list::{End, List};
 use shardis::data::set::Set;
 use shardis::data::string::StringForm;
 use shardis::data::{Encoding, Limits, ObjectRef, TypedValue};
@@ -248,7 +249,7 @@ impl World {
     }
 
     fn change(&mut self, db: u32, key: &[u8], change: Change) {
-        let (at, now, index) = (self.at(), UnixMs(self.now), DbIndex(db));
+        let (at, index) = (self.at(), DbIndex(db));
         let name = (db, key.to_vec());
         let old = self.model.entries.get(&name).cloned();
         let old_expiry = old.as_ref().and_then(|value| value.expiry);
@@ -383,14 +384,14 @@ impl World {
                 );
             }
             Change::Remove => {
-                assert_eq!(slot.remove(index, key, now), old.is_some());
+                assert_eq!(slot.remove(index, key, at), old.is_some());
                 self.model.remove(&name);
             }
             Change::Rename(to_db, to) => {
-                let taken = slot.take(index, key, now);
+                let taken = slot.take(index, key, at);
                 assert_eq!(taken.is_some(), old.is_some());
                 if let Some(entry) = taken {
-                    slot.put(DbIndex(to_db), &hot_key(to), entry, now);
+                    slot.put(DbIndex(to_db), &hot_key(to), entry, at);
                     let value = self.model.remove(&name).unwrap();
                     self.model.set((to_db, hot_key(to)), value);
                 }
@@ -399,13 +400,13 @@ impl World {
                 let copy = slot.get(index, key, at, Access::Read).map(|entry| entry.to_owned());
                 assert_eq!(copy.is_some(), old.is_some());
                 if let Some(entry) = copy {
-                    slot.put(DbIndex(to_db), &hot_key(to), entry, now);
+                    slot.put(DbIndex(to_db), &hot_key(to), entry, at);
                     self.model.set((to_db, hot_key(to)), old.unwrap());
                 }
             }
             Change::Expire(ms) => {
                 let expiry = ms.map(|ms| self.now + ms);
-                assert_eq!(slot.set_expiry(index, key, expiry.map(UnixMs), now), old.is_some());
+                assert_eq!(slot.set_expiry(index, key, expiry.map(UnixMs), at), old.is_some());
                 if let Some(old) = old {
                     self.model.set(name, Value { expiry, ..old });
                 }
@@ -474,7 +475,7 @@ impl World {
             }
             Step::Swap(a, b) => {
                 self.finish_expiry();
-                self.slot.swap_dbs(DbIndex(a), DbIndex(b), UnixMs(self.now));
+                self.slot.swap_dbs(DbIndex(a), DbIndex(b), self.at());
                 self.model.swap(a, b);
                 if let Some(scan) = &mut self.scan
                     && a != b
@@ -505,8 +506,7 @@ impl World {
                 }
             }
             Step::Watch(db, key) if self.before_undo.is_none() => {
-                self.tokens
-                    .push(self.slot.watch(DbIndex(db), &hot_key(key), UnixMs(self.now)));
+                self.tokens.push(self.slot.watch(DbIndex(db), &hot_key(key), self.at()));
                 self.model.watches.push(((db, hot_key(key)), false));
             }
             Step::Unwatch(index) if self.before_undo.is_none() && !self.tokens.is_empty() => {
@@ -548,7 +548,7 @@ impl World {
             Step::ScanOn(count) => self.scan_on(count),
             Step::RandomKey(db, seed) => {
                 let mut random = Random::with_seed(seed);
-                let drawn = self.slot.random_key(DbIndex(db), &mut random, UnixMs(self.now));
+                let drawn = self.slot.random_key(DbIndex(db), &mut random, self.at());
                 let drawn = drawn.map(|entry| entry.key().to_vec());
                 match drawn {
                     Some(key) => assert!(self.model.entries.contains_key(&(db, key))),
@@ -565,11 +565,7 @@ impl World {
             self.collect_reports();
         }
         for (token, (_, is_changed)) in self.tokens.iter().zip(&self.model.watches) {
-            assert_eq!(
-                self.slot.is_unchanged(token, UnixMs(self.now)),
-                !is_changed,
-                "{token:?}"
-            );
+            assert_eq!(self.slot.is_unchanged(token, self.at()), !is_changed, "{token:?}");
         }
     }
 
@@ -579,13 +575,11 @@ impl World {
         };
         let Some(from) = scan.next else { return };
         let mut visited = 0;
-        scan.next = self
-            .slot
-            .scan(DbIndex(scan.db), from, count, UnixMs(self.now), |entry| {
-                visited += 1;
-                assert!(self.model.entries.contains_key(&(scan.db, entry.key().to_vec())));
-                scan.seen.insert(entry.key().to_vec());
-            });
+        scan.next = self.slot.scan(DbIndex(scan.db), from, count, self.at(), |entry| {
+            visited += 1;
+            assert!(self.model.entries.contains_key(&(scan.db, entry.key().to_vec())));
+            scan.seen.insert(entry.key().to_vec());
+        });
         // Entries of equal position come together; more than a few of them there are not.
         assert!(visited <= count + 4, "{visited} of {count}");
         match scan.next {
@@ -710,14 +704,14 @@ proptest! {
                     if grows {
                         slot.set_int(db, &n.to_be_bytes(), 0, Expiry::Clear, at);
                     } else {
-                        slot.remove(db, &n.to_be_bytes(), at.now);
+                        slot.remove(db, &n.to_be_bytes(), at);
                     }
                 }
-                next = slot.scan(db, from, count, at.now, |entry| {
+                next = slot.scan(db, from, count, at, |entry| {
                     seen.insert(entry.key().to_vec());
                 });
             } else {
-                next = slot.scan(db, from, 1000, at.now, |entry| {
+                next = slot.scan(db, from, 1000, at, |entry| {
                     seen.insert(entry.key().to_vec());
                 });
             }
@@ -778,15 +772,15 @@ fn an_expired_key_is_gone_for_every_operation() {
     };
     let operations: [fn(&mut Slot, Moment); 10] = [
         |slot, at| assert!(slot.get(DbIndex(0), b"k", at, Access::Peek).is_none()),
-        |slot, at| assert!(!slot.remove(DbIndex(0), b"k", at.now)),
-        |slot, at| assert!(slot.take(DbIndex(0), b"k", at.now).is_none()),
-        |slot, at| assert!(!slot.set_expiry(DbIndex(0), b"k", None, at.now)),
+        |slot, at| assert!(!slot.remove(DbIndex(0), b"k", at)),
+        |slot, at| assert!(slot.take(DbIndex(0), b"k", at).is_none()),
+        |slot, at| assert!(!slot.set_expiry(DbIndex(0), b"k", None, at)),
         |slot, at| assert_eq!(slot.append(DbIndex(0), b"k", b"xy", at), 2),
         |slot, at| assert_eq!(slot.set_range(DbIndex(0), b"k", 1, b"x", at), 2),
         |slot, at| slot.set_int(DbIndex(0), b"k", 5, Expiry::Keep, at),
-        |slot, at| assert_eq!(slot.scan(DbIndex(0), 0, 10, at.now, |_| panic!("it is gone")), None),
+        |slot, at| assert_eq!(slot.scan(DbIndex(0), 0, 10, at, |_| panic!("it is gone")), None),
         |slot, at| assert_eq!(slot.expire_step(at.now, 10).expired_count, 1),
-        |slot, at| assert!(slot.random_key(DbIndex(0), &mut Random::with_seed(1), at.now).is_none()),
+        |slot, at| assert!(slot.random_key(DbIndex(0), &mut Random::with_seed(1), at).is_none()),
     ];
     for (index, operation) in operations.iter().enumerate() {
         let mut slot = slot_with_key();
@@ -799,4 +793,92 @@ fn an_expired_key_is_gone_for_every_operation() {
     let slot = slot_with_key();
     assert!(slot.peek(db, key, after.now).is_none());
     assert_eq!(slot.len(db), 1, "peek only hides it");
+}
+
+#[test]
+fn an_expired_key_that_is_kept_is_gone_for_everybody_and_there() {
+    const DB: DbIndex = DbIndex(0);
+    const KEY: &[u8] = b"k";
+    let before = Moment::lru(UnixMs(10));
+    let during = Moment::lru(UnixMs(11)).keeping_stale();
+    let after = Moment::lru(UnixMs(11));
+    let slot_with_key = || {
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        slot.set_string(DB, KEY, b"1", StringForm::Detect, Expiry::At(UnixMs(10)), before);
+        slot
+    };
+    let leaving: [fn(&mut Slot, Moment); 8] = [
+        |slot, at| assert!(slot.get(DB, KEY, at, Access::Read).is_none()),
+        |slot, at| assert!(!slot.remove(DB, KEY, at)),
+        |slot, at| assert!(slot.take(DB, KEY, at).is_none()),
+        |slot, at| assert!(!slot.set_expiry(DB, KEY, None, at)),
+        |slot, at| assert!(slot.change_int(DB, KEY, at, |old| old.map(|_| 1).ok_or(())).is_err()),
+        |slot, at| assert_eq!(slot.scan(DB, 0, 10, at, |_| panic!("it is hidden")), None),
+        |slot, at| assert!(slot.random_key(DB, &mut Random::with_seed(1), at).is_none()),
+        |slot, at| {
+            let token = slot.watch(DB, KEY, at);
+            assert!(slot.is_unchanged(&token, at));
+            slot.unwatch(token);
+        },
+    ];
+    for (index, operation) in leaving.iter().enumerate() {
+        let mut slot = slot_with_key();
+        operation(&mut slot, during);
+        assert_eq!(slot.take_expired(), [], "operation {index}");
+        assert_eq!((slot.len(DB), slot.expires(DB)), (1, 1), "operation {index}");
+        slot.check();
+        assert!(slot.get(DB, KEY, after, Access::Peek).is_none());
+        assert_eq!((slot.len(DB), slot.take_expired().len()), (0, 1), "operation {index}");
+    }
+    let replacing: [fn(&mut Slot, Moment); 6] = [
+        |slot, at| assert_eq!(slot.append(DB, KEY, b"xy", at), 2),
+        |slot, at| assert_eq!(slot.set_range(DB, KEY, 1, b"x", at), 2),
+        |slot, at| slot.set_int(DB, KEY, 5, Expiry::Keep, at),
+        |slot, at| {
+            assert_eq!(
+                slot.change_int(DB, KEY, at, |old| old.map_or(Ok(3), |_| Err(()))),
+                Ok(3)
+            )
+        },
+        |slot, at| {
+            slot.set_int(DB, b"other", 7, Expiry::Clear, at);
+            let entry = slot.take(DB, b"other", at).unwrap();
+            slot.put(DB, KEY, entry, at);
+        },
+        |slot, at| {
+            let pushed = slot.edit_or_create(DB, KEY, at, |list: &mut List| {
+                list.push(End::Back, b"x", &Limits::default());
+                Edited::Changed(list.len())
+            });
+            assert_eq!(pushed, Ok(1));
+        },
+    ];
+    for (index, operation) in replacing.iter().enumerate() {
+        let mut slot = slot_with_key();
+        operation(&mut slot, during);
+        assert_eq!(
+            slot.take_expired(),
+            [ExpiredKey::whole(DB, KEY)],
+            "operation {index}: the log must tell"
+        );
+        assert_eq!((slot.len(DB), slot.expires(DB)), (1, 0), "operation {index}");
+        assert!(slot.get(DB, KEY, after, Access::Peek).is_some(), "operation {index}");
+        slot.check();
+    }
+}
+
+#[test]
+fn where_most_keys_are_over_and_kept_a_live_one_is_drawn() {
+    let during = Moment::lru(UnixMs(11)).keeping_stale();
+    let mut slot = Slot::new(0, HashSeed([1, 2]));
+    for n in 0..2000u32 {
+        let expiry = Expiry::At(UnixMs(10));
+        slot.set_int(DbIndex(0), &n.to_be_bytes(), 0, expiry, Moment::lru(UnixMs(1)));
+    }
+    slot.set_int(DbIndex(0), b"live", 0, Expiry::Clear, during);
+    for seed in 0..20 {
+        let drawn = slot.random_key(DbIndex(0), &mut Random::with_seed(seed), during);
+        assert_eq!(drawn.map(|entry| entry.key().to_vec()).as_deref(), Some(&b"live"[..]));
+    }
+    assert_eq!(slot.len(DbIndex(0)), 2001);
 }

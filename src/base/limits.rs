@@ -43,6 +43,9 @@ pub const REPLY_SHARED_BYTES_MIN: usize = 16 * 1024;
 /// Bytes of a reply buffer that are kept for the next reply when it is emptied. Redis's fixed reply buffer has the same size.
 pub const REPLY_KEPT_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes that are made of a reply which nobody gets (CLIENT REPLY OFF and SKIP): it is made before it is dropped, and need not be whole.
+pub const REPLY_SILENT_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes of unread replies that are put into one send. Larger sends do not go out faster, and hold their memory longer.
 pub const REPLY_SEND_BYTES_MAX: usize = 64 * 1024;
 

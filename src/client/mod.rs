@@ -4,10 +4,12 @@
 //! `out` by whoever moves them. Other shards name it by its [`ConnRef`]; what all shards need to know of all clients
 //! (who exists, and where) stands in the process-wide [`ClientTable`].
 
+mod memory;
 mod pending;
 mod session;
 mod table;
 
+pub use memory::{ClientMemory, ReplyResizing, Usage};
 pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
@@ -31,7 +33,7 @@ pub struct Transaction {
     pub queue: Vec<Queued>,
     /// A command was refused while queueing: EXEC answers EXECABORT.
     pub is_aborted: bool,
-    /// Bytes of the queued arguments.
+    /// Bytes of the queued arguments, and a word for each, as Redis counts them.
     pub queued_bytes: usize,
 }
 
@@ -97,6 +99,8 @@ pub struct Client {
     pub is_read: bool,
     /// Since when its output waits for replies behind it.
     pub corked_at: Option<Ticks>,
+    /// How full its buffers were of late.
+    pub usage: Usage,
     /// Since when its output is above the soft limit.
     pub above_soft_limit_since: Option<UnixMs>,
 }
@@ -129,6 +133,7 @@ impl Client {
             in_flight_bytes: 0,
             is_read: true,
             corked_at: None,
+            usage: Usage::default(),
             above_soft_limit_since: None,
         }
     }
@@ -153,22 +158,6 @@ impl Client {
     /// Bytes of output that are not written to the socket yet.
     pub fn output_bytes(&self) -> usize {
         self.out.len() + self.in_flight_bytes + self.pending.kept_bytes()
-    }
-
-    /// Bytes that the client takes: itself, its buffers, and what MULTI has collected.
-    pub fn memory_bytes(&self) -> usize {
-        let transaction = self
-            .transaction
-            .as_ref()
-            .map_or(0, |transaction| transaction.queued_bytes);
-        size_of::<Client>()
-            + self.query.capacity()
-            + self.parser.memory_bytes()
-            + self.out.memory_bytes()
-            + self.in_flight_bytes
-            + self.pending.kept_bytes()
-            + self.pending.under_way_bytes()
-            + transaction
     }
 
     /// Whether requests have arrived that are still to be run, or run.

@@ -337,7 +337,7 @@ fn bitop(op: &mut Op) -> Result<(), ReplyError> {
     let slot = op.keys.numbered(number)?;
     op.reply.integer(result.len() as i64);
     if result.is_empty() {
-        if slot.remove(db, key, moment.now) {
+        if slot.remove(db, key, moment) {
             op.effects.changed(1);
             op.event(KeyspaceEvents::GENERIC, "del", key);
             if op.effects.is_spread {

@@ -46,9 +46,6 @@ const SAMPLE_EVERY: Ms = Ms(100);
 const SECOND: Ms = Ms(1000);
 /// For so long after the start the memory in use is read more often: shards that have just begun take much at once.
 const YOUTH: Ms = Ms(3000);
-/// An idle client's input buffer beyond this is given back, after that time, as in Redis.
-const IDLE_QUERY_BYTES_MAX: usize = 32 * 1024;
-const IDLE_QUERY_AFTER: Ms = Ms(2000);
 /// Each round counts that much in the moving average of `expired_stale_perc`, as in Redis.
 const STALE_WEIGHT: f64 = 0.05;
 
@@ -89,6 +86,11 @@ impl Local {
     pub fn cron(&mut self) -> Duration {
         let now = self.env.now;
         let period = Ms(1000 / u64::from(self.env.settings.hz.max(1)));
+        if self.env.is_cron_paused {
+            // That is no periodic work in Redis, but done before each command.
+            self.evict_clients();
+            return period.max(Ms(1)).duration();
+        }
         self.end_expiry_round(period);
         if now.since(self.cron.sampled_at) >= SAMPLE_EVERY {
             self.cron.sampled_at = now;
@@ -292,9 +294,7 @@ impl Local {
                 self.list(index);
                 continue;
             }
-            if idle > IDLE_QUERY_AFTER && client.query.capacity() > IDLE_QUERY_BYTES_MAX {
-                client.query.shrink_to_fit();
-            }
+            client.give_back(now, self.env.reply_resizing);
             // Whoever owns the socket looks whether it has been above the limit for too long.
             if client.above_soft_limit_since.is_some() {
                 self.list(index);

@@ -51,6 +51,7 @@ const CALLER_RESP3: u16 = 1;
 const CALLER_LEAVES_CLOCKS: u16 = 2;
 const CALLER_IS_LOCAL: u16 = 4;
 const CALLER_WRITES: u16 = 8;
+const CALLER_IS_SILENT: u16 = 16;
 
 impl Local {
     /// Takes bytes that a client has sent, and runs the requests in them.
@@ -128,7 +129,14 @@ impl Local {
         let mut position = 0;
         let mut foreseen_until = 0;
         while position < bytes.len() {
-            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN {
+            if client.out.len() >= self.env.reply_bytes_max {
+                // It will be disconnected for that: nothing more is done for it.
+                client.has_waiting_requests = true;
+                break;
+            }
+            // A request that has begun was looked at when it began: to look again at each read would be quadratic.
+            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN && !parser.is_within_request()
+            {
                 // Whatever was looked through or not, the next look is further on.
                 foreseen_until = position + self.foresee(client, &bytes[position..]).max(FORESEEN_BYTES_MIN);
             }
@@ -189,6 +197,7 @@ impl Local {
 
     /// A client whose unread requests take too much is disconnected.
     fn check_query_limit(&mut self, client: &mut Client) {
+        client.usage.note(client.query.len(), 0);
         if !client.is_killed && client.query.len() > self.env.settings.client_query_buffer_limit as usize {
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={}",
@@ -488,7 +497,8 @@ impl Local {
             flags: flag(session.proto == Proto::Resp3, CALLER_RESP3)
                 | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
                 | flag(session.is_local, CALLER_IS_LOCAL)
-                | flag(is_write, CALLER_WRITES),
+                | flag(is_write, CALLER_WRITES)
+                | flag(self.is_silent(client), CALLER_IS_SILENT),
             protocol: 0,
         };
         self.env.stats.hops += 1;
@@ -815,5 +825,6 @@ fn caller_of(header: &CommandHeader) -> Caller {
         leaves_clocks: header.flags & CALLER_LEAVES_CLOCKS != 0,
         is_local: header.flags & CALLER_IS_LOCAL != 0,
         is_nested: false,
+        is_silent: header.flags & CALLER_IS_SILENT != 0,
     }
 }

@@ -375,7 +375,7 @@ impl Local {
         let slot = view.slot(index).expect("the view was given this slot");
         let entry = slot.peek(candidate.db, &candidate.key, now);
         let may_go = entry.is_some_and(|entry| !only_volatile || entry.expiry().is_some());
-        let is_gone = may_go && slot.remove(candidate.db, &candidate.key, now);
+        let is_gone = may_go && slot.remove(candidate.db, &candidate.key, self.env.moment());
         if let Some(discarded) = slot.take_discarded() {
             self.env.garbage.absorb(*discarded);
         }

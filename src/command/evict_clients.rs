@@ -26,7 +26,7 @@ impl Local {
         let mut classes = [0; CLIENT_CLASS_COUNT];
         let mut largest: Vec<(usize, u32)> = Vec::new();
         for client in self.clients.iter().filter(|client| !client.is_killed) {
-            let bytes = client.memory_bytes();
+            let bytes = client.memory().total_bytes;
             sum += bytes;
             if !client.session.is_exempt_from_eviction {
                 classes[client_class(bytes)] += bytes;

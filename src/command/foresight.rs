@@ -30,6 +30,14 @@ use crate::store::{DbIndex, Slot};
 /// Requests that are looked at together: a processor has some 10 to 20 line-fill buffers.
 const BATCH: usize = 16;
 
+/// Bytes of a buffer that are looked through at once: far more than sixteen common requests have, and little beside what a
+/// longer request costs when it is run.
+const FORESEEN_BYTES_MAX: usize = 64 * 1024;
+
+/// Keys of one command that are asked for together. What they bring, some four lines each, fits the second level of the cache; of
+/// more the first would have gone again when the last has come.
+const FORESEEN_KEYS_MAX: usize = 256;
+
 /// Keys that were looked at in a buffer, in the order of the requests.
 #[derive(Default, Debug)]
 pub struct Foreseen {
@@ -146,6 +154,7 @@ impl Local {
     pub(super) fn foresee(&mut self, client: &Client, bytes: &[u8]) -> usize {
         self.foreseen.clear();
         let (db, seed) = (DbIndex(client.session.db), self.env.seed);
+        let bytes = &bytes[..bytes.len().min(FORESEEN_BYTES_MAX)];
         let looked_through = peek_requests(bytes, BATCH, |request| {
             let key = request.second;
             self.foreseen.push(db, key_slot(key), key, element_of(&request), seed);
@@ -178,7 +187,7 @@ impl Local {
         self.foreseen.clear();
     }
 
-    /// Asks for the memory of the keys of one command that has several.
+    /// Asks for the memory of the first keys of one command that has several.
     pub(super) fn foresee_keys(&mut self, found: &Registered, args: Args, db: DbIndex) {
         self.foreseen.clear();
         let (seed, foreseen) = (self.env.seed, &mut self.foreseen);
@@ -188,8 +197,10 @@ impl Local {
             args.len(),
             |index| args.at(index),
             |position| {
-                let key = &args[position.index];
-                foreseen.push(db, key_slot(key), key, None, seed);
+                if foreseen.keys.len() < FORESEEN_KEYS_MAX {
+                    let key = &args[position.index];
+                    foreseen.push(db, key_slot(key), key, None, seed);
+                }
             },
         );
         self.foresee_collected();

@@ -20,8 +20,8 @@ use super::task::{Task, TaskKind};
 use super::{CommandId, Registered, Registry};
 use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::random::Random;
-use crate::client::{Client, ClientTable, Session, Stall};
-use crate::config::{Config, Settings};
+use crate::client::{Client, ClientTable, ReplyResizing, Session, Stall};
+use crate::config::{ClientClass, Config, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
@@ -122,6 +122,11 @@ pub struct Env {
     pub expires_actively: bool,
     pub clock: Clock,
     calendar: Calendar,
+    /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
+    pub reply_bytes_max: usize,
+    /// `DEBUG PAUSE-CRON`.
+    pub is_cron_paused: bool,
+    pub reply_resizing: ReplyResizing,
     /// When the last command ended, which is when the next one begins.
     pub ticks: Ticks,
     /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
@@ -205,6 +210,7 @@ impl Env {
         self.stats.follow(&settings);
         // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
+        self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
     }
 
@@ -214,7 +220,14 @@ impl Env {
         Moment {
             now: self.now,
             policy: self.access_policy(),
+            keeps_stale: self.is_paused(),
         }
+    }
+
+    /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some_and(|pause| pause.until > self.now)
     }
 
     #[inline]
@@ -293,6 +306,14 @@ impl Env {
                 .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
             self.stats.note_slow(args, &secrets, elapsed_us, self.now);
         }
+    }
+}
+
+/// How long a client's output may be at all; no limit is the whole address space.
+fn reply_bytes_max(settings: &Settings) -> usize {
+    match settings.client_output_buffer_limit.of(ClientClass::Normal).hard_bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
     }
 }
 
@@ -483,6 +504,9 @@ impl Local {
             shards: node.shards,
             registry,
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
+            reply_bytes_max: reply_bytes_max(&settings),
+            is_cron_paused: false,
+            reply_resizing: ReplyResizing::DEFAULT,
             settings,
             seed,
             stats,

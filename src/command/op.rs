@@ -18,7 +18,7 @@ use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::data::access::Moment;
 use crate::resp::{Args, Proto, Reply, ReplyError, error};
-use crate::shard::{Footprint, SlotSet, View};
+use crate::shard::{Footprint, SlotMarks, SlotSet, View};
 use crate::spec::{InvalidKeys, KeyPosition, key_positions};
 use crate::store::{Access, DbIndex, Detached, EntryRef, Slot};
 
@@ -36,6 +36,8 @@ pub struct Caller {
     pub is_local: bool,
     /// It runs inside EXEC or a script.
     pub is_nested: bool,
+    /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
+    pub is_silent: bool,
 }
 
 /// One call of a command over keys.
@@ -80,21 +82,21 @@ pub struct Keyspace<'a, 'v> {
 #[derive(Default, Debug)]
 pub struct Journal {
     /// Slots that the command which runs has looked at (they may have keys that expired on the way).
-    pub touched: SlotSet,
+    pub touched: SlotMarks,
     /// Slots that are needed and not held.
-    pub lacking: SlotSet,
+    pub lacking: SlotMarks,
     /// The whole keyspace is needed.
     pub lacks_everything: bool,
     /// Slots in which a list, sorted set or stream has got elements ([`Keyspace::signal_ready`]). Clients that wait for keys live
     /// in the slot with them: whoever ends the unit of work looks there, and nowhere else, for someone to serve.
-    pub ready: SlotSet,
+    pub ready: SlotMarks,
     /// Keyspace events of the unit of work, in their order, for whoever publishes them when it ends ([`Op::event`]). Empty
     /// as long as `notify-keyspace-events` asks for none.
     pub events: Vec<KeyEvent>,
     /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
     /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
-    undone_from: SlotSet,
+    undone_from: SlotMarks,
     /// What the commands of a unit that can be taken back have counted so far.
     pub deferred: Vec<Counted>,
 }
@@ -120,7 +122,7 @@ impl Journal {
         if self.lacks_everything {
             Footprint::Everything
         } else {
-            Footprint::Slots(self.lacking)
+            Footprint::Slots(self.lacking.into_set())
         }
     }
 
@@ -133,9 +135,9 @@ impl Journal {
                 discard(*discarded);
             }
         }
-        self.touched = SlotSet::new();
+        self.touched = SlotMarks::new();
         self.deferred.clear();
-        self.ready = SlotSet::new();
+        self.ready = SlotMarks::new();
         self.events.clear();
     }
 
@@ -284,12 +286,12 @@ fn only(entry: Option<EntryRef<'_>>, wanted: ValueType) -> Result<Option<EntryRe
 /// The slots of a call's keys. Keys that cannot be found (a count that is no number) are left out: the handler will
 /// refuse the call for the same reason.
 pub fn key_slots(command: &Command, args: Args) -> SlotSet {
-    let mut slots = SlotSet::new();
+    let mut slots = SlotMarks::new();
     // An error leaves the slots found so far, which is all that a call that will be refused needs.
     let _ = each_key(command, args, |position| {
         slots.insert(key_slot(&args[position.index]));
     });
-    slots
+    slots.into_set()
 }
 
 /// Calls `found` with each key of a call that can be told from its arguments: by the key specs, and by the literal's own function.

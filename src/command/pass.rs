@@ -48,7 +48,7 @@ pub enum Handed {
 pub trait Wire {
     /// Takes a client's output.
     fn send(&mut self, index: u32, output: &mut ReplyBuf) -> Handed;
-    /// Bytes that were taken and are not written yet.
+    /// Bytes that were taken and are not written yet, as far as the client will be listed when they are.
     fn queued_bytes(&self, index: u32) -> usize;
     /// Stops reading from the peer, or goes on.
     fn read_on(&mut self, index: u32, reads: bool);
@@ -167,6 +167,7 @@ impl Local {
             }
         }
         client.corked_at = None;
+        client.usage.note(0, client.out.len());
         client.in_flight_bytes = wire.queued_bytes(index);
         if self.is_over_output_limit(index) {
             return self.end(index, wire, true);

@@ -545,6 +545,10 @@ fn answer(op: &mut Op, options: &Options, elements: &Elements, chosen: &[Range<u
     op.reply.array(chosen.len() * options.gets.len().max(1));
     let mut key = Vec::new();
     for span in chosen {
+        // Each element may bring a value of any size by each of any number of patterns.
+        if op.reply.is_full() {
+            break;
+        }
         let element = elements.text(span);
         if options.gets.is_empty() {
             op.reply.bulk(element);

@@ -13,10 +13,11 @@ use super::op::{Caller, Journal, Keyspace, Op};
 use super::session_op::SessionOp;
 use super::{CommandId, Registered, Run};
 use crate::base::clock::UnixMs;
+use crate::base::limits;
 use crate::base::random::Random;
-use crate::client::{Client, Queued, Session};
+use crate::client::{Client, Queued, ReplyMode, Session};
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
-use crate::shard::{ConnRef, ShardId, SlotSet, Verdict, View, Work};
+use crate::shard::{ConnRef, ShardId, SlotMarks, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
 use std::cell::Cell;
@@ -132,6 +133,7 @@ impl Task {
             leaves_clocks: true,
             is_local: true,
             is_nested: false,
+            is_silent: false,
         };
         Task {
             sequence: 0,
@@ -154,6 +156,7 @@ impl Caller {
             leaves_clocks: session.leaves_clocks,
             is_local: session.is_local,
             is_nested: false,
+            is_silent: session.reply_mode != ReplyMode::On,
         }
     }
 }
@@ -208,7 +211,7 @@ impl Task {
                     let found = view
                         .slot(slot)
                         .expect("the slots of the watched keys are the unit's footprint");
-                    tokens.push((slot, found.watch(self.caller.db, key, env.moment().now)));
+                    tokens.push((slot, found.watch(self.caller.db, key, env.moment())));
                     if let Some(discarded) = found.take_discarded() {
                         env.garbage.absorb(*discarded);
                     }
@@ -259,13 +262,13 @@ impl Task {
 impl ExecStep {
     /// Compares the watched keys and writes the head of the reply. False: a watched key has changed.
     fn begin(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf, proto: Proto) -> bool {
-        let now = env.moment().now;
+        let moment = env.moment();
         let mut is_unchanged = true;
         for (slot, token) in &self.watched {
             let found = view
                 .slot(*slot)
                 .expect("the slots of the watched keys are in the footprint");
-            is_unchanged &= found.is_unchanged(token, now);
+            is_unchanged &= found.is_unchanged(token, moment);
             if let Some(discarded) = found.take_discarded() {
                 env.garbage.absorb(*discarded);
             }
@@ -345,6 +348,8 @@ impl ExecStep {
             _ => {
                 let mut caller = Caller::of(&self.session);
                 caller.is_nested = true;
+                // What is silent is the reply to EXEC, and that was settled when it came.
+                caller.is_silent = false;
                 if run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) == Outcome::Lacking {
                     return false;
                 }
@@ -441,6 +446,10 @@ pub fn run_keys(
         unreachable!("only commands over keys get here: {}", found.full_name);
     };
     let mark = reply.mark();
+    let bytes_max = match caller.is_silent {
+        true => reply.len() + limits::REPLY_SILENT_BYTES_MAX,
+        false => env.reply_bytes_max,
+    };
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
     let moment = env.moment();
@@ -451,7 +460,7 @@ pub fn run_keys(
     }
     let mut op = Op {
         args,
-        reply: Reply::new(reply, caller.proto),
+        reply: Reply::bounded(reply, caller.proto, bytes_max),
         keys: Keyspace::new(view, journal, caller, moment, first),
         effects: &mut effects,
         env,
@@ -468,7 +477,7 @@ pub fn run_keys(
     let expired = clear_up(view, journal, env, effects.is_wanted);
     let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
     // The next command of the unit looks at its own slots only.
-    journal.touched = SlotSet::new();
+    journal.touched = SlotMarks::new();
     let changes = effects.flush(view, caller.db, args, first_slot);
     env.effects = effects;
     let elapsed_us = env.tick().us_since(began);

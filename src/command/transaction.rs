@@ -155,10 +155,7 @@ impl Local {
                 let ended = self.env.tick();
                 self.env.note_slow(found, args, ended.us_since(began));
                 let keys = args.range(1, args.len()).to_owned();
-                let mut slots = SlotSet::new();
-                for key in keys.as_args().iter() {
-                    slots.insert(key_slot(key));
-                }
+                let slots: SlotSet = keys.as_args().iter().map(key_slot).collect();
                 let task = Task::new(
                     client,
                     found.id,
@@ -237,7 +234,7 @@ impl Local {
         let proto = client.session.proto;
         let transaction = client.transaction.get_or_insert_with(Box::<Transaction>::default);
         if !transaction.is_aborted {
-            transaction.queued_bytes += args.byte_len();
+            transaction.queued_bytes += args.byte_len() + args.len() * size_of::<usize>();
             transaction.queue.push(Queued {
                 command: found.id,
                 args: args.to_owned(),
@@ -253,10 +250,7 @@ impl Local {
             return;
         }
         let tokens = std::mem::take(&mut client.watched);
-        let mut slots = SlotSet::new();
-        for (slot, _) in &tokens {
-            slots.insert(*slot);
-        }
+        let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
         self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
     }
 }

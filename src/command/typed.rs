@@ -71,7 +71,7 @@ impl Keyspace<'_, '_> {
         let slot = self.slot(key)?;
         let object = value.into_object();
         if object.is_void() {
-            return Ok(slot.remove(db, key, moment.now));
+            return Ok(slot.remove(db, key, moment));
         }
         slot.set_object(db, key, object, Expiry::Clear, moment);
         Ok(true)

@@ -44,14 +44,25 @@ pub struct Moment {
     pub now: UnixMs,
     /// The rule of the access clock.
     pub policy: AccessPolicy,
+    /// What is over stays where it is, though nobody sees it (CLIENT PAUSE): only what takes its place removes it.
+    pub keeps_stale: bool,
 }
 
 impl Moment {
     /// `now`, with the LRU rule.
-    pub fn lru(now: UnixMs) -> Moment {
+    pub const fn lru(now: UnixMs) -> Moment {
         Moment {
             now,
             policy: AccessPolicy::Lru,
+            keeps_stale: false,
+        }
+    }
+
+    /// The same, while nothing may be deleted because it is over.
+    pub fn keeping_stale(self) -> Moment {
+        Moment {
+            keeps_stale: true,
+            ..self
         }
     }
 
@@ -159,8 +170,8 @@ mod tests {
     #[test]
     fn counter_is_certain_at_first_and_then_logarithmic() {
         let at = Moment {
-            now: UnixMs(0),
             policy: LFU,
+            ..Moment::lru(UnixMs(0))
         };
         let clock = at.new_clock();
         assert_eq!(clock & 0xff, 5);

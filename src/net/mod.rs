@@ -96,6 +96,10 @@ pub enum CloseReason {
     Failed(i32),
 }
 
+/// The end of a write of so many bytes is told ([`Event::Drained`]). A smaller one is over before anybody asks, unless the peer
+/// does not read; telling it would cost an event for each reply.
+pub const REPORTED_BYTES_MIN: usize = 16 * 1024;
+
 /// What [`Plane::poll`] reports.
 #[derive(Debug)]
 pub enum Event {
@@ -107,7 +111,8 @@ pub enum Event {
     Received { conn: ConnId, buffer: BufferLease },
     /// See invariant 4. After `Eof`, one `Failed` may follow when a write fails too.
     PeerClosed { conn: ConnId, reason: CloseReason },
-    /// All that was taken is written, and an earlier `send` was refused: send again.
+    /// All that was taken is written, and an earlier `send` was refused: send again. Also told of a write of at least
+    /// [`REPORTED_BYTES_MIN`], so that who counts what the plane holds for a peer learns that it holds nothing any more.
     Drained { conn: ConnId },
     /// Another thread has called (`WakeHandle::wake` or `Plane::wake_peer`). Several calls may arrive as one.
     Woken,

@@ -21,7 +21,7 @@ use super::flight::{Flights, Rest};
 use super::listen::ListenSocket;
 use super::requests::{Completion, GENERATION_MASK, Requests, kind, tag};
 use super::wake::{WakeHandle, eventfd};
-use super::{BufferLease, CloseReason, ConnId, Event, ListenerId, Output, Plane, Sent, Wait};
+use super::{BufferLease, CloseReason, ConnId, Event, ListenerId, Output, Plane, REPORTED_BYTES_MIN, Sent, Wait};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use std::collections::VecDeque;
@@ -435,6 +435,7 @@ impl UringPlane {
             return;
         }
         let is_written = flight.written_bytes == flight.total_bytes;
+        let is_reported = flight.total_bytes >= REPORTED_BYTES_MIN;
         let is_over = flight.kernel_refs == 0;
         entry.write = NO_WRITE;
         if is_over {
@@ -445,7 +446,7 @@ impl UringPlane {
             self.report_failure(conn, errno, events);
         }
         let entry = &mut self.connections[conn.index as usize];
-        if entry.is(state::REFUSED) && !entry.is(state::DYING) {
+        if (entry.is(state::REFUSED) || is_reported) && !entry.is(state::DYING) {
             entry.unset(state::REFUSED);
             events.push(Event::Drained { conn });
         }

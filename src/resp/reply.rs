@@ -10,12 +10,19 @@
 //!                          ^ position 12
 //! ```
 //!
+//! A reply may be far larger than the data it is made of (`HRANDFIELD key -999999999`), and than what its client may have waiting
+//! (`client-output-buffer-limit`). A writer that was given such a bound ([`Reply::bounded`]) writes on until the output has it, and
+//! drops what would make the buffer grow beyond: the client will be disconnected for what is there, and never sees that more is
+//! missing. The bound is looked at only where the buffer must grow, so it costs nothing. What makes a reply by a count that a client has
+//! chosen asks [`Reply::is_full`] and stops.
+//!
 //! # Invariants
 //!
 //! 1. `shared` is ordered by position, and no position lies behind the end of `bytes`. None is empty. Several may have the same position and then
 //!    follow one another as they stand.
 //! 2. `shared_bytes` is the sum of the lengths in `shared`.
 //! 3. Deferred lengths are ended in the reverse order of their beginning.
+//! 4. Nothing is dropped before the output has the bound: it is then beyond the client's limit, whatever follows.
 //!
 //! The RESP3 types and what RESP2 clients get in their stead: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
@@ -50,6 +57,8 @@ pub enum Proto {
 pub struct Reply<'a> {
     out: &'a mut ReplyBuf,
     proto: Proto,
+    /// From this length of the output on it need not be complete.
+    bytes_max: usize,
 }
 
 /// A place in a [`ReplyBuf`]: where a length will be put in, or to which the output can be cut back.
@@ -93,6 +102,19 @@ impl ReplyBuf {
     /// The memory it holds itself; values by reference belong to the keyspace until they are replaced there.
     pub fn memory_bytes(&self) -> usize {
         self.bytes.capacity() + self.shared.capacity() * size_of::<(usize, Bytes)>()
+    }
+
+    /// Bytes of the values by reference.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared_bytes
+    }
+
+    /// Gives back the memory of an empty buffer.
+    pub fn give_back(&mut self) {
+        debug_assert!(self.is_empty(), "what is in it must be sent");
+        if self.is_empty() {
+            *self = ReplyBuf::new();
+        }
     }
 
     /// Forgets the content and keeps memory for the next, but no more than a bound.
@@ -263,7 +285,33 @@ impl<'a> Iterator for Segments<'a> {
 impl<'a> Reply<'a> {
     /// A writer behind what `out` holds already.
     pub fn new(out: &'a mut ReplyBuf, proto: Proto) -> Reply<'a> {
-        Reply { out, proto }
+        Reply::bounded(out, proto, usize::MAX)
+    }
+
+    /// As `new`; when `out` has `bytes_max` bytes, nobody will see what follows.
+    pub fn bounded(out: &'a mut ReplyBuf, proto: Proto, bytes_max: usize) -> Reply<'a> {
+        Reply { out, proto, bytes_max }
+    }
+
+    /// Whether what is written now is for nobody: the output has its bound.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.out.len() >= self.bytes_max
+    }
+
+    /// Makes room for so many bytes; false: they are not wanted any more.
+    #[inline]
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.out.bytes.capacity() - self.out.bytes.len() >= bytes || self.grow(bytes)
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.out.bytes.reserve(bytes);
+        true
     }
 
     /// The client's protocol, for the few replies whose shape depends on it.
@@ -288,7 +336,7 @@ impl<'a> Reply<'a> {
 
     /// A writer into the same buffer with a shorter life, possibly in another protocol.
     pub fn reborrow(&mut self, proto: Proto) -> Reply<'_> {
-        Reply { out: self.out, proto }
+        Reply::bounded(self.out, proto, self.bytes_max)
     }
 
     /// `+OK`.
@@ -322,8 +370,10 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
         let header = Header::new(b'$', value.len() as u64);
+        if !self.has_room(HEADER_BYTES_MAX + value.len() + 2) {
+            return;
+        }
         let bytes = &mut self.out.bytes;
-        bytes.reserve(HEADER_BYTES_MAX + value.len() + 2);
         header.append_to(bytes);
         bytes.extend_from_slice(value);
         bytes.extend_from_slice(b"\r\n");
@@ -333,6 +383,9 @@ impl<'a> Reply<'a> {
     pub fn bulk_shared(&mut self, value: Bytes) {
         if value.len() < limits::REPLY_SHARED_BYTES_MIN {
             return self.bulk(&value);
+        }
+        if self.is_full() {
+            return;
         }
         self.header(Header::new(b'$', value.len() as u64));
         self.out.push_shared(value);
@@ -436,7 +489,9 @@ impl<'a> Reply<'a> {
     /// Bytes that are RESP already.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.out.push(bytes);
+        if self.has_room(bytes.len()) {
+            self.out.push(bytes);
+        }
     }
 
     /// Begins an array, map or set whose length is known only when it ends. Write the elements, then call one of the `end_` methods.
@@ -464,7 +519,9 @@ impl<'a> Reply<'a> {
 
     #[inline]
     fn header(&mut self, header: Header) {
-        header.append_to(&mut self.out.bytes);
+        if self.has_room(HEADER_BYTES_MAX) {
+            header.append_to(&mut self.out.bytes);
+        }
     }
 
     fn map_header(&self, count: usize) -> Header {
@@ -483,8 +540,10 @@ impl<'a> Reply<'a> {
             !text.iter().any(|byte| matches!(byte, b'\r' | b'\n')),
             "a line reply holds no line end"
         );
+        if !self.has_room(text.len() + 3) {
+            return;
+        }
         let bytes = &mut self.out.bytes;
-        bytes.reserve(text.len() + 3);
         bytes.push(kind);
         bytes.extend_from_slice(text);
         bytes.extend_from_slice(b"\r\n");
@@ -594,6 +653,45 @@ mod tests {
             assert_eq!(written(Proto::Resp3, write), resp3);
         }
         assert_eq!(written(Proto::Resp3, |r| r.attribute(1)), "|1\r\n");
+    }
+
+    #[test]
+    fn output_beyond_its_bound_grows_no_more_and_one_within_it_is_whole() {
+        const BOUND: usize = 100_000;
+        for proto in [Proto::Resp2, Proto::Resp3] {
+            let mut out = ReplyBuf::new();
+            let mut reply = Reply::bounded(&mut out, proto, BOUND);
+            let mark = reply.deferred();
+            let mut whole = ReplyBuf::new();
+            let mut unbounded = Reply::new(&mut whole, proto);
+            while !reply.is_full() {
+                for reply in [&mut reply, &mut unbounded] {
+                    reply.bulk(b"some text");
+                    reply.integer(123_456);
+                    reply.double(2.5);
+                    reply.null();
+                }
+            }
+            for _ in 0..1_000_000 {
+                reply.bulk(b"some text");
+                reply.integer(123_456);
+                reply.double(2.5);
+                reply.null();
+                reply.bulk_shared(Bytes::from_static(&[b'x'; limits::REPLY_SHARED_BYTES_MIN]));
+            }
+            assert!(reply.is_full());
+            reply.end_array(mark, 7);
+            assert!(
+                out.len() >= BOUND && out.memory_bytes() < 3 * BOUND,
+                "{}",
+                out.memory_bytes()
+            );
+            assert_eq!(
+                out.to_contiguous()[4..whole.len() + 4],
+                *whole.to_contiguous(),
+                "no gap before the bound"
+            );
+        }
     }
 
     #[test]

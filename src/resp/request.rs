@@ -200,9 +200,44 @@ impl RequestParser {
         self.is_inline
     }
 
+    /// Whether the current request has begun, and its arguments are being collected: what lies in front of the buffer has been
+    /// looked at, and need not be again.
+    #[inline]
+    pub fn is_within_request(&self) -> bool {
+        self.args_missing > 0
+    }
+
     /// How many arguments of an incomplete request have not arrived: the figure behind CLIENT LIST's `multi-mem` and of watchdogs.
     pub fn args_missing(&self) -> usize {
         self.args_missing
+    }
+
+    /// Bytes of the arguments of an incomplete request that have arrived whole.
+    pub fn arrived_bytes(&self) -> usize {
+        if self.is_within_request() {
+            self.spans.iter().map(|span| span.len()).sum()
+        } else {
+            0
+        }
+    }
+
+    /// Bytes of an incomplete request that are understood: they will not be looked at again.
+    pub fn understood_bytes(&self) -> usize {
+        if self.is_within_request() { self.position } else { 0 }
+    }
+
+    /// How many bytes the buffer will hold when the argument that is arriving is complete; 0 where that is not known.
+    pub fn awaited_bytes(&self) -> usize {
+        self.bulk_bytes
+            .map_or(0, |length| self.position.saturating_add(length).saturating_add(2))
+    }
+
+    /// Gives back the memory that it does not need for the request that is arriving. The arguments of the last one are gone then.
+    pub fn give_back(&mut self) {
+        if !self.is_within_request() {
+            self.spans = Vec::new();
+            self.scratch = Vec::new();
+        }
     }
 
     /// The memory it keeps beside the buffer.
@@ -356,7 +391,7 @@ impl RequestParser {
 /// Reads the number at `from` and says what stands behind its line, if it is the usual kind: one to nine digits in canonical form
 /// and both bytes of the line end. `None` means only that the long way must be taken.
 #[inline(always)]
-fn short_number(buf: &[u8], from: usize) -> Option<(i64, usize)> {
+pub(super) fn short_number(buf: &[u8], from: usize) -> Option<(i64, usize)> {
     // Nearly all numbers have one digit or two. That the fourth byte is there says that the one behind the `\r` is, whatever it is.
     if let Some([first, second, third, _]) = buf.get(from..).and_then(<[u8]>::first_chunk::<4>) {
         let (high, low) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
@@ -391,65 +426,6 @@ fn number_of_any_length(buf: &[u8], from: usize) -> Option<(i64, usize)> {
         value = value * 10 + i64::from(digit);
     }
     None
-}
-
-/// Arguments of a request that was looked at ahead of the parser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peeked<'a> {
-    /// The first argument.
-    pub name: &'a [u8],
-    /// The second, which is nearly always a key.
-    pub second: &'a [u8],
-    pub third: Option<&'a [u8]>,
-    /// The last of three or more.
-    pub last: Option<&'a [u8]>,
-}
-
-/// Looks through whole requests of the usual form at the beginning of `buf`, at most `requests_max` of them, and shows some of the
-/// arguments of each; a request that has only a name, or another form, ends it. Nothing is checked: it is
-/// for guessing what the parser will find. Answers how many bytes it has looked through.
-#[inline]
-pub fn peek_requests(buf: &[u8], requests_max: usize, mut visit: impl FnMut(Peeked<'_>)) -> usize {
-    let mut end = 0;
-    for _ in 0..requests_max {
-        let Some((peeked, behind)) = peek_request(buf, end) else {
-            break;
-        };
-        visit(peeked);
-        end = behind;
-    }
-    end
-}
-
-/// The request at `from`, and where it ends.
-#[inline]
-fn peek_request(buf: &[u8], from: usize) -> Option<(Peeked<'_>, usize)> {
-    if *buf.get(from)? != b'*' {
-        return None;
-    }
-    let (count, mut position) = short_number(buf, from + 1)?;
-    let (mut name, mut second, mut third, mut last) = (None, None, None, None);
-    for index in 0..count {
-        if *buf.get(position)? != b'$' {
-            return None;
-        }
-        let (length, behind) = short_number(buf, position + 1)?;
-        let argument = buf.get(behind..behind + length as usize)?;
-        match index {
-            0 => name = Some(argument),
-            1 => second = Some(argument),
-            2 => (third, last) = (Some(argument), Some(argument)),
-            _ => last = Some(argument),
-        }
-        position = behind + length as usize + 2;
-    }
-    let peeked = Peeked {
-        name: name?,
-        second: second?,
-        third,
-        last,
-    };
-    (position <= buf.len()).then_some((peeked, position))
 }
 
 /// Splits a line into words as redis-cli, redis.conf and inline commands do: by blanks; `'...'` takes everything but `\'` literally; `"..."`
@@ -850,47 +826,48 @@ mod tests {
     }
 
     #[test]
-    fn what_is_peeked_is_what_the_parser_finds() {
-        let requests: [&[&str]; 5] = [
-            &["GET", "k"],
-            &["SADD", "set", "member"],
-            &["ZADD", "sorted", "1.5", "member"],
-            &["HSET", "hash", "", "", "last"],
-            &["PING"],
-        ];
-        let mut bytes = Vec::new();
-        for words in requests {
-            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-            OwnedArgs::from_slices(&words).as_args().encode_resp(&mut bytes);
+    fn what_has_arrived_of_a_request_is_known() {
+        let stream = b"*3\r\n$3\r\nSET\r\n$4\r\nname\r\n$10\r\n0123456789\r\n";
+        let mut parser = RequestParser::new();
+        let mut seen = Vec::new();
+        for end in 0..stream.len() {
+            let step = parser.next(&stream[..end], &LIMITS);
+            assert!(matches!(step, Ok(Step::Incomplete { .. })));
+            let known = (
+                parser.arrived_bytes(),
+                parser.understood_bytes(),
+                parser.awaited_bytes(),
+            );
+            assert_eq!(parser.is_within_request(), known.1 > 0);
+            if seen.last() != Some(&known) {
+                seen.push(known);
+            }
         }
-        let with_keys = bytes.len() - b"*1\r\n$4\r\nPING\r\n".len();
-        let seen = |bytes: &[u8], count: usize| {
-            let mut seen = Vec::new();
-            let end = peek_requests(bytes, count, |request| {
-                let text = |argument: &[u8]| String::from_utf8(argument.to_vec()).unwrap();
-                seen.push((
-                    text(request.name),
-                    text(request.second),
-                    request.third.map(text),
-                    request.last.map(text),
-                ));
-            });
-            (seen, end)
-        };
-        let expected: Vec<_> = requests[..4]
-            .iter()
-            .map(|words| {
-                let text = |index: usize| words.get(index).map(|word| (*word).to_owned());
-                let last = (words.len() > 2).then(|| words[words.len() - 1].to_owned());
-                (text(0).unwrap(), text(1).unwrap(), text(2), last)
-            })
-            .collect();
-        assert_eq!(seen(&bytes, 16), (expected.clone(), with_keys), "PING ends it");
-        assert_eq!(seen(&bytes, 2).0, expected[..2]);
-        // Whatever is cut off, nothing is shown that is not there as a whole.
-        for end in 0..bytes.len() {
-            let (seen, looked_through) = seen(&bytes[..end], 16);
-            assert!(looked_through <= end && seen == expected[..seen.len()]);
-        }
+        let whole = stream.len();
+        assert_eq!(
+            seen,
+            [
+                (0, 0, 0),
+                (0, 4, 0),
+                (0, 8, 13),
+                (3, 13, 0),
+                (3, 17, 23),
+                (7, 23, 0),
+                (7, 28, whole)
+            ]
+        );
+        let step = parser.next(stream, &LIMITS);
+        assert_eq!(step, Ok(Step::Request { consumed: whole }));
+        assert!(!parser.is_within_request());
+        assert_eq!(
+            (
+                parser.arrived_bytes(),
+                parser.understood_bytes(),
+                parser.awaited_bytes()
+            ),
+            (0, 0, 0)
+        );
+        parser.give_back();
+        assert_eq!(parser.memory_bytes(), 0);
     }
 }

@@ -14,7 +14,9 @@ use super::shared::Shared;
 use crate::base::clock::Ticks;
 use crate::command::pass::{Handed, Wire};
 use crate::command::{Envelope, Local};
-use crate::net::{ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait};
+use crate::net::{
+    ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, REPORTED_BYTES_MIN, Sent, UringPlane, Wait,
+};
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::runtime::{Activity, Pump, Rouse};
 use crate::shard::ShardId;
@@ -210,7 +212,13 @@ impl Wire for Sockets<'_> {
     }
 
     fn queued_bytes(&self, index: u32) -> usize {
-        self.id(index).map_or(0, |conn| self.plane.queued_bytes(conn))
+        // A write that is not large is over soon, and nothing tells when.
+        let queued_bytes = self.id(index).map_or(0, |conn| self.plane.queued_bytes(conn));
+        if queued_bytes < REPORTED_BYTES_MIN {
+            0
+        } else {
+            queued_bytes
+        }
     }
 
     fn read_on(&mut self, index: u32, reads: bool) {

@@ -53,7 +53,7 @@ mod work;
 pub use effects::{Effect, EffectLog, EffectSwitch};
 pub use machine::{Realm, Shard};
 pub use places::{Loan, Places};
-pub use slot_set::{Footprint, SlotSet};
+pub use slot_set::{Footprint, SlotMarks, SlotSet};
 pub use view::View;
 pub use work::{ConnRef, Message, Outbox, Route, Ticket, TicketSource, Unit, Verdict, Work};
 

@@ -4,11 +4,22 @@
 //! four numbers inline and allocates only beyond that. It is a sorted array and not a bitmap of 16384 bits
 //! because it is built, compared and walked once for each command, and two kilobytes would be touched each time.
 //!
+//! A command may name hundreds of thousands of keys, whose slots come in any order. Put into a sorted array one by one they
+//! cost a move of half the array for each new slot, and a search for each old one; so what meets slots one by one,
+//! without a bound on how many, notes them as [`SlotMarks`], which become a bitmap when they are many.
+//!
 //! Invariants: (1) the numbers are strictly ascending; (2) a set of at most [`INLINE_MAX`] numbers is inline,
-//! so equal sets have equal representations.
+//! so equal sets have equal representations; (3) marks are a bitmap only when they are more than [`LISTED_MAX`].
+
+use crate::base::slot::SLOT_COUNT;
 
 /// How many slot numbers fit in a [`SlotSet`] without an allocation.
 const INLINE_MAX: usize = 4;
+
+/// More [`SlotMarks`] than this are a bitmap: from here on the two kilobytes cost less than moving the array's numbers.
+const LISTED_MAX: usize = 64;
+
+const WORD_COUNT: usize = SLOT_COUNT.div_ceil(u64::BITS as usize);
 
 /// A sorted set of slot numbers without duplicates.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -153,23 +164,7 @@ impl Default for SlotSet {
 
 impl FromIterator<u16> for SlotSet {
     fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
-        let mut slots = slots.into_iter();
-        let mut set = SlotSet::new();
-        while set.len() < INLINE_MAX {
-            match slots.next() {
-                Some(slot) => set.insert(slot),
-                None => return set,
-            };
-        }
-        let mut heap = set.as_slice().to_vec();
-        heap.extend(slots);
-        heap.sort_unstable();
-        heap.dedup();
-        if heap.len() > INLINE_MAX {
-            SlotSet(Repr::Heap(heap))
-        } else {
-            set
-        }
+        slots.into_iter().collect::<SlotMarks>().into_set()
     }
 }
 
@@ -182,6 +177,109 @@ impl From<&[u16]> for SlotSet {
 impl std::fmt::Debug for SlotSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Slots that are noted one by one, as often and in whatever order they are met: constant time for each, however many.
+#[derive(Clone, Debug)]
+pub enum SlotMarks {
+    /// At most [`LISTED_MAX`].
+    Few(SlotSet),
+    /// A bit for each slot.
+    Many(Box<[u64; WORD_COUNT]>),
+}
+
+impl SlotMarks {
+    /// No slot.
+    pub const fn new() -> Self {
+        SlotMarks::Few(SlotSet::new())
+    }
+
+    /// Notes a slot; answers whether it is new.
+    #[inline]
+    pub fn insert(&mut self, slot: u16) -> bool {
+        match self {
+            SlotMarks::Few(set) if set.len() < LISTED_MAX => set.insert(slot),
+            _ => self.insert_among_many(slot),
+        }
+    }
+
+    fn insert_among_many(&mut self, slot: u16) -> bool {
+        if let SlotMarks::Few(set) = self {
+            if set.contains(slot) {
+                return false;
+            }
+            let mut words = Box::new([0; WORD_COUNT]);
+            for slot in set.iter() {
+                let (word, bit) = place_of(slot);
+                words[word] |= bit;
+            }
+            *self = SlotMarks::Many(words);
+        }
+        let SlotMarks::Many(words) = self else {
+            unreachable!("few have just been made many")
+        };
+        let (word, bit) = place_of(slot);
+        let is_new = words[word] & bit == 0;
+        words[word] |= bit;
+        is_new
+    }
+
+    /// Whether no slot is noted.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, SlotMarks::Few(set) if set.is_empty())
+    }
+
+    /// The slots in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        let (few, many) = match self {
+            SlotMarks::Few(set) => (set.as_slice(), &[][..]),
+            SlotMarks::Many(words) => (&[][..], &words[..]),
+        };
+        few.iter()
+            .copied()
+            .chain(many.iter().enumerate().flat_map(|(index, &word)| {
+                let mut left = word;
+                std::iter::from_fn(move || {
+                    let bit = left.trailing_zeros();
+                    left &= left.wrapping_sub(1);
+                    (bit < u64::BITS).then(|| (index as u32 * u64::BITS + bit) as u16)
+                })
+            }))
+    }
+
+    /// The slots as a set.
+    pub fn into_set(self) -> SlotSet {
+        match self {
+            SlotMarks::Few(set) => set,
+            SlotMarks::Many(ref words) => {
+                let mut heap = Vec::with_capacity(words.iter().map(|word| word.count_ones() as usize).sum());
+                heap.extend(self.iter());
+                SlotSet(Repr::Heap(heap))
+            }
+        }
+    }
+}
+
+/// The word of a slot's bit, and the bit.
+fn place_of(slot: u16) -> (usize, u64) {
+    let slot = usize::from(slot);
+    (slot / u64::BITS as usize, 1 << (slot % u64::BITS as usize))
+}
+
+impl Default for SlotMarks {
+    fn default() -> Self {
+        SlotMarks::new()
+    }
+}
+
+impl FromIterator<u16> for SlotMarks {
+    fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
+        let mut marks = SlotMarks::new();
+        for slot in slots {
+            marks.insert(slot);
+        }
+        marks
     }
 }
 
@@ -262,6 +360,25 @@ mod tests {
             prop_assert_eq!(grew, model.len() > before);
             prop_assert_eq!(set.as_slice(), model.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(set, model.into_iter().collect::<SlotSet>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn marks_are_the_same_set_few_or_many(
+            slots in prop::collection::vec(0u16..SLOT_COUNT as u16, 0..3 * LISTED_MAX),
+            dense in prop::collection::vec(100u16..170, 0..200),
+        ) {
+            let mut marks = SlotMarks::new();
+            let mut model = BTreeSet::new();
+            for &slot in slots.iter().chain(&dense) {
+                prop_assert_eq!(marks.insert(slot), model.insert(slot));
+                prop_assert_eq!(marks.is_empty(), false);
+            }
+            prop_assert_eq!(matches!(marks, SlotMarks::Many(_)), model.len() > LISTED_MAX);
+            prop_assert!(marks.iter().eq(model.iter().copied()));
+            let set = marks.into_set();
+            prop_assert_eq!(set.as_slice(), model.into_iter().collect::<Vec<_>>());
         }
     }
 

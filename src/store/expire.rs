@@ -267,7 +267,12 @@ mod tests {
         let mut slot = filled(20_000);
         assert!(slot.expire_step(UnixMs(1_001), 2000).is_unfinished);
         for n in 0..20_000u32 {
-            slot.set_expiry(DB, &n.to_be_bytes(), Some(UnixMs(5_000 + u64::from(n))), UnixMs(1_001));
+            slot.set_expiry(
+                DB,
+                &n.to_be_bytes(),
+                Some(UnixMs(5_000 + u64::from(n))),
+                Moment::lru(UnixMs(1_001)),
+            );
         }
         while slot.expire_step(UnixMs(4_000), 2000).is_unfinished {}
         assert_eq!(

@@ -83,6 +83,7 @@ impl Slot {
         let object = value.into_object();
         if has_changed && !object.is_void() {
             let hash = self.seed.hash(key);
+            self.make_way(db, hash, key, at);
             self.note_change(db, hash, key);
             self.insert(db, hash, OwnedEntry::object(key, object, None, at.new_clock()));
         }
@@ -97,13 +98,13 @@ impl Slot {
         at: Moment,
         edit: impl FnOnce(&mut Object) -> Edited<R>,
     ) -> Option<R> {
-        let spot = self.find_live(db, self.seed.hash(key), key, at.now)?;
+        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
         self.table(db)?.entry(spot).object()?;
         Some(self.edit_object_at(db, spot, key, at, edit))
     }
 
     fn find_typed<T: TypedValue>(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Result<Option<Spot>, WrongType> {
-        let Some(spot) = self.find_live(db, self.seed.hash(key), key, at.now) else {
+        let Some(spot) = self.find_live(db, self.seed.hash(key), key, at) else {
             return Ok(None);
         };
         let found = self.table(db).map(|table| table.entry(spot).type_of());
@@ -172,10 +173,7 @@ mod tests {
     use crate::store::{Access, HashSeed};
 
     const DB: DbIndex = DbIndex(0);
-    const AT: Moment = Moment {
-        now: UnixMs(1),
-        policy: crate::data::access::AccessPolicy::Lru,
-    };
+    const AT: Moment = Moment::lru(UnixMs(1));
 
     fn slot() -> Slot {
         Slot::new(0, HashSeed([1, 2]))
@@ -216,7 +214,7 @@ mod tests {
         push(&mut slot, b"k", 3);
         slot.check();
         assert_eq!(len(&slot, b"k"), Some(3));
-        assert!(slot.set_expiry(DB, b"k", Some(UnixMs(9)), AT.now));
+        assert!(slot.set_expiry(DB, b"k", Some(UnixMs(9)), AT));
         push(&mut slot, b"k", 50);
         slot.check();
         let entry = slot.get(DB, b"k", AT, Access::Read).unwrap();
@@ -240,7 +238,7 @@ mod tests {
         slot.check();
         assert_eq!(len(&slot, b"k"), Some(1));
         let copy = slot.peek(DB, b"k", AT.now).unwrap().to_owned();
-        slot.put(DB, b"longer name", copy, AT.now);
+        slot.put(DB, b"longer name", copy, AT);
         push(&mut slot, b"longer name", 1);
         assert_eq!(
             (len(&slot, b"k"), len(&slot, b"longer name")),
@@ -256,11 +254,11 @@ mod tests {
     fn watchers_see_changes_and_only_changes() {
         let mut slot = slot();
         push(&mut slot, b"k", 1);
-        let token = slot.watch(DB, b"k", AT.now);
+        let token = slot.watch(DB, b"k", AT);
         assert_eq!(slot.edit(DB, b"k", AT, |_: &mut List| Edited::Same(())), Ok(Some(())));
-        assert!(slot.is_unchanged(&token, AT.now));
+        assert!(slot.is_unchanged(&token, AT));
         push(&mut slot, b"k", 1);
-        assert!(!slot.is_unchanged(&token, AT.now));
+        assert!(!slot.is_unchanged(&token, AT));
         slot.unwatch(token);
     }
 

@@ -5,65 +5,76 @@
 
 use super::entry::EntryRef;
 use super::slot::{DbIndex, Slot};
-use crate::base::clock::UnixMs;
 use crate::base::random::Random;
+use crate::data::access::Moment;
 
 pub use crate::data::dict::POSITION_BITS;
 
+/// So often is drawn again when what was drawn is over and has to stay.
+const KEPT_DRAWS_MAX: usize = 32;
+
 impl Slot {
     /// Visits about `count` live entries of a db from position `from` on (0 to begin) and returns where to go on, which is
-    /// below `1 << POSITION_BITS`; None at the end. Entries whose time is over are deleted on the way.
+    /// below `1 << POSITION_BITS`; None at the end. Entries whose time is over are deleted on the way, where they may be.
     pub fn scan(
         &mut self,
         db: DbIndex,
         from: u64,
         count: usize,
-        now: UnixMs,
+        at: Moment,
         mut visit: impl FnMut(EntryRef<'_>),
     ) -> Option<u64> {
         let table = self.table(db)?;
         let mut expired: Vec<Box<[u8]>> = Vec::new();
         let next = table.scan(from, count, |entry| {
-            if entry.is_expired(now) {
+            if entry.is_expired(at.now) {
                 expired.push(entry.key().into());
             } else {
                 visit(entry);
             }
         });
         for key in expired {
-            self.find_live(db, self.seed.hash(&key), &key, now);
+            self.find_live(db, self.seed.hash(&key), &key, at);
         }
         next
     }
 
     /// A live entry of a db, each equally likely; None if there is none. What is drawn and found to be over is
-    /// deleted.
-    pub fn random_key(&mut self, db: DbIndex, random: &mut Random, now: UnixMs) -> Option<EntryRef<'_>> {
-        loop {
+    /// deleted. Where it has to stay, and little else is drawn, the first live entry is as good as any.
+    pub fn random_key(&mut self, db: DbIndex, random: &mut Random, at: Moment) -> Option<EntryRef<'_>> {
+        let mut kept_count = 0;
+        while kept_count < KEPT_DRAWS_MAX {
             let table = self.table(db)?;
             let spot = table.random(self.seed, random)?;
             let entry = table.entry(spot);
-            if !entry.is_expired(now) {
+            if !entry.is_expired(at.now) {
                 return Some(self.table(db)?.entry(spot));
             }
-            self.expire(db, spot, entry.key().into());
+            if at.keeps_stale {
+                kept_count += 1;
+            } else {
+                self.expire(db, spot, entry.key().into());
+            }
         }
+        let mut live = self.table(db)?.pages().flat_map(|view| view.elements());
+        live.find(|entry| !entry.is_expired(at.now))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::access::Moment;
+    use crate::base::clock::UnixMs;
     use crate::store::{Expiry, HashSeed};
     use std::collections::HashMap;
 
     const DB: DbIndex = DbIndex(0);
+    const AT: Moment = Moment::lru(UnixMs(0));
 
     fn filled(count: u32) -> Slot {
         let mut slot = Slot::new(0, HashSeed([1, 2]));
         for n in 0..count {
-            slot.set_int(DB, &n.to_be_bytes(), 0, Expiry::Clear, Moment::lru(UnixMs(0)));
+            slot.set_int(DB, &n.to_be_bytes(), 0, Expiry::Clear, AT);
         }
         slot
     }
@@ -77,7 +88,7 @@ mod tests {
                 let (mut calls, mut next) = (0, Some(0));
                 while let Some(from) = next {
                     calls += 1;
-                    next = slot.scan(DB, from, step, UnixMs(0), |entry| {
+                    next = slot.scan(DB, from, step, AT, |entry| {
                         *seen.entry(entry.key().to_vec()).or_default() += 1;
                     });
                 }
@@ -95,12 +106,9 @@ mod tests {
     fn a_cursor_beyond_the_end_ends() {
         let mut slot = filled(10);
         for from in [1 << POSITION_BITS, u64::MAX] {
-            assert_eq!(slot.scan(DB, from, 10, UnixMs(0), |_| panic!("there is nothing")), None);
+            assert_eq!(slot.scan(DB, from, 10, AT, |_| panic!("there is nothing")), None);
         }
-        assert_eq!(
-            slot.scan(DbIndex(4), 0, 10, UnixMs(0), |_| panic!("there is nothing")),
-            None
-        );
+        assert_eq!(slot.scan(DbIndex(4), 0, 10, AT, |_| panic!("there is nothing")), None);
     }
 
     #[test]
@@ -109,7 +117,7 @@ mod tests {
         let mut random = Random::with_seed(3);
         let mut drawn: HashMap<Vec<u8>, u32> = HashMap::new();
         for _ in 0..100_000 {
-            let entry = slot.random_key(DB, &mut random, UnixMs(0)).expect("there are keys");
+            let entry = slot.random_key(DB, &mut random, AT).expect("there are keys");
             *drawn.entry(entry.key().to_vec()).or_default() += 1;
         }
         assert_eq!(drawn.len(), 1000);

@@ -5,15 +5,17 @@
 //! table, the bound of the next expiry. There is no way to get at a table or an entry for writing from outside.
 //!
 //! Expiry is seen by nobody: every lookup is given the time, and an entry whose time is over is deleted then and there
-//! and reported (`take_expired`), so that the caller can log the deletion and count it. What was removed or overwritten and
-//! takes long to free is handed out in the same way (`take_discarded`).
+//! and reported (`take_expired`), so that the caller can log the deletion and count it. While nothing may expire
+//! (`Moment::keeps_stale`) it stays, as invisible as before, until a new value takes its place. What was removed or
+//! overwritten and takes long to free is handed out in the same way (`take_discarded`).
 //!
 //! Invariants:
 //! 1. `others` has no db 0, and no db without keys.
 //! 2. A [`Spot`] is used only until the table changes next.
 //! 3. `note_change` (or `cut`, which removes) comes before every change that a client asked for, and does not itself
 //!    change a table. (`edit` in `object` does it in two parts, as it learns afterwards whether there was a change.)
-//! 4. Nothing here frees a value that takes long to free: that goes to `discarded`.
+//! 4. Before an entry is inserted, `make_way` has removed one of that key that may be hidden.
+//! 5. Nothing here frees a value that takes long to free: that goes to `discarded`.
 
 use bytes::Bytes;
 
@@ -92,7 +94,7 @@ pub struct Slot {
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) expired: Vec<ExpiredKey>,
-    /// Invariant 4.
+    /// Invariant 5.
     discarded: Option<Box<Detached>>,
     pub(super) seed: HashSeed,
     /// State of the small generator that the LFU counters draw from.
@@ -152,7 +154,7 @@ impl Slot {
     /// The entry of a key. One whose time is over is deleted and not returned.
     #[inline]
     pub fn get(&mut self, db: DbIndex, key: &[u8], at: Moment, access: Access) -> Option<EntryRef<'_>> {
-        let spot = self.find_live(db, self.seed.hash(key), key, at.now)?;
+        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
         if access == Access::Read {
             self.touch(db, spot, at);
         }
@@ -197,8 +199,9 @@ impl Slot {
         next: impl FnOnce(Option<EntryRef<'_>>) -> Result<i64, E>,
     ) -> Result<i64, E> {
         let hash = self.seed.hash(key);
-        let Some(spot) = self.find_live(db, hash, key, at.now) else {
+        let Some(spot) = self.find_live(db, hash, key, at) else {
             let value = next(None)?;
+            self.make_way(db, hash, key, at);
             self.note_change(db, hash, key);
             self.insert(
                 db,
@@ -218,7 +221,7 @@ impl Slot {
     /// Appends to a string and returns its new length; a missing key is created as SET would. The caller has checked type
     /// and length. The cost is that of `tail`, not of the string, if nobody holds the string's bytes.
     pub fn append(&mut self, db: DbIndex, key: &[u8], tail: &[u8], at: Moment) -> usize {
-        match self.find_live(db, self.seed.hash(key), key, at.now) {
+        match self.find_live(db, self.seed.hash(key), key, at) {
             Some(spot) => self.change(db, spot, key, at, |entry| entry.append(tail)),
             None => {
                 self.store(db, key, NewValue::string(tail, StringForm::Detect), Expiry::Clear, at);
@@ -239,13 +242,14 @@ impl Slot {
         edit: impl FnOnce(&mut [u8]) -> Edited<R>,
     ) -> R {
         let hash = self.seed.hash(key);
-        let spot = match self.find_live(db, hash, key, at.now) {
+        let spot = match self.find_live(db, hash, key, at) {
             Some(spot) => {
                 self.keep_for_undo(db, hash, key);
                 spot
             }
             None => {
                 let empty = OwnedEntry::string(key, b"", StringForm::Raw, None, at.new_clock());
+                self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
                 self.insert(db, hash, empty)
             }
@@ -270,8 +274,8 @@ impl Slot {
     }
 
     /// Deletes a key; false if there was none.
-    pub fn remove(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
-        match self.find_live(db, self.seed.hash(key), key, now) {
+    pub fn remove(&mut self, db: DbIndex, key: &[u8], at: Moment) -> bool {
+        match self.find_live(db, self.seed.hash(key), key, at) {
             Some(spot) => {
                 self.discard(db, spot);
                 true
@@ -281,8 +285,8 @@ impl Slot {
     }
 
     /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK of a long string.
-    pub fn take(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<OwnedEntry> {
-        let spot = self.find_live(db, self.seed.hash(key), key, now)?;
+    pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
+        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
         let entry = self.cut(db, spot);
         if let Some(undo) = &mut self.undo {
             undo.keep(db, key, || Some(entry.clone()));
@@ -291,10 +295,10 @@ impl Slot {
     }
 
     /// Stores value, expiry and access clock of `entry` under `key`, over whatever is there.
-    pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, now: UnixMs) {
+    pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, at: Moment) {
         let hash = self.seed.hash(key);
         let entry = entry.with_key(key);
-        match self.find_live(db, hash, key, now) {
+        match self.find_live(db, hash, key, at) {
             Some(spot) if self.heavy_at(db, spot).is_some() => {
                 self.discard(db, spot);
                 self.insert(db, hash, entry);
@@ -304,6 +308,7 @@ impl Slot {
                 self.table_mut(db).edit(spot, |place| *place = entry);
             }
             None => {
+                self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
                 self.insert(db, hash, entry);
             }
@@ -318,9 +323,9 @@ impl Slot {
     }
 
     /// Sets, changes or removes the expiry; false if there is no such key.
-    pub fn set_expiry(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, now: UnixMs) -> bool {
+    pub fn set_expiry(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, at: Moment) -> bool {
         let hash = self.seed.hash(key);
-        let Some(spot) = self.find_live(db, hash, key, now) else {
+        let Some(spot) = self.find_live(db, hash, key, at) else {
             return false;
         };
         self.note_change(db, hash, key);
@@ -329,8 +334,8 @@ impl Slot {
     }
 
     /// Sets the access clock of a key (RESTORE IDLETIME and FREQ); no change as watchers see it. False if there is none.
-    pub fn set_access_clock(&mut self, db: DbIndex, key: &[u8], clock: u32, now: UnixMs) -> bool {
-        let Some(spot) = self.find_live(db, self.seed.hash(key), key, now) else {
+    pub fn set_access_clock(&mut self, db: DbIndex, key: &[u8], clock: u32, at: Moment) -> bool {
+        let Some(spot) = self.find_live(db, self.seed.hash(key), key, at) else {
             return false;
         };
         self.table_mut(db).set_access_clock(spot, clock);
@@ -424,7 +429,7 @@ impl Slot {
 
     /// Exchanges two dbs. The keys that exist in either of them count as changed in both. One that is watched in either and is over is
     /// deleted first: as at WATCH, its coming and its end are no changes. Answers whether there was such a key.
-    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, now: UnixMs) -> bool {
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, at: Moment) -> bool {
         if a == b {
             return false;
         }
@@ -435,8 +440,8 @@ impl Slot {
             .map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
         for key in watched {
             let hash = self.seed.hash(&key);
-            self.find_live(a, hash, &key, now);
-            self.find_live(b, hash, &key, now);
+            self.find_live(a, hash, &key, at);
+            self.find_live(b, hash, &key, at);
         }
         if let Some(mut watches) = self.watches.take() {
             let mut undo = self.undo.take();
@@ -471,7 +476,7 @@ impl Slot {
 
     pub(super) fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
         let hash = self.seed.hash(key);
-        match self.find_live(db, hash, key, at.now) {
+        match self.find_live(db, hash, key, at) {
             Some(spot) => {
                 let resolve = |old: EntryRef<'_>| match expiry {
                     Expiry::Keep => old.expiry(),
@@ -494,6 +499,7 @@ impl Slot {
                     Expiry::At(time) => Some(time),
                     Expiry::Keep | Expiry::Clear => None,
                 };
+                self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
                 self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
             }
@@ -514,22 +520,39 @@ impl Slot {
         self.table_mut(db).edit(spot, edit)
     }
 
-    /// Where a key is; if its time is over, it is deleted first.
+    /// Where a key is; if its time is over, it is deleted first, or stays hidden.
     #[inline]
-    pub(super) fn find_live(&mut self, db: DbIndex, hash: u64, key: &[u8], now: UnixMs) -> Option<Spot> {
+    pub(super) fn find_live(&mut self, db: DbIndex, hash: u64, key: &[u8], at: Moment) -> Option<Spot> {
         let table = self.table(db)?;
         let spot = table.find(hash, key)?;
-        if table.entry(spot).is_expired(now) {
-            self.expire(db, spot, key.into());
+        if table.entry(spot).is_expired(at.now) {
+            if !at.keeps_stale {
+                self.expire(db, spot, key.into());
+            }
             return None;
         }
         Some(spot)
     }
 
+    /// Makes room for an entry of a key that `find_live` has not found: one that is over and was kept goes now. It is
+    /// reported, since whoever reads the log still has it.
+    #[inline]
+    pub(super) fn make_way(&mut self, db: DbIndex, hash: u64, key: &[u8], at: Moment) {
+        if at.keeps_stale
+            && let Some(spot) = self.table(db).and_then(|table| table.find(hash, key))
+        {
+            self.expire(db, spot, key.into());
+        }
+    }
+
     /// Deletes an entry because its time is over.
     #[cold]
     pub(super) fn expire(&mut self, db: DbIndex, spot: Spot, key: Box<[u8]>) {
+        let watched = self.watches.as_ref().and_then(|watches| watches.version(db, &key));
         self.discard(db, spot);
+        if let (Some(before), Some(watches)) = (watched, &mut self.watches) {
+            watches.note_expired(db, &key, before);
+        }
         self.expired.push(ExpiredKey::whole(db, key));
     }
 

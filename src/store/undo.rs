@@ -139,10 +139,7 @@ mod tests {
     use crate::data::string::StringForm;
     use crate::store::{Access, Expiry, HashSeed};
 
-    const AT: Moment = Moment {
-        now: UnixMs(100),
-        policy: crate::data::access::AccessPolicy::Lru,
-    };
+    const AT: Moment = Moment::lru(UnixMs(100));
 
     fn slot() -> Slot {
         let mut slot = Slot::new(0, HashSeed([1, 2]));
@@ -172,15 +169,15 @@ mod tests {
         let before = (picture(&slot), slot.expires(DbIndex(0)), slot.expiry_sum_ms(DbIndex(0)));
         slot.begin_undo();
         slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
-        assert!(slot.remove(DbIndex(0), &0u32.to_be_bytes(), AT.now));
-        slot.swap_dbs(DbIndex(0), DbIndex(1), AT.now);
+        assert!(slot.remove(DbIndex(0), &0u32.to_be_bytes(), AT));
+        slot.swap_dbs(DbIndex(0), DbIndex(1), AT);
         slot.append(DbIndex(1), &3u32.to_be_bytes(), b"tail", AT);
         assert!(
             slot.clear_db(DbIndex(1)).is_empty(),
             "what an undo needs is not given away"
         );
         slot.append(DbIndex(1), &3u32.to_be_bytes(), b"again", AT);
-        slot.swap_dbs(DbIndex(1), DbIndex(9), AT.now);
+        slot.swap_dbs(DbIndex(1), DbIndex(9), AT);
         drop(slot.clear_all());
         slot.set_int(DbIndex(2), b"last", 1, Expiry::Clear, AT);
         slot.rollback();

@@ -6,20 +6,23 @@
 //! What counts as a change is what makes EXEC fail in Redis: every write to the key; its expiry, if it was alive at
 //! WATCH; FLUSHDB, FLUSHALL and SWAPDB where they touch a key that exists. A key whose time was already over at WATCH is
 //! deleted at that moment, so that its end is not a change and its return is one; so is one that SWAPDB would bring in the
-//! place of a watched key that is not there.
+//! place of a watched key that is not there. Where
+//! it has to stay (`Moment::keeps_stale`), the token knows that it was over, and its end later is not a change either.
 
 use std::hash::Hash;
 
 use hashbrown::{Equivalent, HashMap};
 
 use super::slot::{DbIndex, Slot};
-use crate::base::clock::UnixMs;
+use crate::data::access::Moment;
 
 /// What a client that watches a key keeps, and gives back with `unwatch`.
 #[derive(Debug)]
 pub struct WatchToken {
     watched: DbKey,
     version: u64,
+    /// The key was there, and over.
+    was_stale: bool,
 }
 
 impl WatchToken {
@@ -36,26 +39,39 @@ impl WatchToken {
 
 impl Slot {
     /// Begins to watch a key, which need not exist.
-    pub fn watch(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> WatchToken {
-        self.find_live(db, self.seed.hash(key), key, now);
+    pub fn watch(&mut self, db: DbIndex, key: &[u8], at: Moment) -> WatchToken {
+        let is_live = self.find_live(db, self.seed.hash(key), key, at).is_some();
+        let was_stale = !is_live && self.is_there(db, key);
         let version = self.watches.get_or_insert_default().add(db, key);
         WatchToken {
             watched: DbKey { db, key: key.into() },
             version,
+            was_stale,
         }
     }
 
     /// Whether the key is as it was when the token was made.
-    pub fn is_unchanged(&mut self, token: &WatchToken, now: UnixMs) -> bool {
-        self.find_live(token.db(), self.seed.hash(token.key()), token.key(), now);
+    pub fn is_unchanged(&mut self, token: &WatchToken, at: Moment) -> bool {
+        let hash = self.seed.hash(token.key());
+        let is_live = self.find_live(token.db(), hash, token.key(), at).is_some();
+        let is_stale = !is_live && self.is_there(token.db(), token.key());
         let watched = self
             .watches
             .as_ref()
-            .and_then(|watches| watches.keys.get(&token.watched));
-        watched
-            .expect("a key is watched as long as a token for it exists")
-            .version
-            == token.version
+            .and_then(|watches| watches.keys.get(&token.watched))
+            .expect("a key is watched as long as a token for it exists");
+        if token.was_stale {
+            let only_ended = watched.ended == Some((token.version, watched.version));
+            watched.version == token.version || only_ended
+        } else {
+            watched.version == token.version && !is_stale
+        }
+    }
+
+    /// Whether there is such a key, over or not.
+    fn is_there(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.table(db)
+            .is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
     }
 
     /// Ends a watch.
@@ -86,6 +102,8 @@ pub(super) struct Watches {
 struct Watched {
     version: u64,
     token_count: usize,
+    /// When the key was deleted last because its time was over: the versions before that and after.
+    ended: Option<(u64, u64)>,
 }
 
 /// Versions that an open undo has to restore.
@@ -98,6 +116,7 @@ impl Watches {
             Watched {
                 version: self.last_version,
                 token_count: 0,
+                ended: None,
             }
         });
         watched.token_count += 1;
@@ -133,6 +152,18 @@ impl Watches {
     pub(super) fn keys_in(&self, dbs: &[DbIndex]) -> Vec<Box<[u8]>> {
         let names = self.keys.keys().filter(|name| dbs.contains(&name.db));
         names.map(|name| name.key.clone()).collect()
+    }
+
+    /// The version of a key, if it is watched.
+    pub(super) fn version(&self, db: DbIndex, key: &[u8]) -> Option<u64> {
+        Some(self.keys.get(&DbKeyRef { db, key })?.version)
+    }
+
+    /// The change that the key has just seen, from that version on, was the end of its time.
+    pub(super) fn note_expired(&mut self, db: DbIndex, key: &[u8], before: u64) {
+        if let Some(watched) = self.keys.get_mut(&DbKeyRef { db, key }) {
+            watched.ended = Some((before, watched.version));
+        }
     }
 
     /// All watched keys change for which `is_touched` holds.
@@ -185,7 +216,7 @@ impl Equivalent<DbKey> for DbKeyRef<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::access::Moment;
+    use crate::base::clock::UnixMs;
     use crate::data::string::StringForm;
     use crate::store::{Access, Expiry, HashSeed};
 
@@ -200,13 +231,32 @@ mod tests {
         slot.set_string(db, KEY, b"v", StringForm::Detect, expiry, at(ms));
     }
 
+    #[test]
+    fn a_key_that_is_over_and_kept_ends_without_a_change_and_one_that_was_alive_with_one() {
+        let keeping = |ms| at(ms).keeping_stale();
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        set(&mut slot, DB, Expiry::At(UnixMs(50)), 1);
+        let alive = slot.watch(DB, KEY, at(40));
+        let stale = slot.watch(DB, KEY, keeping(60));
+        assert!(!slot.is_unchanged(&alive, keeping(60)), "its time has ended");
+        assert!(slot.is_unchanged(&stale, keeping(60)));
+        assert!(slot.get(DB, KEY, at(70), Access::Read).is_none());
+        assert_eq!(slot.len(DB), 0);
+        assert!(!slot.is_unchanged(&alive, at(70)));
+        assert!(slot.is_unchanged(&stale, at(70)), "gone before, gone now");
+        set(&mut slot, DB, Expiry::Clear, 80);
+        assert!(!slot.is_unchanged(&stale, at(80)), "its return is a change");
+        slot.unwatch(alive);
+        slot.unwatch(stale);
+    }
+
     /// Whether a watch of `KEY` in `DB` at 100 ms survives `between`, as seen at `end_ms`.
     fn survives(before: impl FnOnce(&mut Slot), between: impl FnOnce(&mut Slot), end_ms: u64) -> bool {
         let mut slot = Slot::new(0, HashSeed([1, 2]));
         before(&mut slot);
-        let token = slot.watch(DB, KEY, UnixMs(100));
+        let token = slot.watch(DB, KEY, at(100));
         between(&mut slot);
-        let is_unchanged = slot.is_unchanged(&token, UnixMs(end_ms));
+        let is_unchanged = slot.is_unchanged(&token, at(end_ms));
         slot.unwatch(token);
         assert_eq!(slot.watched_count(), 0);
         is_unchanged
@@ -236,14 +286,14 @@ mod tests {
         assert!(!survives(
             present,
             |slot| {
-                slot.remove(DB, KEY, UnixMs(101));
+                slot.remove(DB, KEY, Moment::lru(UnixMs(101)));
             },
             200
         ));
         assert!(!survives(
             present,
             |slot| {
-                slot.set_expiry(DB, KEY, None, UnixMs(101));
+                slot.set_expiry(DB, KEY, None, Moment::lru(UnixMs(101)));
             },
             200
         ));
@@ -279,7 +329,7 @@ mod tests {
         );
         // Whole dbs.
         let swap = |slot: &mut Slot, other: u32| {
-            slot.swap_dbs(DB, DbIndex(other), UnixMs(160));
+            slot.swap_dbs(DB, DbIndex(other), at(160));
         };
         assert!(!survives(present, |slot| drop(slot.clear_db(DB)), 200));
         assert!(!survives(present, |slot| drop(slot.clear_all()), 200));
@@ -318,7 +368,7 @@ mod tests {
         assert!(survives(
             present,
             |slot| {
-                slot.swap_dbs(DbIndex(2), DbIndex(3), UnixMs(101));
+                slot.swap_dbs(DbIndex(2), DbIndex(3), at(101));
             },
             200
         ));
@@ -347,13 +397,13 @@ mod tests {
     #[test]
     fn a_second_watch_sees_only_what_comes_after_it() {
         let mut slot = Slot::new(0, HashSeed([1, 2]));
-        let first = slot.watch(DB, KEY, UnixMs(1));
+        let first = slot.watch(DB, KEY, Moment::lru(UnixMs(1)));
         set(&mut slot, DB, Expiry::Clear, 1);
-        let second = slot.watch(DB, KEY, UnixMs(1));
-        assert!(!slot.is_unchanged(&first, UnixMs(1)));
-        assert!(slot.is_unchanged(&second, UnixMs(1)));
+        let second = slot.watch(DB, KEY, Moment::lru(UnixMs(1)));
+        assert!(!slot.is_unchanged(&first, Moment::lru(UnixMs(1))));
+        assert!(slot.is_unchanged(&second, Moment::lru(UnixMs(1))));
         slot.unwatch(first);
-        assert!(slot.is_unchanged(&second, UnixMs(1)));
+        assert!(slot.is_unchanged(&second, Moment::lru(UnixMs(1))));
         slot.unwatch(second);
     }
 }

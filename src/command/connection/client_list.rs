@@ -4,9 +4,7 @@
 //! fields, their order and their spelling are those of Redis 7.2 (<https://redis.io/docs/latest/commands/client-list/>);
 //! tools split the line at spaces and `=`.
 //!
-//! Memory fields mean here: `qbuf` is input that was not run yet and `qbuf-free` the room behind it; `rbs` and `rbp` are
-//! the memory of the output buffer; `obl` what waits in it, `oll` and `omem` what waits behind it (handed to the
-//! network, or kept back because an earlier reply is missing).
+//! What the fields about memory mean, and where they come from, stands in `client::memory`.
 
 use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
@@ -201,19 +199,7 @@ fn line(client: &Client, caller: Option<&Caller>, registry: &Registry, now: Unix
     let argument_bytes = caller.map_or(0, |caller| caller.argument_bytes);
     let transaction = client.transaction.as_deref();
     let queued_count = transaction.map_or(-1, |transaction| transaction.queue.len() as i64);
-    let queued_bytes = transaction.map_or(0, |transaction| transaction.queued_bytes);
-    let query_bytes = client.query_bytes();
-    let query_free_bytes = client.query.capacity() - client.query.len();
-    let waiting_bytes = client.out.len();
-    let behind_bytes = client.output_bytes() - waiting_bytes;
-    let buffer_bytes = client.out.memory_bytes();
-    let total_bytes = size_of::<Client>()
-        + client.query.capacity()
-        + argument_bytes
-        + queued_bytes
-        + buffer_bytes
-        + behind_bytes
-        + session.name.capacity();
+    let memory = client.memory();
     let seconds_since = |then: UnixMs| (now.since(then).0 / 1000) as i64;
     let command = client
         .last_command
@@ -232,19 +218,20 @@ fn line(client: &Client, caller: Option<&Caller>, registry: &Registry, now: Unix
     line.number("psub", 0);
     line.number("ssub", 0);
     line.number("multi", queued_count);
-    line.number("qbuf", query_bytes as i64);
-    line.number("qbuf-free", query_free_bytes as i64);
-    line.number("argv-mem", argument_bytes as i64);
-    line.number("multi-mem", queued_bytes as i64);
-    line.number("rbs", buffer_bytes as i64);
-    line.number("rbp", buffer_bytes as i64);
-    line.number("obl", waiting_bytes as i64);
-    line.number("oll", (behind_bytes > 0) as i64);
-    line.number("omem", behind_bytes as i64);
-    line.number("tot-mem", total_bytes as i64);
+    line.number("watch", memory.watched_count as i64);
+    line.number("qbuf", memory.query_bytes as i64);
+    line.number("qbuf-free", memory.query_free_bytes as i64);
+    line.number("argv-mem", (argument_bytes + memory.arriving_bytes) as i64);
+    line.number("multi-mem", memory.queued_bytes as i64);
+    line.number("rbs", memory.reply_buffer_bytes as i64);
+    line.number("rbp", memory.reply_peak_bytes as i64);
+    line.number("obl", memory.waiting_bytes as i64);
+    line.number("oll", memory.behind_count as i64);
+    line.number("omem", memory.behind_bytes as i64);
+    line.number("tot-mem", (argument_bytes + memory.total_bytes) as i64);
     line.text(
         "events",
-        if waiting_bytes + client.in_flight_bytes > 0 {
+        if !client.out.is_empty() || client.in_flight_bytes > 0 {
             b"rw"
         } else {
             b"r"

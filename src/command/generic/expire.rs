@@ -112,12 +112,12 @@ fn pexpireat(op: &mut Op) -> Result<(), ReplyError> {
 
 fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
     let condition = Condition::parse(op.args.slice_from(3))?;
-    let now = op.keys.moment.now;
+    let moment = op.keys.moment;
     let given = GivenTime {
         form,
         text: op.args.at(2),
     };
-    let when = given.any_time(now, op.command.name)?;
+    let when = given.any_time(moment.now, op.command.name)?;
     let (key, db) = (op.args.at(1), op.keys.db);
     let Some(entry) = op.keys.peek(key)? else {
         op.reply.integer(0);
@@ -128,13 +128,13 @@ fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
         return Ok(());
     }
     let slot = op.keys.slot_of(key);
-    if when <= now.signed() {
-        op.keys.slot(key)?.remove(db, key, now);
+    if when <= moment.now.signed() {
+        op.keys.slot(key)?.remove(db, key, moment);
         op.effects.instead(slot, db, &[b"DEL", key]);
     } else {
         op.keys
             .slot(key)?
-            .set_expiry(db, key, Some(UnixMs::from_signed(when)), now);
+            .set_expiry(db, key, Some(UnixMs::from_signed(when)), moment);
         let when = itoa::Buffer::new().format(when).to_owned();
         op.effects.instead(slot, db, &[b"PEXPIREAT", key, when.as_bytes()]);
     }
@@ -189,10 +189,10 @@ impl Condition {
 }
 
 fn persist(op: &mut Op) -> Result<(), ReplyError> {
-    let (key, db, now) = (op.args.at(1), op.keys.db, op.keys.moment.now);
+    let (key, db, moment) = (op.args.at(1), op.keys.db, op.keys.moment);
     let has_expiry = op.keys.peek(key)?.is_some_and(|entry| entry.expiry().is_some());
     if has_expiry {
-        op.keys.slot(key)?.set_expiry(db, key, None, now);
+        op.keys.slot(key)?.set_expiry(db, key, None, moment);
         op.effects.changed(1);
     }
     op.reply.integer(i64::from(has_expiry));

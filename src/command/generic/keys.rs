@@ -103,8 +103,8 @@ fn delete(op: &mut Op, in_background: bool, verb: &[u8]) -> Result<(), ReplyErro
         let was_there = if in_background {
             remove_in_background(op, key)?
         } else {
-            let (db, now) = (op.keys.db, op.keys.moment.now);
-            op.keys.slot(key)?.remove(db, key, now)
+            let (db, moment) = (op.keys.db, op.keys.moment);
+            op.keys.slot(key)?.remove(db, key, moment)
         };
         if was_there {
             deleted_count += 1;
@@ -120,15 +120,15 @@ fn delete(op: &mut Op, in_background: bool, verb: &[u8]) -> Result<(), ReplyErro
 
 /// Deletes a key; a large value is freed later.
 fn remove_in_background(op: &mut Op, key: &[u8]) -> Result<bool, ReplyError> {
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot(key)?;
     let is_large = slot
-        .peek(db, key, now)
+        .peek(db, key, moment.now)
         .is_some_and(|entry| entry.allocated_bytes() >= BACKGROUND_BYTES_MIN);
     if !is_large {
-        return Ok(slot.remove(db, key, now));
+        return Ok(slot.remove(db, key, moment));
     }
-    if let Some(entry) = slot.take(db, key, now) {
+    if let Some(entry) = slot.take(db, key, moment) {
         let mut large = Detached::default();
         large.push(entry);
         op.env.garbage.absorb(large);

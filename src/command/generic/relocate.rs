@@ -126,11 +126,11 @@ fn find_both(op: &mut Op, source: &[u8], target: &[u8]) -> Result<Found, ReplyEr
 
 /// Moves an entry that exists to another key of the same db.
 fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError> {
-    let (db, now) = (op.keys.db, op.keys.moment.now);
-    let Some(entry) = op.keys.slot(source)?.take(db, source, now) else {
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let Some(entry) = op.keys.slot(source)?.take(db, source, moment) else {
         return Err(error::NO_SUCH_KEY);
     };
-    op.keys.slot(target)?.put(db, target, entry, now);
+    op.keys.slot(target)?.put(db, target, entry, moment);
     if op.effects.is_spread {
         op.effects.instead(op.keys.slot_of(source), db, &[b"DEL", source]);
         log_whole(op, db, target)?;
@@ -159,7 +159,7 @@ fn log_whole(op: &mut Op, db: DbIndex, key: &[u8]) -> Result<(), ReplyError> {
 
 fn copy(op: &mut Op) -> Result<(), ReplyError> {
     let (source, target) = (op.args.at(1), op.args.at(2));
-    let (source_db, now) = (op.keys.db, op.keys.moment.now);
+    let source_db = op.keys.db;
     let mut target_db = source_db;
     let mut replaces = false;
     let mut options = op.args.slice_from(3).iter();
@@ -199,7 +199,7 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
         return Ok(());
     }
     entry.set_access_clock(clock);
-    place.put(target_db, target, entry, now);
+    place.put(target_db, target, entry, moment);
     if op.effects.is_spread {
         log_whole(op, target_db, target)?;
     }
@@ -213,7 +213,7 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
         return Err(error::MOVE_IN_CLUSTER);
     }
     let key = op.args.at(1);
-    let (source_db, now) = (op.keys.db, op.keys.moment.now);
+    let source_db = op.keys.db;
     let target_db = db_index(op.args.at(2), op.env.settings.databases)?;
     if source_db == target_db {
         return Err(error::SAME_OBJECT);
@@ -224,11 +224,11 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     let moved = if is_target_taken {
         None
     } else {
-        slot.take(source_db, key, now)
+        slot.take(source_db, key, moment)
     };
     let has_moved = moved.is_some();
     if let Some(entry) = moved {
-        slot.put(target_db, key, entry, now);
+        slot.put(target_db, key, entry, moment);
         op.effects.changed(1);
     }
     op.reply.integer(i64::from(has_moved));

@@ -124,7 +124,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     let slot = op.keys.slot_of(key);
     if expiry.is_some_and(|expiry| expiry <= moment.now) {
         // It would be over at once: all that remains of it is that the key is not there.
-        if options.replaces && op.keys.slot(key)?.remove(db, key, moment.now) {
+        if options.replaces && op.keys.slot(key)?.remove(db, key, moment) {
             op.effects.instead(slot, db, &[b"DEL", key]);
             op.effects.changed(1);
         }
@@ -137,7 +137,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         _ => moment.new_clock(),
     };
     let entry = value.into_entry(key, expiry, clock);
-    op.keys.slot(key)?.put(db, key, entry, moment.now);
+    op.keys.slot(key)?.put(db, key, entry, moment);
     if let Some(expiry) = expiry
         && !options.is_absolute
     {

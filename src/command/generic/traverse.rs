@@ -190,7 +190,7 @@ fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
 
 fn scan(op: &mut Op) -> Result<(), ReplyError> {
     let scan = Scan::parse(op.args)?;
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
     // The footprint has the first slot; the ones behind it are visited as far as they happen to be here.
     if let Some(start) = scan.start {
         op.keys.numbered(start.slot)?;
@@ -208,7 +208,7 @@ fn scan(op: &mut Op) -> Result<(), ReplyError> {
             None
         } else {
             let slot = op.keys.numbered(cursor.slot)?;
-            slot.scan(db, cursor.position, left, now, |entry| {
+            slot.scan(db, cursor.position, left, moment, |entry| {
                 left = left.saturating_sub(1);
                 if scan.wants(entry) {
                     found.push(entry.key().into());
@@ -260,32 +260,33 @@ fn keys(op: &mut Op) -> Result<(), ReplyError> {
 }
 
 fn randomkey(op: &mut Op) -> Result<(), ReplyError> {
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let Some(slots) = op.keys.view.all_slots() else {
+        return Err(op.keys.need_everything());
+    };
+    let mut counts: Vec<(u16, usize)> = slots
+        .map(|(number, slot)| (number, slot.len(db)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
     loop {
-        let Some(slots) = op.keys.view.all_slots() else {
-            return Err(op.keys.need_everything());
-        };
-        let counts: Vec<(u16, usize)> = slots
-            .map(|(number, slot)| (number, slot.len(db)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
         let total: usize = counts.iter().map(|(_, count)| count).sum();
         if total == 0 {
             op.reply.null();
             return Ok(());
         }
         let mut drawn = op.env.random.below(total);
-        let chosen = counts.iter().find(|(_, count)| {
+        let chosen = counts.iter_mut().find(|(_, count)| {
             let is_here = drawn < *count;
             drawn = drawn.saturating_sub(*count);
             is_here
         });
-        let (number, _) = *chosen.expect("what was drawn is below the sum of the counts");
-        // A slot whose keys had all expired is empty now, and is not drawn again.
-        if let Some(entry) = op.keys.numbered(number)?.random_key(db, &mut op.env.random, now) {
+        let (number, count) = chosen.expect("what was drawn is below the sum of the counts");
+        if let Some(entry) = op.keys.numbered(*number)?.random_key(db, &mut op.env.random, moment) {
             op.reply.bulk(entry.key());
             return Ok(());
         }
+        // Whatever there is in that slot is over, gone or kept: it is not drawn again.
+        *count = 0;
     }
 }
 
@@ -415,7 +416,7 @@ mod tests {
                     if random.bool() {
                         set(&mut slot, key.as_bytes());
                     } else {
-                        slot.remove(db, key.as_bytes(), moment.now);
+                        slot.remove(db, key.as_bytes(), moment);
                     }
                 }
                 let text = cursor.number().to_string();
@@ -423,7 +424,7 @@ mod tests {
                 let visit = |entry: EntryRef<'_>| {
                     met.insert(entry.key().to_vec());
                 };
-                match slot.scan(db, cursor.position, random.usize(1..30), moment.now, visit) {
+                match slot.scan(db, cursor.position, random.usize(1..30), moment, visit) {
                     Some(position) => cursor.position = position,
                     None => break,
                 }

@@ -12,6 +12,7 @@ use crate::command::numbers;
 use crate::data::hash::HashRef;
 use crate::data::listpack::Item;
 use crate::resp::{Args, Reply, ReplyError, error};
+use std::ops::ControlFlow;
 
 pub(super) fn hget(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
@@ -128,7 +129,7 @@ pub(super) fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
     // RESP3 has a pair for each field, RESP2 all in one row.
     let in_pairs = with_values && reply.is_resp3();
     reply.array(if with_values && !in_pairs { 2 * count } else { count });
-    let mut write = |field: Item<'_>, value: Item<'_>| {
+    let mut write = |field: Item<'_>, value: Item<'_>| -> ControlFlow<()> {
         if in_pairs {
             reply.array(2);
         }
@@ -136,14 +137,23 @@ pub(super) fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
         if with_values {
             reply.bulk(value.as_bytes(&mut digits));
         }
+        if reply.is_full() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     if is_repeated {
         hash.random_repeated(count, now, &mut op.env.random, seed, write);
     } else if count == live {
-        hash.for_each(now, write);
+        hash.for_each(now, |field, value| {
+            let _ = write(field, value);
+        });
     } else {
         for (field, value) in hash.random_distinct(count, now, &mut op.env.random, seed) {
-            write(field, value);
+            if write(field, value).is_break() {
+                break;
+            }
         }
     }
     Ok(())

@@ -6,10 +6,12 @@
 //! refuses all of them, before their arguments are looked at.
 
 use super::debug_values;
+use crate::base::clock::Ms;
 use crate::base::numbers::{parse_f64, parse_i64};
 use crate::base::slot::key_slot;
+use crate::client::ReplyResizing;
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, Guarded, NodeFuture, Op, Run, SessionOp};
+use crate::command::{Command, Context, Guarded, Local, NodeFuture, Op, Run, SessionOp};
 use crate::data::access::{AccessPolicy, idle_s};
 use crate::data::string::StringForm;
 use crate::persist::digest::{DatasetDigest, DbDigest, EMPTY, digest_value, hex};
@@ -114,6 +116,12 @@ const SUBCOMMANDS: &[Command] = &[
             Run::Keys(object),
         )
     },
+    sub(
+        "pause-cron",
+        "Stops the periodic work, or lets it go on.",
+        3,
+        Run::Node(pause_cron),
+    ),
     sub("panic", "Crashes as a panic does.", 2, Run::Session(crash)),
     sub("populate", "Makes string keys.", -3, Run::Everything(populate)),
     sub("protocol", "Answers a value of a type.", 3, Run::Session(protocol)),
@@ -127,7 +135,7 @@ const SUBCOMMANDS: &[Command] = &[
         "replybuffer",
         "Sets how reply buffers are sized.",
         4,
-        Run::Session(replybuffer),
+        Run::Node(replybuffer),
     ),
     sub("segfault", "Crashes by a signal.", 2, Run::Session(segfault)),
     sub(
@@ -179,6 +187,7 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
             ("LOG <message>", &["Write <message> into the server log."]),
             ("OBJECT <key>", &["Show how the value of <key> is kept."]),
             ("PANIC", &["Crash as a panic does."]),
+            ("PAUSE-CRON <0|1>", &["With 1, the periodic work of all shards stops."]),
             (
                 "POPULATE <count> [<prefix>] [<size>]",
                 &[
@@ -199,11 +208,11 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
             ),
             (
                 "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
-                &["Accepted; reply buffers of this server have no peaks that are kept."],
+                &["Set how long (in milliseconds) the most that a reply buffer held counts as needed."],
             ),
             (
                 "REPLYBUFFER RESIZING <0|1>",
-                &["Accepted; reply buffers of this server are not resized periodically."],
+                &["With 0, reply buffers that are larger than needed are kept."],
             ),
             ("SEGFAULT", &["Crash by a signal."]),
             (
@@ -267,13 +276,43 @@ fn segfault(_: &mut SessionOp) -> Result<(), ReplyError> {
     unreachable!("the kernel ends whoever writes to the first page")
 }
 
-fn replybuffer(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let word = &op.args[2];
-    if !word.eq_ignore_ascii_case(b"PEAK-RESET-TIME") && !word.eq_ignore_ascii_case(b"RESIZING") {
-        return Err(error::unknown_subcommand_or_arity("debug", op.args.at(1)));
-    }
-    op.reply.ok();
-    Ok(())
+fn replybuffer(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let args = context.args();
+        let (word, value) = (args.at(2), args.at(3));
+        let default = ReplyResizing::DEFAULT;
+        let (peak_for, is_on) = if word.eq_ignore_ascii_case(b"RESIZING") {
+            (None, Some(leading_f64(value) as i64 != 0))
+        } else if !word.eq_ignore_ascii_case(b"PEAK-RESET-TIME") {
+            return Err(error::unknown_subcommand_or_arity("debug", args.at(1)));
+        } else if value.eq_ignore_ascii_case(b"NEVER") {
+            (Some(None), None)
+        } else if value.eq_ignore_ascii_case(b"RESET") {
+            (Some(default.peak_for), None)
+        } else {
+            let time_ms = parse_i64(value).ok_or(error::NOT_AN_INTEGER)?;
+            (Some(u64::try_from(time_ms).ok().map(Ms)), None)
+        };
+        let set = move |local: &mut Local| {
+            let resizing = &mut local.env.reply_resizing;
+            resizing.is_on = is_on.unwrap_or(resizing.is_on);
+            resizing.peak_for = peak_for.unwrap_or(resizing.peak_for);
+        };
+        context.ask_all(set).await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+fn pause_cron(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let is_paused = leading_f64(context.args().at(2)) as i64 != 0;
+        context
+            .ask_all(move |local: &mut Local| local.env.is_cron_paused = is_paused)
+            .await;
+        context.reply().ok();
+        Ok(())
+    })
 }
 
 fn stringmatch_len(op: &mut SessionOp) -> Result<(), ReplyError> {

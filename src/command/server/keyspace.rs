@@ -166,7 +166,7 @@ fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
     };
     let first = read(&op.args[1], error::DB_FIRST_INVALID)?;
     let second = read(&op.args[2], error::DB_SECOND_INVALID)?;
-    let (databases, now) = (op.env.settings.databases as i64, op.keys.moment.now);
+    let (databases, at) = (op.env.settings.databases as i64, op.keys.moment);
     if !(0..databases).contains(&first) || !(0..databases).contains(&second) {
         return Err(error::DB_OUT_OF_RANGE);
     }
@@ -175,7 +175,7 @@ fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
     };
     let mut with_expired = Vec::new();
     for (number, slot) in slots {
-        if slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32), now) {
+        if slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32), at) {
             with_expired.push(number);
         }
     }

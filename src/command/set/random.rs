@@ -102,9 +102,9 @@ fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     reply.set(set.len());
     set.for_each(|item| reply_item(reply, item));
     op.effects.changed(set.len() as u64);
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
-    op.keys.numbered(slot)?.remove(db, key, now);
+    op.keys.numbered(slot)?.remove(db, key, moment);
     let verb: &[u8] = match op.env.settings.lazyfree_lazy_server_del {
         true => b"UNLINK",
         false => b"DEL",
@@ -157,6 +157,9 @@ fn srandmember(op: &mut Op) -> Result<(), ReplyError> {
         for _ in 0..wanted {
             if let Some(item) = set.random(random, seed) {
                 reply_item(reply, item);
+            }
+            if reply.is_full() {
+                break;
             }
         }
     } else if wanted >= set.len() {

@@ -230,18 +230,25 @@ fn zrandmember(op: &mut Op) -> Result<(), ReplyError> {
     } else {
         reply.array(answered);
     }
-    let write = |element: ScoredMember<'_>| {
+    let mut write = |element: ScoredMember<'_>| {
         if with_scores {
             reply_scored(reply, element);
         } else {
             reply_member(reply, element.member);
         }
+        reply.is_full()
     };
     if count < 0 {
         // Each is drawn anew.
-        (0..answered).filter_map(|_| set.random(random)).for_each(write);
+        for _ in 0..answered {
+            if set.random(random).is_some_and(&mut write) {
+                break;
+            }
+        }
     } else {
-        set.sample(answered, random, write);
+        set.sample(answered, random, |element| {
+            write(element);
+        });
     }
     Ok(())
 }

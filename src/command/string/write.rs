@@ -351,9 +351,9 @@ fn getdel(op: &mut Op) -> Result<(), ReplyError> {
 
 /// Deletes a key that exists, and logs it as DEL.
 fn delete(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
-    op.keys.numbered(slot)?.remove(db, key, now);
+    op.keys.numbered(slot)?.remove(db, key, moment);
     op.effects.changed(1);
     op.effects.instead(slot, db, &[b"DEL", key]);
     Ok(())
@@ -403,19 +403,19 @@ fn getex(op: &mut Op) -> Result<(), ReplyError> {
     if !answer_old(&mut op.reply, old) {
         return Ok(());
     }
-    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     match (resolve(op, options.time)?, options.time) {
-        (Some(at), Some(given)) if given.form.is_absolute() && at <= now => delete(op, key)?,
+        (Some(at), Some(given)) if given.form.is_absolute() && at <= moment.now => delete(op, key)?,
         (Some(at), _) => {
-            op.keys.numbered(slot)?.set_expiry(db, key, Some(at), now);
+            op.keys.numbered(slot)?.set_expiry(db, key, Some(at), moment);
             op.effects.changed(1);
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.signed()).as_bytes();
             op.effects.instead(slot, db, &[b"PEXPIREAT", key, at]);
         }
         (None, _) if options.persists && had_expiry => {
-            op.keys.numbered(slot)?.set_expiry(db, key, None, now);
+            op.keys.numbered(slot)?.set_expiry(db, key, None, moment);
             op.effects.changed(1);
             op.effects.instead(slot, db, &[b"PERSIST", key]);
         }

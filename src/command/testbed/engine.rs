@@ -15,6 +15,7 @@ use crate::client::ClientTable;
 use crate::command::local::{LocalOptions, Observation, Observed, Surroundings};
 use crate::command::{CommandId, Local, Node, Registry};
 use crate::config::{Config, Settings};
+use crate::data::access::Moment;
 use crate::resp::{OwnedArgs, Proto};
 use crate::shard::{ConnRef, EffectSwitch, Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
@@ -296,7 +297,7 @@ impl Reference {
         let nobody = ConnRef::background(ShardId(0));
         let mut view = local.core.try_view(&[slot], nobody).expect("nothing is ever lent here");
         let slot = view.slot(slot).expect("the view was given this slot");
-        slot.remove(db, key, now)
+        slot.remove(db, key, Moment::lru(now))
     }
 }
 

@@ -183,21 +183,23 @@ impl<'a> HashRef<'a> {
     }
 
     /// `count` fields with their values, the same ones more than once perhaps (HRANDFIELD with a negative count); none if all
-    /// are over.
+    /// are over. `visit` may end it.
     pub fn random_repeated(
         self,
         count: usize,
         now: UnixMs,
         random: &mut Random,
         seed: HashSeed,
-        mut visit: impl FnMut(Item<'a>, Item<'a>),
+        mut visit: impl FnMut(Item<'a>, Item<'a>) -> ControlFlow<()>,
     ) {
         if let HashRef::Table(_) = self {
             for _ in 0..count {
                 let Some((field, value)) = self.random(now, random, seed) else {
                     return;
                 };
-                visit(field, value);
+                if visit(field, value).is_break() {
+                    return;
+                }
             }
             return;
         }
@@ -205,7 +207,9 @@ impl<'a> HashRef<'a> {
         if !all.is_empty() {
             for _ in 0..count {
                 let (field, value) = all[random.below(all.len())];
-                visit(field, value);
+                if visit(field, value).is_break() {
+                    return;
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Hashes against a model: a sorted map from fields to values and expiries, through all encodings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 
@@ -142,6 +143,7 @@ proptest! {
                     hash.as_ref().random_repeated(count, UnixMs(now), &mut random, SEED, |field, value| {
                         assert!(there[&field.to_vec()] == value.to_vec());
                         repeated += 1;
+                        ControlFlow::Continue(())
                     });
                     prop_assert_eq!(repeated, if there.is_empty() { 0 } else { count });
                     let one = hash.as_ref().random(UnixMs(now), &mut random, SEED);

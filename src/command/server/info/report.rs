@@ -95,9 +95,11 @@ impl Report {
             report.clients += 1;
             report.clients_watching += usize::from(!client.watched.is_empty());
             report.watched_keys += client.watched.len();
-            report.query_bytes_max = report.query_bytes_max.max(client.query_bytes());
-            report.output_bytes_max = report.output_bytes_max.max(client.output_bytes());
-            report.client_bytes += client.memory_bytes();
+            let memory = client.memory();
+            let query_bytes = memory.arriving_bytes + memory.query_bytes + memory.query_free_bytes;
+            report.query_bytes_max = report.query_bytes_max.max(query_bytes);
+            report.output_bytes_max = report.output_bytes_max.max(memory.waiting_bytes + memory.behind_bytes);
+            report.client_bytes += memory.total_bytes;
         }
         let stats = &local.env.stats;
         report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
