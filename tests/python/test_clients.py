@@ -107,3 +107,22 @@ def test_cluster_client_reaches_every_shard_without_hops(shard_ports):
         for i in range(100):
             plain.get(f"key:{i}")
         assert hops(plain) > before
+
+
+def test_cluster_client_that_reads_from_replicas(shard_ports):
+    """It says READONLY on each connection."""
+    with RedisCluster(host="127.0.0.1", port=shard_ports, read_from_replicas=True) as cluster:
+        for i in range(50):
+            assert cluster.set(f"key:{i}", i)
+        for i in range(50):
+            assert cluster.get(f"key:{i}") == str(i).encode()
+        for node in cluster.get_primaries():
+            for command in ["ASKING", "READONLY", "READWRITE"]:
+                assert cluster.execute_command(command, target_nodes=node)
+
+
+def test_modules_are_listed(port):
+    with redis.Redis(port=port) as client:
+        assert client.module_list() == []
+        with pytest.raises(redis.ResponseError, match="MODULE command not allowed"):
+            client.module_load("/nosuch.so")
