@@ -13,7 +13,7 @@ use shardis::config::{Config, Settings};
 use shardis::resp::OwnedArgs;
 use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
 use shardis::stats::MemoryAccount;
-use shardis::store::HashSeed;
+use shardis::store::{HashSeed, Occupancy};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -66,6 +66,7 @@ fn one_shard() -> Rc<RefCell<Local>> {
         memory_peak: Default::default(),
         memory_at_start: Default::default(),
         memory: MemoryAccount::new(1),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     });

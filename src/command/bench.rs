@@ -13,7 +13,7 @@ use crate::config::{Config, Settings};
 use crate::resp::OwnedArgs;
 use crate::shard::effects::ReaderId;
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
-use crate::store::HashSeed;
+use crate::store::{HashSeed, Occupancy};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -89,6 +89,7 @@ impl Bench {
             memory_peak: Default::default(),
             memory_at_start: Default::default(),
             memory: crate::stats::MemoryAccount::new(shards),
+            occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });

@@ -29,7 +29,7 @@ use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHea
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{Detached, HashSeed, Slot};
+use crate::store::{Detached, HashSeed, Occupancy, Slot};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -63,6 +63,8 @@ pub struct Node {
     pub memory_at_start: AtomicUsize,
     /// What is used now, as every shard knows it.
     pub memory: MemoryAccount,
+    /// Which slots may have keys: what SCAN passes over without holding it.
+    pub occupancy: Arc<Occupancy>,
     /// Set when the process is to end; whoever runs the process looks at it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
@@ -381,6 +383,7 @@ impl Local {
             executor,
         } = options;
         let settings = Arc::new(node.lock_config().settings().clone());
+        let occupancy = node.occupancy.clone();
         let registry = node.registry;
         let mut stats = Stats::new(registry.all().len());
         stats.follow(&settings);
@@ -402,7 +405,9 @@ impl Local {
             effects: Effects::default(),
             node,
         };
-        let core = Shard::new(id, &realm, |index| Box::new(Slot::new(index, seed)));
+        let core = Shard::new(id, &realm, |index| {
+            Box::new(Slot::publishing(index, seed, occupancy.clone()))
+        });
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
                 env,

@@ -24,7 +24,7 @@ use crate::net::{BindPattern, ListenSocket, TcpOptions, UringOptions, UringPlane
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
-use crate::store::HashSeed;
+use crate::store::{HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -296,6 +296,7 @@ fn start(
         memory_peak: AtomicUsize::new(0),
         memory_at_start: AtomicUsize::new(0),
         memory: crate::stats::MemoryAccount::new(shards),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
