@@ -60,8 +60,6 @@ fn one_shard() -> Rc<RefCell<Local>> {
         clients: ClientTable::new(),
         registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
         config: Mutex::new(config),
-        port: 0,
-        shard_ports: Vec::new(),
         executable: String::new(),
         memory_peak: Default::default(),
         memory_at_start: Default::default(),

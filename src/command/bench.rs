@@ -83,8 +83,6 @@ impl Bench {
             clients: ClientTable::new(),
             registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap())),
             config: Mutex::new(config),
-            port: 0,
-            shard_ports: Vec::new(),
             executable: String::new(),
             memory_peak: Default::default(),
             memory_at_start: Default::default(),

@@ -54,9 +54,6 @@ pub struct Node {
     pub registry: &'static Registry,
     /// The configuration as it is now; each shard has the typed settings of it (see [`Env::settings`]).
     pub config: Mutex<Config>,
-    /// The TCP port that answers, and each shard's own port where there are any.
-    pub port: u16,
-    pub shard_ports: Vec<u16>,
     pub executable: String,
     /// The most memory ever used, as far as anyone looked, and what was used before the first client came.
     pub memory_peak: AtomicUsize,
