@@ -2,7 +2,7 @@
 //!
 //! To count instructions: `valgrind --tool=callgrind` around the bench program with `--profile-time 1 <name>`.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use shardis::base::clock::UnixMs;
 use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
@@ -114,33 +114,72 @@ fn requests(line: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn dispatch(criterion: &mut Criterion) {
+/// A name, batches that are sent first, and those that are measured.
+type Workload = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>);
+
+fn workloads() -> Vec<Workload> {
     let value = "v".repeat(64);
+    let set = requests(|n| format!("SET key:{n:012} {value}"));
+    let push = requests(|_| "LPUSH list value".to_owned());
+    let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
+    vec![
+        ("ping", Vec::new(), requests(|_| "PING".to_owned())),
+        ("get", set.clone(), requests(|n| format!("GET key:{n:012}"))),
+        ("set", set.clone(), set),
+        ("incr", Vec::new(), requests(|n| format!("INCR key:{n:012}"))),
+        ("lpush_lpop", push, push_and_pop),
+        ("sadd", Vec::new(), requests(|n| format!("SADD set element:{n:012}"))),
+        (
+            "hset",
+            Vec::new(),
+            requests(|n| format!("HSET hash element:{n:012} value")),
+        ),
+        (
+            "zadd",
+            Vec::new(),
+            requests(|n| format!("ZADD sorted {n} element:{n:012}")),
+        ),
+    ]
+}
+
+fn dispatch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dispatch");
     group.throughput(Throughput::Elements(PIPELINE as u64));
-    let mut bench = |name: &str, before: &[Vec<u8>], measured: Vec<Vec<u8>>| {
+    for (name, before, measured) in workloads() {
         group.bench_function(name, |bencher| {
             let local = one_shard();
-            for batch in before {
+            for batch in &before {
                 send(&local, batch);
             }
             let mut batches = measured.iter().cycle();
             bencher.iter(|| send(&local, batches.next().expect("a cycle has no end")));
         });
-    };
-    let set = requests(|n| format!("SET key:{n:012} {value}"));
-    bench("ping", &[], requests(|_| "PING".to_owned()));
-    bench("get", &set, requests(|n| format!("GET key:{n:012}")));
-    bench("set", &set, set.clone());
-    bench("incr", &[], requests(|n| format!("INCR key:{n:012}")));
-    let push = requests(|_| "LPUSH list value".to_owned());
-    let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
-    bench("lpush_lpop", &push, push_and_pop);
-    bench("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
-    bench("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
-    bench("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    }
     group.finish();
 }
 
 criterion_group!(benches, dispatch);
-criterion_main!(benches);
+
+/// `SHARDIS_DISPATCH_BATCHES=n`: runs so many batches of each workload instead, for whoever counts instructions (valgrind
+/// --tool=cachegrind); what two numbers of batches differ by is free of the preparations.
+fn main() {
+    let Some(batches) = std::env::var("SHARDIS_DISPATCH_BATCHES").ok() else {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+        return;
+    };
+    let count: usize = batches.parse().expect("SHARDIS_DISPATCH_BATCHES is a number");
+    for (name, before, measured) in workloads() {
+        let local = one_shard();
+        for batch in &before {
+            send(&local, batch);
+        }
+        let bytes: usize = measured
+            .iter()
+            .cycle()
+            .take(count)
+            .map(|batch| send(&local, batch))
+            .sum();
+        println!("{name}: {count} batches of {PIPELINE}, {bytes} bytes of replies");
+    }
+}
