@@ -1,16 +1,19 @@
-//! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. One shard, pipelines of 16.
+//! The whole way of a request without sockets: bytes in, the command run, the reply's bytes out. Pipelines of 16 on one shard, and
+//! transactions of any length on one and on four.
 //!
-//! To count instructions: `valgrind --tool=callgrind` around the bench program with `--profile-time 1 <name>`.
+//! To count instructions: `SHARDIS_BENCH_ROUNDS=n` runs each benchmark whose name is among the arguments so many times and nothing
+//! else. Two runs under `valgrind --tool=callgrind`, with n and 2n, differ by n rounds (of 16 requests, or of one transaction).
 
 use criterion::{Criterion, Throughput, criterion_group};
-use shardis::base::clock::UnixMs;
+use shardis::base::clock::{Clock, UnixMs};
 use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
 use shardis::client::ClientTable;
 use shardis::command::local::{Executor, LocalOptions, Surroundings};
+use shardis::command::pass::{Handed, Wire};
 use shardis::command::{FAMILIES, Local, Node, Registry};
 use shardis::config::{Config, Settings};
-use shardis::resp::OwnedArgs;
+use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
 use shardis::stats::MemoryAccount;
 use shardis::store::{HashSeed, Occupancy};
@@ -25,6 +28,8 @@ use std::time::Duration;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PIPELINE: usize = 16;
+/// What one reading from a socket brings at most.
+const RECEIVED_BYTES: usize = 16 * 1024;
 const KEY_COUNT: usize = 10_000;
 
 struct Nowhere;
@@ -48,7 +53,7 @@ impl Executor for NoTasks {
     }
 }
 
-fn one_shard() -> Rc<RefCell<Local>> {
+fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
     let mut random = Random::with_seed(7);
     let config =
         Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
@@ -56,48 +61,93 @@ fn one_shard() -> Rc<RefCell<Local>> {
         started_at: UnixMs(1_700_000_000_000),
         run_id: random.random_hex(40),
         replid: random.random_hex(40),
-        shards: 1,
+        shards: count,
         clients: ClientTable::new(),
         registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
         config: Mutex::new(config),
         executable: String::new(),
         memory_peak: Default::default(),
         memory_at_start: Default::default(),
-        memory: MemoryAccount::new(1),
+        memory: MemoryAccount::new(count),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     });
-    let local = Local::new(LocalOptions {
-        id: ShardId(0),
-        node,
-        realm: Realm {
-            shard_count: 1,
-            slot_count: SLOT_COUNT as u16,
-            tickets: TicketSource::new(),
-            effects: EffectSwitch::new(),
-            effect_lag_bytes_max: u64::MAX,
-        },
-        seed: HashSeed([1, 2]),
-        port: link::connect(1, 64 * 1024).pop().expect("one port for one shard"),
-        executor: Rc::new(NoTasks),
-    });
-    let is_taken = local.borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
+    let realm = Realm {
+        shard_count: count as u16,
+        slot_count: SLOT_COUNT as u16,
+        tickets: TicketSource::new(),
+        effects: EffectSwitch::new(),
+        effect_lag_bytes_max: u64::MAX,
+    };
+    let ports = link::connect(count as u16, 64 * 1024).into_iter().enumerate();
+    let shards: Vec<_> = ports
+        .map(|(index, port)| {
+            Local::new(LocalOptions {
+                id: ShardId(index as u16),
+                node: node.clone(),
+                realm: realm.clone(),
+                seed: HashSeed([1, 2]),
+                port,
+                executor: Rc::new(NoTasks),
+                clock: Clock::Host,
+                random: Random::with_seed(7),
+            })
+        })
+        .collect();
+    let is_taken = shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
     assert!(is_taken, "the first client is taken");
-    local
+    shards
+}
+
+/// Where the replies go: they are counted.
+#[derive(Default)]
+struct Sink {
+    bytes: usize,
+}
+
+impl Wire for Sink {
+    fn send(&mut self, _: u32, output: &mut ReplyBuf) -> Handed {
+        self.bytes += output.len();
+        output.clear();
+        Handed::Taken
+    }
+    fn queued_bytes(&self, _: u32) -> usize {
+        0
+    }
+    fn read_on(&mut self, _: u32, _: bool) {}
+    fn close(&mut self, _: u32, _: bool) {}
+    fn wake(&mut self, _: ShardId) {}
 }
 
 /// Sends what a client would, and takes the replies away.
-fn send(local: &RefCell<Local>, requests: &[u8]) -> usize {
-    let mut local = local.borrow_mut();
-    local.begin_pass();
-    local.receive(0, requests);
-    let client = local.clients.at(0).expect("the client is there");
-    let reply_bytes = client.out.len();
-    assert!(reply_bytes > 0);
-    client.out.clear();
-    while local.next_listed().is_some() {}
-    reply_bytes
+fn send(shards: &[Rc<RefCell<Local>>], requests: &[u8]) -> usize {
+    let mut sink = Sink::default();
+    let mut left = requests;
+    // What a transaction takes more than the socket's buffer comes in pieces.
+    while !left.is_empty()
+        || shards[0]
+            .borrow_mut()
+            .clients
+            .at(0)
+            .is_some_and(|client| client.has_work())
+    {
+        let mut first = shards[0].borrow_mut();
+        first.begin_pass();
+        let piece = left.split_off(..left.len().min(RECEIVED_BYTES)).unwrap_or_default();
+        if !piece.is_empty() {
+            first.receive(0, piece);
+        }
+        first.finish_pass(&mut sink);
+        drop(first);
+        for shard in &shards[1..] {
+            let mut shard = shard.borrow_mut();
+            shard.begin_pass();
+            shard.finish_pass(&mut sink);
+        }
+    }
+    assert!(sink.bytes > 0);
+    sink.bytes
 }
 
 fn requests(line: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
@@ -114,45 +164,84 @@ fn requests(line: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A name, batches that are sent first, and those that are measured.
-type Workload = (&'static str, Vec<Vec<u8>>, Vec<Vec<u8>>);
+/// A transaction of so many INCRs.
+fn transaction(count: usize) -> Vec<u8> {
+    let mut bytes = b"MULTI\r\n".to_vec();
+    for number in 0..count {
+        let key = format!("key:{number:012}");
+        OwnedArgs::from_slices(&["INCR", &key])
+            .as_args()
+            .encode_resp(&mut bytes);
+    }
+    bytes.extend_from_slice(b"EXEC\r\n");
+    bytes
+}
 
-fn workloads() -> Vec<Workload> {
+/// One benchmark: shards, what is sent before, and what is measured.
+struct Load {
+    name: String,
+    shards: usize,
+    elements: usize,
+    before: Vec<Vec<u8>>,
+    measured: Vec<Vec<u8>>,
+}
+
+fn loads() -> Vec<Load> {
     let value = "v".repeat(64);
+    let mut loads = Vec::new();
+    let mut load = |name: &str, before: &[Vec<u8>], measured: Vec<Vec<u8>>| {
+        loads.push(Load {
+            name: name.to_owned(),
+            shards: 1,
+            elements: PIPELINE,
+            before: before.to_vec(),
+            measured,
+        });
+    };
     let set = requests(|n| format!("SET key:{n:012} {value}"));
+    load("ping", &[], requests(|_| "PING".to_owned()));
+    load("get", &set, requests(|n| format!("GET key:{n:012}")));
+    load("set", &set, set.clone());
+    load("incr", &[], requests(|n| format!("INCR key:{n:012}")));
     let push = requests(|_| "LPUSH list value".to_owned());
     let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
-    vec![
-        ("ping", Vec::new(), requests(|_| "PING".to_owned())),
-        ("get", set.clone(), requests(|n| format!("GET key:{n:012}"))),
-        ("set", set.clone(), set),
-        ("incr", Vec::new(), requests(|n| format!("INCR key:{n:012}"))),
-        ("lpush_lpop", push, push_and_pop),
-        ("sadd", Vec::new(), requests(|n| format!("SADD set element:{n:012}"))),
-        (
-            "hset",
-            Vec::new(),
-            requests(|n| format!("HSET hash element:{n:012} value")),
-        ),
-        (
-            "zadd",
-            Vec::new(),
-            requests(|n| format!("ZADD sorted {n} element:{n:012}")),
-        ),
-    ]
+    load("lpush_lpop", &push, push_and_pop);
+    load("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
+    load("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
+    load("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    for shards in [1, 4] {
+        // By the command, these should be the same.
+        for count in [16, 1000, 16_000] {
+            loads.push(Load {
+                name: format!("exec_of_{count}_on_{shards}"),
+                shards,
+                elements: count,
+                before: Vec::new(),
+                measured: vec![transaction(count)],
+            });
+        }
+    }
+    loads
+}
+
+impl Load {
+    fn prepare(&self) -> Vec<Rc<RefCell<Local>>> {
+        let shards = shards(self.shards);
+        for batch in &self.before {
+            send(&shards, batch);
+        }
+        shards
+    }
 }
 
 fn dispatch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dispatch");
-    group.throughput(Throughput::Elements(PIPELINE as u64));
-    for (name, before, measured) in workloads() {
-        group.bench_function(name, |bencher| {
-            let local = one_shard();
-            for batch in &before {
-                send(&local, batch);
-            }
-            let mut batches = measured.iter().cycle();
-            bencher.iter(|| send(&local, batches.next().expect("a cycle has no end")));
+    for load in loads() {
+        group.throughput(Throughput::Elements(load.elements as u64));
+        group.bench_function(&load.name, |bencher| {
+            let shards = load.prepare();
+            let mut batches = load.measured.iter().cycle();
+            bencher.iter(|| send(&shards, batches.next().expect("a cycle has no end")));
         });
     }
     group.finish();
@@ -160,26 +249,19 @@ fn dispatch(criterion: &mut Criterion) {
 
 criterion_group!(benches, dispatch);
 
-/// `SHARDIS_DISPATCH_BATCHES=n`: runs so many batches of each workload instead, for whoever counts instructions (valgrind
-/// --tool=cachegrind); what two numbers of batches differ by is free of the preparations.
 fn main() {
-    let Some(batches) = std::env::var("SHARDIS_DISPATCH_BATCHES").ok() else {
+    let Some(rounds) = std::env::var("SHARDIS_BENCH_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+    else {
         benches();
-        Criterion::default().configure_from_args().final_summary();
-        return;
+        return Criterion::default().configure_from_args().final_summary();
     };
-    let count: usize = batches.parse().expect("SHARDIS_DISPATCH_BATCHES is a number");
-    for (name, before, measured) in workloads() {
-        let local = one_shard();
-        for batch in &before {
-            send(&local, batch);
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for load in loads().iter().filter(|load| wanted.contains(&load.name)) {
+        let shards = load.prepare();
+        for batch in load.measured.iter().cycle().take(rounds) {
+            send(&shards, batch);
         }
-        let bytes: usize = measured
-            .iter()
-            .cycle()
-            .take(count)
-            .map(|batch| send(&local, batch))
-            .sum();
-        println!("{name}: {count} batches of {PIPELINE}, {bytes} bytes of replies");
     }
 }

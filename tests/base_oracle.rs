@@ -1,7 +1,9 @@
 //! The ground floor against a real `redis-server`: what it computes, we compute.
 //!
-//! Random numbers, patterns, keys and strings go to both sides. The seed is fixed, so a failure is the same failure tomorrow. Where no
-//! `redis-server` is installed the tests say so and pass; the unit tests of each module hold the known cases.
+//! Random numbers, patterns, keys and strings go to both sides. The seed is fixed, so a failure is the same failure tomorrow. Where there is
+//! no `redis-server` 7.0 the tests say so and pass; the unit tests of each module hold the known cases.
+
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -38,7 +40,8 @@ impl Oracle {
         let [port, cluster_port] = free_ports();
         let directory = std::env::temp_dir().join(format!("shardis-oracle-{port}"));
         std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
-        let server = Command::new("redis-server")
+        let server = support::Oracle::Redis70.program()?;
+        let mut server = Command::new(server)
             .args([
                 "--port",
                 &port.to_string(),
@@ -54,12 +57,8 @@ impl Oracle {
             .current_dir(&directory)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn();
-        let Ok(server) = server else {
-            eprintln!("no redis-server here: nothing compared");
-            return None;
-        };
-        let mut server = server;
+            .spawn()
+            .expect("it has just said its version");
         for _ in 0..200 {
             if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
                 return Some(Oracle {

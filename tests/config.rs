@@ -2,6 +2,8 @@
 //! what either writes, the other reads. Where no `redis-server` is installed the tests say so and pass; the module's own tests
 //! hold the known cases.
 
+mod support;
+
 use shardis::config::{Config, Flags, Kind, PARAMETERS, REDIS_VERSION, SetContext};
 use std::{
     ffi::OsString,
@@ -47,16 +49,14 @@ impl Oracle {
     fn start(directory: &Path, arguments: &[&str]) -> Option<Self> {
         let socket = directory.join("oracle.sock");
         let _ = fs::remove_file(&socket);
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(support::Oracle::Redis70.program()?);
         command
             .args(arguments)
             .args(["--port", "0", "--unixsocket"])
             .arg(&socket)
             .current_dir(directory);
-        let Ok(mut server) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
-            eprintln!("no redis-server here: nothing compared");
-            return None;
-        };
+        let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut server = server.expect("it has just said its version");
         for _ in 0..600 {
             if let Ok(stream) = UnixStream::connect(&socket) {
                 return Some(Self {
@@ -271,8 +271,8 @@ fn config_set_answers_as_redis_does() {
 }
 
 /// What `redis-server` prints when it refuses its arguments, in the version that we name.
-fn refusal(directory: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("redis-server")
+fn refusal(program: &Path, directory: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
         .args(arguments)
         .current_dir(directory)
         .stdin(Stdio::null())
@@ -286,10 +286,9 @@ fn refusal(directory: &Path, arguments: &[&str]) -> Option<String> {
 
 #[test]
 fn files_and_options_are_refused_as_redis_refuses_them() {
-    if Command::new("redis-server").arg("--version").output().is_err() {
-        eprintln!("no redis-server here: nothing compared");
+    let Some(program) = support::Oracle::Redis70.program() else {
         return;
-    }
+    };
     let scratch = Scratch::new("refusals");
     let directory = &scratch.0;
     // Each ends with a line that both refuse, so that what goes before it is compared too and no server stays.
@@ -350,7 +349,7 @@ fn files_and_options_are_refused_as_redis_refuses_them() {
         let arguments = [options, &last].concat();
         assert_eq!(
             load(directory, &arguments).err(),
-            refusal(directory, &arguments),
+            refusal(&program, directory, &arguments),
             "{arguments:?}"
         );
     }
@@ -392,7 +391,7 @@ fn files_and_options_are_refused_as_redis_refuses_them() {
         let arguments = ["c.conf", last[0], last[1]];
         assert_eq!(
             load(directory, &arguments).err(),
-            refusal(directory, &arguments),
+            refusal(&program, directory, &arguments),
             "{text:?}"
         );
     }

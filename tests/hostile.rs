@@ -17,7 +17,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::client::encode;
-use support::{Client, Server, eventually};
+use support::{Client, Oracle, Server, eventually};
 
 /// What may remain of an assault: buffers that grew and are kept, pages of the allocator. Each of them moves much more.
 const REMAINDER_BYTES: u64 = 6 << 20;
@@ -306,7 +306,9 @@ fn absurd_lengths_and_garbage_get_the_words_of_redis() {
         [b"*1\r\n$".to_vec(), vec![b'1'; 70_000]].concat(),
     ])
     .collect();
-    let redis = Server::redis(&[]);
+    let Some(redis) = Oracle::Redis70.start(&[]) else {
+        return;
+    };
     let expected: Vec<Vec<u8>> = inputs.iter().map(|input| answer(redis.port, input)).collect();
     besiege(&[], |siege| {
         for (input, expected) in inputs.iter().zip(&expected) {
@@ -469,16 +471,16 @@ fn clients_die_in_the_middle_of_everything() {
                     .collect(),
                 // Waiting for something that does not come.
                 encode(&["WAIT", "1", "0"]),
-                // Asynchronous ones, which answer after the client is gone.
+                // Asynchronous ones, which answer after the client is gone. All of what has arrived is run, so there are few.
                 [
                     encode(&["CLIENT", "LIST"]),
                     encode(&["INFO", "everything"]),
                     encode(&["DBSIZE"]),
                 ]
                 .concat()
-                .repeat(20),
+                .repeat(5),
                 // Replies that are on their way.
-                encode(&["KEYS", "*"]).repeat(50),
+                encode(&["KEYS", "*"]).repeat(10),
             ];
             let strangers: Vec<TcpStream> = endings
                 .iter()

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Output, Stdio};
-use support::{Server, eventually};
+use support::{Oracle, Server, eventually};
 
 /// What `ps` shows.
 fn title(server: &Server) -> String {
@@ -21,7 +21,10 @@ fn title(server: &Server) -> String {
 
 #[test]
 fn the_title_follows_the_template_as_that_of_redis_does() {
-    let (redis, shardis) = (Server::redis(&[]), Server::shardis(2, &[]));
+    let Some(redis) = Oracle::Redis70.start(&[]) else {
+        return;
+    };
+    let shardis = Server::shardis(2, &[]);
     let program = env!("CARGO_BIN_EXE_shardis");
     // The oracle's own name and port are made ours.
     let ours = |text: String| {

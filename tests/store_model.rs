@@ -474,7 +474,7 @@ impl World {
             }
             Step::Swap(a, b) => {
                 self.finish_expiry();
-                self.slot.swap_dbs(DbIndex(a), DbIndex(b));
+                self.slot.swap_dbs(DbIndex(a), DbIndex(b), UnixMs(self.now));
                 self.model.swap(a, b);
                 if let Some(scan) = &mut self.scan
                     && a != b

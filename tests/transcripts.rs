@@ -1,7 +1,9 @@
 //! Runs the transcripts of `tests/transcripts`: commands with the replies that redis-cli prints for them.
 //!
-//! Every file runs on shardis with 1, 2 and 4 shards and on redis-server, which is the author of the expected column. Then
-//! it runs once more in RESP3, where the two servers' replies are compared with each other.
+//! Every file runs on shardis with 1, 2 and 4 shards and on the oracles, which are the authors of the expected column: what
+//! Redis 8.2 and Valkey 9.1 both say is what Redis 7.2 said, from which both descend. Where they differ the table of rulings
+//! (`support/rulings.rs`) says whose word does not count, and Redis 7.0 must agree as well if its word does. Then every file runs once
+//! more in RESP3, where shardis' replies are compared with those of whoever's word counts.
 //!
 //! ```text
 //! # A remark. A file begins with an empty keyspace; blank lines separate its groups.
@@ -17,23 +19,28 @@
 //! | `# any` | the next command | its reply is not compared; the expected lines are for the reader |
 //! | `# sorted` | the next command | the items of its reply have no order: they are sorted |
 //! | `# client NAME` | up to the next one | sends on another connection (the first one has the name `main`) |
+//! | `# shows COMMAND` | the next command | its reply is what COMMAND came to: a ruling on COMMAND is one on it |
 //! | `# resp3` | the group | replies are in RESP3 in every run |
-//! | `# shardis-only` | the group | redis-server does not run it: it has no such thing, or Redis 7.2 differs from 7.0 |
+//! | `# shardis-only` | the group | no oracle runs it: none has such a thing |
 //!
-//! `SHARDIS_UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` rewrites the expected replies from redis-server.
+//! `SHARDIS_UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` rewrites the expected replies from the oracles, where those
+//! whose word counts agree.
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use support::rulings::{RULINGS, Ruling, rulings_on};
 use support::value::split_words;
-use support::{Client, Server, Value};
+use support::{Client, Oracle, Server, Value};
 
 /// What a command of a transcript is, and where.
 struct Step {
     /// Index of the line of the command in the file.
     line: usize,
     words: Vec<Vec<u8>>,
+    /// Another command, on which a ruling may stand.
+    shows: Option<Vec<Vec<u8>>>,
     /// The lines of the expected reply: from `line + 1`, that many.
     expected_count: usize,
     expected: String,
@@ -42,6 +49,21 @@ struct Step {
     is_sorted: bool,
     is_resp3: bool,
     is_shardis_only: bool,
+}
+
+impl Step {
+    /// The rulings on this command, with their places in the table.
+    fn rulings(&self) -> impl Iterator<Item = (usize, &'static Ruling)> {
+        rulings_on(self.shows.as_ref().unwrap_or(&self.words))
+    }
+
+    /// Whether the expected reply is to be this oracle's.
+    fn is_word_of(&self, oracle: Oracle) -> bool {
+        if self.is_shardis_only || oracle == Oracle::Redis70 && self.rulings().next().is_none() {
+            return false;
+        }
+        self.rulings().all(|(_, ruling)| !ruling.against.contains(&oracle))
+    }
 }
 
 struct Transcript {
@@ -57,6 +79,7 @@ impl Transcript {
         let mut steps = Vec::new();
         let mut client = "main".to_owned();
         let (mut is_any, mut is_sorted, mut is_resp3, mut is_shardis_only) = (false, false, false, false);
+        let mut shows = None;
         let mut at = 0;
         while at < lines.len() {
             let line = &lines[at];
@@ -73,6 +96,7 @@ impl Transcript {
                 steps.push(Step {
                     line: at,
                     words,
+                    shows: shows.take(),
                     expected_count: expected.len(),
                     expected: expected.join("\n"),
                     client: client.clone(),
@@ -92,6 +116,8 @@ impl Transcript {
                     other => {
                         if let Some(name) = other.strip_prefix("client ").filter(|name| !name.contains(' ')) {
                             client = name.to_owned();
+                        } else if let Some(command) = other.strip_prefix("shows ") {
+                            shows = split_words(command);
                         }
                     }
                 }
@@ -145,15 +171,15 @@ impl Transcript {
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
-    /// What differs from the expected column.
-    fn differences(&self, server: &Server, is_oracle: bool) -> Vec<String> {
-        let replies = self.run(server, is_oracle, false);
+    /// What differs from the expected column, of all or of an oracle whose word counts.
+    fn differences(&self, server: &Server, oracle: Option<Oracle>) -> Vec<String> {
+        let replies = self.run(server, oracle.is_some(), false);
         let compared = self.steps.iter().zip(&replies);
         compared
+            .filter(|(step, _)| oracle.is_none_or(|oracle| step.is_word_of(oracle)))
             .filter_map(|(step, reply)| {
                 let got = reply.as_ref()?.to_string();
-                let is_same = step.is_any || got == step.expected;
-                (!is_same).then(|| {
+                (!step.is_any && got != step.expected).then(|| {
                     format!(
                         "{}\n  expected: {}\n  {}: {got}",
                         self.place(step),
@@ -165,37 +191,54 @@ impl Transcript {
             .collect()
     }
 
-    /// What differs in RESP3 between the two.
-    fn differences_in_resp3(&self, server: &Server, oracle: &Server) -> Vec<String> {
-        let (ours, theirs) = (self.run(server, false, true), self.run(oracle, true, true));
+    /// What differs in RESP3 from an oracle whose word counts.
+    fn differences_in_resp3(
+        &self,
+        ours: &[Option<Value>],
+        server: &Server,
+        (oracle, peer): (Oracle, &Server),
+    ) -> Vec<String> {
+        let theirs = self.run(peer, true, true);
         let compared = self.steps.iter().zip(ours.iter().zip(&theirs));
         compared
+            .filter(|(step, _)| step.is_word_of(oracle))
             .filter_map(|(step, (our, their))| {
                 let is_same = step.is_any || their.is_none() || our == their;
                 (!is_same).then(|| {
                     format!(
-                        "{} (RESP3)\n  expected: {their:?}\n  {}: {our:?}",
+                        "{} (RESP3)\n  {}: {}\n  {}: {}",
                         self.place(step),
-                        server.name
+                        peer.name,
+                        shown(their),
+                        server.name,
+                        shown(our)
                     )
                 })
             })
             .collect()
     }
 
-    /// Writes redis-server's replies into the file.
-    fn update(&self, oracle: &Server) {
-        let replies = self.run(oracle, true, false);
+    /// Writes the oracles' replies into the file, where those whose word counts say the same.
+    fn update(&self, oracles: &[(Oracle, Server)]) {
+        let all: Vec<_> = oracles
+            .iter()
+            .map(|(_, server)| self.run(server, true, false))
+            .collect();
         let mut text = String::new();
         let mut at = 0;
-        for (step, reply) in self.steps.iter().zip(replies) {
+        for (index, step) in self.steps.iter().enumerate() {
             let reply_at = step.line + 1;
             self.lines[at..reply_at]
                 .iter()
                 .for_each(|line| text.push_str(&format!("{line}\n")));
             at = reply_at + step.expected_count;
-            match reply {
-                Some(reply) if !step.is_any => text.push_str(&format!("{reply}\n")),
+            let counting = oracles
+                .iter()
+                .zip(&all)
+                .filter(|((oracle, _), _)| step.is_word_of(*oracle));
+            let said: BTreeSet<&Value> = counting.filter_map(|(_, replies)| replies[index].as_ref()).collect();
+            match said.first() {
+                Some(reply) if !step.is_any && said.len() == 1 => text.push_str(&format!("{reply}\n")),
                 _ => self.lines[reply_at..at]
                     .iter()
                     .for_each(|line| text.push_str(&format!("{line}\n"))),
@@ -205,6 +248,18 @@ impl Transcript {
             .iter()
             .for_each(|line| text.push_str(&format!("{line}\n")));
         std::fs::write(&self.path, text).expect("the transcripts can be written");
+    }
+
+    /// The rulings that this oracle needs here: on commands to which it answers something else.
+    fn needed(&self, server: &Server, oracle: Oracle) -> BTreeSet<usize> {
+        let replies = self.run(server, true, false);
+        let compared = self.steps.iter().zip(replies);
+        compared
+            .filter(|(step, reply)| reply.as_ref().is_some_and(|reply| reply.to_string() != step.expected))
+            .flat_map(|(step, _)| step.rulings())
+            .filter(|(_, ruling)| ruling.against.contains(&oracle))
+            .map(|(index, _)| index)
+            .collect()
     }
 }
 
@@ -219,6 +274,11 @@ fn transcripts() -> Vec<Transcript> {
     paths.iter().map(|path| Transcript::read(path)).collect()
 }
 
+/// As redis-cli prints it, in RESP3 too: kinds of aggregates are told apart.
+fn shown(reply: &Option<Value>) -> String {
+    reply.as_ref().map_or_else(String::new, Value::to_string)
+}
+
 fn fail_on(differences: Vec<String>) {
     assert!(
         differences.is_empty(),
@@ -228,27 +288,56 @@ fn fail_on(differences: Vec<String>) {
     );
 }
 
-/// The expected column is what redis-server answers.
+const OPTIONS: [&str; 2] = ["--enable-debug-command", "yes"];
+
+/// Those of the oracles that are here.
+fn oracles() -> Vec<(Oracle, Server)> {
+    let all = [Oracle::Redis82, Oracle::Valkey91, Oracle::Redis70];
+    all.into_iter()
+        .filter_map(|oracle| Some((oracle, oracle.start(&OPTIONS)?)))
+        .collect()
+}
+
+/// The expected column is what the oracles answer whose word counts.
 #[test]
-fn redis_server_agrees_with_the_expected_column() {
-    let oracle = Server::redis(&["--enable-debug-command", "yes"]);
+fn the_oracles_agree_with_the_expected_column() {
+    let oracles = oracles();
     if std::env::var_os("SHARDIS_UPDATE_TRANSCRIPTS").is_some() {
-        transcripts().iter().for_each(|transcript| transcript.update(&oracle));
+        transcripts().iter().for_each(|transcript| transcript.update(&oracles));
     }
-    fail_on(
-        transcripts()
+    let transcripts = transcripts();
+    let differences = oracles.iter().flat_map(|(oracle, server)| {
+        let of_one = move |transcript: &Transcript| transcript.differences(server, Some(*oracle));
+        transcripts.iter().flat_map(of_one)
+    });
+    fail_on(differences.collect());
+}
+
+/// Every ruling is against somebody who does say something else somewhere.
+#[test]
+fn no_ruling_is_idle() {
+    let transcripts = transcripts();
+    let idle = oracles().into_iter().flat_map(|(oracle, server)| {
+        let needed: BTreeSet<usize> = transcripts
             .iter()
-            .flat_map(|t| t.differences(&oracle, true))
-            .collect(),
-    );
+            .flat_map(|transcript| transcript.needed(&server, oracle))
+            .collect();
+        let idle = RULINGS
+            .iter()
+            .enumerate()
+            .filter(move |(index, ruling)| ruling.against.contains(&oracle) && !needed.contains(index));
+        idle.map(move |(_, ruling)| format!("`{}`: {} says the same", ruling.command, oracle.name()))
+            .collect::<Vec<_>>()
+    });
+    fail_on(idle.collect());
 }
 
 fn shardis_agrees(shards: usize) {
-    let server = Server::shardis(shards, &["--enable-debug-command", "yes"]);
+    let server = Server::shardis(shards, &OPTIONS);
     fail_on(
         transcripts()
             .iter()
-            .flat_map(|t| t.differences(&server, false))
+            .flat_map(|t| t.differences(&server, None))
             .collect(),
     );
 }
@@ -269,17 +358,17 @@ fn four_shards_agree() {
 }
 
 #[test]
-fn resp3_is_the_same_on_both() {
-    let (server, oracle) = (
-        Server::shardis(2, &["--enable-debug-command", "yes"]),
-        Server::redis(&["--enable-debug-command", "yes"]),
-    );
-    fail_on(
-        transcripts()
+fn resp3_is_that_of_the_oracles() {
+    let server = Server::shardis(2, &OPTIONS);
+    let oracles = oracles();
+    let differences = transcripts().into_iter().flat_map(|transcript| {
+        let ours = transcript.run(&server, false, true);
+        let compared = oracles
             .iter()
-            .flat_map(|t| t.differences_in_resp3(&server, &oracle))
-            .collect(),
-    );
+            .map(|(oracle, peer)| transcript.differences_in_resp3(&ours, &server, (*oracle, peer)));
+        compared.flatten().collect::<Vec<_>>()
+    });
+    fail_on(differences.collect());
 }
 
 /// The reader of transcripts itself: words, expected lines, directives.

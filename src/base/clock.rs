@@ -7,7 +7,9 @@
 //! # Invariants
 //!
 //! 1. All arithmetic saturates: an expiry of `u64::MAX` plus a duration stays there, an instant before 1970 is 1970.
-//! 2. Only `now()` of the two clocks reads anything; everything else is a plain number.
+//! 2. Only `now()` of the two clocks reads anything; everything else is a plain number. A shard reads them by its [`Clock`], which
+//!    a simulation replaces.
+//! 3. A [`Calendar`] never goes back, whatever is done to the host's clock.
 //!
 //! # Units
 //!
@@ -21,8 +23,10 @@
 //! the next, so the counter would save some 13 ns of the 600 or more that a request costs, and would bring `unsafe`, calibration, and wrong
 //! answers on hosts whose counter is not invariant. It is not worth that.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -143,6 +147,94 @@ impl Ticks {
     }
 }
 
+const NS_EACH_MS: u64 = 1_000_000;
+
+/// Where a shard reads both kinds of time.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    #[default]
+    Host,
+    Simulated(SimulatedClock),
+}
+
+/// Time that a simulation sets: one course of it for all shards, and how far this shard's calendar is from it.
+#[derive(Clone, Debug)]
+pub struct SimulatedClock {
+    /// Nanoseconds since 1970 as everybody's calendar would have them, and the monotonic clock's reading.
+    pub elapsed_ns: Rc<Cell<u64>>,
+    /// How far this calendar is ahead, or behind.
+    pub skew_ms: Rc<Cell<i64>>,
+    /// So much passes with each reading of the monotonic clock: work takes time.
+    pub step_ns: Rc<Cell<u64>>,
+}
+
+impl Clock {
+    /// The calendar's reading.
+    #[inline]
+    pub fn unix(&self) -> UnixMs {
+        match self {
+            Clock::Host => UnixMs::now(),
+            Clock::Simulated(simulated) => {
+                let common = simulated.elapsed_ns.get() / NS_EACH_MS;
+                UnixMs(common.saturating_add_signed(simulated.skew_ms.get()))
+            }
+        }
+    }
+
+    /// The monotonic clock's reading.
+    #[inline]
+    pub fn ticks(&self) -> Ticks {
+        match self {
+            Clock::Host => Ticks::now(),
+            Clock::Simulated(simulated) => {
+                let now = simulated.elapsed_ns.get() + simulated.step_ns.get();
+                simulated.elapsed_ns.set(now);
+                Ticks(now)
+            }
+        }
+    }
+}
+
+/// Calendar time that never goes back: what one shard's units of work see.
+///
+/// The host's clock is read once in a while ([`Calendar::follow`]) and counted on by the monotonic clock between. When the host's
+/// clock has been set back, this one goes on at nine tenths of its speed until they meet: expiries come late by a tenth at most,
+/// where standing still would keep every key for as long as the clock was set back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Calendar {
+    followed_at: Ticks,
+    /// Nanoseconds since 1970 at that reading.
+    unix_ns: u64,
+}
+
+impl Calendar {
+    const SLOWER_BY_PART: u64 = 10;
+
+    /// Takes note of what the host's two clocks say now.
+    #[inline]
+    pub fn follow(&mut self, host: UnixMs, ticks: Ticks) {
+        let elapsed_ns = ticks.ns_since(self.followed_at);
+        let counted_ns = self
+            .unix_ns
+            .saturating_add(elapsed_ns - elapsed_ns / Self::SLOWER_BY_PART);
+        self.unix_ns = host.0.saturating_mul(NS_EACH_MS).max(counted_ns);
+        self.followed_at = ticks;
+    }
+
+    /// The time at a reading of the monotonic clock.
+    #[inline]
+    pub fn at(&self, ticks: Ticks) -> UnixMs {
+        UnixMs(self.unix_ns.saturating_add(ticks.ns_since(self.followed_at)) / NS_EACH_MS)
+    }
+
+    /// The reading at which the next millisecond begins.
+    #[inline]
+    pub fn next_ms_at(&self, ticks: Ticks) -> Ticks {
+        let ns = self.unix_ns.saturating_add(ticks.ns_since(self.followed_at));
+        Ticks(ticks.0.saturating_add(NS_EACH_MS - ns % NS_EACH_MS))
+    }
+}
+
 impl Add<Ms> for UnixMs {
     type Output = UnixMs;
     fn add(self, duration: Ms) -> UnixMs {
@@ -229,6 +321,26 @@ mod tests {
         assert_eq!(Ms(1499).seconds_rounded(), 1);
         assert_eq!(Ms(1500).seconds_rounded(), 2);
         assert_eq!(Ms(1999).seconds(), 1);
+    }
+
+    #[test]
+    fn a_calendar_goes_on_when_the_host_is_set_back() {
+        let mut calendar = Calendar::default();
+        let ms = |count: u64| Ticks(count * NS_EACH_MS);
+        calendar.follow(UnixMs(5_000), ms(10));
+        assert_eq!(calendar.at(ms(10)), UnixMs(5_000));
+        assert_eq!(calendar.at(ms(13)), UnixMs(5_003));
+        assert_eq!(calendar.next_ms_at(Ticks(ms(13).0 + 250)), ms(14));
+        calendar.follow(UnixMs(5_020), ms(30));
+        assert_eq!(calendar.at(ms(30)), UnixMs(5_020));
+        // An hour back: nine tenths of what passes counts.
+        calendar.follow(UnixMs(0), ms(40));
+        assert_eq!(calendar.at(ms(40)), UnixMs(5_029));
+        calendar.follow(UnixMs(10), ms(50));
+        assert_eq!(calendar.at(ms(50)), UnixMs(5_038));
+        // And on again.
+        calendar.follow(UnixMs(9_000), ms(60));
+        assert_eq!(calendar.at(ms(61)), UnixMs(9_001));
     }
 
     #[test]

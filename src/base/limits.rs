@@ -59,6 +59,18 @@ pub const CLIENTS_MAX_DEFAULT: u32 = 10_000;
 /// Databases: default of `databases`, Redis 7.2.
 pub const DATABASES_DEFAULT: u32 = 16;
 
+/// Commands of one client that may be under way on other shards, or wait for slots there. A pipeline's batches are smaller; each
+/// takes some hundred bytes outside of what the client is seen to use.
+pub const UNDER_WAY_COUNT_MAX: usize = 1024;
+
+/// Bytes of such commands, and of replies that are kept back behind them: what a client that does not wait for its replies may take
+/// of the memory of links and queues. A single command may be larger.
+pub const UNDER_WAY_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes that wait for room in the link to one shard. Beyond that, clients with further commands for it wait: four rings' worth, so
+/// that a shard which is late for a few passes stops nobody.
+pub const LINK_STAGED_BYTES_MAX: usize = 256 * 1024;
+
 /// Levels of arrays and maps in one value that is read (replies of peers) or walked recursively. Redis bounds its Lua conversions the same way; deeper
 /// is an attack on the stack, not data.
 pub const NESTING_MAX: usize = 128;

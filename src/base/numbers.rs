@@ -165,6 +165,21 @@ impl std::ops::Deref for F64Text {
 /// Prints a double as Redis 7.2 does in replies and in stored values: `inf`, `-inf`, `nan`, `-0`; whole numbers up to 2^62 in
 /// full; all others by their shortest digits, plain where that stays short and else as `d.ddde+x`.
 pub fn format_f64(value: f64) -> F64Text {
+    // Within ±2^62 the conversion is defined and reversible, so whole numbers take the cheap way.
+    const WHOLE_MAX: f64 = (1u64 << 62) as f64;
+    if value != 0.0 && (-WHOLE_MAX..=WHOLE_MAX).contains(&value) {
+        let whole = value as i64;
+        if whole as f64 == value {
+            let mut text = F64Text::EMPTY;
+            text.push(itoa::Buffer::new().format(whole).as_bytes());
+            return text;
+        }
+    }
+    format_f64_shortest(value)
+}
+
+/// As [`format_f64`], but whole numbers by their shortest digits too: 10^17 is `1e+17`.
+pub fn format_f64_shortest(value: f64) -> F64Text {
     let mut text = F64Text::EMPTY;
     if value.is_nan() {
         text.push(b"nan");
@@ -177,15 +192,6 @@ pub fn format_f64(value: f64) -> F64Text {
     if value == 0.0 {
         text.push(if value.is_sign_negative() { b"-0" } else { b"0" });
         return text;
-    }
-    // Within ±2^62 the conversion is defined and reversible, so whole numbers take the cheap way.
-    const WHOLE_MAX: f64 = (1u64 << 62) as f64;
-    if (-WHOLE_MAX..=WHOLE_MAX).contains(&value) {
-        let whole = value as i64;
-        if whole as f64 == value {
-            text.push(itoa::Buffer::new().format(whole).as_bytes());
-            return text;
-        }
     }
     if value < 0.0 {
         text.push(b"-");

@@ -12,7 +12,7 @@ pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
 
-use crate::base::clock::UnixMs;
+use crate::base::clock::{Ticks, UnixMs};
 use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
@@ -44,6 +44,10 @@ pub enum Stall {
     Barrier,
     /// A unit of work or an asynchronous command of this connection is under way.
     Underway,
+    /// As much of it is under way as may be ([`PendingReplies::is_full`]).
+    Full,
+    /// The link to the shard of its keys is full.
+    Link,
     /// `CLIENT PAUSE`.
     Paused,
 }
@@ -72,13 +76,15 @@ pub struct Client {
     pub needed_bytes: usize,
     pub out: ReplyBuf,
     pub pending: PendingReplies,
-    /// Where the last command that was sent to another shard went.
-    pub pending_home: ShardId,
+    /// The only shard on which its pending commands are under way; `None` when there are several, or nobody knows.
+    pub pending_home: Option<ShardId>,
     pub stall: Stall,
     /// `query` holds requests that have not been looked at: they waited for an earlier one.
     pub has_waiting_requests: bool,
     /// No request is read any more; the connection ends when the output is written.
     pub is_closing: bool,
+    /// The peer has closed its side: what has arrived is run and answered, and then the connection ends.
+    pub is_half_closed: bool,
     /// Ends at once, output or not (CLIENT KILL, output buffer limits).
     pub is_killed: bool,
     /// Whether it stands in the shard's list of clients with something to send or to start.
@@ -87,6 +93,10 @@ pub struct Client {
     pub socket_fd: i32,
     /// Bytes that the network plane holds for it, written by whoever moves the bytes.
     pub in_flight_bytes: usize,
+    /// Its peer is read from.
+    pub is_read: bool,
+    /// Since when its output waits for replies behind it.
+    pub corked_at: Option<Ticks>,
     /// Since when its output is above the soft limit.
     pub above_soft_limit_since: Option<UnixMs>,
 }
@@ -108,14 +118,17 @@ impl Client {
             needed_bytes: 0,
             out: ReplyBuf::default(),
             pending: PendingReplies::default(),
-            pending_home: place.shard,
+            pending_home: None,
             stall: Stall::Not,
             has_waiting_requests: false,
             is_closing: false,
+            is_half_closed: false,
             is_killed: false,
             is_listed: false,
             socket_fd: -1,
             in_flight_bytes: 0,
+            is_read: true,
+            corked_at: None,
             above_soft_limit_since: None,
         }
     }
@@ -154,7 +167,13 @@ impl Client {
             + self.out.memory_bytes()
             + self.in_flight_bytes
             + self.pending.kept_bytes()
+            + self.pending.under_way_bytes()
             + transaction
+    }
+
+    /// Whether requests have arrived that are still to be run, or run.
+    pub fn has_work(&self) -> bool {
+        self.stall != Stall::Not || self.has_waiting_requests || !self.pending.is_empty()
     }
 
     /// Unconsumed bytes of input.

@@ -3,7 +3,7 @@
 //! Time stands still, each shard's log has a reader, and one client is connected to the first shard. Tasks of the executor are polled
 //! between the passes, so that nothing ever really waits.
 
-use crate::base::clock::UnixMs;
+use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
@@ -14,7 +14,7 @@ use crate::resp::OwnedArgs;
 use crate::shard::effects::ReaderId;
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
 use crate::store::{HashSeed, Occupancy};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -99,6 +99,11 @@ impl Bench {
             effect_lag_bytes_max: u64::MAX,
         };
         let tasks = Rc::new(Tasks::default());
+        let clock = SimulatedClock {
+            elapsed_ns: Rc::new(Cell::new(NOW.0 * 1_000_000)),
+            skew_ms: Rc::default(),
+            step_ns: Rc::default(),
+        };
         let ports = link::connect(shards as u16, 64 * 1024);
         let shards: Vec<_> = ports
             .into_iter()
@@ -111,13 +116,14 @@ impl Bench {
                     seed: HashSeed([1, 2]),
                     port,
                     executor: tasks.clone(),
+                    clock: Clock::Simulated(clock.clone()),
+                    random: Random::with_seed(index as u64),
                 })
             })
             .collect();
         let mut readers = Vec::new();
         for shard in &shards {
             let mut shard = shard.borrow_mut();
-            shard.env.now = NOW;
             readers.push(shard.core.log().subscribe());
         }
         assert!(shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true));
@@ -141,7 +147,7 @@ impl Bench {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
                 shard.drain_links();
-                shard.outbound.flush(|_| {});
+                shard.link().flush(|_| {});
             }
             self.tasks.poll_all();
         }

@@ -6,7 +6,7 @@
 use super::dispatch::Flow;
 use super::local::{Local, LocalHandle};
 use super::{Command, Registered, Run};
-use crate::base::clock::{Ticks, UnixMs};
+use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
 use crate::resp::{Args, OwnedArgs, Reply, ReplyBuf};
@@ -79,7 +79,7 @@ impl Local {
             return Flow::Wait(Stall::Barrier);
         }
         let is_silent = self.is_silent(client);
-        let sequence = client.pending.reserve(is_silent);
+        let sequence = client.pending.reserve(is_silent, args.byte_len());
         client.stall = Stall::Underway;
         let context = Context {
             local: self.handle(),
@@ -133,9 +133,9 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
     let Run::Node(handler) = context.command.run else {
         unreachable!("only asynchronous commands get here");
     };
-    let began = Ticks::now();
+    let began = context.with(|local| local.env.tick());
     let result = handler(&mut context).await;
-    let elapsed = Ticks::now();
+    let elapsed = context.with(|local| local.env.tick());
     if let Err(error) = &result {
         context.output.clear();
         context.reply().error(error);
@@ -152,7 +152,7 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
             }
         }
         let registry = env.registry;
-        env.note_slow(registry.get(id), arguments.as_args(), began, elapsed);
+        env.note_slow(registry.get(id), arguments.as_args(), microseconds);
     });
     context
 }

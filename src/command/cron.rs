@@ -19,7 +19,8 @@
 //! 2. each key that is deleted here is logged as a DEL, and each field of a hash as an HDEL, where anyone reads the log, before anybody sees the slot again;
 //! 3. nothing here runs for longer than [`STEP`] and one slot's page beyond it, but for the scan itself.
 
-use super::effects::{Effects, count_expired};
+use super::counted::Expirations;
+use super::effects::Effects;
 use super::local::Local;
 use super::server::info::Memory;
 use crate::base::clock::{Ms, Ticks, UnixMs};
@@ -148,17 +149,17 @@ impl Local {
         if !self.has_background_work() {
             return false;
         }
-        let began = Ticks::now();
+        let began = self.env.tick();
         let deadline = Ticks(began.0 + STEP.as_nanos() as u64);
         let expires_on = self.expire_some(began, deadline);
         while !self.env.garbage.is_empty() {
             let freed = self.env.garbage.free_step(ENTRIES_BETWEEN_CLOCKS);
             self.env.stats.lazy_freed_objects += freed as u64;
-            if Ticks::now() >= deadline {
+            if self.env.clock.ticks() >= deadline {
                 break;
             }
         }
-        self.cron.stepped_at = Ticks::now();
+        self.cron.stepped_at = self.env.tick();
         expires_on || !self.env.garbage.is_empty()
     }
 
@@ -181,7 +182,7 @@ impl Local {
         }
         // All slots are on loan as a whole: the next round is soon enough.
         let Some(places) = self.core.places() else { return };
-        let began = Ticks::now();
+        let began = self.env.clock.ticks();
         let mut next_due: Option<UnixMs> = None;
         for (index, slot) in places.iter() {
             match slot.next_expiry() {
@@ -193,7 +194,7 @@ impl Local {
         expiry.next_due = next_due;
         expiry.scanned_at = now;
         expiry.changes_seen = changes;
-        expiry.scan_cost = Ms(Ticks::now().ns_since(began).div_ceil(1_000_000));
+        expiry.scan_cost = Ms(self.env.clock.ticks().ns_since(began).div_ceil(1_000_000));
     }
 
     /// Deletes expired keys of the slots that are due, until `deadline`. True: there is more to do at once.
@@ -213,7 +214,7 @@ impl Local {
             if !is_unfinished {
                 self.cron.expiry.due.pop();
             }
-            clock = Ticks::now();
+            clock = self.env.clock.ticks();
         }
         let expiry = &mut self.cron.expiry;
         let spent_ns = clock.ns_since(began);
@@ -239,7 +240,9 @@ impl Local {
         if let Some(discarded) = discarded {
             self.env.garbage.absorb(*discarded);
         }
-        count_expired(&mut self.env.stats, &gone);
+        let mut expired = Expirations::default();
+        expired.add(&gone);
+        expired.count(&mut self.env.stats);
         let expiry = &mut self.cron.expiry;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;

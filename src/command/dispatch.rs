@@ -16,21 +16,21 @@
 //! they change was copied by the commands before them.
 
 use super::evict::runs_over_keys;
-use super::local::Local;
+use super::local::{Envelope, Local, Observation, REPLY_TO_WRITE};
 use super::op::Journal;
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
 use super::transaction::Control;
 use super::{Caller, Registered, Run};
 use crate::base::slot::key_slot;
-use crate::client::{Client, ReplyMode, Stall};
+use crate::client::{Client, Queued, ReplyMode, Stall};
 use crate::config::PipelineOrder;
-use crate::resp::{Args, Proto, Reply, ReplyBuf, ReplyError, RequestLimits, Step, error};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, RequestLimits, Step, error};
 use crate::shard::link::{CommandHeader, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Route, ShardId, SlotSet, Unit};
 use crate::spec::{Flags, Protection};
 use crate::store::DbIndex;
 
-/// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link.
+/// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link's ring.
 const SHIPPED_BYTES_MAX: usize = 16 * 1024;
 
 /// Fewer bytes than this hold hardly two requests, and are run without looking ahead.
@@ -50,6 +50,7 @@ pub enum Flow {
 const CALLER_RESP3: u16 = 1;
 const CALLER_LEAVES_CLOCKS: u16 = 2;
 const CALLER_IS_LOCAL: u16 = 4;
+const CALLER_WRITES: u16 = 8;
 
 impl Local {
     /// Takes bytes that a client has sent, and runs the requests in them.
@@ -239,9 +240,6 @@ impl Local {
             }
         }
         client.last_command = Some(found.id);
-        if client.transaction.is_some() && !self.acts_inside_multi(found) {
-            return self.queue(client, found, args);
-        }
         if client.session.reply_mode == ReplyMode::On {
             return self.run(client, found, args);
         }
@@ -311,6 +309,9 @@ impl Local {
     }
 
     fn run(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+        if client.transaction.is_some() && !self.acts_inside_multi(found) {
+            return self.queue(client, found, args);
+        }
         match found.command.run {
             Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
                 self.run_over_slots(client, found, args)
@@ -321,7 +322,9 @@ impl Local {
                 } else {
                     client.pending.tail()
                 };
-                run_session(found, args, &mut client.session, false, &mut self.env, buffer);
+                let counted = run_session(found, args, &mut client.session, false, &mut self.env, buffer);
+                counted.count(&mut self.env.stats);
+                self.env.note_slow(found, args, counted.elapsed_us);
                 client.is_closing |= client.session.closes;
                 Flow::Go
             }
@@ -383,16 +386,16 @@ impl Local {
             }
             None => unreachable!("commands over slots have a footprint"),
         };
+        // What may reach further is a command on a single slot by chance only, and overtakes nothing.
         if let Footprint::Slots(slots) = &footprint
             && let [slot] = *slots.as_slice()
+            && !found.command.run.may_reach_further()
         {
             let owner = self.core.owner(slot);
             if owner == self.env.shard {
                 return self.run_here(client, found, args, &[slot], None);
             }
-            if !found.command.run.may_reach_further() {
-                return self.ship(client, found, args, slot, owner);
-            }
+            return self.ship(client, found, args, slot, owner);
         }
         if !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);
@@ -416,16 +419,22 @@ impl Local {
         slots: &[u16],
         first: Option<(&[u8], u16)>,
     ) -> Flow {
-        if self.is_strict() && !client.pending.is_empty() {
-            return Flow::Wait(Stall::Barrier);
+        if !client.pending.is_empty() {
+            if self.is_strict() && client.pending_home != Some(self.env.shard) {
+                return Flow::Wait(Stall::Barrier);
+            }
+            if client.pending.is_full() {
+                return Flow::Wait(Stall::Full);
+            }
         }
+        self.env.begin_unit();
         let caller = Caller::of(&client.session);
         let Some(mut view) = self.core.try_view(slots, client.place) else {
+            if let [slot] = *slots {
+                return self.start_single(client, found, args, slot);
+            }
             let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
             let footprint = Footprint::Slots(slots.iter().copied().collect());
-            if slots.len() == 1 {
-                return self.start_single(client, task, footprint);
-            }
             return self.start(client, task, footprint);
         };
         let mut journal = Journal::default();
@@ -445,7 +454,12 @@ impl Local {
             buffer,
         );
         match outcome {
-            Outcome::Ran { .. } => Flow::Go,
+            Outcome::Ran => {
+                drop(view);
+                self.env
+                    .observe(client.place, found.id, caller.db, Observation::Ran(args));
+                Flow::Go
+            }
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with a journal.
@@ -464,16 +478,21 @@ impl Local {
     /// Sends a command on one slot to the slot's home.
     #[inline]
     fn ship(&mut self, client: &mut Client, found: &Registered, args: Args, slot: u16, home: ShardId) -> Flow {
-        if self.is_strict() && !client.pending.is_empty() && client.pending_home != home {
-            return Flow::Wait(Stall::Barrier);
+        if !client.pending.is_empty() {
+            if self.is_strict() && client.pending_home != Some(home) {
+                return Flow::Wait(Stall::Barrier);
+            }
+            if client.pending.is_full() {
+                return Flow::Wait(Stall::Full);
+            }
         }
-        client.pending_home = home;
-        if args.byte_len() > SHIPPED_BYTES_MAX {
-            let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
-            return self.start_single(client, task, Footprint::one(slot));
+        if !self.outbound.has_room(home) {
+            self.waiting_for_room.push(client.place);
+            return Flow::Wait(Stall::Link);
         }
-        let is_silent = self.is_silent(client);
-        let sequence = client.pending.reserve(is_silent);
+        let bytes = args.byte_len();
+        let is_write = writes(found.command);
+        let sequence = self.reserve_single(client, home, bytes, is_write);
         let session = &client.session;
         let flag = |is_set: bool, bit: u16| if is_set { bit } else { 0 };
         let header = CommandHeader {
@@ -485,36 +504,58 @@ impl Local {
             command: found.id,
             flags: flag(session.proto == Proto::Resp3, CALLER_RESP3)
                 | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
-                | flag(session.is_local, CALLER_IS_LOCAL),
+                | flag(session.is_local, CALLER_IS_LOCAL)
+                | flag(is_write, CALLER_WRITES),
             protocol: 0,
         };
         self.env.stats.hops += 1;
-        self.outbound.command(home, &header, |frame| args.encode_append(frame));
+        if bytes > SHIPPED_BYTES_MAX {
+            let command = Box::new((header, args.to_owned()));
+            self.link().message(home, Envelope::Command(command));
+        } else {
+            self.link().command(home, &header, |frame| args.encode_append(frame));
+        }
         Flow::Go
+    }
+
+    /// A place for the reply of a command on a single slot that is run later, at `home`.
+    #[inline]
+    fn reserve_single(&mut self, client: &mut Client, home: ShardId, bytes: usize, is_write: bool) -> u32 {
+        let is_alone = client.pending.is_empty() || client.pending_home == Some(home);
+        client.pending_home = is_alone.then_some(home);
+        self.writes_under_way += usize::from(is_write);
+        let is_silent = self.is_silent(client);
+        client.pending.reserve(is_silent, bytes)
     }
 
     /// Runs a command that another shard has shipped here, from the bytes in the link.
     pub(super) fn run_shipped(&mut self, from: ShardId, header: CommandHeader, arguments: &[u8]) {
-        // The memory is used here.
-        self.relieve();
-        let place = ConnRef {
-            shard: from,
-            index: header.connection,
-            generation: header.generation,
-        };
-        let caller = Caller {
-            db: DbIndex(header.db),
-            proto: if header.flags & CALLER_RESP3 != 0 {
-                Proto::Resp3
-            } else {
-                Proto::Resp2
-            },
-            leaves_clocks: header.flags & CALLER_LEAVES_CLOCKS != 0,
-            is_local: header.flags & CALLER_IS_LOCAL != 0,
-            is_nested: false,
-        };
         let mut spans = std::mem::take(&mut self.spans);
         let args = Args::decode(arguments, &mut spans);
+        if let Err(footprint) = self.run_shipped_args(from, &header, args) {
+            let args = args.to_owned();
+            self.start_shipped(from, &header, args, footprint);
+        }
+        self.spans = spans;
+        self.post();
+    }
+
+    /// The same for one that came as a whole.
+    pub(super) fn run_shipped_whole(&mut self, from: ShardId, header: CommandHeader, args: OwnedArgs) {
+        if let Err(footprint) = self.run_shipped_args(from, &header, args.as_args()) {
+            self.start_shipped(from, &header, args, footprint);
+        }
+        self.post();
+    }
+
+    /// Runs it if its slot is free; the error is what it needs.
+    #[inline]
+    fn run_shipped_args(&mut self, from: ShardId, header: &CommandHeader, args: Args) -> Result<(), Footprint> {
+        // The memory is used here.
+        self.relieve();
+        let place = origin_of(from, header);
+        let caller = caller_of(header);
+        self.env.begin_unit();
         let registry = self.env.registry;
         let found = registry.get(header.command);
         let first = found.single_key.map(|position| (&args[position], header.slot));
@@ -539,69 +580,85 @@ impl Local {
             None => false,
         };
         if is_done {
+            self.env.observe(place, found.id, caller.db, Observation::Ran(args));
             if self.env.stats.has_slow_entries() {
                 let entries = self.env.stats.take_slow_entries();
-                self.outbound.message(from, super::Envelope::Slow { place, entries });
+                self.link().message(from, Envelope::Slow { place, entries });
             }
             let CommandHeader {
                 connection,
                 generation,
                 sequence,
+                flags,
                 ..
-            } = header;
+            } = *header;
+            let flags = if flags & CALLER_WRITES != 0 { REPLY_TO_WRITE } else { 0 };
             self.send_reply(
                 from,
                 ReplyHeader {
                     connection,
                     generation,
                     sequence,
-                    flags: 0,
+                    flags,
                 },
                 &reply,
             );
-        } else {
-            let work = Box::new(Task {
-                sequence: header.sequence,
-                command: header.command,
-                caller,
-                reply: ReplyBuf::default(),
-                slow_entries: Vec::new(),
-                kind: TaskKind::Command { args: args.to_owned() },
-            });
-            let unit = Unit {
-                work,
-                footprint,
-                origin: place,
-                ticket: None,
-            };
-            self.core.submit(unit, &mut self.env, &mut self.outbox);
         }
         reply.clear();
         self.scratch = reply;
-        self.spans = spans;
-        self.post();
+        if is_done { Ok(()) } else { Err(footprint) }
+    }
+
+    /// Makes a unit of work of a command that was shipped here and has to wait.
+    fn start_shipped(&mut self, from: ShardId, header: &CommandHeader, args: OwnedArgs, footprint: Footprint) {
+        let origin = origin_of(from, header);
+        let work = Box::new(Task {
+            sequence: header.sequence,
+            origin,
+            command: header.command,
+            is_write: header.flags & CALLER_WRITES != 0,
+            caller: caller_of(header),
+            reply: ReplyBuf::default(),
+            slow_entries: Vec::new(),
+            kind: TaskKind::Command { args },
+        });
+        let unit = Unit {
+            work,
+            footprint,
+            origin,
+            ticket: None,
+        };
+        self.core.submit(unit, &mut self.env, &mut self.outbox);
     }
 
     /// Sends a reply back to the shard of its connection: small ones as bytes in the link.
     fn send_reply(&mut self, to: ShardId, header: ReplyHeader, reply: &ReplyBuf) {
-        self.outbound.reply(to, &header, |frame| {
+        self.link().reply(to, &header, |frame| {
             for segment in reply.segments() {
                 frame.extend_from_slice(segment);
             }
         });
     }
 
-    /// Starts a task on a single slot: later commands need not wait for it.
-    fn start_single(&mut self, client: &mut Client, mut task: Task, footprint: Footprint) -> Flow {
-        task.sequence = client.pending.reserve(self.is_silent(client));
-        self.submit(client.place, task, footprint);
+    /// Starts a command on a single slot of this shard, which is lent: later commands need not wait for it.
+    fn start_single(&mut self, client: &mut Client, found: &Registered, args: Args, slot: u16) -> Flow {
+        let mut task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
+        task.is_write = writes(found.command);
+        task.sequence = self.reserve_single(client, self.env.shard, args.byte_len(), task.is_write);
+        self.submit(client.place, task, Footprint::one(slot));
         Flow::Go
     }
 
     /// Starts a task that nothing of the same client may overtake.
     pub(super) fn start(&mut self, client: &mut Client, mut task: Task, footprint: Footprint) -> Flow {
         debug_assert!(client.pending.is_empty());
-        task.sequence = client.pending.reserve(self.is_silent(client));
+        task.is_write = match &task.kind {
+            TaskKind::Command { .. } => writes(self.env.registry.get(task.command).command),
+            TaskKind::Exec(step) => self.any_writes(&step.queue),
+            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } => false,
+        };
+        self.writes_under_way += usize::from(task.is_write);
+        task.sequence = client.pending.reserve(self.is_silent(client), task.memory_bytes());
         client.stall = Stall::Underway;
         self.submit(client.place, task, footprint);
         Flow::Started
@@ -621,7 +678,9 @@ impl Local {
         } else {
             self.core.dispatch(unit, &mut self.env, &mut self.outbox);
         }
-        // What has finished already is handed out when the client is back in its place.
+        // What has finished already is handed out when the client is back in its place; what is for others goes before all that
+        // this client sends next.
+        self.post_messages();
     }
 
     /// A unit of work of one of this shard's clients has been run.
@@ -631,8 +690,10 @@ impl Local {
             mut reply,
             kind,
             slow_entries,
+            is_write,
             ..
         } = task;
+        self.end_write(is_write);
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }
@@ -673,15 +734,18 @@ impl Local {
         if !pause.writes_only {
             return true;
         }
-        let writes = |command: &super::Command| command.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
         match (&client.transaction, found.command.run) {
-            (Some(transaction), Run::Transaction(Control::Exec)) => transaction
-                .queue
-                .iter()
-                .any(|queued| writes(self.env.registry.get(queued.command).command)),
+            (Some(transaction), Run::Transaction(Control::Exec)) => self.any_writes(&transaction.queue),
             (Some(_), _) => false,
             (None, _) => writes(found.command),
         }
+    }
+
+    /// Whether any of these commands writes.
+    fn any_writes(&self, queue: &[Queued]) -> bool {
+        queue
+            .iter()
+            .any(|queued| writes(self.env.registry.get(queued.command).command))
     }
 
     /// Lets the clients that CLIENT PAUSE held back go on.
@@ -739,5 +803,34 @@ impl Local {
         self.env.stats.count_call(found.id, 0);
         let proto = client.session.proto;
         write(&mut Reply::new(client.reply_buffer(), proto));
+    }
+}
+
+/// Whether a command is one that CLIENT PAUSE WRITE holds back.
+fn writes(command: &super::Command) -> bool {
+    command.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
+}
+
+/// The connection of a command that was shipped from another shard.
+fn origin_of(from: ShardId, header: &CommandHeader) -> ConnRef {
+    ConnRef {
+        shard: from,
+        index: header.connection,
+        generation: header.generation,
+    }
+}
+
+/// Who has sent a command that was shipped from another shard.
+fn caller_of(header: &CommandHeader) -> Caller {
+    Caller {
+        db: DbIndex(header.db),
+        proto: if header.flags & CALLER_RESP3 != 0 {
+            Proto::Resp3
+        } else {
+            Proto::Resp2
+        },
+        leaves_clocks: header.flags & CALLER_LEAVES_CLOCKS != 0,
+        is_local: header.flags & CALLER_IS_LOCAL != 0,
+        is_nested: false,
     }
 }

@@ -9,7 +9,6 @@
 
 use crate::resp::{Args, OwnedArgs};
 use crate::shard::View;
-use crate::stats::Stats;
 use crate::store::{DbIndex, ExpiredKey, Slot};
 
 /// The effects of the command that runs.
@@ -99,16 +98,6 @@ impl Effects {
         self.is_replaced = false;
         self.is_everywhere = false;
         changes
-    }
-}
-
-/// Counts what has expired: keys, or fields of hashes.
-pub(super) fn count_expired(stats: &mut Stats, expired: &[ExpiredKey]) {
-    for ExpiredKey { fields, .. } in expired {
-        match fields.len() {
-            0 => stats.expired_keys += 1,
-            count => stats.expired_subkeys += count as u64,
-        }
     }
 }
 

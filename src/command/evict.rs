@@ -24,7 +24,7 @@
 
 use super::effects::Effects;
 use super::local::Envelope;
-use super::local::Local;
+use super::local::{Local, Observation};
 use super::transaction::Control;
 use super::{Registered, Run};
 use crate::base::clock::{Ms, Ticks, UnixMs};
@@ -187,6 +187,9 @@ impl Local {
                 account.clear_duty(shard);
             }
             self.eviction.balance_seen = MemoryAccount::own_balance_bytes();
+        } else {
+            // What is exceeded is others' to free, or no key at all.
+            self.eviction.exceeded_since = None;
         }
         self.eviction.exceeded_since.is_some()
     }
@@ -206,7 +209,7 @@ impl Local {
                     there.env.node.memory.heed(shard);
                     there.relieve();
                 };
-                self.outbound
+                self.link()
                     .message(ShardId(shard as u16), Envelope::Visit(Box::new(visit)));
             }
         }
@@ -252,7 +255,7 @@ impl Local {
 
     /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.
     fn evict(&mut self, bytes: usize) -> isize {
-        let began = Ticks::now();
+        let began = self.env.clock.ticks();
         let limit = time_limit(self.env.settings.maxmemory_eviction_tenacity);
         let start = MemoryAccount::own_balance_bytes();
         let goal = start.saturating_sub_unsigned(bytes);
@@ -267,13 +270,13 @@ impl Local {
             } else {
                 break;
             }
-            if evicted % KEYS_BETWEEN_CLOCKS == 0 && Ticks::now().ns_since(began) as u128 > limit.as_nanos() {
+            if evicted % KEYS_BETWEEN_CLOCKS == 0 && self.env.clock.ticks().ns_since(began) as u128 > limit.as_nanos() {
                 is_exceeded = true;
                 break;
             }
         }
         self.publish_memory();
-        let ended = Ticks::now();
+        let ended = self.env.tick();
         let stats = &mut self.env.stats;
         stats
             .latency
@@ -378,6 +381,8 @@ impl Local {
         }
         if is_gone {
             self.env.stats.evicted_keys += 1;
+            let what = Observation::Evicted(&candidate.key);
+            self.env.observe(nobody, 0, candidate.db, what);
             self.env.stats.changes += 1;
             if is_wanted {
                 let mut effects = Effects::default();

@@ -266,8 +266,14 @@ fn pfdebug(op: &mut Op) -> Result<(), ReplyError> {
         value.merge_into(&mut registers)?;
         if is_sparse {
             let mut value = entry.value().as_bytes(&mut itoa::Buffer::new()).to_vec();
+            let sparse_bytes = value.len();
             hyperloglog::make_dense(&mut value)?;
-            store(op, key, value)?;
+            // Only a client's own text is ever longer than the dense form.
+            if sparse_bytes <= value.len() {
+                reform(op, key, &value)?;
+            } else {
+                store(op, key, value)?;
+            }
             op.effects.changed(1);
         }
         if is(b"TODENSE") {
@@ -289,8 +295,20 @@ fn pfdebug(op: &mut Op) -> Result<(), ReplyError> {
         return Err(error::unknown_pfdebug_subcommand(subcommand));
     }
     if !is_raw {
-        edit(op, key, |_| ())?;
+        reform(op, key, b"")?;
     }
+    Ok(())
+}
+
+/// Makes a value raw, and `value` of it, which says the same in another form and is not shorter; or nothing else of it, if there is none.
+/// To watchers that is no change.
+fn reform(op: &mut Op, key: &[u8], value: &[u8]) -> Result<(), ReplyError> {
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let slot = op.keys.slot(key)?;
+    slot.edit_string(db, key, value.len(), moment, |bytes| {
+        bytes[..value.len()].copy_from_slice(value);
+        Edited::Same(())
+    });
     Ok(())
 }
 

@@ -15,21 +15,22 @@ use super::cron::Cron;
 use super::effects::Effects;
 use super::evict::Eviction;
 use super::foresight::Foreseen;
+use super::pass::Passes;
 use super::task::{Task, TaskKind};
-use super::{Registered, Registry};
-use crate::base::clock::{Ticks, UnixMs};
+use super::{CommandId, Registered, Registry};
+use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::random::Random;
 use crate::client::{Client, ClientTable, Session, Stall};
 use crate::config::{Config, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
-use crate::resp::{Args, ReplyBuf, Span};
+use crate::resp::{Args, OwnedArgs, ReplyBuf, Span};
 use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{Detached, HashSeed, Occupancy, Slot};
+use crate::store::{DbIndex, Detached, HashSeed, Occupancy, Slot};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -118,10 +119,48 @@ pub struct Env {
     pub pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
     pub expires_actively: bool,
+    pub clock: Clock,
+    calendar: Calendar,
     /// When the last command ended, which is when the next one begins.
     pub ticks: Ticks,
+    /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
+    /// ([`Env::begin_unit`]).
     pub now: UnixMs,
+    /// When the millisecond of `now` is over.
+    now_until: Ticks,
+    /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
+    pub observer: Option<Observer>,
     pub(super) effects: Effects,
+}
+
+/// Who is told of units of work as they take effect.
+pub type Observer = Box<dyn FnMut(&Observed<'_>)>;
+
+/// One unit of work, at the moment at which it takes effect.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    pub origin: ConnRef,
+    /// Of the command that the client sent; nothing but 0 where none did.
+    pub command: CommandId,
+    /// The db that its client had selected, or that of the key.
+    pub db: DbIndex,
+    pub now: UnixMs,
+    pub what: Observation<'a>,
+}
+
+/// What such a unit did.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// A command over keys ran, alone.
+    Ran(Args<'a>),
+    /// These keys are watched from now on.
+    Watched(Args<'a>),
+    /// A transaction ran to its end.
+    Committed,
+    /// A watched key had changed: the transaction did nothing.
+    Aborted,
+    /// A key was evicted.
+    Evicted(&'a [u8]),
 }
 
 /// Values and tables that wait to be freed.
@@ -193,19 +232,58 @@ impl Env {
     /// Reads the clock at the end of a command; the next one is counted from here.
     #[inline]
     pub fn tick(&mut self) -> Ticks {
-        self.ticks = Ticks::now();
+        self.ticks = self.clock.ticks();
         self.ticks
+    }
+
+    /// Reads both clocks.
+    pub(super) fn begin_pass(&mut self) {
+        let ticks = self.tick();
+        self.calendar.follow(self.clock.unix(), ticks);
+        self.move_on();
+    }
+
+    /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
+    #[inline]
+    pub fn begin_unit(&mut self) {
+        if self.ticks >= self.now_until {
+            self.move_on();
+        }
+    }
+
+    #[cold]
+    fn move_on(&mut self) {
+        self.now = self.now.max(self.calendar.at(self.ticks));
+        self.now_until = self.calendar.next_ms_at(self.ticks);
+    }
+
+    /// Another shard has got that far: what it knows of must not be in this one's future.
+    pub(super) fn hear(&mut self, now: UnixMs) {
+        self.now = self.now.max(now);
+    }
+
+    /// Tells who checks it of a unit of work that has just taken effect.
+    #[inline]
+    pub fn observe(&mut self, origin: ConnRef, command: CommandId, db: DbIndex, what: Observation<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer(&Observed {
+                origin,
+                command,
+                db,
+                now: self.now,
+                what,
+            });
+        }
     }
 
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
-    pub fn note_slow(&mut self, found: &Registered, args: Args, began: Ticks, ended: Ticks) {
+    pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
-        let elapsed_us = ended.us_since(began);
         if self.stats.latency.is_noted(elapsed_us / 1000) {
             let is_fast = found.command.flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
-            self.stats.latency.note(event, elapsed_us / 1000, UnixMs::now());
+            self.stats.latency.note(event, elapsed_us / 1000, self.now);
         }
         if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
             let secrets = found
@@ -241,6 +319,8 @@ fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
 pub enum Envelope {
     Shard(Message<Slot, Box<Task>>),
     Visit(Box<dyn FnOnce(&mut Local) + Send>),
+    /// A command that is too large to be copied into the link.
+    Command(Box<(CommandHeader, OwnedArgs)>),
     /// A connection that another shard has accepted.
     Adopt(OwnedFd),
     /// Slow commands of one of the receiver's clients were run at the sender.
@@ -255,7 +335,7 @@ pub struct Local {
     pub env: Env,
     pub core: Shard<Slot, Box<Task>>,
     pub clients: Clients,
-    pub outbound: Outbound<Envelope>,
+    pub(super) outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
     /// Sockets that came from other shards, for whoever owns the sockets.
     pub adopted: Vec<OwnedFd>,
@@ -264,6 +344,12 @@ pub struct Local {
     pub(super) listed: Vec<u32>,
     /// Clients that wait for the end of CLIENT PAUSE.
     pub(super) paused: Vec<ConnRef>,
+    /// Clients that wait for room in a link.
+    pub(super) waiting_for_room: Vec<ConnRef>,
+    /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
+    /// gone leaves them to run.
+    pub(super) writes_under_way: usize,
+    pub(super) passes: Passes,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
     pub(super) eviction: Eviction,
@@ -336,6 +422,9 @@ impl Clients {
     }
 }
 
+/// [`ReplyHeader::flags`]: the command was one that writes.
+pub(super) const REPLY_TO_WRITE: u16 = 1;
+
 /// What a shard is made of when it starts.
 pub struct LocalOptions {
     pub id: ShardId,
@@ -344,6 +433,8 @@ pub struct LocalOptions {
     pub seed: HashSeed,
     pub port: Port<Envelope>,
     pub executor: Rc<dyn Executor>,
+    pub clock: Clock,
+    pub random: Random,
 }
 
 /// What arrives by the links of a shard, on its way to it.
@@ -364,6 +455,7 @@ impl Take<Envelope> for Intake<'_> {
             }
             Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
             Frame::Message(envelope) => self.0.open(from, envelope),
+            Frame::Clock(now) => self.0.env.hear(now),
         }
     }
 }
@@ -378,14 +470,15 @@ impl Local {
             seed,
             port,
             executor,
+            clock,
+            random,
         } = options;
         let settings = Arc::new(node.lock_config().settings().clone());
         let occupancy = node.occupancy.clone();
         let registry = node.registry;
         let mut stats = Stats::new(registry.all().len());
         stats.follow(&settings);
-        let now = UnixMs::now();
-        let env = Env {
+        let mut env = Env {
             shard: id,
             shards: node.shards,
             registry,
@@ -393,15 +486,20 @@ impl Local {
             settings,
             seed,
             stats,
-            random: Random::from_entropy(),
+            random,
             garbage: Garbage::default(),
             pause: None,
             expires_actively: true,
-            ticks: Ticks::now(),
-            now,
+            clock,
+            calendar: Calendar::default(),
+            ticks: Ticks::default(),
+            now: UnixMs::EPOCH,
+            now_until: Ticks::default(),
+            observer: None,
             effects: Effects::default(),
             node,
         };
+        env.begin_pass();
         let core = Shard::new(id, &realm, |index| {
             Box::new(Slot::publishing(index, seed, occupancy.clone()))
         });
@@ -416,6 +514,9 @@ impl Local {
                 outbox: Outbox::new(),
                 listed: Vec::new(),
                 paused: Vec::new(),
+                waiting_for_room: Vec::new(),
+                writes_under_way: 0,
+                passes: Passes::default(),
                 cron: Cron::default(),
                 eviction: Eviction::default(),
                 spans: Vec::new(),
@@ -440,10 +541,11 @@ impl Local {
         self.executor.clone()
     }
 
-    /// Reads the clocks: once at the beginning of each pass, so that units of work share the reading.
-    pub fn begin_pass(&mut self) {
-        self.env.now = UnixMs::now();
-        self.env.ticks = Ticks::now();
+    /// This shard's ends of the links: what is sent now is sent at the time of the unit of work that runs.
+    #[inline]
+    pub fn link(&mut self) -> &mut Outbound<Envelope> {
+        self.outbound.now = self.env.now;
+        &mut self.outbound
     }
 
     /// Enters a new client. The error is what it is told before it is disconnected.
@@ -475,6 +577,7 @@ impl Local {
         if let Some(mut client) = self.clients.take(index) {
             self.clients.count -= 1;
             self.unwatch(&mut client);
+            self.post();
         }
     }
 
@@ -510,21 +613,19 @@ impl Local {
     /// Starts a unit of work that no client waits for.
     pub fn start_in_background(&mut self, kind: TaskKind, footprint: Footprint) {
         let unit = Unit {
-            work: Box::new(Task::in_background(kind)),
+            work: Box::new(Task::in_background(self.env.shard, kind)),
             footprint,
             origin: ConnRef::background(self.env.shard),
             ticket: None,
         };
         self.core.dispatch(unit, &mut self.env, &mut self.outbox);
-        self.post();
+        self.post_messages();
     }
 
     /// Sends what the shard wants sent, and hands out what it has finished.
     pub(super) fn post(&mut self) {
         while !self.outbox.is_empty() {
-            for (to, message) in self.outbox.messages.drain(..) {
-                self.outbound.message(to, Envelope::Shard(message));
-            }
+            self.post_messages();
             for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
                 self.continue_transaction(ticket, origin);
             }
@@ -534,18 +635,38 @@ impl Local {
         }
     }
 
+    /// Puts the shard's messages onto the links, behind what went there before. To be called before anything else is sent: there is
+    /// one way onto a link, and what is sent first arrives first.
+    #[inline]
+    pub(super) fn post_messages(&mut self) {
+        if !self.outbox.messages.is_empty() {
+            self.outbound.now = self.env.now;
+            for (to, message) in self.outbox.messages.drain(..) {
+                self.outbound.message(to, Envelope::Shard(message));
+            }
+        }
+    }
+
     /// Handles all that has come from other shards. Returns how much that was.
     pub fn drain_links(&mut self) -> usize {
         let mut inbound = self.inbound.take().expect("links are drained by one caller at a time");
         let count = inbound.drain_into(Intake(self));
         self.foreseen.clear();
+        self.outbound.owe_wakes(inbound.relieved());
         self.inbound = Some(inbound);
         count
     }
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
     pub fn announce_sleep(&mut self) -> bool {
-        self.inbound.as_mut().is_some_and(Inbound::announce_sleep)
+        if !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
+            return false;
+        }
+        let may_sleep = self.outbound.announce_starving();
+        if !may_sleep {
+            self.awake();
+        }
+        may_sleep
     }
 
     /// Says that this shard is awake.
@@ -561,7 +682,12 @@ impl Local {
                 self.core.handle(from, message, &mut self.env, &mut self.outbox);
                 self.post();
             }
-            Envelope::Visit(visit) => visit(self),
+            Envelope::Visit(visit) => {
+                self.env.begin_unit();
+                visit(self);
+                self.env.tick();
+            }
+            Envelope::Command(command) => self.run_shipped_whole(from, command.0, command.1),
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
         }
@@ -580,6 +706,7 @@ impl Local {
     }
 
     fn answer_shipped(&mut self, header: ReplyHeader, resp: &[u8]) {
+        self.end_write(header.flags & REPLY_TO_WRITE != 0);
         let place = ConnRef {
             shard: self.env.shard,
             index: header.connection,
@@ -594,10 +721,23 @@ impl Local {
     /// A command of this client was answered: what waited for that may start.
     pub(super) fn answered(&mut self, index: u32) {
         let Some(client) = self.clients.at(index) else { return };
-        if client.pending.is_empty() && client.stall != Stall::Paused {
+        let may_go_on = match client.stall {
+            Stall::Barrier | Stall::Underway => client.pending.is_empty(),
+            Stall::Full => client.pending.is_half_free(),
+            // They wait for something else.
+            Stall::Paused | Stall::Link | Stall::Not => false,
+        };
+        if may_go_on {
             client.stall = Stall::Not;
         }
         self.list(index);
+    }
+
+    /// A command that was under way has been run.
+    pub(super) fn end_write(&mut self, was_write: bool) {
+        if was_write {
+            self.writes_under_way -= 1;
+        }
     }
 
     /// Asks another shard; the answer comes when that shard has drained its links.
@@ -620,9 +760,9 @@ impl Local {
         let visit = Box::new(move |there: &mut Local| {
             let value: Box<dyn Any + Send> = Box::new(question(there));
             let deliver = Box::new(move |here: &mut Local| here.deliver(key, value));
-            there.outbound.message(asker, Envelope::Visit(deliver));
+            there.link().message(asker, Envelope::Visit(deliver));
         });
-        self.outbound.message(shard, Envelope::Visit(visit));
+        self.link().message(shard, Envelope::Visit(visit));
         Answer {
             slot,
             kind: std::marker::PhantomData,

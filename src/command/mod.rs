@@ -13,6 +13,7 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names.
 
 pub mod context;
+pub mod counted;
 pub mod cron;
 pub mod dispatch;
 pub mod effects;
@@ -24,9 +25,11 @@ pub mod foresight;
 pub mod help;
 pub mod local;
 pub mod op;
+pub mod pass;
 pub mod registry;
 pub mod session_op;
 pub mod task;
+pub mod testbed;
 pub mod transaction;
 pub mod typed;
 

@@ -15,18 +15,23 @@ pub fn integer_in(text: &[u8], range: RangeInclusive<i64>, otherwise: ReplyError
     parse_i64(text).filter(|number| range.contains(number)).ok_or(otherwise)
 }
 
-/// A cursor of SCAN and its relatives. Redis reads it with strtoul, which takes a sign (-1 is the greatest number), zeros in
-/// front, and ends at a zero byte; nothing at all is 0.
+/// A cursor of SCAN and its relatives. Redis reads an integer in its own form first, which must not be negative, and anything else by
+/// strtoull, which takes space in front, a sign (-01 is the greatest number), zeros in front, and ends at a zero byte.
 pub fn cursor(text: &[u8]) -> Result<u64, ReplyError> {
     let text = as_c_text(text);
-    let (digits, is_negative) = match text {
+    if let Some(number) = parse_i64(text) {
+        return u64::try_from(number).map_err(|_| error::INVALID_CURSOR);
+    }
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
+    let (digits, is_negative) = match &text[start..] {
         [b'-', digits @ ..] => (digits, true),
         [b'+', digits @ ..] => (digits, false),
         digits => (digits, false),
     };
     let significant = digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
     let number = match &digits[significant..] {
-        [] if !digits.is_empty() || text.is_empty() => Some(0),
+        [] if !digits.is_empty() => Some(0),
         rest => parse_u64(rest),
     };
     let number = number.ok_or(error::INVALID_CURSOR)?;

@@ -9,6 +9,7 @@
 //!
 //! Time stands still within a unit of work: `moment` is read once, so a key cannot expire between two looks at it.
 
+use super::counted::Counted;
 use super::effects::Effects;
 use super::local::Env;
 use super::{Command, Run};
@@ -78,7 +79,7 @@ pub struct Keyspace<'a, 'v> {
 /// What must be remembered across the commands of one unit of work: which slots were touched, and which are lacking.
 #[derive(Default, Debug)]
 pub struct Journal {
-    /// Slots that were looked at (they may have keys that expired on the way).
+    /// Slots that the command which runs has looked at (they may have keys that expired on the way).
     pub touched: SlotSet,
     /// Slots that are needed and not held.
     pub lacking: SlotSet,
@@ -94,6 +95,8 @@ pub struct Journal {
     /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
     undone_from: SlotSet,
+    /// What the commands of a unit that can be taken back have counted so far.
+    pub deferred: Vec<Counted>,
 }
 
 /// Something that happened to a key (`notify-keyspace-events`).
@@ -131,6 +134,7 @@ impl Journal {
             }
         }
         self.touched = SlotSet::new();
+        self.deferred.clear();
         self.ready = SlotSet::new();
         self.events.clear();
     }

@@ -6,15 +6,17 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
-use super::effects::{Effects, count_expired};
-use super::local::Env;
+use super::counted::{Counted, Expirations};
+use super::effects::Effects;
+use super::local::{Env, Observation};
 use super::op::{Caller, Journal, Keyspace, Op};
 use super::session_op::SessionOp;
 use super::{CommandId, Registered, Run};
-use crate::base::clock::Ticks;
+use crate::base::clock::UnixMs;
+use crate::base::random::Random;
 use crate::client::{Client, Queued, Session};
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
-use crate::shard::{Verdict, View, Work};
+use crate::shard::{ConnRef, ShardId, SlotSet, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
 use std::cell::Cell;
@@ -23,8 +25,12 @@ use std::cell::Cell;
 pub struct Task {
     /// The place of its reply among the replies of its connection.
     pub sequence: u32,
+    /// The connection that it came from.
+    pub origin: ConnRef,
     /// The command that the client sent.
     pub command: CommandId,
+    /// It counts in [`Local::writes_under_way`](super::Local).
+    pub is_write: bool,
     pub caller: Caller,
     pub reply: ReplyBuf,
     /// Commands of it that took long, for the slow log of the client's shard.
@@ -48,17 +54,30 @@ pub enum TaskKind {
 }
 
 /// A transaction, and how far it has got.
+///
+/// It may be run again from its beginning, with more slots, when one of its commands finds out late which slots it needs. Nothing of
+/// the first attempt is seen then: `journal` takes the changes back and has what was to be counted, the session is the one
+/// that the client had, the queue is as it was, and random numbers are the same ones. (Time is not: the second attempt sees what
+/// others have done since, and must not be earlier than they were.)
 pub struct ExecStep {
     pub queue: Vec<Queued>,
     pub watched: Vec<(u16, WatchToken)>,
     /// The session that its commands see and change; it goes back to the client.
     pub session: Session,
-    /// It has commands that ask other shards, so it is run in steps.
+    /// It has commands that ask other shards, so it is run in steps, and time stands still at `now` across them. It holds
+    /// everything if any of its commands may find out late what it needs: what has asked other shards cannot be taken back.
     pub asks_other_shards: bool,
     /// The next command to run.
     pub next_index: usize,
     journal: Journal,
-    changes: u64,
+    /// What it began with, if it may have to begin again.
+    beginning: Option<Box<Beginning>>,
+    now: UnixMs,
+}
+
+struct Beginning {
+    session: Session,
+    random: Random,
 }
 
 impl ExecStep {
@@ -75,7 +94,8 @@ impl ExecStep {
             asks_other_shards,
             next_index: 0,
             journal: Journal::default(),
-            changes: 0,
+            beginning: None,
+            now: UnixMs::EPOCH,
         }
     }
 }
@@ -85,7 +105,9 @@ impl Task {
     pub fn new(client: &Client, command: CommandId, kind: TaskKind) -> Task {
         Task {
             sequence: 0,
+            origin: client.place,
             command,
+            is_write: false,
             caller: Caller::of(&client.session),
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
@@ -93,8 +115,17 @@ impl Task {
         }
     }
 
+    /// Bytes of what it carries.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.kind {
+            TaskKind::Command { args } | TaskKind::Watch { keys: args, .. } => args.memory_bytes(),
+            TaskKind::Unwatch { .. } => 0,
+            TaskKind::Exec(step) => step.queue.iter().map(|queued| queued.args.memory_bytes()).sum(),
+        }
+    }
+
     /// A task that no client waits for.
-    pub fn in_background(kind: TaskKind) -> Task {
+    pub fn in_background(shard: ShardId, kind: TaskKind) -> Task {
         let caller = Caller {
             db: DbIndex(0),
             proto: Proto::Resp2,
@@ -104,7 +135,9 @@ impl Task {
         };
         Task {
             sequence: 0,
+            origin: ConnRef::background(shard),
             command: 0,
+            is_write: false,
             caller,
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
@@ -130,6 +163,7 @@ impl Work<Slot> for Box<Task> {
     type Env = Env;
 
     fn run(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
+        env.begin_unit();
         let others = env.stats.take_slow_entries();
         let verdict = self.run_kind(view, env);
         self.slow_entries.append(&mut env.stats.take_slow_entries());
@@ -156,7 +190,16 @@ impl Task {
                     env,
                     &mut self.reply,
                 );
-                settle(outcome, &mut journal, view, env, &mut self.reply)
+                let verdict = settle(outcome, &mut journal, view, env, &mut self.reply);
+                if verdict == Verdict::Done {
+                    env.observe(
+                        self.origin,
+                        self.command,
+                        self.caller.db,
+                        Observation::Ran(args.as_args()),
+                    );
+                }
+                verdict
             }
             TaskKind::Watch { keys, tokens } => {
                 tokens.clear();
@@ -171,6 +214,12 @@ impl Task {
                     }
                 }
                 env.stats.count_call(self.command, 0);
+                env.observe(
+                    self.origin,
+                    self.command,
+                    self.caller.db,
+                    Observation::Watched(keys.as_args()),
+                );
                 Reply::new(&mut self.reply, self.caller.proto).ok();
                 Verdict::Done
             }
@@ -183,21 +232,22 @@ impl Task {
                 Verdict::Done
             }
             TaskKind::Exec(step) => {
-                let began = Ticks::now();
+                let began = env.tick();
                 if !step.begin(view, env, &mut self.reply, self.caller.proto) {
                     let elapsed_us = env.tick().us_since(began);
                     env.stats.count_call(self.command, elapsed_us);
+                    env.observe(self.origin, self.command, self.caller.db, Observation::Aborted);
                     return Verdict::Done;
                 }
                 if step.asks_other_shards {
+                    step.now = env.now;
                     return Verdict::Hold;
                 }
-                while step.next_index < step.queue.len() {
-                    if !step.run_next(view, env, &mut self.reply) {
-                        return step.start_over(view, env, &mut self.reply);
-                    }
+                if let Err(verdict) = step.run_all(view, env, &mut self.reply) {
+                    return verdict;
                 }
                 step.finish(view, env);
+                env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
                 let elapsed_us = env.tick().us_since(began);
                 env.stats.count_call(self.command, elapsed_us);
                 Verdict::Done
@@ -230,9 +280,38 @@ impl ExecStep {
             self.forget_watches(view);
         }
         // Without such a command nothing is kept to be taken back: a copy of a large value would cost what the value does.
+        // With everything on loan, nothing can be lacking.
         let reaches_further = |queued: &Queued| env.registry.get(queued.command).command.run.may_reach_further();
-        self.journal.can_undo = self.queue.iter().any(reaches_further);
+        if is_unchanged && !view.has_everything() && self.queue.iter().any(reaches_further) {
+            self.journal.can_undo = true;
+            self.beginning.get_or_insert_with(|| {
+                Box::new(Beginning {
+                    session: self.session.clone(),
+                    random: env.random.fork(),
+                })
+            });
+        }
         is_unchanged
+    }
+
+    /// Runs all commands; the error is the verdict on a unit that lacks slots, when everything has been taken back.
+    fn run_all(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Result<(), Verdict> {
+        let others = self.beginning.as_deref().map(|beginning| {
+            // The same random numbers in each attempt, or it might never find all its slots.
+            std::mem::replace(&mut env.random, beginning.random.clone())
+        });
+        let mut is_whole = true;
+        while is_whole && self.next_index < self.queue.len() {
+            is_whole = self.run_next(view, env, reply);
+        }
+        if let Some(others) = others {
+            env.random = others;
+        }
+        if is_whole {
+            Ok(())
+        } else {
+            Err(self.start_over(view, env, reply))
+        }
     }
 
     fn forget_watches(&mut self, view: &mut View<'_, Slot>) {
@@ -256,42 +335,54 @@ impl ExecStep {
         let queued = &self.queue[self.next_index];
         let found = registry.get(queued.command);
         let args = queued.args.as_args();
-        match found.command.run {
-            Run::Session(_) => {
-                run_session(found, args, &mut self.session, true, env, reply);
-            }
+        let counted = match found.command.run {
+            Run::Session(_) => run_session(found, args, &mut self.session, true, env, reply),
             Run::Transaction(_) => {
                 // Only UNWATCH is ever queued: EXEC has just dealt with the watched keys.
-                env.stats.count_call(found.id, 0);
                 Reply::new(reply, self.session.proto).ok();
+                Counted::without_keys(found.id, 0, None)
             }
             _ => {
                 let mut caller = Caller::of(&self.session);
                 caller.is_nested = true;
-                match run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) {
-                    Outcome::Lacking => return false,
-                    Outcome::Ran { changes } => self.changes += changes,
+                if run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) == Outcome::Lacking {
+                    return false;
                 }
+                self.next_index += 1;
+                return true;
             }
+        };
+        if self.journal.can_undo {
+            self.journal.deferred.push(counted);
+        } else {
+            counted.count(&mut env.stats);
+            env.note_slow(found, args, counted.elapsed_us);
         }
         self.next_index += 1;
         true
     }
 
-    /// Ends the transaction: changes are final, watches are forgotten.
+    /// Ends the transaction: changes are final, watches are forgotten, what was put aside is counted.
     pub fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env) {
         self.journal.commit(view, |detached| env.garbage.absorb(detached));
         self.forget_watches(view);
+        // While things can be taken back, each command of the queue puts aside one count.
+        for (counted, queued) in self.journal.deferred.drain(..).zip(&self.queue) {
+            counted.count(&mut env.stats);
+            env.note_slow(
+                env.registry.get(queued.command),
+                queued.args.as_args(),
+                counted.elapsed_us,
+            );
+        }
     }
 
     fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
-        debug_assert!(
-            self.journal.can_undo || self.changes == 0,
-            "what was changed can be taken back"
-        );
+        let beginning = self.beginning.as_deref();
+        let beginning = beginning.expect("only what can be taken back was let find out late what it needs");
+        self.session = beginning.session.clone();
         self.journal.roll_back(view, |detached| env.garbage.absorb(detached));
         self.next_index = 0;
-        self.changes = 0;
         reply.clear();
         let lacking = std::mem::take(&mut self.journal);
         Verdict::Lacks(lacking.into_footprint())
@@ -302,7 +393,7 @@ impl ExecStep {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// It has replied, with an error or not.
-    Ran { changes: u64 },
+    Ran,
     /// It needs more slots; its reply is gone, its changes are still to be taken back.
     Lacking,
 }
@@ -315,7 +406,7 @@ fn settle(
     reply: &mut ReplyBuf,
 ) -> Verdict {
     match outcome {
-        Outcome::Ran { .. } => {
+        Outcome::Ran => {
             journal.commit(view, |detached| env.garbage.absorb(detached));
             Verdict::Done
         }
@@ -374,26 +465,34 @@ pub fn run_keys(
         env.effects = Effects::default();
         return Outcome::Lacking;
     }
-    clear_up(view, journal, env, effects.is_wanted);
+    let expired = clear_up(view, journal, env, effects.is_wanted);
     let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
+    // The next command of the unit looks at its own slots only.
+    journal.touched = SlotSet::new();
     let changes = effects.flush(view, caller.db, args, first_slot);
     env.effects = effects;
-    let elapsed = env.tick();
-    let stats = &mut env.stats;
-    stats.keyspace_hits += hits as u64;
-    stats.keyspace_misses += misses as u64;
-    stats.changes += changes;
-    match result {
-        Ok(()) => stats.count_call(found.id, elapsed.us_since(began)),
-        Err(error) => {
-            reply.truncate(mark);
-            Reply::new(reply, caller.proto).error(&error);
-            stats.count_error(&error);
-            stats.count_failure(found.id, elapsed.us_since(began));
-        }
+    let elapsed_us = env.tick().us_since(began);
+    let error = result.err();
+    if let Some(error) = &error {
+        reply.truncate(mark);
+        Reply::new(reply, caller.proto).error(error);
     }
-    env.note_slow(found, args, began, elapsed);
-    Outcome::Ran { changes }
+    let counted = Counted {
+        id: found.id,
+        elapsed_us,
+        error,
+        hits,
+        misses,
+        changes,
+        expired,
+    };
+    if journal.can_undo {
+        journal.deferred.push(counted);
+    } else {
+        counted.count(&mut env.stats);
+        env.note_slow(found, args, elapsed_us);
+    }
+    Outcome::Ran
 }
 
 /// Whether the keys of a call are at home on different shards.
@@ -406,9 +505,10 @@ fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
     owners.len() > 1
 }
 
-/// Keys that expired while the unit looked at them are deleted: counts them, and logs a DEL for each. What the unit has
+/// Keys that expired while the command looked at them are deleted: answers how many, and logs a DEL for each. What the unit has
 /// removed or overwritten and takes long to free goes to the background.
-fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_wanted: bool) {
+fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_wanted: bool) -> Expirations {
+    let mut expirations = Expirations::default();
     for slot in journal.touched.iter() {
         let Some(found) = view.slot(slot) else { continue };
         if let Some(discarded) = found.take_discarded() {
@@ -418,14 +518,15 @@ fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_want
         if expired.is_empty() {
             continue;
         }
-        count_expired(&mut env.stats, &expired);
+        expirations.add(&expired);
         if is_wanted {
             Effects::flush_expired(view, slot, &expired);
         }
     }
+    expirations
 }
 
-/// Runs one command over the session and appends its reply.
+/// Runs one command over the session and appends its reply. What comes back is still to be counted.
 pub fn run_session(
     found: &Registered,
     args: Args,
@@ -433,7 +534,7 @@ pub fn run_session(
     is_nested: bool,
     env: &mut Env,
     reply: &mut ReplyBuf,
-) {
+) -> Counted {
     let Run::Session(handler) = found.command.run else {
         unreachable!("only commands over the session get here: {}", found.full_name);
     };
@@ -449,17 +550,13 @@ pub fn run_session(
         is_nested,
         command: found.command,
     });
-    let elapsed = env.tick();
-    match result {
-        Ok(()) => env.stats.count_call(found.id, elapsed.us_since(began)),
-        Err(error) => {
-            reply.truncate(mark);
-            Reply::new(reply, proto).error(&error);
-            env.stats.count_error(&error);
-            env.stats.count_failure(found.id, elapsed.us_since(began));
-        }
+    let elapsed_us = env.tick().us_since(began);
+    let error = result.err();
+    if let Some(error) = &error {
+        reply.truncate(mark);
+        Reply::new(reply, proto).error(error);
     }
-    env.note_slow(found, args, began, elapsed);
+    Counted::without_keys(found.id, elapsed_us, error)
 }
 
 /// A container was called without a subcommand, or a command in a way that its literal does not allow.
@@ -478,18 +575,24 @@ impl Task {
         let TaskKind::Exec(step) = &mut self.kind else {
             unreachable!("only a transaction is ever held")
         };
+        // Others have run since it began.
+        let now = std::mem::replace(&mut env.now, step.now);
         while step.next_index < step.queue.len() {
             if step.next_is_asynchronous(env) {
-                let queued = &mut step.queue[step.next_index];
-                let args = std::mem::take(&mut queued.args);
-                *asynchronous = Some((queued.command, args, step.session.clone()));
+                let queued = &step.queue[step.next_index];
+                *asynchronous = Some((queued.command, queued.args.clone(), step.session.clone()));
+                env.now = now;
                 return Verdict::Hold;
             }
-            if !step.run_next(view, env, &mut self.reply) {
-                return step.start_over(view, env, &mut self.reply);
-            }
+            let is_whole = step.run_next(view, env, &mut self.reply);
+            assert!(
+                is_whole,
+                "a transaction that asks other shards holds all that it may need"
+            );
         }
         step.finish(view, env);
+        env.now = now;
+        env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
         env.stats.count_call(self.command, 0);
         Verdict::Done
     }

@@ -9,7 +9,9 @@
 //! (UNWATCH, DISCARD, RESET, or the end of the connection).
 //!
 //! A queue with commands that ask other shards (INFO, CONFIG SET) is run in steps: the unit holds its slots between
-//! them. Nothing that such a command asks for ever waits for a slot, so holding cannot end in a deadlock.
+//! them. Nothing that such a command asks for ever waits for a slot, so holding cannot end in a deadlock. What it has done elsewhere
+//! cannot be taken back, so such a queue must not find out late that it lacks slots: if any of its commands might, it
+//! holds the whole keyspace from the beginning.
 
 use super::local::Local;
 use super::task::{ExecStep, Task, TaskKind};
@@ -151,7 +153,7 @@ impl Local {
                     return Flow::Go;
                 }
                 let ended = self.env.tick();
-                self.env.note_slow(found, args, began, ended);
+                self.env.note_slow(found, args, ended.us_since(began));
                 let keys = args.range(1, args.len()).to_owned();
                 let mut slots = SlotSet::new();
                 for key in keys.as_args().iter() {
@@ -174,7 +176,7 @@ impl Local {
             Control::Exec => return self.exec(client, found),
         }
         let ended = self.env.tick();
-        self.env.note_slow(found, args, began, ended);
+        self.env.note_slow(found, args, ended.us_since(began));
         Flow::Go
     }
 
@@ -195,25 +197,28 @@ impl Local {
             self.fail_now(client, found, &error::EXEC_ABORTED);
             return Flow::Go;
         }
-        let mut slots = SlotSet::new();
-        let mut footprint = None;
+        let mut slots: Vec<u16> = Vec::with_capacity(transaction.queue.len());
+        let mut needs_everything = false;
         let mut asks_other_shards = false;
+        let mut may_reach_further = false;
         for queued in &transaction.queue {
             let command = self.env.registry.get(queued.command).command;
             asks_other_shards |= matches!(command.run, Run::Node(_));
+            may_reach_further |= command.run.may_reach_further();
             match command.run.footprint(command, queued.args.as_args()) {
-                Some(Ok(Footprint::Everything)) => footprint = Some(Footprint::Everything),
-                Some(Ok(Footprint::Slots(more))) => {
-                    slots.merge(&more);
-                }
+                Some(Ok(Footprint::Everything)) => needs_everything = true,
+                Some(Ok(Footprint::Slots(more))) => slots.extend(more.iter()),
                 // The command will answer the same error when it is run.
                 Some(Err(_)) | None => {}
             }
         }
         let watched = std::mem::take(&mut client.watched);
-        for (slot, _) in &watched {
-            slots.insert(*slot);
-        }
+        slots.extend(watched.iter().map(|(slot, _)| *slot));
+        let footprint = if needs_everything || asks_other_shards && may_reach_further {
+            Footprint::Everything
+        } else {
+            Footprint::Slots(slots.into_iter().collect())
+        };
         let kind = TaskKind::Exec(Box::new(ExecStep::new(
             transaction.queue,
             watched,
@@ -221,7 +226,7 @@ impl Local {
             client,
         )));
         let task = Task::new(client, found.id, kind);
-        self.start(client, task, footprint.unwrap_or(Footprint::Slots(slots)))
+        self.start(client, task, footprint)
     }
 
     /// Adds a command to the queue of MULTI.

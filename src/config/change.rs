@@ -130,7 +130,10 @@ pub(super) fn prepare(config: &Config, pairs: &[(&[u8], &[u8])], context: &SetCo
         let Some((name, parameter)) = Parameter::find(given) else {
             return Err(SetError::Unknown(shown.into_owned()));
         };
-        if parameter.is(Flags::IMMUTABLE) {
+        // One of our own is accepted where it changes nothing: a tool that sets all that it has read must not stumble over what it
+        // cannot know.
+        let is_idle = || parameter.is(Flags::OWN) && parameter.text(settings) == value;
+        if parameter.is(Flags::IMMUTABLE) && !is_idle() {
             return Err(SetError::failed(&shown, "can't set immutable config"));
         }
         if parameter.is(Flags::PROTECTED) && !settings.enable_protected_configs.allows(context.is_local_client) {
@@ -307,6 +310,15 @@ mod tests {
             set(&config, &[("DAEMONIZE", "yes")]),
             failed("DAEMONIZE", "can't set immutable config"),
         );
+        assert_refused(
+            set(&config, &[("daemonize", "no")]),
+            failed("daemonize", "can't set immutable config"),
+        );
+        assert_refused(
+            set(&config, &[("pin-shards", "no")]),
+            failed("pin-shards", "can't set immutable config"),
+        );
+        assert!(set(&config, &[("pin-shards", "yes"), ("shards", "auto")]).is_ok());
         assert_refused(
             set(&config, &[("dir", "/")]),
             failed("dir", "can't set protected config"),

@@ -8,15 +8,15 @@
 //! ```
 //!
 //! The checksum is over all that stands before it. A server refuses versions above its own, so whoever moves values to an older
-//! server sets `rdb-version`; layouts are chosen to match.
+//! server sets `rdb-version`; layouts are chosen to match. A value that this version cannot hold has the version that can.
 
 use super::rdb::{RdbError, RdbReader, RdbWriter};
-use super::value::{self, Making, Value};
+use super::value::{self, Making, OF_VALKEY_9, Value};
 use crate::base::crc64::crc64;
 use crate::config::Settings;
 use crate::store::EntryRef;
 
-/// The newest version that is read: Redis 7.4's. (Redis 7.0: 10, 7.2: 11.)
+/// The newest of Redis's versions that is read: Redis 7.4's, and 8.2's. (Redis 7.0: 10, 7.2: 11.) Valkey 9's is read too.
 pub const RDB_VERSION_MAX: u16 = 12;
 
 /// Bytes of version and checksum.
@@ -25,7 +25,7 @@ const SEAL_BYTES: usize = 10;
 /// How values are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Form {
-    /// `rdb-version`
+    /// `rdb-version`: the version for what it can hold.
     pub rdb_version: u16,
     /// `rdbcompression`
     pub compresses: bool,
@@ -53,8 +53,8 @@ pub enum PayloadError {
 /// The value of an entry, sealed. Key and expiry are not part of it.
 pub fn dump(entry: EntryRef<'_>, form: Form) -> Vec<u8> {
     let mut out = Vec::new();
-    value::write(&mut RdbWriter::new(&mut out, form.compresses), entry, form.rdb_version);
-    seal(&mut out, form.rdb_version);
+    let version = value::write(&mut RdbWriter::new(&mut out, form.compresses), entry, form.rdb_version);
+    seal(&mut out, version);
     out
 }
 
@@ -75,10 +75,12 @@ pub fn restore<'a>(payload: &'a [u8], making: Making<'_>) -> Result<Value<'a>, P
         .ok_or(PayloadError::Seal)?;
     let (version, checksum) = seal.split_first_chunk::<2>().ok_or(PayloadError::Seal)?;
     let sealed = crc64(0, &payload[..body.len() + version.len()]);
-    if u16::from_le_bytes(*version) > RDB_VERSION_MAX || checksum != sealed.to_le_bytes() {
+    let version = u16::from_le_bytes(*version);
+    let is_known = version <= RDB_VERSION_MAX || version == OF_VALKEY_9;
+    if !is_known || checksum != sealed.to_le_bytes() {
         return Err(PayloadError::Seal);
     }
-    Ok(Value::read(&mut RdbReader::new(body), making)?)
+    Ok(Value::read(&mut RdbReader::new(body), making, version)?)
 }
 
 #[cfg(test)]

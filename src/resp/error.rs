@@ -199,10 +199,8 @@ errors! {
     HASH_NUMFIELDS_MISMATCH = "ERR The `numfields` parameter must match the number of arguments";
     HASH_FIELD_COUNT_INVALID = "ERR invalid number of fields";
     HASH_FIELDS_ABSENT = "ERR missing FIELDS argument";
-    HASH_FIELDS_TWICE = "ERR FIELDS argument is specified more than once";
     HASH_EXPIRE_NEGATIVE = "ERR invalid expire time, must be >= 0";
     HASH_EXPIRE_MISSING = "ERR missing expire time";
-    HGETEX_TIMES = "ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified";
     HSETEX_TIMES = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified";
     HSETEX_FNX_WITH_FXX = "ERR Only one of FXX or FNX arguments can be specified";
 
@@ -256,6 +254,7 @@ errors! {
     STREAM_SETID_TOO_SMALL = "ERR The ID specified in XSETID is smaller than the target stream top item";
     STREAM_SETID_ENTRIES_TOO_FEW = "ERR The entries_added specified in XSETID is smaller than the target stream length";
     STREAM_SETID_BEHIND_DELETED = "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id";
+    STREAM_SETID_BELOW_DELETED = "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id";
     STREAM_ENTRIES_ADDED_NEGATIVE = "ERR entries_added must be positive";
     STREAM_GT_IN_XREAD = "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.";
     STREAM_DOLLAR_IN_XREADGROUP = "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.";
@@ -361,7 +360,7 @@ templates! {
     no_key_or_group(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}'", "XPENDING, XCLAIM, XAUTOCLAIM.";
     no_group_to_read(key: &[u8], group: &[u8]) = "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option", "XREADGROUP.";
     no_group_of_key(group: &[u8], key: &[u8]) = "NOGROUP No such consumer group '{}' for key name '{}'", "XGROUP, XINFO.";
-    unbalanced_streams(command: &str) = "ERR Unbalanced {} list of streams: for each stream key an ID or '$' must be specified.", "The command's name in capitals.";
+    unbalanced_streams(command: &str, sign: &str) = "ERR Unbalanced '{}' list of streams: for each stream key an ID or '{}' must be specified.", "XREAD, and XREADGROUP, whose sign is `>`.";
     unrecognized_xclaim_option(option: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     invalid_argument_for(what: &str, command: &str) = "ERR Invalid {} argument for {}", "`min-idle-time`, `XCLAIM`.";
     hello_option(option: &[u8]) = "ERR Syntax error in HELLO option '{}'";

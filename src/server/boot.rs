@@ -13,7 +13,7 @@ use super::shared::{Listening, Shared};
 use super::signals;
 use super::syslog::Syslog;
 use super::title::Title;
-use crate::base::clock::UnixMs;
+use crate::base::clock::{Clock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
@@ -432,6 +432,8 @@ async fn run_shard(parts: ShardParts) {
         seed,
         port,
         executor: Rc::new(ShardExecutor),
+        clock: Clock::Host,
+        random: Random::from_entropy(),
     });
     let reactor = Reactor::new(index, plane, local, shared, listening);
     if let Err(error) = runtime::drive(reactor).await {

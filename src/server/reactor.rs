@@ -1,51 +1,30 @@
 //! One shard's loop: moves bytes between the sockets of its network plane and its [`Local`].
 //!
-//! A pass takes what the plane reports, feeds clients' bytes to the command layer, handles what other shards have
-//! sent, does the periodic work that is due, hands output to the plane, and publishes what it wrote to other shards
-//! with one wake-up for each that sleeps. Everything that is sent in a pass leaves with one system call, that of the
-//! next pass.
+//! A pass takes what the plane reports and feeds it to the command layer; what else a pass is stands there (`command::pass`), and
+//! comes back here as a [`Wire`] to send by and to wake others with. Everything that is sent in a pass leaves with one system
+//! call, that of the next pass.
 //!
 //! New connections arrive on the shard that listens; it gives each to the shard that has the fewest. Only a shard's own
 //! port (`shard-ports`) is accepted by that shard for itself.
 //!
-//! Replies to a pipeline whose later commands are under way on other shards are *corked*: they wait for these, for
-//! [`CORKED_AT_MOST`], so that the batch leaves in one segment. A send is the dearest thing that a shard does.
-//!
-//! Invariants:
-//! 1. a client of [`Local`] has the index of its connection in the plane, and lives at most as long;
-//! 2. a client that is closing reads nothing more, and its connection ends when its replies are written.
+//! Invariant: a client of [`Local`] has the index of its connection in the plane, and lives at most as long.
 
 use super::crash::{self, Notes};
 use super::shared::{Listening, Shared};
 use crate::base::clock::Ticks;
-use crate::client::{Client, Stall};
+use crate::command::pass::{Handed, Wire};
 use crate::command::{Envelope, Local};
-use crate::net::{
-    CloseReason, ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait,
-};
+use crate::net::{ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, Sent, UringPlane, Wait};
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::runtime::{Activity, Pump, Rouse};
 use crate::shard::ShardId;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
-/// feels it.
-const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
-
-/// How long replies wait for those behind them that other shards owe. A shard that is awake answers within some 20 µs, one
-/// that shares its core within a scheduling slice; beyond that the client is better served with what is there. With 50
-/// clients, a pipeline of 16 and 4 shards it took operations of the ring for each request from 0.095 to 0.073.
-const CORKED_AT_MOST: Duration = Duration::from_micros(250);
-
-/// Replies of more than this leave at once: they fill segments of their own.
-const CORKED_BYTES_MAX: usize = 16 * 1024;
 
 /// One shard's loop.
 pub struct Reactor {
@@ -55,22 +34,11 @@ pub struct Reactor {
     index: usize,
     events: Vec<Event>,
     /// Connections by the index they have in the plane.
-    connections: Vec<Option<Connection>>,
+    connections: Vec<Option<ConnId>>,
     /// Listeners whose connections stay here.
     own_listeners: Vec<(ListenerId, ListenSocket)>,
     /// Listeners whose connections are spread over the shards.
     shared_listeners: Vec<(ListenerId, ListenSocket)>,
-    next_cron: Instant,
-    /// Connections whose output waits, by the time since when; some have been served meanwhile.
-    corked: VecDeque<(Instant, u32)>,
-    /// The time of this pass.
-    now: Instant,
-}
-
-struct Connection {
-    id: ConnId,
-    is_paused: bool,
-    corked_at: Option<Instant>,
 }
 
 impl Reactor {
@@ -92,9 +60,6 @@ impl Reactor {
             connections: Vec::new(),
             own_listeners: Vec::new(),
             shared_listeners: Vec::new(),
-            next_cron: Instant::now(),
-            corked: VecDeque::new(),
-            now: Instant::now(),
         };
         reactor.listen_to(listening);
         reactor
@@ -113,15 +78,10 @@ impl Reactor {
                 // It has been reset already.
                 _ => self.plane.close_now(conn),
             },
-            Event::PeerClosed { conn, reason } => match reason {
-                CloseReason::Eof => {
-                    if let Some(client) = local.clients.at(conn.index() as u32) {
-                        // What it has sent before is answered still: it may have closed its sending side only.
-                        client.is_closing = true;
-                        local.list(conn.index() as u32);
-                    }
-                }
-                CloseReason::Failed(_) => self.forget(conn, local, true),
+            // A connection that has failed stays, too, until what came by it has been run; nobody reads the replies.
+            Event::PeerClosed { conn, .. } => match self.connections.get(conn.index()) {
+                Some(Some(known)) if *known == conn => local.peer_closed(conn.index() as u32),
+                _ => self.plane.close_now(conn),
             },
             Event::AcceptFailed { error, .. } => {
                 tracing::warn!("Accepting client connection: {error}");
@@ -169,7 +129,7 @@ impl Reactor {
         }
         if let Some(socket) = self.plane.detach(conn) {
             self.shared.connections[target].fetch_add(1, Ordering::Relaxed);
-            local.outbound.message(ShardId(target as u16), Envelope::Adopt(socket));
+            local.link().message(ShardId(target as u16), Envelope::Adopt(socket));
         }
     }
 
@@ -223,107 +183,63 @@ impl Reactor {
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);
         }
-        self.connections[index] = Some(Connection {
-            id: conn,
-            is_paused: false,
-            corked_at: None,
-        });
+        self.connections[index] = Some(conn);
         self.shared.connections[self.index].fetch_add(1, Ordering::Relaxed);
         self.plane.start(conn);
     }
+}
 
-    /// Ends a connection and its client.
-    fn forget(&mut self, conn: ConnId, local: &mut Local, at_once: bool) {
-        let index = conn.index();
-        if let Some(place) = self.connections.get_mut(index)
-            && place.as_ref().is_some_and(|connection| connection.id == conn)
-        {
-            *place = None;
-            self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
-            local.disconnect(index as u32);
-        }
-        if at_once {
-            self.plane.close_now(conn);
-        } else {
-            self.plane.close_after_flush(conn);
-        }
-    }
+/// A shard's connections and the other shards' bells, while a pass is finished.
+struct Sockets<'a> {
+    plane: &'a mut UringPlane,
+    connections: &'a mut [Option<ConnId>],
+    shared: &'a Shared,
+    index: usize,
+}
 
-    /// Serves the connections whose replies have waited long enough, and forgets those that did not need it.
-    fn uncork(&mut self, local: &mut Local) {
-        while let Some(&(since, index)) = self.corked.front() {
-            let is_waiting = matches!(self.connections.get(index as usize),
-                Some(Some(connection)) if connection.corked_at == Some(since));
-            if is_waiting && self.now.duration_since(since) < CORKED_AT_MOST {
-                break;
-            }
-            self.corked.pop_front();
-            if is_waiting {
-                self.serve(index, local);
-            }
-        }
-    }
-
-    /// Hands a client's output to the plane, and sees whether its connection goes on.
-    fn serve(&mut self, index: u32, local: &mut Local) {
-        let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
-            return;
-        };
-        let conn = connection.id;
-        let Some(client) = local.clients.at(index) else { return };
-        let waits = !client.pending.is_empty() && !client.is_killed && client.out.len() < CORKED_BYTES_MAX;
-        if waits && !client.out.is_empty() {
-            match connection.corked_at {
-                None => {
-                    connection.corked_at = Some(self.now);
-                    self.corked.push_back((self.now, index));
-                    return;
-                }
-                Some(since) if self.now.duration_since(since) < CORKED_AT_MOST => return,
-                Some(_) => {}
-            }
-        }
-        connection.corked_at = None;
-        client.in_flight_bytes = self.plane.queued_bytes(conn);
-        if local.is_over_output_limit(index) {
-            return self.forget(conn, local, true);
-        }
-        let Some(client) = local.clients.at(index) else { return };
-        let mut is_written = true;
-        if !client.out.is_empty() {
-            let output_bytes = client.out.len() as u64;
-            match client
-                .out
-                .give(|bytes, shared| self.plane.send(conn, Output { bytes, shared }))
-            {
-                Sent::Taken => {
-                    local.env.stats.output_bytes += output_bytes;
-                    local.env.stats.writes_processed += 1;
-                }
-                Sent::Busy => is_written = false,
-                Sent::Gone => {}
-            }
-        }
-        client.in_flight_bytes = self.plane.queued_bytes(conn);
-        if client.is_killed {
-            return self.forget(conn, local, true);
-        }
-        if client.is_closing && is_written && client.pending.is_empty() {
-            return self.forget(conn, local, false);
-        }
-        throttle(&mut self.plane, connection, client);
+impl Sockets<'_> {
+    fn id(&self, index: u32) -> Option<ConnId> {
+        self.connections.get(index as usize).copied().flatten()
     }
 }
 
-/// Stops reading from a peer that sends on while an earlier request of it is under way.
-fn throttle(plane: &mut UringPlane, connection: &mut Connection, client: &Client) {
-    let is_full = client.stall != Stall::Not && client.query_bytes() > STALLED_QUERY_BYTES_MAX;
-    if is_full != connection.is_paused {
-        connection.is_paused = is_full;
-        if is_full {
-            plane.pause_receive(connection.id);
-        } else {
-            plane.resume_receive(connection.id);
+impl Wire for Sockets<'_> {
+    fn send(&mut self, index: u32, output: &mut ReplyBuf) -> Handed {
+        let Some(conn) = self.id(index) else {
+            return Handed::Gone;
+        };
+        match output.give(|bytes, shared| self.plane.send(conn, Output { bytes, shared })) {
+            Sent::Taken => Handed::Taken,
+            Sent::Busy => Handed::Busy,
+            Sent::Gone => Handed::Gone,
+        }
+    }
+
+    fn queued_bytes(&self, index: u32) -> usize {
+        self.id(index).map_or(0, |conn| self.plane.queued_bytes(conn))
+    }
+
+    fn read_on(&mut self, index: u32, reads: bool) {
+        match (self.id(index), reads) {
+            (Some(conn), true) => self.plane.resume_receive(conn),
+            (Some(conn), false) => self.plane.pause_receive(conn),
+            (None, _) => {}
+        }
+    }
+
+    fn close(&mut self, index: u32, at_once: bool) {
+        let Some(conn) = self.id(index) else { return };
+        self.connections[index as usize] = None;
+        self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
+        match at_once {
+            true => self.plane.close_now(conn),
+            false => self.plane.close_after_flush(conn),
+        }
+    }
+
+    fn wake(&mut self, shard: ShardId) {
+        if let Some(wake) = self.shared.wake_handle(shard.0 as usize) {
+            self.plane.wake_peer(wake);
         }
     }
 }
@@ -339,61 +255,39 @@ impl Pump for Reactor {
         let shard = self.local.clone();
         let mut local = shard.borrow_mut();
         local.begin_pass();
-        let began = local.env.ticks;
-        let busy_us = local.env.stats.command_us;
         crash::note(Notes {
             shard: self.index,
             clients: local.clients.len(),
             queued_events: events.len(),
         });
-        let mut is_busy = !events.is_empty();
-        // The replies of the last pass are on their way by now, so that only what has just come waits for this.
-        if local.is_background_overdue() {
-            is_busy |= local.background_step();
-        }
+        let has_events = !events.is_empty();
         for event in events.drain(..) {
             self.handle(event, &mut local);
         }
         self.events = events;
-        is_busy |= local.drain_links() > 0;
+        let mut is_busy = has_events;
+        is_busy |= local.finish_pass(&mut Sockets {
+            plane: &mut self.plane,
+            connections: &mut self.connections,
+            shared: &self.shared,
+            index: self.index,
+        });
         for socket in std::mem::take(&mut local.adopted) {
+            is_busy = true;
             self.adopt(socket, &mut local);
         }
-        self.now = Instant::now();
-        if self.now >= self.next_cron {
-            self.next_cron = self.now + local.cron();
-        }
-        is_busy |= local.settle_memory();
-        while let Some(index) = local.next_listed() {
-            is_busy = true;
-            self.serve(index, &mut local);
-        }
-        self.uncork(&mut local);
-        let ended = Ticks::now();
-        local.env.stats.count_pass(ended.us_since(began), busy_us);
-        let Reactor { plane, shared, .. } = self;
-        local.outbound.flush(|target| {
-            if let Some(wake) = shared.wake_handle(target.0 as usize) {
-                plane.wake_peer(wake);
-            }
-        });
         if let Some(listening) = self.shared.take_listening(self.index) {
             self.listen_to(listening);
         }
         if self.shared.is_stopping() {
             return Activity::Stop;
         }
-        is_busy = is_busy || local.background_step();
-        if is_busy || local.outbound.has_backlog() {
-            Activity::Busy
-        } else {
-            Activity::Idle
-        }
+        if is_busy { Activity::Busy } else { Activity::Idle }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let uncork = self.corked.front().map(|(since, _)| *since + CORKED_AT_MOST);
-        Some(uncork.map_or(self.next_cron, |uncork| uncork.min(self.next_cron)))
+        let left = self.local.borrow().next_deadline().ns_since(Ticks::now());
+        Some(Instant::now() + Duration::from_nanos(left))
     }
 
     fn announce_sleep(&mut self) -> bool {

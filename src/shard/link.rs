@@ -18,7 +18,7 @@
 //! of a few cached kilobytes, and it buys three things: the ring's indices, whose cache lines travel between the
 //! cores, are touched once for each pass; a frame may be encoded straight into place without its size being known;
 //! and a full ring needs no second path: what does not fit simply stays, in order, so a sender never blocks and never
-//! drops. (The bound on what may stay is the bound on commands in flight of the connections.)
+//! drops. What may stay has a bound for those who begin something: they ask [`Outbound::has_room`] first.
 //!
 //! The ring is a stream of bytes, not of frames: a frame may straddle the wrap, where the reader puts it together
 //! in a scratch buffer (once in a lap), and it may arrive in pieces, in which case the reader leaves it until the rest
@@ -29,15 +29,22 @@
 //! steps on either side, at least one of them sees the other: either the sleeper finds the frame, or the sender finds
 //! the sleeper, takes the flag down (so that it is woken once) and wakes it.
 //!
+//! **Starving.** A sender whose ring is full has nothing to do until the receiver has read, and sleeps until then: it says so in a
+//! flag of the link, and only then tries a last time. A receiver that has read much takes the flag down and wakes the sender, by the
+//! same two steps the other way round. It need not look when it has read little: a ring that was full shows at least half of its
+//! content to the next reading.
+//!
 //! Invariants: (1) what is sent on one link arrives once and in order, whichever ring it goes through; (2) a parcel is
-//! pushed before its marker is, or the reader waits at the marker; (3) a shard whose `announce_sleep` answered true is
+//! pushed before its marker is; (3) a shard whose `announce_sleep` answered true is
 //! woken by the next flush that has something for it.
 //!
 //! Frame, little-endian: `length u32` (whole frame), `kind u8`, `protocol u8`, `flags u16`, then for a command
 //! `connection u32, generation u32, sequence u32, db u32, slot u16, command u16, arguments...`, for a reply
-//! `connection u32, generation u32, sequence u32, RESP...`, for a marker nothing.
+//! `connection u32, generation u32, sequence u32, RESP...`, for a marker nothing, for the sender's time `unix ms u64`.
 
 use super::ShardId;
+use crate::base::clock::UnixMs;
+use crate::base::limits::LINK_STAGED_BYTES_MAX;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -80,6 +87,8 @@ pub enum Frame<'a, M> {
     },
     /// A message as it was sent: moved, not copied.
     Message(M),
+    /// The sender's time, when it sent what follows.
+    Clock(UnixMs),
 }
 
 /// Who is handed what arrives. Any function of a frame will do; one that looks ahead is told of commands before their turn.
@@ -113,8 +122,12 @@ pub struct Port<M> {
 pub struct Outbound<M> {
     /// By target; `None` for the shard itself.
     senders: Vec<Option<Sender<M>>>,
+    /// The sender's time: what is sent carries it, so that nobody who knows of it runs at an earlier one.
+    pub now: UnixMs,
     /// The targets for which something was written since they were last found up to date.
     dirty: Vec<ShardId>,
+    /// Shards that wait for room in a link to this one, of which something has been read.
+    owed_wakes: Vec<ShardId>,
     doorbells: Doorbells,
 }
 
@@ -125,6 +138,8 @@ pub struct Inbound<M> {
     receivers: Vec<Option<Receiver<M>>>,
     /// Where a frame that straddles the wrap is put together.
     scratch: Vec<u8>,
+    /// Sources that waited for room, and have some now.
+    relieved: Vec<ShardId>,
     doorbells: Doorbells,
 }
 
@@ -144,14 +159,23 @@ struct Sender<M> {
     staged_bytes: Vec<u8>,
     /// So many of the staged bytes are in the ring already.
     published_count: usize,
-    staged_parcels: VecDeque<Parcel<M>>,
+    /// With each, where its marker begins among all bytes that were ever staged.
+    staged_parcels: VecDeque<(u64, Parcel<M>)>,
+    /// Bytes that were staged before the first of `staged_bytes`.
+    staged_before: u64,
+    /// Bytes of the staged parcels that are frames.
+    parcel_bytes: usize,
+    is_starving: Arc<AtomicBool>,
     frame_bytes_max: usize,
     is_dirty: bool,
+    /// The time that the target has been told.
+    told: UnixMs,
 }
 
 struct Receiver<M> {
     bytes: rtrb::Consumer<u8>,
     parcels: rtrb::Consumer<Parcel<M>>,
+    is_starving: Arc<AtomicBool>,
 }
 
 /// What goes beside the byte ring.
@@ -164,18 +188,20 @@ enum Parcel<M> {
 const KIND_MARKER: u8 = 1;
 const KIND_COMMAND: u8 = 2;
 const KIND_REPLY: u8 = 3;
+const KIND_CLOCK: u8 = 4;
 /// Length, kind, protocol and flags.
 const FRAME_HEAD_BYTES: usize = 8;
 const COMMAND_HEAD_BYTES: usize = 28;
 const REPLY_HEAD_BYTES: usize = 20;
+const CLOCK_FRAME_BYTES: usize = 16;
 
 /// Parcels that fit in the ring beside the bytes; beyond that they wait at the sender. Loans and large values are
 /// few; with 64 shards there are 4032 such rings.
 const PARCELS_MAX: usize = 64;
 /// A sender publishes before the end of its pass when so much has gathered, so that the other core can begin.
 const GATHERED_BYTES_MAX: usize = 8 << 10;
-/// A staging buffer that has grown beyond this is given back when it is empty.
-const STAGED_BYTES_KEPT: usize = 256 << 10;
+/// A staging buffer that has grown beyond this is given back when it is empty: there is one for each pair of shards.
+const STAGED_BYTES_KEPT: usize = 2 * GATHERED_BYTES_MAX;
 /// Room for all the byte rings of a process, and the bounds for one of them.
 const ALL_RINGS_BYTES: usize = 32 << 20;
 const RING_BYTES_MIN: usize = 8 << 10;
@@ -200,13 +226,16 @@ pub fn connect<M: Send>(shard_count: u16, ring_bytes: usize) -> Vec<Port<M>> {
         .map(|shard| Port {
             outbound: Outbound {
                 senders: Vec::new(),
+                now: UnixMs::EPOCH,
                 dirty: Vec::new(),
+                owed_wakes: Vec::new(),
                 doorbells: doorbells.clone(),
             },
             inbound: Inbound {
                 shard: ShardId(shard),
                 receivers: Vec::new(),
                 scratch: Vec::new(),
+                relieved: Vec::new(),
                 doorbells: doorbells.clone(),
             },
             doorbells: doorbells.clone(),
@@ -226,20 +255,26 @@ pub fn connect<M: Send>(shard_count: u16, ring_bytes: usize) -> Vec<Port<M>> {
 fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
     let (bytes_in, bytes_out) = rtrb::RingBuffer::new(ring_bytes);
     let (parcels_in, parcels_out) = rtrb::RingBuffer::new(PARCELS_MAX);
+    let is_starving = Arc::new(AtomicBool::new(false));
     let sender = Sender {
         bytes: bytes_in,
         parcels: parcels_in,
         staged_bytes: Vec::new(),
         published_count: 0,
         staged_parcels: VecDeque::new(),
+        staged_before: 0,
+        parcel_bytes: 0,
+        is_starving: is_starving.clone(),
         frame_bytes_max: ring_bytes / 4,
         is_dirty: false,
+        told: UnixMs::EPOCH,
     };
     (
         Some(sender),
         Some(Receiver {
             bytes: bytes_out,
             parcels: parcels_out,
+            is_starving,
         }),
     )
 }
@@ -276,14 +311,59 @@ impl<M: Send> Outbound<M> {
     /// Sends a message to another shard.
     #[inline]
     pub fn message(&mut self, to: ShardId, message: M) {
-        let sender = self.sender(to);
-        sender.staged_parcels.push_back(Parcel::Message(message));
-        sender.mark();
+        self.sender(to).mark(Parcel::Message(message));
+    }
+
+    /// Whether little enough waits for room in the link to that shard for something new to begin.
+    #[inline]
+    pub fn has_room(&self, to: ShardId) -> bool {
+        self.senders[to.0 as usize].as_ref().is_none_or(Sender::has_room)
+    }
+
+    /// The same for all links.
+    pub fn has_room_everywhere(&self) -> bool {
+        self.senders.iter().flatten().all(Sender::has_room)
+    }
+
+    /// Bytes that wait for room.
+    pub fn staged_bytes(&self) -> usize {
+        self.senders.iter().flatten().map(Sender::waiting_bytes).sum()
+    }
+
+    /// For a shard that is about to sleep and has announced that: says to the targets whose rings are full that it waits for room.
+    /// `false`: there is room by now, do not sleep. After `true`, a target that has read wakes this shard.
+    pub fn announce_starving(&mut self) -> bool {
+        if self.dirty.is_empty() {
+            return true;
+        }
+        for target in &self.dirty {
+            let sender = self.senders[target.0 as usize].as_ref();
+            let sender = sender.expect("only links to others get dirty");
+            sender.is_starving.store(true, Ordering::SeqCst);
+        }
+        // Between saying so and trying again: see "Starving" above.
+        fence(Ordering::SeqCst);
+        let has_room = |target: &ShardId| {
+            self.senders[target.0 as usize]
+                .as_ref()
+                .is_some_and(Sender::could_publish)
+        };
+        !self.dirty.iter().any(has_room)
+    }
+
+    /// These shards wait for room in their links to this one, and have some now: the next flush wakes them.
+    pub fn owe_wakes(&mut self, shards: &mut Vec<ShardId>) {
+        self.owed_wakes.append(shards);
     }
 
     /// Makes visible what was sent, at the end of each pass, and calls `wake` once for each target that sleeps and
-    /// has got something. To be called in each pass while [`Outbound::has_backlog`].
+    /// has got something. To be called in each pass.
     pub fn flush(&mut self, mut wake: impl FnMut(ShardId)) {
+        for shard in self.owed_wakes.drain(..) {
+            if self.doorbells.take_sleep(shard) {
+                wake(shard);
+            }
+        }
         if self.dirty.is_empty() {
             return;
         }
@@ -308,7 +388,7 @@ impl<M: Send> Outbound<M> {
         });
     }
 
-    /// Whether something still waits for room in a target's ring. The target does not know: do not sleep, flush again.
+    /// Whether something still waits for room in a target's ring.
     pub fn has_backlog(&self) -> bool {
         !self.dirty.is_empty()
     }
@@ -321,6 +401,9 @@ impl<M: Send> Outbound<M> {
         if !sender.is_dirty {
             sender.is_dirty = true;
             self.dirty.push(to);
+        }
+        if sender.told < self.now {
+            sender.tell(self.now);
         }
         sender
     }
@@ -336,15 +419,28 @@ impl<M> Sender<M> {
         let frame_bytes = self.staged_bytes.len() - start;
         if frame_bytes > self.frame_bytes_max {
             let frame = self.staged_bytes.split_off(start).into_boxed_slice();
-            self.staged_parcels.push_back(Parcel::Frame(frame));
-            return self.mark();
+            self.parcel_bytes += frame.len();
+            return self.mark(Parcel::Frame(frame));
         }
         self.staged_bytes[start..start + 4].copy_from_slice(&(frame_bytes as u32).to_le_bytes());
         self.publish_early();
     }
 
-    /// Stages the marker of the parcel that was staged last.
-    fn mark(&mut self) {
+    /// Stages the time, once for each millisecond in which something is sent.
+    #[cold]
+    fn tell(&mut self, now: UnixMs) {
+        self.told = now;
+        let mut frame = [0; CLOCK_FRAME_BYTES];
+        frame[..4].copy_from_slice(&(CLOCK_FRAME_BYTES as u32).to_le_bytes());
+        frame[4] = KIND_CLOCK;
+        frame[8..].copy_from_slice(&now.0.to_le_bytes());
+        self.staged_bytes.extend_from_slice(&frame);
+    }
+
+    /// Stages a parcel and its marker.
+    fn mark(&mut self, parcel: Parcel<M>) {
+        let at = self.staged_before + self.staged_bytes.len() as u64;
+        self.staged_parcels.push_back((at, parcel));
         let mut head = [0; FRAME_HEAD_BYTES];
         head[..4].copy_from_slice(&(FRAME_HEAD_BYTES as u32).to_le_bytes());
         head[4] = KIND_MARKER;
@@ -363,28 +459,61 @@ impl<M> Sender<M> {
 
     /// Puts into the rings what fits.
     fn publish(&mut self) {
-        while let Some(parcel) = self.staged_parcels.pop_front() {
+        while let Some((at, parcel)) = self.staged_parcels.pop_front() {
+            let frame_bytes = match &parcel {
+                Parcel::Frame(frame) => frame.len(),
+                Parcel::Message(_) => 0,
+            };
             if let Err(rtrb::PushError::Full(parcel)) = self.parcels.push(parcel) {
-                self.staged_parcels.push_front(parcel);
+                self.staged_parcels.push_front((at, parcel));
                 break;
             }
+            self.parcel_bytes -= frame_bytes;
         }
+        let publishable = self.publishable_count();
         let (pushed, _) = self
             .bytes
-            .push_partial_slice(&self.staged_bytes[self.published_count..]);
+            .push_partial_slice(&self.staged_bytes[self.published_count..publishable]);
         self.published_count += pushed.len();
         if self.published_count == self.staged_bytes.len() {
-            self.staged_bytes.clear();
+            self.forget_published();
             self.staged_bytes.shrink_to(STAGED_BYTES_KEPT);
-            self.published_count = 0;
         } else if self.published_count > self.staged_bytes.len() / 2 {
-            self.staged_bytes.drain(..self.published_count);
-            self.published_count = 0;
+            self.forget_published();
         }
     }
 
+    /// How many of the staged bytes come before the marker of a parcel that is not in its ring.
+    fn publishable_count(&self) -> usize {
+        match self.staged_parcels.front() {
+            Some((at, _)) => (*at - self.staged_before) as usize,
+            None => self.staged_bytes.len(),
+        }
+    }
+
+    fn forget_published(&mut self) {
+        self.staged_bytes.drain(..self.published_count);
+        self.staged_before += self.published_count as u64;
+        self.published_count = 0;
+    }
+
     fn is_published(&self) -> bool {
-        self.staged_bytes.is_empty() && self.staged_parcels.is_empty()
+        self.staged_bytes.is_empty()
+    }
+
+    /// Whether the next [`Sender::publish`] would put anything into the rings.
+    fn could_publish(&self) -> bool {
+        let has_bytes = self.published_count < self.publishable_count() && self.bytes.slots() > 0;
+        has_bytes || !self.staged_parcels.is_empty() && self.parcels.slots() > 0
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.staged_bytes.len() - self.published_count + self.parcel_bytes
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.waiting_bytes() < LINK_STAGED_BYTES_MAX
     }
 }
 
@@ -400,10 +529,15 @@ impl<M: Send> Inbound<M> {
         for (from, receiver) in self.receivers.iter_mut().enumerate() {
             if let Some(receiver) = receiver {
                 let from = ShardId(from as u16);
-                frame_count += receiver.drain(from, &mut self.scratch, &mut take);
+                frame_count += receiver.drain(from, &mut self.scratch, &mut take, &mut self.relieved);
             }
         }
         frame_count
+    }
+
+    /// Sources that have room since the last drainings, to be woken ([`Outbound::owe_wakes`]).
+    pub fn relieved(&mut self) -> &mut Vec<ShardId> {
+        &mut self.relieved
     }
 
     /// Says that this shard is about to sleep. `false`: something has arrived, do not sleep. After `true`, whoever
@@ -449,11 +583,18 @@ impl Doorbells {
 
 impl<M> Receiver<M> {
     #[inline]
-    fn drain(&mut self, from: ShardId, scratch: &mut Vec<u8>, take: &mut impl Take<M>) -> usize {
+    fn drain(
+        &mut self,
+        from: ShardId,
+        scratch: &mut Vec<u8>,
+        take: &mut impl Take<M>,
+        relieved: &mut Vec<ShardId>,
+    ) -> usize {
         let available = self.bytes.slots();
         if available == 0 {
             return 0;
         }
+        let was_full = 2 * available >= self.bytes.buffer().capacity() || 2 * self.parcels.slots() >= PARCELS_MAX;
         let chunk = self.bytes.read_chunk(available).expect("so many bytes are in the ring");
         let (first, second) = chunk.as_slices();
         let mut reader = Reader {
@@ -478,6 +619,13 @@ impl<M> Receiver<M> {
         }
         let frame_count = reader.frame_count;
         chunk.commit(read_bytes);
+        if was_full {
+            // Between making room and looking at the flag: see "Starving" above.
+            fence(Ordering::SeqCst);
+            if self.is_starving.load(Ordering::Relaxed) && self.is_starving.swap(false, Ordering::SeqCst) {
+                relieved.push(from);
+            }
+        }
         frame_count
     }
 }
@@ -488,7 +636,7 @@ struct Reader<'a, M, T> {
     parcels: &'a mut rtrb::Consumer<Parcel<M>>,
     take: &'a mut T,
     frame_count: usize,
-    /// Something has not wholly arrived, and what is behind it must wait.
+    /// A frame has not wholly arrived.
     is_stopped: bool,
 }
 
@@ -500,13 +648,11 @@ impl<M, T: Take<M>> Reader<'_, M, T> {
         let mut foreseen_until = 0;
         while let Some(frame_bytes) = frame_bytes(&bytes[at..])
             && let Some(frame) = bytes[at..].get(..frame_bytes)
-            && {
-                if at >= foreseen_until {
-                    foreseen_until = at + self.foresee(&bytes[at..]);
-                }
-                self.hand_out(frame)
-            }
         {
+            if at >= foreseen_until {
+                foreseen_until = at + self.foresee(&bytes[at..]);
+            }
+            self.hand_out(frame);
             at += frame_bytes;
         }
         at
@@ -548,26 +694,26 @@ impl<M, T: Take<M>> Reader<'_, M, T> {
         };
         scratch.truncate(first.len());
         scratch.extend_from_slice(rest);
-        if self.hand_out(scratch) { rest.len() } else { 0 }
+        self.hand_out(scratch);
+        rest.len()
     }
 
-    /// Hands out one frame; `false`: it is the marker of a parcel that has not arrived.
+    /// Hands out one frame.
     #[inline]
-    fn hand_out(&mut self, frame: &[u8]) -> bool {
+    fn hand_out(&mut self, frame: &[u8]) {
         if frame[4] == KIND_MARKER {
-            match self.parcels.pop() {
-                Ok(Parcel::Message(message)) => self.take.take(self.from, Frame::Message(message)),
-                Ok(Parcel::Frame(frame)) => self.take.take(self.from, decode(&frame)),
-                Err(rtrb::PopError::Empty) => {
-                    self.is_stopped = true;
-                    return false;
-                }
+            match self
+                .parcels
+                .pop()
+                .expect("invariant 2: a parcel comes before its marker")
+            {
+                Parcel::Message(message) => self.take.take(self.from, Frame::Message(message)),
+                Parcel::Frame(frame) => self.take.take(self.from, decode(&frame)),
             }
         } else {
             self.take.take(self.from, decode(frame));
         }
         self.frame_count += 1;
-        true
     }
 }
 
@@ -607,188 +753,15 @@ fn decode<M>(frame: &[u8]) -> Frame<'_, M> {
             };
             Frame::Reply { header, resp }
         }
+        KIND_CLOCK => {
+            let bytes = frame[8..]
+                .first_chunk()
+                .expect("a frame of this kind has eight bytes behind its head");
+            Frame::Clock(UnixMs(u64::from_le_bytes(*bytes)))
+        }
         kind => panic!("a link delivered a frame of kind {kind}, which nobody sends"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    /// One thing that was sent, as the test remembers it.
-    #[derive(Debug, PartialEq, Eq, Clone)]
-    enum Sent {
-        Command(u32, Vec<u8>),
-        Reply(u32, Vec<u8>),
-        Message(u32),
-    }
-
-    fn sent(sequence: u32, random: &mut fastrand::Rng) -> Sent {
-        let length = match random.u8(..20) {
-            0 => random.usize(1000..5000),
-            1..5 => 0,
-            _ => random.usize(..60),
-        };
-        let bytes = (0..length).map(|at| (at as u32 ^ sequence) as u8).collect();
-        match random.u8(..10) {
-            0 => Sent::Message(sequence),
-            1..5 => Sent::Reply(sequence, bytes),
-            _ => Sent::Command(sequence, bytes),
-        }
-    }
-
-    fn send(outbound: &mut Outbound<u32>, to: ShardId, what: &Sent) {
-        match what {
-            Sent::Command(sequence, bytes) => {
-                let header = CommandHeader {
-                    connection: sequence ^ 1,
-                    generation: sequence ^ 2,
-                    sequence: *sequence,
-                    db: sequence ^ 3,
-                    slot: *sequence as u16,
-                    command: !*sequence as u16,
-                    flags: 7,
-                    protocol: 3,
-                };
-                outbound.command(to, &header, |buffer| buffer.extend_from_slice(bytes));
-            }
-            Sent::Reply(sequence, bytes) => {
-                let header = ReplyHeader {
-                    connection: sequence ^ 1,
-                    generation: sequence ^ 2,
-                    sequence: *sequence,
-                    flags: 9,
-                };
-                outbound.reply(to, &header, |buffer| buffer.extend_from_slice(bytes));
-            }
-            Sent::Message(sequence) => outbound.message(to, *sequence),
-        }
-    }
-
-    fn received(frame: Frame<'_, u32>) -> Sent {
-        match frame {
-            Frame::Command { header, arguments } => {
-                let sequence = header.sequence;
-                assert_eq!((header.connection, header.generation), (sequence ^ 1, sequence ^ 2));
-                assert_eq!((header.db, header.slot), (sequence ^ 3, sequence as u16));
-                assert_eq!(
-                    (header.command, header.flags, header.protocol),
-                    (!sequence as u16, 7, 3)
-                );
-                Sent::Command(sequence, arguments.to_vec())
-            }
-            Frame::Reply { header, resp } => {
-                let sequence = header.sequence;
-                assert_eq!(
-                    (header.connection, header.generation, header.flags),
-                    (sequence ^ 1, sequence ^ 2, 9)
-                );
-                Sent::Reply(sequence, resp.to_vec())
-            }
-            Frame::Message(sequence) => Sent::Message(sequence),
-        }
-    }
-
-    #[test]
-    fn keeps_order_across_both_rings_and_overflow() {
-        let mut random = fastrand::Rng::with_seed(1);
-        for ring_bytes in [64, 100, 1 << 10, 64 << 10] {
-            let mut ports = connect::<u32>(3, ring_bytes);
-            let mut expected: VecDeque<Sent> = VecDeque::new();
-            let mut sequence = 0;
-            while sequence < 5000 || !expected.is_empty() {
-                for _ in 0..random.usize(..if sequence < 5000 { 200 } else { 1 }.max(1)) {
-                    let what = sent(sequence, &mut random);
-                    send(&mut ports[0].outbound, ShardId(2), &what);
-                    expected.push_back(what);
-                    sequence += 1;
-                }
-                if random.bool() {
-                    ports[0].outbound.flush(|_| panic!("nobody sleeps"));
-                }
-                ports[2].inbound.drain(|from, frame| {
-                    assert_eq!(from, ShardId(0));
-                    assert_eq!(Some(received(frame)), expected.pop_front());
-                });
-            }
-            ports[0].outbound.flush(|_| panic!("nobody sleeps"));
-            assert!(!ports[0].outbound.has_backlog());
-        }
-    }
-
-    #[test]
-    fn wakes_a_sleeping_target_once() {
-        let mut ports = connect::<u32>(2, 1 << 10);
-        let mut other = ports.pop().expect("two ports");
-        let mut this = ports.pop().expect("two ports");
-        assert!(other.inbound.announce_sleep());
-        let mut woken = Vec::new();
-        this.outbound.flush(|shard| woken.push(shard));
-        assert!(woken.is_empty(), "nothing was sent");
-        this.outbound.message(ShardId(1), 1);
-        assert!(other.inbound.announce_sleep(), "nothing is visible before the flush");
-        this.outbound.flush(|shard| woken.push(shard));
-        this.outbound.message(ShardId(1), 2);
-        this.outbound.flush(|shard| woken.push(shard));
-        assert_eq!(woken, [ShardId(1)]);
-        assert!(!other.inbound.announce_sleep(), "there is something to read");
-        assert_eq!(other.inbound.drain(|_, _| ()), 2);
-        assert!(other.inbound.announce_sleep());
-        assert!(this.doorbells.ring(ShardId(1)) && !this.doorbells.ring(ShardId(1)));
-        assert!(other.inbound.announce_sleep());
-        other.inbound.awake();
-        assert!(!this.doorbells.ring(ShardId(1)));
-    }
-
-    /// Two threads that bounce messages and sleep whenever they can: a lost wake-up would stop them for ever, which
-    /// shows as a wake-up that does not come within a time far beyond any scheduling delay.
-    #[test]
-    fn two_threads_lose_neither_frames_nor_wake_ups() {
-        const ROUNDS: u32 = 20_000;
-        let mut ports = connect::<u32>(2, 256).into_iter();
-        let (wake_first, sleep_first) = mpsc::channel::<()>();
-        let (wake_second, sleep_second) = mpsc::channel::<()>();
-        let run = |mut port: Port<u32>, peer: ShardId, wake: mpsc::Sender<()>, sleep: mpsc::Receiver<()>| {
-            let mut random = fastrand::Rng::with_seed(peer.0 as u64);
-            let (mut sent_count, mut received_count) = (0, 0);
-            while sent_count < ROUNDS || received_count < ROUNDS || port.outbound.has_backlog() {
-                // The peer ends when it has received everything, so this side may be told later than it asks.
-                let burst = random
-                    .u32(..20)
-                    .min(ROUNDS - sent_count)
-                    .min(received_count + 64 - sent_count);
-                for _ in 0..burst {
-                    send(&mut port.outbound, peer, &sent(sent_count, &mut random));
-                    sent_count += 1;
-                }
-                port.outbound.flush(|shard| {
-                    assert_eq!(shard, peer);
-                    // A peer that has ended does not listen any more.
-                    let _ = wake.send(());
-                });
-                let taken = port.inbound.drain(|_, frame| {
-                    let (Sent::Command(sequence, _) | Sent::Reply(sequence, _) | Sent::Message(sequence)) =
-                        received(frame);
-                    assert_eq!(sequence, received_count);
-                    received_count += 1;
-                });
-                let is_blocked = sent_count == ROUNDS || sent_count == received_count + 64;
-                let waits = is_blocked && taken == 0 && received_count < ROUNDS && !port.outbound.has_backlog();
-                if waits && port.inbound.announce_sleep() {
-                    sleep
-                        .recv_timeout(std::time::Duration::from_secs(60))
-                        .expect("a wake-up was lost");
-                    port.inbound.awake();
-                } else if taken == 0 {
-                    std::thread::yield_now();
-                }
-            }
-        };
-        let (first, second) = (ports.next().expect("two ports"), ports.next().expect("two ports"));
-        std::thread::scope(|scope| {
-            scope.spawn(move || run(first, ShardId(1), wake_second, sleep_first));
-            scope.spawn(move || run(second, ShardId(0), wake_first, sleep_second));
-        });
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@
 //!
 //! With another allocator (the tests' programs run on the system's) the counters stay at zero, and nothing is ever evicted.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 
@@ -44,6 +45,8 @@ pub struct MemoryAccount {
     is_corrected: AtomicBool,
     /// Somebody is sharing out an excess.
     is_shared_out: AtomicBool,
+    /// The shards are all there is: what the allocator says of the rest of the process is not asked for.
+    is_closed: bool,
     shards: Box<[ShardMemory]>,
 }
 
@@ -86,7 +89,16 @@ impl MemoryAccount {
             last_read_bytes: AtomicIsize::new(0),
             is_corrected: AtomicBool::new(false),
             is_shared_out: AtomicBool::new(false),
+            is_closed: false,
             shards: (0..shard_count).map(|_| ShardMemory::default()).collect(),
+        }
+    }
+
+    /// For shards that are not the whole process (a simulation): only their own balances count.
+    pub fn closed(shard_count: usize) -> MemoryAccount {
+        MemoryAccount {
+            is_closed: true,
+            ..MemoryAccount::new(shard_count)
         }
     }
 
@@ -100,6 +112,9 @@ impl MemoryAccount {
     /// falsifies a reading, by something else each time. So two readings that agree are the truth, and others count for one part in
     /// `part` of what is known.
     pub fn correct(&self, used_bytes: usize, part: isize) {
+        if self.is_closed {
+            return;
+        }
         let read = used_bytes as isize - self.balance_bytes();
         let last = self.last_read_bytes.swap(read, Ordering::Relaxed);
         if self.is_corrected.load(Ordering::Relaxed) && read.abs_diff(last) > AGREEMENT_BYTES {
@@ -291,14 +306,42 @@ impl MemoryAccount {
     /// What the calling thread has allocated, less what it has freed.
     #[inline]
     pub fn own_balance_bytes() -> isize {
-        thread_local! {
-            static COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> =
-                allocatedp::read().ok().zip(deallocatedp::read().ok());
-        }
-        COUNTERS.with(|counters| match counters {
+        COUNTERS.with(Counters::balance_bytes)
+    }
+
+    /// Makes [`MemoryAccount::own_balance_bytes`] answer this now, and count on from it: several shards that take turns on one
+    /// thread have a balance each.
+    pub fn pose_as(balance_bytes: isize) {
+        COUNTERS.with(|counters| {
+            let shift = counters.shift_bytes.get();
+            counters
+                .shift_bytes
+                .set(shift + balance_bytes - counters.balance_bytes());
+        });
+    }
+}
+
+/// The allocator's counters of one thread, where it keeps them.
+struct Counters {
+    allocated_and_freed: Option<(ThreadLocal<u64>, ThreadLocal<u64>)>,
+    shift_bytes: Cell<isize>,
+}
+
+thread_local! {
+    static COUNTERS: Counters = Counters {
+        allocated_and_freed: allocatedp::read().ok().zip(deallocatedp::read().ok()),
+        shift_bytes: Cell::new(0),
+    };
+}
+
+impl Counters {
+    #[inline]
+    fn balance_bytes(&self) -> isize {
+        let counted = match &self.allocated_and_freed {
             Some((allocated, freed)) => allocated.get().wrapping_sub(freed.get()).cast_signed() as isize,
             None => 0,
-        })
+        };
+        counted + self.shift_bytes.get()
     }
 }
 
@@ -310,6 +353,18 @@ mod tests {
     fn duties(account: &MemoryAccount) -> Vec<isize> {
         let shards = account.shards.iter();
         shards.map(|shard| shard.duty_bytes.load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn a_thread_poses_as_several_shards() {
+        MemoryAccount::pose_as(5000);
+        assert_eq!(MemoryAccount::own_balance_bytes(), 5000);
+        MemoryAccount::pose_as(-3);
+        assert_eq!(MemoryAccount::own_balance_bytes(), -3);
+        let account = MemoryAccount::closed(1);
+        account.publish(0);
+        account.correct(1 << 30, 1);
+        assert_eq!(account.used_bytes(), 0, "nothing but the shard counts");
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(occupancy.next_occupied(DbIndex(0), 7), Some(7));
         assert_eq!(occupancy.next_occupied(DbIndex(0), 8), None);
         assert_eq!(occupancy.next_occupied(DbIndex(0), 10), None);
-        slot.swap_dbs(DbIndex(0), DbIndex(5));
+        slot.swap_dbs(DbIndex(0), DbIndex(5), AT.now);
         assert_eq!(found(5), Some(7));
         slot.begin_undo();
         drop(slot.clear_all());

@@ -435,10 +435,21 @@ impl Slot {
         all
     }
 
-    /// Exchanges two dbs. The keys that exist in either of them count as changed in both.
-    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex) {
+    /// Exchanges two dbs. The keys that exist in either of them count as changed in both. One that is watched in either and is over is
+    /// deleted first: as at WATCH, its coming and its end are no changes. Answers whether there was such a key.
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, now: UnixMs) -> bool {
         if a == b {
-            return;
+            return false;
+        }
+        let expired_count = self.expired.len();
+        let watched = self
+            .watches
+            .as_ref()
+            .map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
+        for key in watched {
+            let hash = self.seed.hash(&key);
+            self.find_live(a, hash, &key, now);
+            self.find_live(b, hash, &key, now);
         }
         if let Some(mut watches) = self.watches.take() {
             let mut undo = self.undo.take();
@@ -456,6 +467,7 @@ impl Slot {
         if let Some(undo) = &mut self.undo {
             undo.keep_swap(a, b);
         }
+        self.expired.len() > expired_count
     }
 
     /// The keys (and fields of hashes) whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it

@@ -173,14 +173,14 @@ mod tests {
         slot.begin_undo();
         slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
         assert!(slot.remove(DbIndex(0), &0u32.to_be_bytes(), AT.now));
-        slot.swap_dbs(DbIndex(0), DbIndex(1));
+        slot.swap_dbs(DbIndex(0), DbIndex(1), AT.now);
         slot.append(DbIndex(1), &3u32.to_be_bytes(), b"tail", AT);
         assert!(
             slot.clear_db(DbIndex(1)).is_empty(),
             "what an undo needs is not given away"
         );
         slot.append(DbIndex(1), &3u32.to_be_bytes(), b"again", AT);
-        slot.swap_dbs(DbIndex(1), DbIndex(9));
+        slot.swap_dbs(DbIndex(1), DbIndex(9), AT.now);
         drop(slot.clear_all());
         slot.set_int(DbIndex(2), b"last", 1, Expiry::Clear, AT);
         slot.rollback();

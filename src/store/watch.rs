@@ -5,7 +5,8 @@
 //!
 //! What counts as a change is what makes EXEC fail in Redis: every write to the key; its expiry, if it was alive at
 //! WATCH; FLUSHDB, FLUSHALL and SWAPDB where they touch a key that exists. A key whose time was already over at WATCH is
-//! deleted at that moment, so that its end is not a change and its return is one.
+//! deleted at that moment, so that its end is not a change and its return is one; so is one that SWAPDB would bring in the
+//! place of a watched key that is not there.
 
 use std::hash::Hash;
 
@@ -126,6 +127,12 @@ impl Watches {
             self.last_version += 1;
             watched.version = self.last_version;
         }
+    }
+
+    /// The keys that are watched in one of these dbs.
+    pub(super) fn keys_in(&self, dbs: &[DbIndex]) -> Vec<Box<[u8]>> {
+        let names = self.keys.keys().filter(|name| dbs.contains(&name.db));
+        names.map(|name| name.key.clone()).collect()
     }
 
     /// All watched keys change for which `is_touched` holds.
@@ -271,6 +278,9 @@ mod tests {
             "it came back"
         );
         // Whole dbs.
+        let swap = |slot: &mut Slot, other: u32| {
+            slot.swap_dbs(DB, DbIndex(other), UnixMs(160));
+        };
         assert!(!survives(present, |slot| drop(slot.clear_db(DB)), 200));
         assert!(!survives(present, |slot| drop(slot.clear_all()), 200));
         assert!(survives(present, |slot| drop(slot.clear_db(DbIndex(1))), 200));
@@ -278,17 +288,40 @@ mod tests {
             survives(nothing, |slot| drop(slot.clear_db(DB)), 200),
             "nothing was there"
         );
-        assert!(!survives(present, |slot| slot.swap_dbs(DB, DbIndex(3)), 200));
+        assert!(!survives(present, |slot| swap(slot, 3), 200));
         assert!(!survives(
             |slot| set(slot, DbIndex(3), Expiry::Clear, 1),
-            |slot| slot.swap_dbs(DB, DbIndex(3)),
+            |slot| swap(slot, 3),
             200
         ));
+        assert!(survives(nothing, |slot| swap(slot, 3), 200), "in neither db");
+        let other_over = |slot: &mut Slot| set(slot, DbIndex(3), Expiry::At(UnixMs(50)), 1);
+        assert!(survives(other_over, |slot| swap(slot, 3), 200), "missing, then over");
         assert!(
-            survives(nothing, |slot| slot.swap_dbs(DB, DbIndex(3)), 200),
-            "in neither db"
+            survives(
+                |slot| {
+                    over(slot);
+                    other_over(slot);
+                },
+                |slot| swap(slot, 3),
+                200
+            ),
+            "over before and after"
         );
-        assert!(survives(present, |slot| slot.swap_dbs(DbIndex(2), DbIndex(3)), 200));
+        assert!(survives(over, |slot| swap(slot, 3), 200), "over, then missing");
+        assert!(!survives(brief, |slot| swap(slot, 3), 200), "it was alive at WATCH");
+        let other_brief = |slot: &mut Slot| set(slot, DbIndex(3), Expiry::At(UnixMs(170)), 1);
+        assert!(
+            !survives(other_brief, |slot| swap(slot, 3), 200),
+            "it came while it lived"
+        );
+        assert!(survives(
+            present,
+            |slot| {
+                slot.swap_dbs(DbIndex(2), DbIndex(3), UnixMs(101));
+            },
+            200
+        ));
     }
 
     #[test]

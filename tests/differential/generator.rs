@@ -5,8 +5,9 @@
 //! Relative times are either far in the future and never the same twice (two servers do not run a command in the same
 //! millisecond), or over at once.
 
+use crate::support::Oracle;
+use crate::support::rulings::rulings_on;
 use fastrand::Rng;
-use shardis::base::numbers::parse_f64;
 use shardis::command::{Command, FAMILIES, Run};
 use shardis::spec::{Argument, ArgumentKind, Flags};
 
@@ -173,17 +174,40 @@ const ELEMENTS: &[&[u8]] = &[
 const SORT_PATTERNS: &[&[u8]] = &[
     b"k*", b"k*", b"{t}*", b"key:*", b"*", b"#", b"nosort", b"k*->1", b"*->a", b"k*->",
 ];
-/// Scores of which all sums and products are short: redis-server 7.0 prints 17 digits, shardis the shortest text that reads back.
+/// Scores, of which some have no short sums and products.
 const SCORES: &[&str] = &[
-    "0", "1", "1", "2", "3", "5", "10", "-1", "-7", "1.5", "0.25", "1e3", "0x10", "inf", "-inf", "+inf", "nan", "x", "",
+    "0", "1", "1", "2", "3", "5", "10", "-1", "-7", "1.5", "0.1", "3.3", "1e17", "1e3", "0x10", "inf", "-inf", "+inf",
+    "nan", "x", "",
 ];
-const WEIGHTS: &[&str] = &["1", "1", "2", "0", "-1", "inf", "1", "2", "3", "x"];
+const WEIGHTS: &[&str] = &["1", "1", "2", "0", "-1", "inf", "1", "0.7", "3", "x"];
 const SCORE_BOUNDS: &[&str] = &[
     "-inf", "+inf", "0", "(0", "1", "(1", "2", "5", "(5", "-1", "1.5", "(1.5", "inf", "(inf", "", "(", "x", "nan", " 1",
 ];
 const MEMBER_BOUNDS: &[&[u8]] = &[
     b"-", b"+", b"[a", b"(a", b"[c", b"(c", b"[e", b"[", b"(", b"[Pal", b"[m\xff", b"a", b"",
 ];
+const IDS: &[&str] = &[
+    "0",
+    "0-0",
+    "1",
+    "1-1",
+    "5-1",
+    "7-1",
+    "7-2",
+    "7-3",
+    "7-5",
+    "8",
+    "9-9",
+    "$",
+    "-",
+    "x",
+    "7-*",
+    "18446744073709551615-5",
+];
+const ID_BOUNDS: &[&str] = &["-", "+", "-", "+", "0", "1-1", "(1-1", "7-2", "(7-3", "8", "$", "x"];
+const GROUPS: &[&str] = &["g", "g", "h", ""];
+const CONSUMERS: &[&str] = &["c", "c", "d"];
+const THRESHOLDS: &[&str] = &["0", "1", "2", "5", "100", "7-2", "7-3", "-1", "x"];
 const TYPES: &[&str] = &["string", "list", "set", "zset", "hash", "stream", "none"];
 
 /// The databases that streams touch.
@@ -196,13 +220,14 @@ pub struct Generator {
     weight_sum: u32,
     /// Serialised values for RESTORE.
     payloads: Vec<Vec<u8>>,
+    oracle: Oracle,
 }
 
 impl Generator {
-    pub fn new(seed: u64, payloads: Vec<Vec<u8>>) -> Generator {
+    pub fn new(seed: u64, payloads: Vec<Vec<u8>>, oracle: Oracle) -> Generator {
         let mut commands = Vec::new();
         for command in FAMILIES.iter().flat_map(|family| family.iter()) {
-            if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_there(command.since) {
+            if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_to(oracle, command.since) {
                 continue;
             }
             if command.subcommands.is_empty() {
@@ -224,6 +249,7 @@ impl Generator {
             commands,
             weight_sum,
             payloads,
+            oracle,
         }
     }
 
@@ -245,8 +271,17 @@ impl Generator {
         pool[self.rng.usize(0..pool.len())]
     }
 
-    /// The next command.
+    /// The next command: none that the oracle answers in a way that does not count.
     pub fn command(&mut self) -> Words {
+        loop {
+            let words = self.any_command();
+            if rulings_on(&words).all(|(_, ruling)| !ruling.against.contains(&self.oracle)) {
+                return words;
+            }
+        }
+    }
+
+    fn any_command(&mut self) -> Words {
         let mut dice = self.rng.u32(0..self.weight_sum);
         let mut chosen = self.commands[0];
         for &candidate in &self.commands {
@@ -272,8 +307,7 @@ impl Generator {
             0..2 if words.len() > 1 => {
                 words.pop();
             }
-            // Redis 7.0 would refuse what 7.2 takes (WITHSCORE), and then the whole transaction that it is in.
-            2 if !matches!(command.name, "zrank" | "zrevrank") => {
+            2 => {
                 let extra = self.value();
                 words.push(extra);
             }
@@ -283,14 +317,10 @@ impl Generator {
             }
             _ => {}
         }
-        if makes_scores(command.name) {
-            for word in &mut words {
-                // A word that has become a score, of many digits.
-                let score = parse_f64(word).filter(|score| score.is_finite());
-                if score.is_some_and(|score| score.abs() > 1e6 || (score * 64.0).fract() != 0.0) {
-                    *word = b"1.5".to_vec();
-                }
-            }
+        if matches!(command.name, "xread" | "xreadgroup") {
+            // Redis 8 has other words for an unbalanced XREAD (`support/rulings.rs`).
+            let is_balanced = command.name == "xread" && self.oracle == Oracle::Redis82;
+            self.balance_streams(&mut words, is_balanced);
         }
         if takes_a_time(command.name) {
             // A small number that has become a time would let the key expire on one server before the other. What stands for it is
@@ -324,13 +354,18 @@ impl Generator {
                 .skip(2)
                 .any(|other| other.eq_ignore_ascii_case(word.as_bytes()))
         };
-        if command.name == "sort" && has("STORE") && has("BY") && has("ALPHA") {
-            // Equal weights leave elements in their order, which a set does not have.
-            let mut at = 0;
-            words.retain(|word| {
-                at += 1;
-                at < 3 || !word.eq_ignore_ascii_case(b"ALPHA")
-            });
+        if command.name == "sort" && has("STORE") && (has("BY") || self.oracle == Oracle::Valkey91) {
+            // What is a number to one may be none to the other (`support/rulings.rs`), and equal weights leave elements in their
+            // order, which a set does not have: then nothing is stored.
+            let store = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"STORE");
+            let at = 2 + words.iter().skip(2).position(store).expect("it is there");
+            words.drain(at..(at + 2).min(words.len()));
+        }
+        if takes_elements(command.name) {
+            words
+                .iter_mut()
+                .filter(|word| **word == b" 1")
+                .for_each(|word| *word = b"2".to_vec());
         }
         words
     }
@@ -414,7 +449,7 @@ impl Generator {
     }
 
     fn argument(&mut self, argument: &'static Argument, command: &str, words: &mut Words) {
-        if is_unknown_there(argument.since) || argument.is_optional && !self.chance(30) {
+        if is_unknown_to(self.oracle, argument.since) || argument.is_optional && !self.chance(30) {
             return;
         }
         let repeats = if argument.is_multiple { 1 + self.below(4) } else { 1 };
@@ -466,6 +501,9 @@ impl Generator {
 
     fn word(&mut self, argument: &Argument, kind: ArgumentKind, command: &str) -> Vec<u8> {
         let is_milliseconds = argument.name.contains("milliseconds") || command.starts_with('p');
+        if let Some(word) = self.stream_word(argument.name, command) {
+            return word;
+        }
         if let Some(word) = self.bit_or_position(argument.name, command) {
             return word;
         }
@@ -499,8 +537,11 @@ impl Generator {
             (ArgumentKind::Integer, name) if name.contains("db") || name.starts_with("index") => {
                 self.pick(DBS).as_bytes().to_vec()
             }
-            // Redis 7.0 takes -1 and the empty text for cursors; shardis takes canonical numbers only.
-            (ArgumentKind::Integer, "cursor") => self.pick(&["0", "0", "0", "x"]).as_bytes().to_vec(),
+            // Others than 0 lead elsewhere on every server.
+            (ArgumentKind::Integer, "cursor") => self
+                .pick(&["0", "0", "0", "00", "+0", " 0", "", "-1", "x"])
+                .as_bytes()
+                .to_vec(),
             (ArgumentKind::Integer, "count") => self
                 .pick(&["1", "2", "5", "10", "100", "0", "-1", "x"])
                 .as_bytes()
@@ -513,6 +554,42 @@ impl Generator {
             (_, "type") => self.pick(TYPES).as_bytes().to_vec(),
             (_, "index" | "index1" | "index2") => self.pick(DBS).as_bytes().to_vec(),
             _ => self.value(),
+        }
+    }
+
+    /// What stands for IDs of streams, groups and consumers.
+    fn stream_word(&mut self, name: &str, command: &str) -> Option<Vec<u8>> {
+        let pool = match name {
+            "group" => GROUPS,
+            "consumer" => CONSUMERS,
+            "id" | "lastid" | "last-id" | "max-deleted-id" => IDS,
+            "start" | "end" if command.starts_with('x') => ID_BOUNDS,
+            "threshold" => THRESHOLDS,
+            // Servers are never equally late: nobody is idle for as long as the longer one.
+            "min-idle-time" => &["0", "0", "0", "99999999", "-1", "x"],
+            _ => return None,
+        };
+        Some(self.pick(pool).as_bytes().to_vec())
+    }
+
+    /// As many IDs as streams, mostly if not always, and nobody who waits.
+    fn balance_streams(&mut self, words: &mut Words, is_balanced: bool) {
+        let at = |words: &Words, name: &str| words.iter().position(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+        if let Some(block) = at(words, "BLOCK") {
+            words.drain(block..(block + 2).min(words.len()));
+        }
+        if let Some(streams) = at(words, "STREAMS") {
+            words.truncate(streams + 1);
+            let count = 1 + self.below(3);
+            for _ in 0..count {
+                let key = self.key();
+                words.push(key);
+            }
+            let lacking = usize::from(!is_balanced && self.chance(3));
+            for _ in 0..count - lacking {
+                let id = if self.chance(40) { ">" } else { self.pick(IDS) };
+                words.push(id.as_bytes().to_vec());
+            }
         }
     }
 
@@ -615,18 +692,18 @@ impl Generator {
     }
 }
 
-/// Whether that version came after the redis-server that we compare with, which is a 7.0.
-fn is_unknown_there(since: &str) -> bool {
+/// Whether that version of Redis has what the oracle does not have, or has in its own way: Valkey branched off behind 7.2.
+fn is_unknown_to(oracle: Oracle, since: &str) -> bool {
     let mut numbers = since.split('.').map(|number| number.parse().unwrap_or(0));
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version > (7, 0)
+    oracle == Oracle::Valkey91 && version > (7, 2)
 }
 
-/// Whether arguments become scores.
-fn makes_scores(command: &str) -> bool {
+/// Whether arguments become elements that SORT may sort and store.
+fn takes_elements(command: &str) -> bool {
     matches!(
         command,
-        "zadd" | "zincrby" | "zunion" | "zunionstore" | "zinter" | "zinterstore"
+        "lpush" | "rpush" | "lpushx" | "rpushx" | "linsert" | "lset" | "sadd"
     )
 }
 
@@ -637,8 +714,8 @@ fn takes_a_time(command: &str) -> bool {
 
 /// How often a command comes, or nothing if it does not.
 fn weight(command: &Command, is_included: bool) -> Option<u32> {
-    if command.flags.contains(Flags::BLOCKING) || command.name == "help" {
-        // A blocked connection would wait for the other one's batch; the help texts are our own.
+    if command.name == "help" || (command.flags.contains(Flags::BLOCKING) && !command.name.starts_with("xread")) {
+        // A blocked connection would wait for the other one's batch (XREAD waits only if told to); the help texts are our own.
         return None;
     }
     match command.run {

@@ -1,5 +1,6 @@
-//! The differential test: the same streams of commands go to shardis (1, 2 and 4 shards) and to redis-server, and every
-//! reply is compared byte for byte, in RESP2 and in RESP3.
+//! The differential test: the same streams of commands go to shardis (1, 2 and 4 shards) and to an oracle, Redis 8.2 or Valkey
+//! 9.1 in turn, and every reply is compared byte for byte, in RESP2 and in RESP3. Where the two are known to differ from each
+//! other (`support/rulings.rs`) the one whose word does not count is not asked.
 //!
 //! Streams are written from the literals' own syntax (`generator`), so a new command is in them as soon as it exists. What
 //! cannot be compared byte for byte stands in a table with its reasons (`normalise`). A session begins with an empty
@@ -22,7 +23,7 @@ use generator::{DBS_TOUCHED, Generator, Words};
 use std::collections::BTreeMap;
 use support::client::encode;
 use support::value::word;
-use support::{Client, Server, Value};
+use support::{Client, Oracle, Server, Value};
 
 /// Commands in all, over all numbers of shards and both protocols.
 const COMMAND_COUNT: usize = 300_000;
@@ -142,15 +143,17 @@ fn bulk(value: Value) -> Vec<u8> {
 struct Session<'a> {
     ours: Side<'a>,
     theirs: Side<'a>,
+    oracle: Oracle,
     /// What each connection has queued since MULTI.
     queued: Vec<Vec<Words>>,
 }
 
 impl<'a> Session<'a> {
-    fn new(ours: &'a Server, theirs: &'a Server, is_resp3: bool) -> Session<'a> {
+    fn new(ours: &'a Server, (oracle, theirs): (Oracle, &'a Server), is_resp3: bool) -> Session<'a> {
         Session {
             ours: Side::new(ours, is_resp3),
             theirs: Side::new(theirs, is_resp3),
+            oracle,
             queued: vec![Vec::new(); CONNECTION_COUNT],
         }
     }
@@ -167,8 +170,9 @@ impl<'a> Session<'a> {
             if !agree {
                 let server = &self.ours.server.name;
                 return Err(format!(
-                    "> {}\n  redis-server: {their}\n  {server}: {our}",
-                    typed(words)
+                    "> {}\n  {}: {their}\n  {server}: {our}",
+                    typed(words),
+                    self.oracle.name()
                 ));
             }
             let queued = &mut self.queued[connection];
@@ -193,9 +197,9 @@ impl<'a> Session<'a> {
                     && queued
                         .iter()
                         .zip(our.iter().zip(their))
-                        .all(|(words, (our, their))| normalise::agree(words, our, their))
+                        .all(|(words, (our, their))| normalise::agree(self.oracle, words, our, their))
             }
-            _ => normalise::agree(words, our, their),
+            _ => normalise::agree(self.oracle, words, our, their),
         }
     }
 
@@ -213,10 +217,9 @@ impl<'a> Session<'a> {
                         b"DUMP".to_vec(),
                         b"SMEMBERS".to_vec(),
                     ];
-                    names
-                        .iter()
-                        .enumerate()
-                        .all(|(at, name)| normalise::agree(std::slice::from_ref(name), &our[at], &their[at]))
+                    names.iter().enumerate().all(|(at, name)| {
+                        normalise::agree(self.oracle, std::slice::from_ref(name), &our[at], &their[at])
+                    })
                 }
                 _ => false,
             };
@@ -227,9 +230,10 @@ impl<'a> Session<'a> {
                     })
                 };
                 return Err(format!(
-                    "afterwards, in db {}, the key {}\n  redis-server: {}\n  {server}: {}",
+                    "afterwards, in db {}, the key {}\n  {}: {}\n  {server}: {}",
                     key.0,
                     word(&key.1),
+                    self.oracle.name(),
                     shown(their),
                     shown(our)
                 ));
@@ -256,7 +260,7 @@ fn typed(words: &[Vec<u8>]) -> String {
 }
 
 /// Runs commands in a new session; what differs first, and how many commands were sent by then.
-fn replay(commands: &[Sent], ours: &Server, theirs: &Server, is_resp3: bool) -> Option<(String, usize)> {
+fn replay(commands: &[Sent], ours: &Server, theirs: (Oracle, &Server), is_resp3: bool) -> Option<(String, usize)> {
     let mut session = Session::new(ours, theirs, is_resp3);
     let mut sent = 0;
     for batch in commands.chunk_by(|a, b| a.0 == b.0) {
@@ -271,7 +275,7 @@ fn replay(commands: &[Sent], ours: &Server, theirs: &Server, is_resp3: bool) -> 
 }
 
 /// Leaves out what the difference does not need: ever smaller pieces, as long as something differs without them.
-fn shrunk(mut commands: Vec<Sent>, ours: &Server, theirs: &Server, is_resp3: bool) -> (Vec<Sent>, String) {
+fn shrunk(mut commands: Vec<Sent>, ours: &Server, theirs: (Oracle, &Server), is_resp3: bool) -> (Vec<Sent>, String) {
     let Some((mut difference, sent)) = replay(&commands, ours, theirs, is_resp3) else {
         return (commands, "it differed once and not again".to_owned());
     };
@@ -367,29 +371,30 @@ const FIRST_SEED: u64 = 20_261_121;
 fn differ(shards: usize) {
     let total = from_environment("SHARDIS_DIFF_COMMANDS").map_or(COMMAND_COUNT, |count| count as usize);
     let first_seed = from_environment("SHARDIS_DIFF_SEED").unwrap_or(FIRST_SEED * shards as u64);
-    // What LZF makes of a text is the compressor's own choice; any reader of the format reads either.
-    let options = ["--rdbcompression", "no", "--rdb-version", "10"];
-    // With such a policy, and a limit that is never reached, redis-server shares no integers, whose clocks stand still.
-    let unshared = ["--maxmemory", "4gb", "--maxmemory-policy", "allkeys-lru"];
-    let ours = Server::shardis(shards, &options);
-    let theirs = Server::redis(&[&options[..2], &unshared].concat());
-    let payloads = payloads(&theirs);
+    let pairs: Vec<Pair> = [Oracle::Redis82, Oracle::Valkey91]
+        .into_iter()
+        .filter_map(|oracle| Pair::start(shards, oracle))
+        .collect();
     let mut sent = 0;
     let mut seed = first_seed;
-    while sent < total / 3 {
+    while sent < total / 3 && !pairs.is_empty() {
+        // Two bits of the seed: what it is compared with, and the protocol.
+        let pair = &pairs[(seed / 2) as usize % pairs.len()];
         let is_resp3 = seed % 2 == 1;
-        let mut generator = Generator::new(seed, payloads.clone());
+        let mut generator = Generator::new(seed, pair.payloads.clone(), pair.oracle);
         let commands = stream(&mut generator);
         sent += commands.len();
-        if let Some((difference, _)) = replay(&commands, &ours, &theirs, is_resp3) {
-            let (commands, shorter) = shrunk(commands, &ours, &theirs, is_resp3);
+        let theirs = (pair.oracle, &pair.theirs);
+        if let Some((difference, _)) = replay(&commands, &pair.ours, theirs, is_resp3) {
+            let (commands, shorter) = shrunk(commands, &pair.ours, theirs, is_resp3);
             let script: Vec<String> = commands
                 .iter()
                 .map(|(connection, words)| format!("{}> {}", connection + 1, typed(words)))
                 .collect();
             panic!(
-                "{} differs from redis-server (SHARDIS_DIFF_SEED={seed}, RESP{}):\n{difference}\nShrunk to (connection> command):\n{}\n{shorter}",
-                ours.name,
+                "{} differs from {} (SHARDIS_DIFF_SEED={seed}, RESP{}):\n{difference}\nShrunk to (connection> command):\n{}\n{shorter}",
+                pair.ours.name,
+                pair.oracle.name(),
                 if is_resp3 { 3 } else { 2 },
                 script.join("\n"),
             );
@@ -397,6 +402,32 @@ fn differ(shards: usize) {
         seed += 1;
     }
     println!("{shards} shards: {sent} commands, seeds {first_seed}..{seed}");
+}
+
+/// An oracle, and shardis set up so that the two can be compared.
+struct Pair {
+    oracle: Oracle,
+    theirs: Server,
+    ours: Server,
+    payloads: Vec<Vec<u8>>,
+}
+
+impl Pair {
+    fn start(shards: usize, oracle: Oracle) -> Option<Pair> {
+        // What LZF makes of a text is the compressor's own choice; any reader of the format reads either.
+        let options = ["--rdbcompression", "no"];
+        // With such a policy, and a limit that is never reached, nobody shares integers, whose clocks stand still.
+        let unshared = ["--maxmemory", "4gb", "--maxmemory-policy", "allkeys-lru"];
+        let theirs = oracle.start(&[&options[..], &unshared].concat())?;
+        let version = if oracle == Oracle::Redis82 { "12" } else { "11" };
+        let payloads = payloads(&theirs);
+        Some(Pair {
+            oracle,
+            payloads,
+            ours: Server::shardis(shards, &[&options[..], &["--rdb-version", version]].concat()),
+            theirs,
+        })
+    }
 }
 
 #[test]
@@ -417,19 +448,16 @@ fn four_shards_differ_in_nothing() {
 /// The streams contain what they are meant to contain.
 #[test]
 fn streams_reach_every_command_and_the_harness_sees_differences() {
-    let mut generator = Generator::new(1, vec![b"payload".to_vec()]);
+    let mut generator = Generator::new(1, vec![b"payload".to_vec()], Oracle::Redis82);
     let commands = stream(&mut generator);
     let names: std::collections::BTreeSet<String> = commands
         .iter()
         .map(|(_, words)| String::from_utf8_lossy(&words[0]).to_ascii_lowercase())
         .collect();
     assert!(names.len() * 10 > generator.command_count() * 8, "{names:?}");
+    let agree = |command: &Words, our: &Value, their: &Value| normalise::agree(Oracle::Redis82, command, our, their);
     let of = |text: &str| text.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Words>();
-    assert!(normalise::agree(
-        &of("TTL k"),
-        &Value::Integer(100),
-        &Value::Integer(101)
-    ));
-    assert!(!normalise::agree(&of("TTL k"), &Value::Integer(-1), &Value::Integer(0)));
-    assert!(!normalise::agree(&of("GET k"), &Value::Nil, &Value::Bulk(Vec::new())));
+    assert!(agree(&of("TTL k"), &Value::Integer(100), &Value::Integer(101)));
+    assert!(!agree(&of("TTL k"), &Value::Integer(-1), &Value::Integer(0)));
+    assert!(!agree(&of("GET k"), &Value::Nil, &Value::Bulk(Vec::new())));
 }

@@ -7,10 +7,13 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod client;
+pub mod oracle;
+pub mod rulings;
 pub mod server;
 pub mod value;
 
 pub use client::Client;
+pub use oracle::Oracle;
 pub use server::Server;
 pub use value::Value;
 

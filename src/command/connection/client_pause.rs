@@ -1,7 +1,8 @@
 //! CLIENT PAUSE, UNPAUSE and UNBLOCK: holding clients back, and letting them go.
 //!
 //! A pause is known to every shard, and each holds its own clients' requests back until the pause ends. A second pause
-//! never shortens the first, nor makes it milder.
+//! never shortens the first, nor makes it milder. PAUSE answers when no write is under way any more: who has its answer may rely on
+//! the data set to stay as it is.
 
 use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
@@ -11,6 +12,11 @@ use crate::command::local::Pause;
 use crate::command::{Command, Local, NodeFuture, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
+use std::time::Duration;
+
+/// How often PAUSE looks whether writes that had begun before it have been run. They wait for slots at the longest, which are not
+/// held for long.
+const WRITES_LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 
 pub(super) const PAUSE: Command = Command {
     summary: "Holds the commands of clients back for a time.",
@@ -48,6 +54,16 @@ fn pause(context: &mut Context) -> NodeFuture<'_> {
                 });
             })
             .await;
+        // Inside EXEC they may wait for the slots that the transaction itself holds; there the pause begins with what comes next.
+        while !context.is_nested
+            && context
+                .ask_all(|local: &mut Local| local.writes_under_way)
+                .await
+                .iter()
+                .any(|count| *count > 0)
+        {
+            context.sleep(WRITES_LOOKED_AT_EVERY).await;
+        }
         context.reply().ok();
         Ok(())
     })

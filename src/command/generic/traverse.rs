@@ -62,7 +62,11 @@ pub(super) const RANDOMKEY: Command = Command {
     arity: 1,
     flags: Flags::READONLY,
     categories: Categories::KEYSPACE,
-    tips: &["request_policy:all_shards", "nondeterministic_output"],
+    tips: &[
+        "request_policy:all_shards",
+        "response_policy:special",
+        "nondeterministic_output",
+    ],
     ..command("randomkey", Run::Everything(randomkey))
 };
 
@@ -74,7 +78,11 @@ pub(super) const SCAN: Command = Command {
     arity: -2,
     flags: Flags::READONLY,
     categories: Categories::KEYSPACE,
-    tips: &["nondeterministic_output", "request_policy:special"],
+    tips: &[
+        "nondeterministic_output",
+        "request_policy:special",
+        "response_policy:special",
+    ],
     arguments: &[
         arg("cursor", ArgumentKind::Integer),
         arg("pattern", ArgumentKind::Pattern).token("MATCH").optional(),
@@ -389,14 +397,17 @@ mod tests {
             assert_eq!(Cursor::parse(cursor.number().to_string().as_bytes()), Ok(Some(cursor)));
         }
         assert_eq!(Cursor::parse(b"18446744073709551615"), Ok(None));
-        assert_eq!(Cursor::parse(b"-1"), Ok(None));
+        assert_eq!(Cursor::parse(b" -1"), Ok(None));
         assert_eq!(last.next_slot(), None);
         for text in [
             &b"x"[..],
             b"-",
             b"+",
             b"--1",
-            b" 0",
+            b"-1",
+            b"",
+            b" ",
+            b"\0",
             b"0 ",
             b"0x10",
             b"18446744073709551616",
@@ -404,7 +415,7 @@ mod tests {
             assert_eq!(Cursor::parse(text), Err(error::INVALID_CURSOR));
         }
         let start = Ok(Some(Cursor { slot: 0, position: 0 }));
-        for text in [&b""[..], b"0", b"00", b"-0", b"+0", b"0\0x"] {
+        for text in [&b"0"[..], b"00", b"\t\x0b 0", b"-0", b"+0", b"0\0x"] {
             assert_eq!(Cursor::parse(text), start, "{}", text.escape_ascii());
         }
         assert_eq!(Cursor::parse(b"-18446744073709551615"), Cursor::parse(b"+01"));

@@ -18,7 +18,7 @@ pub(super) const WAIT: Command = Command {
     group: Group::Generic,
     complexity: "O(1)",
     arity: 3,
-    flags: Flags::NOSCRIPT,
+    flags: Flags::BLOCKING,
     categories: Categories::CONNECTION,
     tips: &["request_policy:all_shards", "response_policy:agg_min"],
     arguments: &[
@@ -53,9 +53,8 @@ fn wait(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-/// Whether somebody waits for the answer still. (A peer that has said all it had to say is closing; Redis forgets it at
-/// once.)
+/// Whether somebody waits for the answer still. (Redis forgets a peer that has closed its side at once.)
 fn is_connected(context: &Context) -> bool {
-    let is_there = |client: &mut Box<Client>| !client.is_killed && !client.is_closing;
+    let is_there = |client: &mut Box<Client>| !(client.is_killed || client.is_closing || client.is_half_closed);
     context.with(|local| local.clients.get(context.place).is_some_and(is_there))
 }

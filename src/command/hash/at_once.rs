@@ -1,6 +1,7 @@
 //! Fields and their expiries at once, as in Redis 8.0: HGETDEL, HGETEX, HSETEX.
 //!
-//! The options of HGETEX and HSETEX may stand on either side of `FIELDS numfields ...`.
+//! The order of the checks is seen by clients, and is not the same in the two: HGETEX looks at the type of the key first and takes one
+//! option, HSETEX reads any number of options before it looks at the key. What stands behind the fields is too much in either.
 
 use super::expiry::instant;
 use super::read::reply_value;
@@ -60,64 +61,35 @@ enum Condition {
     AllExist,
 }
 
-/// The options of HGETEX and HSETEX.
+/// The options of HSETEX.
 struct Options<'a> {
     time: Time,
     condition: Condition,
-    /// The fields, of HSETEX with their values.
-    listed: Args<'a>,
+    /// The fields and their values in turn.
+    pairs: Args<'a>,
 }
 
 impl<'a> Options<'a> {
-    /// `width` is how many arguments belong to a field: 1 in HGETEX, 2 in HSETEX.
-    fn parse(op: &Op<'a, '_>, width: usize) -> Result<Options<'a>, ReplyError> {
+    fn parse(op: &Op<'a, '_>) -> Result<Options<'a>, ReplyError> {
         let (args, now, name) = (op.args, op.keys.moment.now, op.command.name);
-        let writes = width == 2;
-        let times = if writes {
-            error::HSETEX_TIMES
-        } else {
-            error::HGETEX_TIMES
-        };
         let mut time = Time::Unsaid;
         let mut condition = Condition::Always;
-        let mut listed: Option<Args<'a>> = None;
         let mut index = 2;
         while let Some(word) = args.get(index) {
+            let form = TimeForm::named(word);
             if is_word(args, index, b"FIELDS") {
-                if listed.is_some() {
-                    return Err(error::HASH_FIELDS_TWICE);
-                }
-                let count = args.get(index + 1).ok_or_else(|| error::wrong_arity(name))?;
-                let count = parse_i64(count).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
-                let count = count.ok_or(error::HASH_FIELD_COUNT_INVALID)? as usize;
-                let end = index + 2 + count * width;
-                if end > args.len() {
+                // A field and its value at least; only then the number is looked at.
+                if index + 4 > args.len() {
                     return Err(error::wrong_arity(name));
                 }
-                listed = Some(args.range(index + 2, end));
-                index = end;
-                continue;
-            }
-            if let Some(form) = TimeForm::named(word) {
-                if time != Time::Unsaid {
-                    return Err(times);
+                let count = parse_i64(args.at(index + 1)).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
+                let count = count.ok_or(error::HASH_FIELD_COUNT_INVALID)?;
+                let pairs = args.slice_from(index + 2);
+                if count * 2 != pairs.len() as i64 {
+                    return Err(error::wrong_arity(name));
                 }
-                let text = args.get(index + 1).ok_or(error::HASH_EXPIRE_MISSING)?;
-                time = Time::At(instant(text, form, now, name)?);
-                index += 2;
-                continue;
-            }
-            let (final_word, final_time): (&[u8], Time) = if writes {
-                (b"KEEPTTL", Time::Keep)
-            } else {
-                (b"PERSIST", Time::Persist)
-            };
-            if is_word(args, index, final_word) {
-                if time != Time::Unsaid {
-                    return Err(times);
-                }
-                time = final_time;
-            } else if writes && (is_word(args, index, b"FNX") || is_word(args, index, b"FXX")) {
+                return Ok(Options { time, condition, pairs });
+            } else if is_word(args, index, b"FNX") || is_word(args, index, b"FXX") {
                 if condition != Condition::Always {
                     return Err(error::HSETEX_FNX_WITH_FXX);
                 }
@@ -126,24 +98,46 @@ impl<'a> Options<'a> {
                 } else {
                     Condition::AllExist
                 };
+            } else if form.is_some() || is_word(args, index, b"KEEPTTL") {
+                if time != Time::Unsaid {
+                    return Err(error::HSETEX_TIMES);
+                }
+                time = Time::Keep;
+                if let Some(form) = form {
+                    index += 1;
+                    let text = args.get(index).ok_or(error::HASH_EXPIRE_MISSING)?;
+                    time = Time::At(instant(text, form, now, name)?);
+                }
             } else {
                 return Err(error::unknown_hash_argument(word));
             }
             index += 1;
         }
-        Ok(Options {
-            time,
-            condition,
-            listed: listed.ok_or(error::HASH_FIELDS_ABSENT)?,
-        })
+        Err(error::HASH_FIELDS_ABSENT)
     }
+}
+
+/// The option of HGETEX, and its fields.
+fn read_hgetex<'a>(op: &Op<'a, '_>) -> Result<(Time, Args<'a>), ReplyError> {
+    let (args, now) = (op.args, op.keys.moment.now);
+    let (time, fields_at) = if is_word(args, 2, b"PERSIST") {
+        (Time::Persist, 3)
+    } else if let Some(form) = TimeForm::named(args.at(2)) {
+        (Time::At(instant(args.at(3), form, now, op.command.name)?), 4)
+    } else {
+        (Time::Unsaid, 2)
+    };
+    if fields_at + 2 > args.len() {
+        return Err(error::wrong_arity(op.command.name));
+    }
+    let fields = listed_fields(args, fields_at, error::HASH_FIELD_COUNT_NOT_POSITIVE)?;
+    Ok((time, fields))
 }
 
 pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
     let is_there = op.keys.peek_hash(key)?.is_some();
-    let options = Options::parse(op, 1)?;
-    let fields = options.listed;
+    let (time, fields) = read_hgetex(op)?;
     let reply = &mut op.reply;
     reply.array(fields.len());
     if !is_there {
@@ -155,7 +149,7 @@ pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
         let mut digits = itoa::Buffer::new();
         for field in fields.iter() {
             reply_value(reply, hash.as_ref().get(field, now, seed), &mut digits);
-            match (hash.as_ref().expiry(field, now, seed), options.time) {
+            match (hash.as_ref().expiry(field, now, seed), time) {
                 (Some(_), Time::At(at)) => changes.expire(hash, field, at, now, seed),
                 (Some(Some(_)), Time::Persist) => changes.persist(hash, field, now, seed),
                 _ => {}
@@ -164,7 +158,7 @@ pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
         changes.is_gone = hash.is_empty();
         Edited::when(changes.count() > 0, changes)
     })?;
-    let at = match options.time {
+    let at = match time {
         Time::At(at) => Some(at),
         _ => None,
     };
@@ -174,10 +168,9 @@ pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
 
 pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
-    let present = op.keys.peek_hash(key)?;
-    let was_there = present.is_some();
-    let options = Options::parse(op, 2)?;
-    let (pairs, limits) = (options.listed, &op.env.limits);
+    let options = Options::parse(op)?;
+    let was_there = op.keys.peek_hash(key)?.is_some();
+    let (pairs, limits) = (options.pairs, &op.env.limits);
     let fields = || pairs.iter().step_by(2);
     let is_gone = op.keys.edit_or_create_hash(key, |hash| {
         let exists = |field| hash.as_ref().contains(field, now, seed);
@@ -230,7 +223,7 @@ fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
     if !op.effects.is_wanted {
         return op.effects.nothing();
     }
-    let pairs = options.listed;
+    let pairs = options.pairs;
     let (mut at_digits, mut count_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut words: Vec<&[u8]> = vec![b"HSETEX", key];
     match options.time {

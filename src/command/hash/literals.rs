@@ -275,7 +275,7 @@ const fn expiring(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>
         since: "7.4.0",
         complexity: EACH_FIELD,
         arity: -6,
-        flags: GROWING,
+        flags: FAST_WRITE,
         keys: UPDATED_KEY,
         ..hash(name, run)
     }

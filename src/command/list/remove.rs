@@ -2,7 +2,7 @@
 
 use super::{elements_between, end_of, pop_from, reply_item, side, tell_removal};
 use crate::command::expiry_options::is_word;
-use crate::command::numbers::{element_count, integer, natural};
+use crate::command::numbers::{element_count, integer, natural, negatable};
 use crate::command::typed::Edited;
 use crate::command::{Command, Op, Run};
 use crate::data::list::End;
@@ -190,7 +190,7 @@ pub(super) const LREM: Command = Command {
 
 fn lrem(op: &mut Op) -> Result<(), ReplyError> {
     let (key, element) = (op.args.at(1), op.args.at(3));
-    let count = integer(op.args.at(2))?;
+    let count = negatable(op.args.at(2))?;
     let limits = &op.env.limits;
     let removed = op.keys.edit_list(key, |list| {
         let removed_count = list.remove(count, element, limits);

@@ -29,6 +29,7 @@ pub const COMMANDS: &[Command] = &[Command {
             complexity: "O(1)",
             arity: 2,
             flags: ADMIN,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..command("rewrite", Run::Node(rewrite))
         },
         Command {
@@ -38,6 +39,7 @@ pub const COMMANDS: &[Command] = &[Command {
             complexity: "O(1)",
             arity: 2,
             flags: ADMIN,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..command("resetstat", Run::Node(resetstat))
         },
         Command {

@@ -443,10 +443,11 @@ fn protocol(op: &mut SessionOp) -> Result<(), ReplyError> {
             if !reply.is_resp3() {
                 return Err(ReplyError::Static("ERR RESP2 is not supported by this command"));
             }
+            // A push waits for the reply of the command that it comes from.
+            reply.bulk(b"Some real reply following the push reply");
             reply.push(2);
             reply.bulk(b"server-cpu-usage");
             reply.integer(42);
-            reply.bulk(b"Some real reply following the push reply");
         }
         b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
         b"true" => reply.boolean(true),

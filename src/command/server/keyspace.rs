@@ -166,15 +166,22 @@ fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
     };
     let first = read(&op.args[1], error::DB_FIRST_INVALID)?;
     let second = read(&op.args[2], error::DB_SECOND_INVALID)?;
-    let databases = op.env.settings.databases as i64;
+    let (databases, now) = (op.env.settings.databases as i64, op.keys.moment.now);
     if !(0..databases).contains(&first) || !(0..databases).contains(&second) {
         return Err(error::DB_OUT_OF_RANGE);
     }
     let Some(slots) = op.keys.view.all_slots() else {
         return Err(op.keys.need_everything());
     };
-    for (_, slot) in slots {
-        slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32));
+    let mut with_expired = Vec::new();
+    for (number, slot) in slots {
+        if slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32), now) {
+            with_expired.push(number);
+        }
+    }
+    for number in with_expired {
+        // Touched, so that what has expired is logged in front of the exchange.
+        op.keys.numbered(number)?;
     }
     op.effects.changed(1);
     op.effects.everywhere();

@@ -66,7 +66,7 @@ pub const COMMANDS: &[Command] = &[Command {
         },
         Command {
             summary: "Forgets the samples of the named events, or of all.",
-            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
             arguments: &[arg("event", ArgumentKind::String).optional().multiple()],
             ..reading("reset", -2, reset)
         },

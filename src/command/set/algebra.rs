@@ -78,7 +78,7 @@ pub(super) const SINTERSTORE: Command = Command {
     summary: "Stores the members that several sets have in common as a set.",
     complexity: INTERSECTION_COMPLEXITY,
     keys: &[
-        KeySpec::one(1, KeyFlags::RW.union(KeyFlags::UPDATE)),
+        KeySpec::one(1, KeyFlags::OW.union(KeyFlags::UPDATE)),
         KeySpec::range(2, -1, 1, READ),
     ],
     ..storing("sinterstore", sinterstore)

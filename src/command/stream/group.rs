@@ -32,6 +32,15 @@ impl<'a> Position<'a> {
             Position::Given(text) => parse_id(text),
         }
     }
+
+    /// SETID knows the least and the greatest of all IDs too, by the signs that ranges have for them; CREATE does not.
+    fn resolve_signs(self, entries: &Entries) -> Result<StreamId, ReplyError> {
+        match self {
+            Position::Given(b"-") => Ok(StreamId::MIN),
+            Position::Given(b"+") => Ok(StreamId::MAX),
+            other => other.resolve(entries),
+        }
+    }
 }
 
 /// What stands behind the ID of XGROUP CREATE and SETID.
@@ -103,7 +112,7 @@ pub(super) fn set_id(op: &mut Op) -> Result<(), ReplyError> {
     let options = Options::parse(op, false)?;
     let position = Position::of(op.args.at(4));
     with_group(op, |group, entries| {
-        group.last_delivered_id = position.resolve(entries)?;
+        group.last_delivered_id = position.resolve_signs(entries)?;
         group.entries_read = options.entries_read;
         Ok::<(), ReplyError>(())
     })??;

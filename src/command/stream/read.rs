@@ -111,7 +111,10 @@ impl<'a> Reading<'a> {
                 index += 1;
             } else if word.eq_ignore_ascii_case(b"STREAMS") && more > 0 {
                 if !more.is_multiple_of(2) {
-                    return Err(error::unbalanced_streams("XREAD"));
+                    return Err(match is_group {
+                        true => error::unbalanced_streams("xreadgroup", ">"),
+                        false => error::unbalanced_streams("xread", "$"),
+                    });
                 }
                 streams_at = Some(index + 1);
             } else if word.eq_ignore_ascii_case(b"GROUP") && more >= 2 {

@@ -166,9 +166,9 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     };
     let added = added.map_err(|why| match why {
         AppendError::Exhausted => error::STREAM_ID_EXHAUSTED,
-        AppendError::IdTooSmall => error::STREAM_ID_TOO_SMALL,
         // Redis has no words of its own for a millisecond that is full.
-        AppendError::TooLarge | AppendError::SeqExhausted => error::STREAM_ELEMENTS_TOO_LARGE,
+        AppendError::IdTooSmall | AppendError::SeqExhausted => error::STREAM_ID_TOO_SMALL,
+        AppendError::TooLarge => error::STREAM_ELEMENTS_TOO_LARGE,
     })?;
     op.effects.changed(1);
     op.event(KeyspaceEvents::STREAM, "xadd", key);
@@ -270,6 +270,10 @@ pub(super) fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
     }
     let set = op.keys.edit_stream(key, |stream| {
         let entries = &mut stream.entries;
+        // What MAXDELETEDID says is for later: what counts is what the stream knows.
+        if id < entries.max_deleted_id() {
+            return Edited::Same(Err(error::STREAM_SETID_BELOW_DELETED));
+        }
         if entries.last().is_some_and(|last| id < last.id) {
             return Edited::Same(Err(error::STREAM_SETID_TOO_SMALL));
         }

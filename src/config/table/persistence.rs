@@ -20,7 +20,8 @@ chapter "SNAPSHOTS";
     "rdbchecksum" => rdbchecksum: bool = Kind::Bool, "yes", Flags::IMMUTABLE, Snapshot;
 
     /// The version of the format in which snapshots, DUMP payloads and full syncs are written: 10 is read by Redis 7.0,
-    /// 11 by Redis 7.2, 12 by Redis 7.4. All are read.
+    /// 11 by Redis 7.2 and Valkey, 12 by Redis 7.4 and newer. All are read. A hash with fields that expire is always written
+    /// as 12.
     "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Keyspace;
 
     /// Whether payloads are checked down to every element before they are loaded.

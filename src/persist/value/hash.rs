@@ -5,6 +5,7 @@
 //!  4   fields: length | for each: string (field), string (value)
 //! 25   earliest expiry, i64 ms | a string that is a listpack of fields, values and expiries, by expiry; 0: none, at the end
 //! 24   earliest expiry, i64 ms | fields: length | for each: length (expiry - earliest + 1; 0: none), string, string
+//! 22   Valkey: fields: length | for each: string, string, expiry (i64 ms; -1: none)
 //! 13   a string that is a ziplist of fields and values
 //!  9   a string that is a zipmap
 //! ```
@@ -20,6 +21,9 @@ use crate::data::ziplist::Zipmap;
 
 /// When nothing has expired yet: what is read is kept, whatever its expiry, and who looks for it finds out.
 const BEGINNING: UnixMs = UnixMs(0);
+
+/// What Valkey writes for a field without expiry.
+const NO_EXPIRY_OF_VALKEY: i64 = -1;
 
 fn add(hash: &mut Hash, field: &[u8], value: &[u8], expiry: Option<UnixMs>, making: Making<'_>) -> Result<(), Damage> {
     let (limits, seed) = (making.limits, making.seed);
@@ -109,6 +113,20 @@ pub(super) fn read_expiring(reader: &mut RdbReader<'_>, making: Making<'_>) -> R
     Ok(hash)
 }
 
+pub(super) fn read_of_valkey(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
+    let mut hash = Hash::new();
+    for _ in 0..reader.length()? {
+        let start = reader.offset();
+        let (field, value) = (reader.string()?, reader.string()?);
+        let expiry = match i64::from_le_bytes(reader.array()?) {
+            NO_EXPIRY_OF_VALKEY => None,
+            ms => Some(UnixMs(u64::try_from(ms).map_err(|_| Damage::Element.at(start))?)),
+        };
+        add(&mut hash, &field, &value, expiry, making).map_err(|damage| damage.at(start))?;
+    }
+    Ok(hash)
+}
+
 pub(super) fn read_expiring_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     // The expiries themselves say which is the earliest.
     reader.take(8)?;
@@ -133,9 +151,11 @@ pub(super) fn read_expiring_listpack(reader: &mut RdbReader<'_>, making: Making<
     Ok(hash)
 }
 
-pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: u16) {
+/// Answers the version whose form it took.
+pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: u16) -> u16 {
     let mut earliest: Option<UnixMs> = None;
-    if rdb_version >= WITH_FIELD_EXPIRIES && hash.next_expiry().is_some() {
+    // The next expiry may be that of a field which has gone since.
+    if hash.next_expiry().is_some() {
         hash.for_each_with_expiry(|_, _, expiry| earliest = earliest.into_iter().chain(expiry).min());
     }
     match (hash, earliest) {
@@ -174,6 +194,10 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
                 writer.string(value.as_bytes(&mut itoa::Buffer::new()));
             });
         }
+    }
+    match earliest {
+        Some(_) => rdb_version.max(WITH_FIELD_EXPIRIES),
+        None => rdb_version,
     }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | string | 0 | |
 //! | list | 18: nodes of listpacks, long elements by themselves | 1: elements; 10: a ziplist; 14: nodes of ziplists |
-//! | hash | 16: a listpack; 4: fields and values; with expiries, from version 12 on: 25, 24 | 9: a zipmap; 13: a ziplist |
+//! | hash | 16: a listpack; 4: fields and values; with expiries, in version 12's way whatever was asked for: 25, 24 | 9: a zipmap; 13: a ziplist; 22: Valkey's with expiries |
 //! | set | 11: an intset; 20: a listpack, from version 11 on; 2: members | |
 //! | sorted set | 17: a listpack; 5: elements with binary scores | 3: elements with scores as text; 12: a ziplist |
 //! | stream | 21, below version 11: 19 | 15 |
@@ -16,7 +16,12 @@
 //! |---|---|
 //! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
 //!
-//! Below version 12 the expiries of fields have no place in the format: a hash is written without them.
+//! Nothing that a value holds is dropped because the version asked for has no place for it: such a value is written as the first
+//! version that has one has it, and [`write`] says so. Who reads no such version refuses it, which is better than fields that live for
+//! ever. (The one thing that version 10 cannot say and that is no part of the data is when a consumer of a stream was last given an
+//! entry: 7.0 does not know such a time, and whoever reads its format takes it to be the time at which the consumer was last seen.)
+//!
+//! Valkey's own versions begin at 80: what they have in common with Redis is read, and their hashes with expiries.
 //!
 //! What is packed in Redis's way is copied as it is, once it has been checked from end to end; everything else is built up element
 //! by element, as commands would. Either way a value that comes out is as sound as one that a client has made, and is kept as
@@ -60,6 +65,8 @@ const LIST_QUICKLIST_2: u8 = 18;
 const STREAM_LISTPACKS_2: u8 = 19;
 const SET_LISTPACK: u8 = 20;
 const STREAM_LISTPACKS_3: u8 = 21;
+/// Valkey's; the number was Redis's in pre-releases only.
+const HASH_OF_VALKEY: u8 = 22;
 const HASH_METADATA: u8 = 24;
 const HASH_LISTPACK_EX: u8 = 25;
 
@@ -70,6 +77,9 @@ const WITH_ACTIVE_TIMES: u16 = 11;
 const WITH_PACKED_SETS: u16 = 11;
 /// The first RDB version that has fields with expiries: Redis 7.4's.
 const WITH_FIELD_EXPIRIES: u16 = 12;
+
+/// Valkey 9's RDB version.
+pub(super) const OF_VALKEY_9: u16 = 80;
 
 /// What a value is made by, apart from its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +96,8 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Reads a type byte and the value behind it.
-    pub fn read(reader: &mut RdbReader<'a>, making: Making<'_>) -> Result<Value<'a>, RdbError> {
+    /// Reads a type byte and the value behind it, which was written in that RDB version.
+    pub fn read(reader: &mut RdbReader<'a>, making: Making<'_>, rdb_version: u16) -> Result<Value<'a>, RdbError> {
         let start = reader.offset();
         let object = match reader.byte()? {
             STRING => return Ok(Value::String(reader.string()?)),
@@ -102,6 +112,7 @@ impl<'a> Value<'a> {
             HASH_ZIPMAP => hash::read_zipmap(reader, making)?.into_object(),
             HASH_ZIPLIST => hash::read_ziplist(reader, making)?.into_object(),
             HASH_LISTPACK => hash::read_listpack(reader, making)?.into_object(),
+            HASH_OF_VALKEY if rdb_version >= OF_VALKEY_9 => hash::read_of_valkey(reader, making)?.into_object(),
             HASH_METADATA => hash::read_expiring(reader, making)?.into_object(),
             HASH_LISTPACK_EX => hash::read_expiring_listpack(reader, making)?.into_object(),
             ZSET => sorted_set::read_elements(reader, making, Score::Text)?.into_object(),
@@ -128,10 +139,11 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Writes an entry's value with its type byte, as that RDB version has it; key and expiry are not part of it.
-pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) {
+/// Writes an entry's value with its type byte; key and expiry are not part of it. It is written as that RDB version has it, or as the
+/// first later one that can hold it; answers which that was.
+pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) -> u16 {
     match entry.value() {
-        ValueRef::Object(object) => write_object(writer, object, rdb_version),
+        ValueRef::Object(object) => return write_object(writer, object, rdb_version),
         ValueRef::Int(number) => {
             writer.byte(STRING);
             writer.integer_string(number);
@@ -145,6 +157,7 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
             writer.string(text);
         }
     }
+    rdb_version
 }
 
 /// Reads a string that is a listpack.
@@ -168,12 +181,13 @@ fn pairs(pack: &Listpack) -> impl Iterator<Item = (Item<'_>, Option<Item<'_>>)> 
     std::iter::from_fn(move || Some((items.next()?, items.next())))
 }
 
-fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: u16) {
+fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: u16) -> u16 {
     match object {
         ObjectRef::List(value) => list::write(writer, value),
-        ObjectRef::Hash(value) => hash::write(writer, value, rdb_version),
+        ObjectRef::Hash(value) => return hash::write(writer, value, rdb_version),
         ObjectRef::Set(value) => set::write(writer, value, rdb_version),
         ObjectRef::SortedSet(value) => sorted_set::write(writer, value),
         ObjectRef::Stream(value) => stream::write(writer, value, rdb_version),
     }
+    rdb_version
 }

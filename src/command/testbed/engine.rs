@@ -1,0 +1,309 @@
+//! The engine without its sockets: any number of shards in one thread, with real links between them, one course of time, and a
+//! memory account for each.
+//!
+//! Each call of a shard goes through [`Engine::with`], which charges to that shard whatever the allocator gives out and gets back
+//! meanwhile, so that eviction and the account of what a run leaves behind work as with a thread for each. What the testbed takes
+//! for itself while a shard is at work (its notes, its sockets) is the [`uncharged`] part.
+//!
+//! The reference is the same thing with one shard and no links ([`Reference`]).
+
+use super::story::Story;
+use super::tasks::Tasks;
+use crate::base::clock::{Clock, SimulatedClock, UnixMs};
+use crate::base::random::Random;
+use crate::base::slot::SLOT_COUNT;
+use crate::client::ClientTable;
+use crate::command::local::{LocalOptions, Observation, Observed, Surroundings};
+use crate::command::{CommandId, Local, Node, Registry};
+use crate::config::{Config, Settings};
+use crate::resp::{OwnedArgs, Proto};
+use crate::shard::{ConnRef, EffectSwitch, Realm, ShardId, TicketSource, link};
+use crate::stats::MemoryAccount;
+use crate::store::{DbIndex, HashSeed, Occupancy};
+use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+/// When every run begins.
+const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
+
+/// A unit of work as a shard has reported it.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) shard: usize,
+    pub(super) origin: ConnRef,
+    pub(super) command: CommandId,
+    pub(super) db: DbIndex,
+    pub(super) now: UnixMs,
+    /// What the common course of time was.
+    pub(super) course_ns: u64,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Ran(Vec<Vec<u8>>),
+    Watched(Vec<Vec<u8>>),
+    Committed,
+    Aborted,
+    Evicted(Vec<u8>),
+}
+
+/// See the essay above.
+pub(super) struct Engine {
+    pub(super) shards: Vec<Rc<RefCell<Local>>>,
+    pub(super) tasks: Vec<Rc<Tasks>>,
+    pub(super) course_ns: Rc<Cell<u64>>,
+    pub(super) step_ns: Rc<Cell<u64>>,
+    skews_ms: Vec<Rc<Cell<i64>>>,
+    /// What has been reported and not been looked at yet.
+    pub(super) records: Rc<RefCell<Vec<Record>>>,
+    pub(super) clients: Arc<ClientTable>,
+    balances: Vec<isize>,
+}
+
+struct Nowhere;
+
+impl Surroundings for Nowhere {
+    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+        Ok(())
+    }
+    fn shut_down(&self) {}
+}
+
+fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, String)]) -> Result<Node, String> {
+    let mut arguments = Vec::new();
+    for (name, value) in parameters {
+        arguments.push(OsString::from(format!("--{name}")));
+        arguments.push(OsString::from(value));
+    }
+    let config = Config::load_from(&arguments, &mut std::io::empty(), Path::new("/"));
+    Ok(Node {
+        started_at: UnixMs(BEGIN.0 - 3_600_000),
+        run_id: "0".repeat(40),
+        replid: "1".repeat(40),
+        shards: shard_count,
+        clients: ClientTable::new(),
+        registry,
+        config: Mutex::new(config.map_err(|error| error.to_string())?),
+        executable: String::new(),
+        memory_peak: Default::default(),
+        memory_at_start: Default::default(),
+        memory: MemoryAccount::closed(shard_count),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
+        shutdown: Mutex::new(None),
+        surroundings: Box::new(Nowhere),
+    })
+}
+
+fn realm(shard_count: usize, slot_count: u16) -> Realm {
+    Realm {
+        shard_count: shard_count as u16,
+        slot_count,
+        tickets: TicketSource::new(),
+        effects: EffectSwitch::new(),
+        effect_lag_bytes_max: u64::MAX,
+    }
+}
+
+/// Both engines hash with it, so that what has no order has the same one in both.
+const HASH_SEED: HashSeed = HashSeed([1, 2]);
+
+impl Engine {
+    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Engine, String> {
+        let shard_count = story.shard_count;
+        let node = Arc::new(node(registry, shard_count, &story.parameters)?);
+        let realm = realm(shard_count, story.slot_count);
+        let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
+        let step_ns = Rc::new(Cell::new(story.schedule.step_ns));
+        let mut engine = Engine {
+            shards: Vec::new(),
+            tasks: Vec::new(),
+            skews_ms: story
+                .schedule
+                .skews_ms
+                .iter()
+                .map(|skew| Rc::new(Cell::new(*skew)))
+                .collect(),
+            records: Rc::default(),
+            clients: node.clients.clone(),
+            balances: vec![0; shard_count],
+            course_ns,
+            step_ns,
+        };
+        for (index, port) in link::connect(shard_count as u16, story.ring_bytes)
+            .into_iter()
+            .enumerate()
+        {
+            let tasks = Rc::new(Tasks::new(engine.course_ns.clone()));
+            let local = Local::new(LocalOptions {
+                id: ShardId(index as u16),
+                node: node.clone(),
+                realm: realm.clone(),
+                seed: HASH_SEED,
+                port,
+                executor: tasks.clone(),
+                clock: Clock::Simulated(SimulatedClock {
+                    elapsed_ns: engine.course_ns.clone(),
+                    skew_ms: engine.skews_ms[index].clone(),
+                    step_ns: engine.step_ns.clone(),
+                }),
+                random: Random::with_seed(story.schedule_seed ^ index as u64),
+            });
+            local.borrow_mut().env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
+            engine.shards.push(local);
+            engine.tasks.push(tasks);
+        }
+        Ok(engine)
+    }
+
+    /// Runs `f` over a shard, and charges its memory to it.
+    pub(super) fn with<T>(&mut self, shard: usize, f: impl FnOnce(&mut Local) -> T) -> T {
+        MemoryAccount::pose_as(self.balances[shard]);
+        let answer = f(&mut self.shards[shard].borrow_mut());
+        self.balances[shard] = MemoryAccount::own_balance_bytes();
+        answer
+    }
+
+    /// Polls a task of a shard, and charges its memory to the shard.
+    pub(super) fn poll(&mut self, shard: usize, number: usize) {
+        MemoryAccount::pose_as(self.balances[shard]);
+        self.tasks[shard].poll(number);
+        self.balances[shard] = MemoryAccount::own_balance_bytes();
+    }
+
+    /// What all shards have taken since they were made.
+    pub(super) fn taken_bytes(&self) -> isize {
+        self.balances.iter().sum()
+    }
+
+    /// Has a shard take memory that nobody accounts for.
+    pub(super) fn leak(&mut self, shard: usize, bytes: isize) {
+        self.balances[shard] += bytes;
+    }
+
+    /// Sets a shard's calendar.
+    pub(super) fn set_skew_ms(&self, shard: usize, skew_ms: i64) {
+        self.skews_ms[shard].set(skew_ms);
+    }
+}
+
+/// Does something that is not the shard's affair while one is charged.
+pub(super) fn uncharged<T>(f: impl FnOnce() -> T) -> T {
+    let balance = MemoryAccount::own_balance_bytes();
+    let answer = f();
+    MemoryAccount::pose_as(balance);
+    answer
+}
+
+fn observer(
+    shard: usize,
+    records: Rc<RefCell<Vec<Record>>>,
+    course_ns: Rc<Cell<u64>>,
+) -> Box<dyn FnMut(&Observed<'_>)> {
+    let words = |args: &crate::resp::Args<'_>| args.iter().map(<[u8]>::to_vec).collect();
+    Box::new(move |observed| {
+        uncharged(|| {
+            let what = match &observed.what {
+                Observation::Ran(args) => What::Ran(words(args)),
+                Observation::Watched(args) => What::Watched(words(args)),
+                Observation::Committed => What::Committed,
+                Observation::Aborted => What::Aborted,
+                Observation::Evicted(key) => What::Evicted(key.to_vec()),
+            };
+            records.borrow_mut().push(Record {
+                shard,
+                origin: observed.origin,
+                command: observed.command,
+                db: observed.db,
+                now: observed.now,
+                course_ns: course_ns.get(),
+                what,
+            });
+        });
+    })
+}
+
+/// The sequential model: one shard, one request at a time, at the time that it is told.
+pub(super) struct Reference {
+    local: Rc<RefCell<Local>>,
+    tasks: Rc<Tasks>,
+}
+
+impl Reference {
+    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Reference, String> {
+        let node = Arc::new(node(registry, 1, &[])?);
+        let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
+        let tasks = Rc::new(Tasks::new(course_ns.clone()));
+        let mut ports = link::connect(1, 1024);
+        let local = Local::new(LocalOptions {
+            id: ShardId(0),
+            node,
+            realm: realm(1, story.slot_count),
+            seed: HASH_SEED,
+            port: ports.pop().expect("one shard has one port"),
+            executor: tasks.clone(),
+            clock: Clock::Simulated(SimulatedClock {
+                elapsed_ns: course_ns,
+                skew_ms: Rc::default(),
+                step_ns: Rc::default(),
+            }),
+            random: Random::with_seed(0),
+        });
+        Ok(Reference { local, tasks })
+    }
+
+    /// Runs a request for this client, at this time; the reply.
+    pub(super) fn run(&mut self, client: u32, request: &Call<'_>) -> Vec<u8> {
+        let mut local = self.local.borrow_mut();
+        if local.clients.at(client).is_none() {
+            assert!(local.connect(client, 0, "127.0.0.1:1", "127.0.0.1:2", true));
+        }
+        // The time is set, not read: units on other slots may be at an earlier one, as calendars differ.
+        local.env.now = request.now;
+        let there = local.clients.at(client).expect("it was connected");
+        (there.session.db, there.session.proto) = (request.db.0, request.proto);
+        let mut bytes = Vec::new();
+        OwnedArgs::from_slices(request.words).as_args().encode_resp(&mut bytes);
+        local.receive(client, &bytes);
+        drop(local);
+        while self.tasks.ready_count() > 0 {
+            self.tasks.poll(0);
+        }
+        let mut local = self.local.borrow_mut();
+        let there = local.clients.at(client).expect("nothing ends it");
+        there.is_listed = false;
+        let reply = there.out.take();
+        local.listed.clear();
+        reply.to_contiguous().into_owned()
+    }
+
+    /// Forgets what a client watches.
+    pub(super) fn unwatch(&mut self, client: u32) {
+        let mut local = self.local.borrow_mut();
+        if let Some(mut there) = local.clients.take(client) {
+            there.transaction = None;
+            local.unwatch(&mut there);
+            local.clients.put_back(there);
+        }
+    }
+
+    /// Removes a key, as eviction does.
+    pub(super) fn remove(&mut self, slot: u16, db: DbIndex, key: &[u8], now: UnixMs) -> bool {
+        let mut local = self.local.borrow_mut();
+        let nobody = ConnRef::background(ShardId(0));
+        let mut view = local.core.try_view(&[slot], nobody).expect("nothing is ever lent here");
+        let slot = view.slot(slot).expect("the view was given this slot");
+        slot.remove(db, key, now)
+    }
+}
+
+/// A request to the reference.
+pub(super) struct Call<'a> {
+    pub(super) words: &'a [Vec<u8>],
+    pub(super) db: DbIndex,
+    pub(super) proto: Proto,
+    pub(super) now: UnixMs,
+}

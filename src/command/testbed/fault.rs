@@ -1,0 +1,60 @@
+//! Faults that are put in on purpose, to see whether the checks find them.
+//!
+//! They strike in what the testbed itself owns (its sockets, its bells, its clocks, the report of what took effect), so the
+//! engine that is tested is the one that is shipped.
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fault {
+    #[default]
+    None,
+    /// Two requests of a client change places on their way.
+    SwapRequests,
+    /// A request arrives twice.
+    RepeatRequest,
+    /// A request is lost on its way.
+    LoseRequest,
+    /// What is written to a connection gets into the wrong order.
+    SwapOutput,
+    /// What is written to a connection is lost.
+    LoseOutput,
+    /// A shard that is rung at does not wake.
+    DropWake,
+    /// A drained connection is not reported.
+    DropDrained,
+    /// A shard's calendar stands still.
+    StopCalendar,
+    /// A unit of work is reported as of another time.
+    LieAboutTime,
+    /// A unit of work is not reported.
+    HideUnit,
+    /// Two units of work are reported in the wrong order.
+    SwapUnits,
+    /// A pause does not reach one of the shards.
+    EndPause,
+    /// A connection ends and its client is not forgotten.
+    KeepClient,
+    /// A shard takes memory and never gives it back.
+    LeakMemory,
+    /// A shard never finds that it has nothing to do.
+    Spin,
+}
+
+/// All of them.
+pub const FAULTS: [Fault; 15] = [
+    Fault::SwapRequests,
+    Fault::RepeatRequest,
+    Fault::LoseRequest,
+    Fault::SwapOutput,
+    Fault::LoseOutput,
+    Fault::DropWake,
+    Fault::DropDrained,
+    Fault::StopCalendar,
+    Fault::LieAboutTime,
+    Fault::HideUnit,
+    Fault::SwapUnits,
+    Fault::EndPause,
+    Fault::KeepClient,
+    Fault::LeakMemory,
+    Fault::Spin,
+];

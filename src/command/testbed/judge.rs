@@ -1,0 +1,731 @@
+//! Whether what clients see is right.
+//!
+//! The shards report each unit of work at the moment at which it takes effect. That order is taken as the order of everything:
+//! the [`Reference`] runs the units one after another in it, each at its own time, and what it answers is what the clients must
+//! get, byte for byte. As a unit must lie between the arrival of its request and its reply, such an order is a witness of strict
+//! serializability.
+//!
+//! Beside that it is checked that
+//!
+//! 1. replies come in the order of the requests, one for each, and none before its unit has taken effect;
+//! 2. of the units of one connection only those on single slots of different shards change places, and none do where the order is
+//!    strict;
+//! 3. the time of units goes back neither on a slot nor for a connection, is at most a millisecond old when they begin, and is not
+//!    in the future;
+//! 4. nothing is written while clients are paused;
+//! 5. what has arrived is run, be the connection closed behind it or not.
+
+use super::engine::{Call, Record, Reference, What};
+use super::reply;
+use super::roles::{Role, Traits, traits_of};
+use super::story::{Judge as By, Meaning, Request, Story, shortened};
+use crate::base::clock::UnixMs;
+use crate::base::slot::key_slot;
+use crate::command::Registry;
+use crate::shard::{ConnRef, Footprint, ShardId};
+use std::collections::BTreeMap;
+
+/// What is wrong, with a word for its kind.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: &'static str,
+    pub text: String,
+}
+
+impl Failure {
+    pub(super) fn new(kind: &'static str, text: impl Into<String>) -> Failure {
+        Failure {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
+/// Clock readings that lie between the beginning of a unit and the report of it, beside those of a transaction's commands.
+const READINGS_MAX: u64 = 12;
+
+/// See the essay above.
+pub(super) struct Judge {
+    registry: &'static Registry,
+    reference: Reference,
+    clients: Vec<Judged>,
+    by_origin: BTreeMap<ConnRef, usize>,
+    /// The last unit on each slot.
+    slot_times: BTreeMap<u16, UnixMs>,
+    shard_count: usize,
+    slot_count: u16,
+    skews_ms: Vec<i64>,
+    is_strict: bool,
+    is_short_of_memory: bool,
+    pauses: Vec<PauseWindow>,
+    /// Requests that end pauses and are under way.
+    unpausing: usize,
+    /// Units and replies, to see whether anything happens.
+    pub(super) progress: u64,
+}
+
+/// What is known of one client's requests.
+struct Judged {
+    number: usize,
+    program: Vec<Request>,
+    states: Vec<State>,
+    /// How many requests have arrived as a whole.
+    arrived: usize,
+    /// How many have begun to arrive.
+    begun: usize,
+    /// The next request whose reply is to come.
+    next_reply: usize,
+    /// The first request over slots that has not been run.
+    first_open: usize,
+    /// Requests before this one have had their effect on what the reference's client watches.
+    watched_until: usize,
+    output: Vec<u8>,
+    /// Its connection has ended, or may end at any moment: what it is still owed is not known.
+    is_lost: bool,
+    /// The latest of the units whose replies were sent.
+    known: UnixMs,
+    /// The latest of its units.
+    latest: UnixMs,
+}
+
+struct State {
+    traits: Traits,
+    arrived_ns: u64,
+    /// The time before which it cannot take effect: that of what its client knew when it sent it.
+    floor: UnixMs,
+    is_executed: bool,
+    now: UnixMs,
+    expected: Expected,
+    /// It was to be queued, and was not.
+    is_queue_error: bool,
+}
+
+enum Expected {
+    Unknown,
+    Reply(Vec<u8>),
+}
+
+struct PauseWindow {
+    until_ns: u64,
+    text: String,
+}
+
+impl Judge {
+    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Judge, String> {
+        let is_set = |name: &str, value: &str| story.parameters.iter().any(|(n, v)| n == name && v == value);
+        let clients = story
+            .clients
+            .iter()
+            .map(|client| (client.number, client.program.clone()));
+        let closing = std::iter::once((usize::MAX, story.closing.clone()));
+        Ok(Judge {
+            registry,
+            reference: Reference::new(story, registry)?,
+            clients: clients
+                .chain(closing)
+                .map(|(number, program)| Judged::new(registry, number, program))
+                .collect(),
+            by_origin: BTreeMap::new(),
+            slot_times: BTreeMap::new(),
+            shard_count: story.shard_count,
+            slot_count: story.slot_count,
+            skews_ms: story.schedule.skews_ms.clone(),
+            is_strict: is_set("pipeline-order", "strict"),
+            is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
+            pauses: Vec::new(),
+            unpausing: 0,
+            progress: 0,
+        })
+    }
+
+    /// A client has a connection now.
+    pub(super) fn connected(&mut self, client: usize, origin: ConnRef) {
+        self.by_origin.insert(origin, client);
+    }
+
+    /// So many requests of a client have begun to arrive, and so many have arrived as a whole.
+    pub(super) fn arrived(&mut self, client: usize, begun: usize, whole: usize, course_ns: u64) {
+        let judged = &mut self.clients[client];
+        let news = judged.begun..begun;
+        judged.begun = begun;
+        for index in judged.arrived..whole {
+            judged.states[index].arrived_ns = course_ns;
+            judged.states[index].floor = judged.known;
+        }
+        judged.arrived = judged.arrived.max(whole);
+        for index in news {
+            match self.clients[client].program[index].meaning {
+                Meaning::Unpauses => {
+                    self.pauses.clear();
+                    self.unpausing += 1;
+                }
+                Meaning::Kills(number) => {
+                    for other in self.clients.iter_mut().filter(|other| other.number == number) {
+                        other.is_lost = true;
+                    }
+                }
+                Meaning::Plain | Meaning::Pauses { .. } => {}
+            }
+        }
+    }
+
+    /// What a client is owed from now on is not known.
+    pub(super) fn lost(&mut self, client: usize) {
+        self.clients[client].is_lost = true;
+    }
+
+    pub(super) fn is_lost(&self, client: usize) -> bool {
+        self.clients[client].is_lost
+    }
+
+    /// Whether a client must wait for each reply before it sends on. Where memory may be lacking, only the replies tell which
+    /// transactions have been queued as a whole.
+    pub(super) fn must_go_slowly(&self, client: usize) -> bool {
+        let is_exec = |state: &State| matches!(state.traits.role, Role::Exec(_));
+        self.is_short_of_memory && self.clients[client].states.iter().any(is_exec)
+    }
+
+    /// Whether a client has asked for the end of its connection.
+    pub(super) fn has_quit(&self, client: usize) -> bool {
+        let judged = &self.clients[client];
+        let mut begun = judged.states[..judged.begun].iter();
+        begun.any(|state| state.traits.role == Role::Quit)
+    }
+
+    /// How many of a client's replies have been sent.
+    pub(super) fn answered(&self, client: usize) -> usize {
+        self.clients[client].next_reply
+    }
+
+    /// Whether nothing that has arrived of a client waits for its reply.
+    pub(super) fn is_all_answered(&self, client: usize) -> bool {
+        let judged = &self.clients[client];
+        judged.program[judged.next_reply.min(judged.arrived)..judged.arrived]
+            .iter()
+            .all(|request| !request.is_answered)
+    }
+
+    /// Units of work have taken effect. `step_ns` is what each reading of a clock takes at this time.
+    pub(super) fn take(&mut self, records: Vec<Record>, step_ns: u64) -> Result<(), Failure> {
+        for record in records {
+            self.progress += 1;
+            if let What::Evicted(key) = &record.what {
+                let slot = key_slot(key);
+                self.check_pause(&record, true, || format!("eviction of {}", shortened(key)))?;
+                if !self.reference.remove(slot, record.db, key, record.now) {
+                    return Err(Failure::new(
+                        "eviction",
+                        format!("{} was evicted, and should not be there", shortened(key)),
+                    ));
+                }
+                continue;
+            }
+            let Some(&client) = self.by_origin.get(&record.origin) else {
+                return Err(Failure::new(
+                    "origin",
+                    format!("nobody has sent what took effect: {record:?}"),
+                ));
+            };
+            let index = self.find(client, &record)?;
+            self.check_time(client, index, &record, step_ns)?;
+            let writes = self.writes(client, index);
+            self.check_pause(&record, writes, || self.clients[client].describe(index))?;
+            self.execute(client, index, &record);
+        }
+        Ok(())
+    }
+
+    /// The request that a unit was: the first that is as the unit was, has arrived and was not run.
+    fn find(&self, client: usize, record: &Record) -> Result<usize, Failure> {
+        let judged = &self.clients[client];
+        let is_it = |index: &usize| {
+            let state = &judged.states[*index];
+            let words = &judged.program[*index].words;
+            !state.is_executed
+                && match (&record.what, state.traits.role) {
+                    (What::Ran(args), Role::Data) => args == words,
+                    (What::Watched(keys), Role::Watch) => words[1..] == **keys,
+                    (What::Committed | What::Aborted, Role::Exec(_)) => !judged.is_doomed(*index),
+                    _ => false,
+                }
+        };
+        let Some(index) = (judged.first_open..judged.arrived).find(is_it) else {
+            return Err(Failure::new(
+                "unasked",
+                format!(
+                    "client {}: what took effect was not asked for, or ran before: {}",
+                    judged.number,
+                    tell(record)
+                ),
+            ));
+        };
+        let traits = &judged.states[index].traits;
+        for earlier in judged.first_open..index {
+            let state = &judged.states[earlier];
+            let is_open = match state.traits.role {
+                Role::Data => !(self.is_short_of_memory && state.traits.needs_memory),
+                Role::Watch => true,
+                Role::Exec(_) => !self.is_short_of_memory && !judged.is_doomed(earlier),
+                _ => false,
+            };
+            if state.is_executed || !is_open {
+                continue;
+            }
+            let may_change_places = !self.is_strict
+                && traits.is_single
+                && state.traits.is_single
+                && self.home(&traits.footprint) != self.home(&state.traits.footprint);
+            if !may_change_places {
+                return Err(Failure::new(
+                    "order",
+                    format!(
+                        "client {}: {} took effect before {}",
+                        judged.number,
+                        judged.describe(index),
+                        judged.describe(earlier)
+                    ),
+                ));
+            }
+        }
+        Ok(index)
+    }
+
+    /// The shard of a single slot.
+    fn home(&self, footprint: &Footprint) -> Option<ShardId> {
+        let Footprint::Slots(slots) = footprint else {
+            return None;
+        };
+        let slot = usize::from(*slots.as_slice().first()?);
+        let (slots, shards) = (usize::from(self.slot_count), self.shard_count);
+        let home = (0..shards).find(|shard| slot < (shard + 1) * slots / shards);
+        home.map(|shard| ShardId(shard as u16))
+    }
+
+    fn writes(&self, client: usize, index: usize) -> bool {
+        let judged = &self.clients[client];
+        match judged.states[index].traits.role {
+            Role::Exec(multi) => judged.states[multi..index].iter().any(|state| state.traits.writes),
+            _ => judged.states[index].traits.writes,
+        }
+    }
+
+    fn check_time(&mut self, client: usize, index: usize, record: &Record, step_ns: u64) -> Result<(), Failure> {
+        let judged = &self.clients[client];
+        let traits = &judged.states[index].traits;
+        let (mut readings, mut may_be_old) = (READINGS_MAX, false);
+        let mut footprint = traits.footprint.clone();
+        if let Role::Exec(multi) = traits.role {
+            for queued in &judged.states[multi..index] {
+                readings += 4;
+                // It began when it got its slots, and has kept them since.
+                may_be_old |= queued.traits.is_asynchronous;
+                footprint.merge(&queued.traits.footprint);
+            }
+        }
+        let calendar = (record.course_ns / 1_000_000).saturating_add_signed(self.skews_ms[record.shard]);
+        let tolerated_ms = 1 + (readings * step_ns).div_ceil(1_000_000);
+        let wrong = |text: String| {
+            let what = judged.describe(index);
+            Err(Failure::new(
+                "time",
+                format!("client {}: {what} on shard {}: {text}", judged.number, record.shard),
+            ))
+        };
+        if record.now.0 + tolerated_ms < calendar && !may_be_old {
+            return wrong(format!("its time is {} ms old", calendar - record.now.0));
+        }
+        let latest = (record.course_ns / 1_000_000) as i64 + self.skews_ms.iter().max().copied().unwrap_or(0);
+        if record.now.signed() > latest {
+            return wrong(format!(
+                "its time is {} ms ahead of everybody's",
+                record.now.signed() - latest
+            ));
+        }
+        let is_behind_all = !traits.is_single || self.is_strict;
+        let floor = judged.states[index]
+            .floor
+            .max(if is_behind_all { judged.latest } else { UnixMs(0) });
+        if record.now < floor {
+            return wrong(format!(
+                "its time {} is before {floor}, which its client knows of",
+                record.now
+            ));
+        }
+        let slots: Vec<u16> = match &footprint {
+            Footprint::Slots(slots) => slots.iter().collect(),
+            Footprint::Everything => self.slot_times.keys().copied().collect(),
+        };
+        for slot in slots {
+            let last = self.slot_times.entry(slot).or_insert(record.now);
+            if record.now < *last {
+                return Err(Failure::new(
+                    "time",
+                    format!(
+                        "client {}: {} on shard {}: its time {} is before {last}, at which slot {slot} was used",
+                        judged.number,
+                        judged.describe(index),
+                        record.shard,
+                        record.now
+                    ),
+                ));
+            }
+            *last = record.now;
+        }
+        Ok(())
+    }
+
+    fn check_pause(&self, record: &Record, writes: bool, what: impl Fn() -> String) -> Result<(), Failure> {
+        let window = self.pauses.iter().find(|window| record.course_ns < window.until_ns);
+        match window {
+            Some(window) if writes => Err(Failure::new(
+                "pause",
+                format!("written during {}: {}", window.text, what()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the reference run what a unit was.
+    fn execute(&mut self, client: usize, index: usize, record: &Record) {
+        let Judge { reference, clients, .. } = self;
+        let judged = &mut clients[client];
+        let protos = client as u32 * 4;
+        let call = |request: &Request| {
+            let proto = request.proto;
+            // Commands of one client may have changed places, so each way of speaking has a client of its own; what is watched
+            // belongs to another one.
+            (protos + if proto == crate::resp::Proto::Resp3 { 1 } else { 0 }, proto)
+        };
+        let run = |reference: &mut Reference, who: u32, request: &Request| {
+            let call = Call {
+                words: &request.words,
+                db: record.db,
+                proto: request.proto,
+                now: record.now,
+            };
+            reference.run(who, &call)
+        };
+        let watcher = protos + 2;
+        let role = judged.states[index].traits.role;
+        let reply = match role {
+            Role::Data => {
+                let (who, _) = call(&judged.program[index]);
+                run(reference, who, &judged.program[index])
+            }
+            _ => {
+                if judged.has_let_go(index) {
+                    reference.unwatch(watcher);
+                }
+                judged.watched_until = index + 1;
+                if let Role::Exec(multi) = role {
+                    for place in multi..index {
+                        if !judged.states[place].traits.is_asynchronous {
+                            run(reference, watcher, &judged.program[place]);
+                        }
+                    }
+                }
+                run(reference, watcher, &judged.program[index])
+            }
+        };
+        let state = &mut judged.states[index];
+        state.expected = Expected::Reply(reply);
+        state.is_executed = true;
+        state.now = record.now;
+        judged.latest = judged.latest.max(record.now);
+        judged.move_on();
+    }
+
+    /// Output of a client was handed over.
+    pub(super) fn output(&mut self, client: usize, bytes: &[u8], course_ns: u64) -> Result<(), Failure> {
+        self.clients[client].output.extend_from_slice(bytes);
+        let mut at = 0;
+        loop {
+            let judged = &mut self.clients[client];
+            let number = judged.number;
+            let rest = &judged.output[at..];
+            let length = reply::length(rest)
+                .map_err(|error| Failure::new("reply", format!("client {number}: {error}: {}", shortened(rest))))?;
+            let Some(length) = length else { break };
+            let reply = rest[..length].to_vec();
+            at += length;
+            self.progress += 1;
+            self.judge(client, &reply, course_ns)?;
+        }
+        self.clients[client].output.drain(..at);
+        Ok(())
+    }
+
+    fn judge(&mut self, client: usize, reply: &[u8], course_ns: u64) -> Result<(), Failure> {
+        let is_short_of_memory = self.is_short_of_memory;
+        let judged = &mut self.clients[client];
+        let is_silent = |request: &Request| !request.is_answered;
+        while judged.program.get(judged.next_reply).is_some_and(is_silent) {
+            judged.next_reply += 1;
+        }
+        let index = judged.next_reply;
+        if index >= judged.arrived {
+            return Err(Failure::new(
+                "reply-too-many",
+                format!(
+                    "client {} got a reply too many, or before its request: {}",
+                    judged.number,
+                    shortened(reply)
+                ),
+            ));
+        }
+        judged.next_reply += 1;
+        let error = judged.objection(index, reply, is_short_of_memory);
+        if let Some((kind, text)) = error {
+            return Err(Failure::new(
+                kind,
+                format!("client {}: {}: {text}", judged.number, judged.describe(index)),
+            ));
+        }
+        judged.known = judged.known.max(judged.states[index].now);
+        let state = &mut judged.states[index];
+        state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
+        let arrived_ns = state.arrived_ns;
+        match judged.program[index].meaning {
+            Meaning::Pauses { for_ms, .. } if !reply::is_error(reply) => {
+                let text = judged.describe(index);
+                let (least, most) = (self.skews_ms.iter().min(), self.skews_ms.iter().max());
+                let apart_ms = most.unwrap_or(&0) - least.unwrap_or(&0);
+                let sure_ms = (for_ms as i64 - apart_ms - 3).max(0) as u64;
+                let until_ns = arrived_ns + sure_ms * 1_000_000;
+                if self.unpausing == 0 && until_ns > course_ns {
+                    self.pauses.push(PauseWindow { until_ns, text });
+                }
+            }
+            Meaning::Unpauses => self.unpausing -= 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// All has ended: what was sent by clients that are not lost must have been run and answered.
+    pub(super) fn check_end(&self, client: usize) -> Result<(), Failure> {
+        let judged = &self.clients[client];
+        if judged.is_lost {
+            return Ok(());
+        }
+        let missing = |what: &str, index: usize| {
+            Err(Failure::new(
+                "lost",
+                format!(
+                    "client {}: {} has arrived and was not {what}",
+                    judged.number,
+                    judged.describe(index)
+                ),
+            ))
+        };
+        for index in 0..judged.arrived {
+            let state = &judged.states[index];
+            let must_run = match state.traits.role {
+                Role::Data => !self.is_short_of_memory,
+                Role::Watch => true,
+                Role::Exec(_) => !self.is_short_of_memory && !judged.is_doomed(index),
+                Role::Quit => break,
+                _ => false,
+            };
+            if must_run && !state.is_executed {
+                return missing("run", index);
+            }
+            if judged.program[index].is_answered && index >= judged.next_reply {
+                return missing("answered", index);
+            }
+        }
+        if !judged.output.is_empty() {
+            return Err(Failure::new(
+                "reply-half",
+                format!(
+                    "client {} got half a reply: {}",
+                    judged.number,
+                    shortened(&judged.output)
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a client waits for, for people.
+    pub(super) fn waits_for(&self, client: usize) -> String {
+        let judged = &self.clients[client];
+        match judged.next_reply < judged.arrived {
+            true => format!(
+                "client {} waits for the reply of {}",
+                judged.number,
+                judged.describe(judged.next_reply)
+            ),
+            false => format!(
+                "client {} has sent {} requests, of which {} have arrived",
+                judged.number,
+                judged.program.len(),
+                judged.arrived
+            ),
+        }
+    }
+
+    /// The name of a unit's command, for people.
+    pub(super) fn name_of(&self, record: &Record) -> &'static str {
+        self.registry.get(record.command).command.name
+    }
+}
+
+impl Judged {
+    fn new(registry: &Registry, number: usize, program: Vec<Request>) -> Judged {
+        let states = traits_of(registry, &program).into_iter().map(|traits| State {
+            traits,
+            arrived_ns: 0,
+            floor: UnixMs(0),
+            is_executed: false,
+            now: UnixMs(0),
+            expected: Expected::Unknown,
+            is_queue_error: false,
+        });
+        Judged {
+            number,
+            states: states.collect(),
+            program,
+            arrived: 0,
+            begun: 0,
+            next_reply: 0,
+            first_open: 0,
+            watched_until: 0,
+            output: Vec::new(),
+            is_lost: false,
+            known: UnixMs(0),
+            latest: UnixMs(0),
+        }
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!("request {index} ({})", self.program[index].text())
+    }
+
+    /// Whether this EXEC has nothing to run because something could not be queued.
+    fn is_doomed(&self, exec: usize) -> bool {
+        let Role::Exec(multi) = self.states[exec].traits.role else {
+            return false;
+        };
+        let queued = &self.states[multi..exec];
+        queued.iter().any(|state| state.traits.dooms || state.is_queue_error)
+    }
+
+    /// Whether the client has let go of what it watched, between what the reference knows of and this request.
+    fn has_let_go(&self, index: usize) -> bool {
+        self.states[self.watched_until.min(index)..index]
+            .iter()
+            .any(|state| match state.traits.role {
+                Role::Unwatch | Role::Discard | Role::Reset => true,
+                Role::Exec(_) => !state.is_executed,
+                _ => false,
+            })
+    }
+
+    fn move_on(&mut self) {
+        let is_done =
+            |state: &State| state.is_executed || !matches!(state.traits.role, Role::Data | Role::Watch | Role::Exec(_));
+        while self.states.get(self.first_open).is_some_and(is_done) {
+            self.first_open += 1;
+        }
+    }
+
+    /// What is wrong with a reply: its kind, and in words.
+    fn objection(&self, index: usize, got: &[u8], is_short_of_memory: bool) -> Option<(&'static str, String)> {
+        let state = &self.states[index];
+        let by = self.program[index].judge;
+        let is_refused_for_memory = is_short_of_memory && (got.starts_with(b"-OOM") || got.starts_with(b"-EXECABORT"));
+        let exactly = |text: &[u8]| (got != text).then(|| differs(text, got));
+        let text = match state.traits.role {
+            Role::Refused => (!reply::is_error(got)).then(|| format!("is no error: {}", shortened(got))),
+            Role::Queued if is_refused_for_memory => None,
+            Role::Queued => exactly(b"+QUEUED\r\n"),
+            Role::Multi | Role::Discard | Role::Unwatch | Role::Quit => exactly(b"+OK\r\n"),
+            Role::Reset => exactly(b"+RESET\r\n"),
+            Role::Session | Role::Asynchronous => objection_by(by, &Expected::Unknown, got),
+            Role::Exec(_) if self.is_doomed(index) => {
+                (!reply::is_error(got)).then(|| format!("should be refused: {}", shortened(got)))
+            }
+            Role::Data | Role::Watch | Role::Exec(_) if !state.is_executed => {
+                if is_refused_for_memory {
+                    return None;
+                }
+                let text = format!("was answered and did not take effect: {}", shortened(got));
+                return Some(("reply-of-nothing", text));
+            }
+            Role::Data | Role::Watch => objection_by(by, &state.expected, got),
+            Role::Exec(multi) => {
+                let text = self.objection_to_exec(multi, index, got);
+                return text.map(|text| ("reply-of-exec", text));
+            }
+        };
+        text.map(|text| ("reply", text))
+    }
+
+    fn objection_to_exec(&self, multi: usize, exec: usize, got: &[u8]) -> Option<String> {
+        let Expected::Reply(expected) = &self.states[exec].expected else {
+            return Some("was not run".to_owned());
+        };
+        if reply::is_null(got) || reply::is_null(expected) {
+            return (got != expected).then(|| differs(expected, got));
+        }
+        let (Some(parts), Some(known)) = (reply::elements(got), reply::elements(expected)) else {
+            return Some(differs(expected, got));
+        };
+        let queue = multi + 1..exec;
+        if parts.len() != queue.len() {
+            return Some(format!("has {} replies instead of {}", parts.len(), queue.len()));
+        }
+        let mut known = known.into_iter();
+        for (place, part) in queue.zip(parts) {
+            let by = self.program[place].judge;
+            let expected = match self.states[place].traits.is_asynchronous {
+                true => Expected::Unknown,
+                false => match known.next() {
+                    Some(reply) => Expected::Reply(reply.to_vec()),
+                    None => return Some("the reference has fewer replies".to_owned()),
+                },
+            };
+            if let Some(text) = objection_by(by, &expected, part) {
+                return Some(format!("{}: {text}", self.describe(place)));
+            }
+        }
+        None
+    }
+}
+
+fn objection_by(by: By, expected: &Expected, got: &[u8]) -> Option<String> {
+    match (by, expected) {
+        (By::Any, _) => None,
+        (By::Holds(holds), _) => (!holds(got)).then(|| format!("is not right: {}", shortened(got))),
+        (By::Exactly(text), _) => (got != text).then(|| differs(text, got)),
+        (By::Compared, Expected::Reply(expected)) => (got != expected).then(|| differs(expected, got)),
+        (By::Unordered, Expected::Reply(expected)) => {
+            let sorted = |reply| {
+                reply::elements(reply).map(|mut parts: Vec<&[u8]>| {
+                    parts.sort_unstable();
+                    parts.concat()
+                })
+            };
+            let is_same = got == expected || sorted(got).is_some_and(|parts| Some(parts) == sorted(expected));
+            (!is_same).then(|| differs(expected, got))
+        }
+        (By::Compared | By::Unordered, Expected::Unknown) => Some("there is nothing to compare it with".to_owned()),
+    }
+}
+
+fn differs(expected: &[u8], got: &[u8]) -> String {
+    format!("expected {}, got {}", shortened(expected), shortened(got))
+}
+
+/// A unit for people.
+pub(super) fn tell(record: &Record) -> String {
+    let words = |words: &[Vec<u8>]| words.iter().map(|word| shortened(word)).collect::<Vec<_>>().join(" ");
+    match &record.what {
+        What::Ran(args) => words(args),
+        What::Watched(keys) => format!("watch {}", words(keys)),
+        What::Committed => "a transaction".to_owned(),
+        What::Aborted => "a transaction whose keys had changed".to_owned(),
+        What::Evicted(key) => format!("eviction of {}", shortened(key)),
+    }
+}

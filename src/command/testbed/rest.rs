@@ -1,0 +1,73 @@
+//! What must be true when everything has come to rest: nobody waits for anything, and nothing is left of what was there.
+
+use super::judge::Failure;
+use super::run::Run;
+use crate::client::Stall;
+
+/// What a shard may keep of what it has taken: counters, logs of slow commands, buffers that are kept on purpose.
+const KEPT_BYTES_MAX: isize = 64 << 10;
+
+impl Run<'_> {
+    /// What must be true when everything has come to rest.
+    pub(super) fn check_rest(&mut self) -> Result<(), Failure> {
+        let wrong = |kind, text: String| Err(Failure::new(kind, text));
+        if !self.engine.clients.is_empty() {
+            return wrong(
+                "rest",
+                format!("{} clients are left in the table", self.engine.clients.len()),
+            );
+        }
+        let mut slots_seen = 0;
+        for shard in 0..self.shards.len() {
+            let sockets = self.sockets[shard].open_count();
+            let has_tasks = !self.engine.tasks[shard].is_empty();
+            let mut local = self.engine.shards[shard].borrow_mut();
+            let clients: Vec<String> = local
+                .clients
+                .iter()
+                .map(|client| client.session.address.to_string())
+                .collect();
+            let waiting = local.clients.iter().filter(|client| client.stall != Stall::Not).count();
+            if !clients.is_empty() || sockets > 0 {
+                return wrong(
+                    "rest",
+                    format!("shard {shard} has clients left: {clients:?}, {waiting} of which wait; {sockets} sockets"),
+                );
+            }
+            if has_tasks {
+                return wrong("rest", format!("shard {shard} has tasks left"));
+            }
+            if !local.core.is_idle() {
+                return wrong("rest", format!("shard {shard} has units of work or loans left"));
+            }
+            if local.has_listed() || local.link().has_backlog() {
+                return wrong("rest", format!("shard {shard} has something left to do"));
+            }
+            if !local.env.garbage.is_empty() {
+                return wrong("rest", format!("shard {shard} has something left to free"));
+            }
+            for (index, slot) in local.core.contents_here() {
+                slots_seen += 1;
+                if slot.key_count() > 0 || slot.watched_count() > 0 {
+                    return wrong(
+                        "rest",
+                        format!(
+                            "slot {index} has {} keys, {} watched",
+                            slot.key_count(),
+                            slot.watched_count()
+                        ),
+                    );
+                }
+            }
+        }
+        if slots_seen != usize::from(self.story.slot_count) {
+            return wrong("rest", format!("{slots_seen} slots are there"));
+        }
+        let left = self.engine.taken_bytes() - self.taken_at_start;
+        let is_checked = !self.without.iter().any(|check| check == "memory-check");
+        if is_checked && left > KEPT_BYTES_MAX * self.shards.len() as isize {
+            return wrong("memory", format!("{left} bytes were not given back"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,798 @@
+//! A run: steps, drawn one after another, until every client has what it is owed, and what must be true then.
+//!
+//! A step is one of: a pass of a shard, a poll of a task, a connection that comes, bytes that arrive, the end of what a client
+//! sends, a break, bytes that a client reads, and time that moves on. A shard that has announced its sleep makes no pass until it
+//! is rung at, or has something from its sockets, or its next deadline has come: so a wake-up that is lost shows.
+//!
+//! When all clients are done, one more comes, asks what the data has become, and removes it. Then all leave, time goes on for a
+//! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
+
+use super::engine::{Engine, Record, What};
+use super::fault::Fault;
+use super::judge::{Failure, Judge, tell};
+use super::peer::{Peer, Phase};
+use super::sockets::{Brought, Event, Hand, Sockets};
+use super::story::{ClientStory, End, Story, address_of};
+use crate::base::clock::Ticks;
+use crate::base::random::Random;
+use crate::command::{Local, Registry};
+use crate::shard::{ConnRef, ShardId};
+
+/// More steps than the longest run takes.
+const STEPS_MAX: usize = 400_000;
+/// So long nothing may happen while somebody waits.
+const HANG_NS: u64 = 4_000_000_000;
+/// How long everything is left alone before it is looked at: longer than any shrinking and background work waits.
+const REST_NS: u64 = 1_500_000_000;
+/// Passes without a cause, one after another.
+const SPINS_MAX: u32 = 100;
+const LEAKED_BYTES: isize = 4 << 20;
+
+/// What a run is asked for beside its story.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    pub(super) fault: Fault,
+    /// Write down what happens.
+    pub(super) is_told: bool,
+}
+
+/// How a run has gone.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) failure: Option<Failure>,
+    pub(super) told: Vec<String>,
+    /// Differs from that of another run if anything was different.
+    pub(super) digest: u64,
+    pub(super) units: u64,
+}
+
+/// See the essay above.
+pub(super) fn run(story: &Story, registry: &'static Registry, manner: Manner, without: &[String]) -> Outcome {
+    let mut run = match Run::new(story, registry, manner, without) {
+        Ok(run) => run,
+        Err(text) => {
+            return Outcome {
+                failure: Some(Failure::new("story", text)),
+                ..Outcome::default()
+            };
+        }
+    };
+    let failure = run.all().err();
+    Outcome {
+        failure,
+        told: run.told,
+        digest: run.digest,
+        units: run.judge.progress,
+    }
+}
+
+#[derive(Default)]
+pub(super) struct ShardState {
+    is_asleep: bool,
+    is_woken: bool,
+    events: Vec<Event>,
+    spins: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Pass(usize),
+    Poll(usize),
+    Connect(usize),
+    Send(usize),
+    Break(usize),
+    HalfClose(usize),
+    Read(usize),
+    Time,
+}
+
+pub(super) struct Run<'a> {
+    pub(super) story: &'a Story,
+    manner: Manner,
+    pub(super) without: &'a [String],
+    pub(super) engine: Engine,
+    judge: Judge,
+    random: Random,
+    peers: Vec<Peer>,
+    pub(super) shards: Vec<ShardState>,
+    pub(super) sockets: Vec<Sockets>,
+    steps: Vec<(u32, Step)>,
+    told: Vec<String>,
+    digest: u64,
+    begin_ns: u64,
+    pub(super) taken_at_start: isize,
+    /// The course of time and the judge's progress when something happened last.
+    last_progress: (u64, u64),
+    has_struck: bool,
+    /// A shard that is held up, and for how many steps.
+    held: usize,
+    held_steps: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        story: &'a Story,
+        registry: &'static Registry,
+        manner: Manner,
+        without: &'a [String],
+    ) -> Result<Run<'a>, String> {
+        let engine = Engine::new(story, registry)?;
+        let judge = Judge::new(story, registry)?;
+        let mut random = Random::with_seed(story.schedule_seed);
+        let mut peers: Vec<Peer> = story.clients.iter().cloned().map(Peer::new).collect();
+        for (client, peer) in peers.iter_mut().enumerate() {
+            if judge.must_go_slowly(client) {
+                peer.story.depth = 1;
+            }
+        }
+        peers.push(Peer::new(ClientStory {
+            number: story.clients.iter().map(|client| client.number + 1).max().unwrap_or(0) + 100,
+            shard: random.below(story.shard_count),
+            depth: usize::MAX,
+            cut_bytes: 1 << 14,
+            socket_bytes: 1 << 18,
+            read_weight: 20,
+            send_weight: 20,
+            connect_weight: 20,
+            program: story.closing.clone(),
+            end: End::Done,
+        }));
+        let begin_ns = engine.course_ns.get();
+        Ok(Run {
+            story,
+            manner,
+            without,
+            judge,
+            random,
+            peers,
+            shards: (0..story.shard_count).map(|_| ShardState::default()).collect(),
+            sockets: (0..story.shard_count).map(|_| Sockets::default()).collect(),
+            steps: Vec::new(),
+            told: Vec::new(),
+            digest: 0,
+            begin_ns,
+            taken_at_start: engine.taken_bytes(),
+            last_progress: (0, 0),
+            has_struck: false,
+            held: 0,
+            held_steps: 0,
+            engine,
+        })
+    }
+
+    fn all(&mut self) -> Result<(), Failure> {
+        let closing = self.peers.len() - 1;
+        self.play(0..closing)?;
+        self.play(closing..closing + 1)?;
+        for client in 0..self.peers.len() {
+            self.judge.check_end(client)?;
+        }
+        for client in 0..self.peers.len() {
+            match self.peers[client].phase {
+                Phase::Open if self.random.chance(1, 2) => self.break_off(client),
+                Phase::Open => self.half_close(client),
+                _ => {}
+            }
+        }
+        self.rest()?;
+        self.check_rest()
+    }
+
+    /// Steps until these clients are done.
+    fn play(&mut self, clients: std::ops::Range<usize>) -> Result<(), Failure> {
+        self.last_progress = (self.engine.course_ns.get(), self.judge.progress);
+        for _ in 0..STEPS_MAX {
+            if clients.clone().all(|client| self.is_done(client)) {
+                return Ok(());
+            }
+            let step = self.draw(clients.clone());
+            self.step(step)?;
+            let now = (self.engine.course_ns.get(), self.judge.progress);
+            if now.1 != self.last_progress.1 {
+                self.last_progress = now;
+            } else if now.0 - self.last_progress.0 > HANG_NS {
+                return Err(Failure::new("hang", self.what_waits(clients)));
+            }
+        }
+        Err(Failure::new("endless", self.what_waits(clients)))
+    }
+
+    /// Lets everything come to rest, and time go on for a while.
+    fn rest(&mut self) -> Result<(), Failure> {
+        let until_ns = self.engine.course_ns.get() + REST_NS;
+        for _ in 0..STEPS_MAX {
+            let step = self.draw(0..self.peers.len());
+            let is_at_rest = matches!(step, Step::Time) && self.is_nothing_to_do();
+            if is_at_rest && self.engine.course_ns.get() >= until_ns {
+                return Ok(());
+            }
+            self.step(step)?;
+        }
+        Err(Failure::new("endless", "the shards do not come to rest"))
+    }
+
+    fn what_waits(&self, clients: std::ops::Range<usize>) -> String {
+        let waiting = clients.filter(|client| !self.is_done(*client));
+        let all: Vec<String> = waiting
+            .map(|client| {
+                let peer = &self.peers[client];
+                format!("{} ({:?})", self.judge.waits_for(client), peer.phase)
+            })
+            .collect();
+        all.join("; ")
+    }
+
+    /// Whether a client has sent all that it sends and got all that it is owed.
+    fn is_done(&self, client: usize) -> bool {
+        let peer = &self.peers[client];
+        match peer.phase {
+            Phase::Gone => true,
+            Phase::Before => false,
+            Phase::HalfClosed => false,
+            Phase::Open => {
+                peer.story.end == End::Done
+                    && peer.arrived == peer.stream_end
+                    && self.judge.is_all_answered(client)
+                    && peer.kernel_bytes == 0
+            }
+        }
+    }
+
+    /// Draws what is done next, of all that could be.
+    fn draw(&mut self, clients: std::ops::Range<usize>) -> Step {
+        let now = Ticks(self.engine.course_ns.get());
+        let held = self.hold_up();
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        for (shard, state) in self.shards.iter().enumerate() {
+            if held == Some(shard) {
+                continue;
+            }
+            let is_due = || self.deadline(shard) <= now;
+            if !state.is_asleep || state.is_woken || !state.events.is_empty() || is_due() {
+                steps.push((self.story.schedule.shard_weights[shard], Step::Pass(shard)));
+            }
+            if !state.is_asleep && self.engine.tasks[shard].ready_count() > 0 {
+                steps.push((self.story.schedule.task_weight, Step::Poll(shard)));
+            }
+        }
+        for client in clients {
+            self.peers[client].steps(client, &mut steps);
+            let peer = &self.peers[client];
+            if peer.phase == Phase::Open && peer.can_send() {
+                let socket = self.sockets[peer.story.shard].get(peer.index, peer.generation);
+                if socket.is_some_and(|socket| socket.is_read) {
+                    steps.push((peer.story.send_weight, Step::Send(client)));
+                }
+            }
+        }
+        let has_more = !steps.is_empty();
+        if !has_more || self.random.chance(u64::from(self.story.schedule.time_weight), 200) {
+            self.steps = steps;
+            return Step::Time;
+        }
+        let total = steps.iter().map(|(weight, _)| weight).sum::<u32>();
+        let mut drawn = self.random.u64_in(0..u64::from(total)) as u32;
+        let chosen = steps.iter().find(|(weight, _)| {
+            let is_it = drawn < *weight;
+            drawn = drawn.wrapping_sub(*weight);
+            is_it
+        });
+        let step = chosen.map_or(Step::Time, |(_, step)| *step);
+        self.steps = steps;
+        step
+    }
+
+    /// The shard that makes no steps at present, as one does whose core has been taken away.
+    fn hold_up(&mut self) -> Option<usize> {
+        self.held_steps = self.held_steps.saturating_sub(1);
+        if self.held_steps == 0 && self.story.features.has("held-up") && self.random.chance(1, 300) {
+            self.held = self.random.below(self.shards.len());
+            self.held_steps = self.random.usize_in(20..600);
+        }
+        (self.held_steps > 0).then_some(self.held)
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), Failure> {
+        self.note_digest(step);
+        match step {
+            Step::Pass(shard) => self.pass(shard),
+            Step::Poll(shard) => {
+                let ready = self.engine.tasks[shard].ready_count();
+                let number = self.random.below(ready);
+                self.engine.poll(shard, number);
+                self.shards[shard].spins = 0;
+                self.judge_units()
+            }
+            Step::Connect(client) => {
+                self.connect(client);
+                Ok(())
+            }
+            Step::Send(client) => {
+                self.send(client);
+                Ok(())
+            }
+            Step::HalfClose(client) => {
+                self.half_close(client);
+                Ok(())
+            }
+            Step::Break(client) => {
+                self.break_off(client);
+                Ok(())
+            }
+            Step::Read(client) => {
+                self.read(client);
+                Ok(())
+            }
+            Step::Time => self.move_time(),
+        }
+    }
+
+    /// When a shard is due if nothing comes.
+    fn deadline(&self, shard: usize) -> Ticks {
+        let own = self.engine.shards[shard].borrow().next_deadline();
+        self.engine.tasks[shard]
+            .next_timer()
+            .map_or(own, |timer| timer.min(own))
+    }
+
+    fn is_nothing_to_do(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|state| state.is_asleep && !state.is_woken && state.events.is_empty())
+    }
+
+    fn move_time(&mut self) -> Result<(), Failure> {
+        let now_ns = self.engine.course_ns.get();
+        if self.is_nothing_to_do() {
+            self.check_wakes()?;
+            let next = (0..self.shards.len()).map(|shard| self.deadline(shard)).min();
+            let next = next.expect("there is a shard");
+            self.engine.course_ns.set(next.0.max(now_ns + 1));
+            return Ok(());
+        }
+        let random = &mut self.random;
+        let us = match random.below(20) {
+            0 if self.story.features.has("leaps") => random.u64_in(5_000..150_000),
+            0..4 => random.u64_in(300..3_000),
+            _ => random.u64_in(1..300),
+        };
+        self.engine.course_ns.set(now_ns + us * 1000);
+        Ok(())
+    }
+
+    /// All sleep and nobody was rung at: then nothing may lie in any link.
+    fn check_wakes(&mut self) -> Result<(), Failure> {
+        for shard in 0..self.shards.len() {
+            if self.has_frames(shard) {
+                return Err(Failure::new(
+                    "wake",
+                    format!("shard {shard} sleeps, something was sent to it, and nobody has woken it"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something lies in the links to a shard. It sleeps after that if it did before.
+    fn has_frames(&mut self, shard: usize) -> bool {
+        let mut local = self.engine.shards[shard].borrow_mut();
+        let is_empty = local.announce_sleep();
+        if !self.shards[shard].is_asleep {
+            local.awake();
+        }
+        !is_empty
+    }
+
+    fn pass(&mut self, shard: usize) -> Result<(), Failure> {
+        let fault = self.manner.fault;
+        let has_frames = !self.shards[shard].is_asleep && self.has_frames(shard);
+        let state = &mut self.shards[shard];
+        let is_due = state.is_asleep && !state.is_woken && state.events.is_empty();
+        (state.is_asleep, state.is_woken) = (false, false);
+        let count = match state.events.len() {
+            0 => 0,
+            all if self.random.chance(3, 4) => all,
+            all => self.random.usize_in(1..=all),
+        };
+        let events: Vec<Event> = state.events.drain(..count).collect();
+        let step_ns = self.slow_step();
+        self.engine.step_ns.set(step_ns);
+        if fault == Fault::StopCalendar && shard == 0 {
+            let passed_ms = (self.engine.course_ns.get() - self.begin_ns) / 1_000_000;
+            self.engine
+                .set_skew_ms(0, self.story.schedule.skews_ms[0] - passed_ms as i64);
+        }
+        let mut brought = Brought::default();
+        let sockets = &mut self.sockets[shard];
+        let random = &mut self.random;
+        let before = self.engine.with(shard, |local| {
+            local.awake();
+            local.begin_pass();
+            for event in &events {
+                handle(event, local, sockets, fault);
+            }
+            local.finish_pass(&mut Hand {
+                sockets,
+                brought: &mut brought,
+                fault,
+                random,
+            })
+        });
+        let is_busy = before || fault == Fault::Spin;
+        self.engine.tasks[shard].fire();
+        self.judge_units_after(step_ns)?;
+        self.engine.step_ns.set(self.story.schedule.step_ns);
+        let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
+        self.settle(shard, brought)?;
+        self.go_to_sleep(shard, is_busy || count > 0, had_cause)
+    }
+
+    /// What a reading of a clock takes in this pass.
+    fn slow_step(&mut self) -> u64 {
+        let usual = self.story.schedule.step_ns;
+        let every = self.story.schedule.slow_every;
+        if every == 0 || !self.random.chance(1, every) {
+            return usual;
+        }
+        [400_000, 2_000_000, 9_000_000][self.random.below(3)]
+    }
+
+    fn go_to_sleep(&mut self, shard: usize, is_busy: bool, had_cause: bool) -> Result<(), Failure> {
+        let is_ready = self.engine.tasks[shard].ready_count() > 0;
+        if !is_busy && !is_ready && self.shards[shard].events.is_empty() {
+            let is_due = self.deadline(shard) <= Ticks(self.engine.course_ns.get());
+            if !is_due && self.engine.with(shard, Local::announce_sleep) {
+                let state = &mut self.shards[shard];
+                state.is_asleep = true;
+                state.spins = 0;
+                return Ok(());
+            }
+        }
+        let has_background_work = !self.engine.shards[shard].borrow().env.garbage.is_empty();
+        let state = &mut self.shards[shard];
+        if !is_busy || had_cause || is_ready || has_background_work {
+            state.spins = 0;
+            return Ok(());
+        }
+        state.spins += 1;
+        if state.spins > SPINS_MAX && !self.without.iter().any(|check| check == "spin-check") {
+            return Err(Failure::new(
+                "spin",
+                format!("shard {shard} makes pass after pass and has nothing to do"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_units(&mut self) -> Result<(), Failure> {
+        let step_ns = self.engine.step_ns.get();
+        self.judge_units_after(step_ns)
+    }
+
+    fn judge_units_after(&mut self, step_ns: u64) -> Result<(), Failure> {
+        let mut records = std::mem::take(&mut *self.engine.records.borrow_mut());
+        self.spoil(&mut records);
+        for record in &records {
+            let (judge, now) = (&self.judge, record.now);
+            self.digest = mix(self.digest, now.0 ^ u64::from(record.command) << 48);
+            if self.manner.is_told {
+                let line = match &record.what {
+                    What::Ran(_) | What::Watched(_) | What::Evicted(_) => tell(record),
+                    _ => format!("{} ({})", judge.name_of(record), tell(record)),
+                };
+                let (at, origin) = (record.course_ns - self.begin_ns, record.origin);
+                self.told.push(format!(
+                    "{:>10.3} ms  shard {} runs for {}/{}: {line} at {}",
+                    at as f64 / 1e6,
+                    record.shard,
+                    origin.shard.0,
+                    origin.index,
+                    now.0
+                ));
+            }
+        }
+        self.judge.take(records, step_ns)
+    }
+
+    /// What a fault makes of what was reported.
+    fn spoil(&mut self, records: &mut Vec<Record>) {
+        match self.manner.fault {
+            Fault::HideUnit if !records.is_empty() && self.random.chance(1, 8) => {
+                records.pop();
+            }
+            Fault::SwapUnits if records.len() > 1 => records.reverse(),
+            Fault::LieAboutTime if self.random.chance(1, 4) => {
+                for record in records {
+                    record.now.0 += 40;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a pass has brought about: output, ends, bells.
+    fn settle(&mut self, shard: usize, brought: Brought) -> Result<(), Failure> {
+        let course_ns = self.engine.course_ns.get();
+        let mut output = brought.output;
+        if self.manner.fault == Fault::SwapOutput && output.len() > 1 {
+            let last = output.len() - 1;
+            let (first, second) = output.split_at_mut(last);
+            std::mem::swap(&mut first[0].2, &mut second[0].2);
+        }
+        for (client, index, bytes) in output {
+            self.digest = mix(self.digest, bytes.len() as u64);
+            self.tell_at(|| format!("client {client} is sent {}", super::story::shortened(&bytes)));
+            let before = self.judge.answered(client);
+            self.judge.output(client, &bytes, course_ns)?;
+            let peer = &mut self.peers[client];
+            peer.written_bytes += bytes.len();
+            let answered = self.judge.answered(client);
+            if answered > before {
+                peer.reply_ends.push((peer.written_bytes, answered));
+            }
+            self.pump(shard, index);
+        }
+        for (client, index, at_once) in brought.closed {
+            self.tell_at(|| {
+                format!(
+                    "client {client} is disconnected{}",
+                    if at_once { " at once" } else { "" }
+                )
+            });
+            self.closed(client, at_once)?;
+            self.pump(shard, index);
+        }
+        for target in brought.woken {
+            let state = &mut self.shards[usize::from(target.0)];
+            if !state.is_asleep {
+                return Err(Failure::new("wake", format!("{target:?} was woken, and did not sleep")));
+            }
+            state.is_woken = true;
+        }
+        if self.manner.fault == Fault::EndPause && shard == 0 && self.random.chance(1, 3) {
+            let has_ended = self.engine.with(0, |local| {
+                let is_paused = local.env.pause.is_some();
+                local.end_pause();
+                is_paused
+            });
+            self.has_struck |= has_ended;
+        }
+        if self.manner.fault == Fault::LeakMemory && !self.has_struck {
+            self.has_struck = true;
+            self.engine.leak(shard, LEAKED_BYTES);
+        }
+        Ok(())
+    }
+
+    /// The server has ended a connection.
+    fn closed(&mut self, client: usize, at_once: bool) -> Result<(), Failure> {
+        let peer = &self.peers[client];
+        if peer.phase == Phase::Open && !self.judge.is_lost(client) && !self.judge.has_quit(client) {
+            return Err(Failure::new(
+                "ended",
+                format!("client {}: the server has ended its connection", peer.story.number),
+            ));
+        }
+        if at_once && !self.judge.is_lost(client) {
+            return Err(Failure::new(
+                "ended",
+                format!("client {}: the server has broken its connection off", peer.story.number),
+            ));
+        }
+        // What it was owed must have been handed over by now.
+        self.judge.check_end(client)?;
+        self.peers[client].phase = Phase::Gone;
+        Ok(())
+    }
+
+    /// Moves what is in flight into the kernel's buffer as far as there is room, and frees a connection that has ended.
+    fn pump(&mut self, shard: usize, index: u32) {
+        let Some(socket) = self.sockets[shard].at(index) else {
+            return;
+        };
+        let peer = &mut self.peers[socket.client];
+        let is_read = peer.phase != Phase::Gone || !self.judge.is_lost(socket.client);
+        let room = match is_read {
+            true => peer.story.socket_bytes.saturating_sub(peer.kernel_bytes),
+            false => usize::MAX,
+        };
+        let moved = socket.flight_bytes.min(room);
+        socket.flight_bytes -= moved;
+        peer.kernel_bytes += moved;
+        if socket.flight_bytes > 0 {
+            return;
+        }
+        if socket.is_closed {
+            return self.sockets[shard].free(index);
+        }
+        if std::mem::take(&mut socket.is_refused) && self.manner.fault != Fault::DropDrained {
+            let generation = socket.generation;
+            self.shards[shard].events.push(Event::Drained { index, generation });
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let shard = self.peers[client].story.shard;
+        let (index, generation) = self.sockets[shard].open(client);
+        let peer = &mut self.peers[client];
+        (peer.index, peer.generation, peer.phase) = (index, generation, Phase::Open);
+        let origin = ConnRef {
+            shard: ShardId(shard as u16),
+            index,
+            generation,
+        };
+        self.judge.connected(client, origin);
+        let number = self.peers[client].story.number;
+        self.shards[shard]
+            .events
+            .push(Event::Connected { index, client: number });
+    }
+
+    /// Bytes of a client arrive.
+    fn send(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        let may = peer.may_send_until();
+        let most = peer.story.cut_bytes.min(may - peer.arrived);
+        let count = if self.random.chance(1, 2) {
+            most
+        } else {
+            self.random.usize_in(1..=most)
+        };
+        let mut bytes = peer.stream[peer.arrived..peer.arrived + count].to_vec();
+        let from = peer.arrived;
+        peer.arrived += count;
+        while peer.sent < peer.ends.len() && peer.arrived > peer.starts(peer.sent) {
+            peer.sent += 1;
+        }
+        let whole = peer.ends.partition_point(|end| *end <= peer.arrived);
+        let (shard, index, generation, sent) = (peer.story.shard, peer.index, peer.generation, peer.sent);
+        self.spoil_requests(client, from, &mut bytes);
+        self.judge.progress += 1;
+        self.judge.arrived(client, sent, whole, self.engine.course_ns.get());
+        self.shards[shard].events.push(Event::Received {
+            index,
+            generation,
+            bytes,
+        });
+        if self.peers[client].is_at_end() && matches!(self.peers[client].story.end, End::HalfCloses(_)) {
+            self.half_close(client);
+        }
+    }
+
+    /// What a fault makes of requests on their way.
+    fn spoil_requests(&mut self, client: usize, from: usize, bytes: &mut Vec<u8>) {
+        if !matches!(
+            self.manner.fault,
+            Fault::SwapRequests | Fault::RepeatRequest | Fault::LoseRequest
+        ) {
+            return;
+        }
+        let peer = &self.peers[client];
+        let to = from + bytes.len();
+        let is_whole = |place: &usize| peer.starts(*place) >= from && peer.ends[*place] <= to;
+        let whole: Vec<usize> = (0..peer.ends.len()).filter(is_whole).collect();
+        if whole.len() < 2 || !self.random.chance(1, 2) {
+            return;
+        }
+        let (one, next) = (whole[0], whole[1]);
+        let of = |place: usize| peer.stream[peer.starts(place)..peer.ends[place]].to_vec();
+        let (first, second) = (of(one), of(next));
+        let spoilt = match self.manner.fault {
+            Fault::SwapRequests => [second, first].concat(),
+            Fault::RepeatRequest => [first.clone(), first, second].concat(),
+            _ => second,
+        };
+        let range = peer.starts(one) - from..peer.ends[next] - from;
+        bytes.splice(range, spoilt);
+    }
+
+    /// A client closes its sending side.
+    fn half_close(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        peer.phase = Phase::HalfClosed;
+        let (index, generation) = (peer.index, peer.generation);
+        self.shards[peer.story.shard]
+            .events
+            .push(Event::Ended { index, generation });
+        self.tell_at(|| format!("client {client} closes its sending side"));
+    }
+
+    /// A client's connection breaks.
+    fn break_off(&mut self, client: usize) {
+        self.judge.lost(client);
+        let peer = &mut self.peers[client];
+        peer.phase = Phase::Gone;
+        let (shard, index, generation) = (peer.story.shard, peer.index, peer.generation);
+        self.shards[shard].events.push(Event::Broke { index, generation });
+        self.tell_at(|| format!("the connection of client {client} breaks"));
+    }
+
+    /// A client reads.
+    fn read(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        let most = peer.kernel_bytes;
+        let count = if self.random.chance(1, 2) {
+            most
+        } else {
+            self.random.usize_in(1..=most)
+        };
+        peer.kernel_bytes -= count;
+        peer.read_bytes += count;
+        self.judge.progress += 1;
+        let read = peer.read_bytes;
+        let known = peer.reply_ends.partition_point(|(end, _)| *end <= read);
+        if let Some((_, answered)) = peer.reply_ends[..known].last() {
+            peer.answered = *answered;
+        }
+        peer.reply_ends.drain(..known);
+        let (shard, index, generation) = (peer.story.shard, peer.index, peer.generation);
+        if self.sockets[shard].get(index, generation).is_some() {
+            self.pump(shard, index);
+        }
+    }
+
+    fn note_digest(&mut self, step: Step) {
+        let (kind, number) = match step {
+            Step::Pass(shard) => (1, shard),
+            Step::Poll(shard) => (2, shard),
+            Step::Connect(client) => (3, client),
+            Step::Send(client) => (4, client),
+            Step::Break(client) => (5, client),
+            Step::HalfClose(client) => (6, client),
+            Step::Read(client) => (7, client),
+            Step::Time => (8, 0),
+        };
+        self.digest = mix(self.digest, kind << 32 | number as u64);
+        self.digest = mix(self.digest, self.engine.course_ns.get());
+    }
+
+    fn tell_at(&mut self, text: impl FnOnce() -> String) {
+        if self.manner.is_told {
+            let at = self.engine.course_ns.get() - self.begin_ns;
+            self.told.push(format!("{:>10.3} ms  {}", at as f64 / 1e6, text()));
+        }
+    }
+}
+
+/// What a shard does with an event, as a reactor does.
+fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault) {
+    match *event {
+        Event::Connected { index, client } => {
+            let generation = sockets.at(index).map_or(0, |socket| socket.generation);
+            let is_taken = local.connect(index, generation, &address_of(client), "127.0.0.1:6379", true);
+            assert!(is_taken, "there is room for every client");
+        }
+        Event::Received {
+            index,
+            generation,
+            ref bytes,
+        } => {
+            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
+                local.receive(index, bytes);
+            }
+        }
+        Event::Drained { index, generation } => {
+            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
+                local.list(index);
+            }
+        }
+        Event::Ended { index, generation } => {
+            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
+                local.peer_closed(index);
+            }
+        }
+        Event::Broke { index, generation } => {
+            if let Some(socket) = sockets.get(index, generation) {
+                if !socket.is_closed && fault != Fault::KeepClient {
+                    local.disconnect(index);
+                }
+                sockets.free(index);
+            }
+        }
+    }
+}
+
+fn mix(digest: u64, value: u64) -> u64 {
+    (digest ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}

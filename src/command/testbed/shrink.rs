@@ -1,0 +1,179 @@
+//! Making a failing story smaller, so that what is left is what the failure needs.
+//!
+//! Clients, then requests (in pieces that halve), then whatever makes the run special are left out, one after another, and each
+//! time the story must still fail in the same way. As every change gives another course of events, each smaller story is tried with
+//! several of them.
+
+use super::judge::Failure;
+use super::run::Manner;
+use super::story::{ClientStory, End, PINNED, Story};
+use std::time::{Duration, Instant};
+
+/// Courses of events that each smaller story is tried with.
+const COURSES: u64 = 12;
+
+/// A smaller story that fails in the same way, as far as was found in this time.
+pub(super) fn shrink(
+    story: Story,
+    failure: Failure,
+    time: Duration,
+    run: &dyn Fn(&Story, Manner) -> Option<Failure>,
+    fault: super::Fault,
+) -> (Story, Failure) {
+    let mut shrinker = Shrinker {
+        story,
+        failure,
+        deadline: Instant::now() + time,
+        run,
+        manner: Manner { fault, is_told: false },
+    };
+    loop {
+        let before = shrinker.size();
+        shrinker.leave_out_clients();
+        shrinker.leave_out_requests();
+        shrinker.make_plain();
+        shrinker.shorten_words();
+        if shrinker.size() == before || shrinker.is_over() {
+            return (shrinker.story, shrinker.failure);
+        }
+    }
+}
+
+struct Shrinker<'a> {
+    story: Story,
+    failure: Failure,
+    deadline: Instant,
+    run: &'a dyn Fn(&Story, Manner) -> Option<Failure>,
+    manner: Manner,
+}
+
+impl Shrinker<'_> {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    fn size(&self) -> (usize, usize) {
+        let requests = self.story.clients.iter().map(|client| client.program.len()).sum();
+        (self.story.clients.len(), requests)
+    }
+
+    /// Keeps a smaller story if it fails in the same way.
+    fn attempt(&mut self, mut smaller: Story) -> bool {
+        let first = smaller.schedule_seed;
+        for course in 0..COURSES {
+            if self.is_over() {
+                return false;
+            }
+            smaller.schedule_seed = first ^ course.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            if let Some(failure) = (self.run)(&smaller, self.manner)
+                && failure.kind == self.failure.kind
+            {
+                self.story = smaller;
+                self.failure = failure;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn leave_out_clients(&mut self) {
+        let mut index = 0;
+        while index < self.story.clients.len() && self.story.clients.len() > 1 {
+            let mut smaller = self.story.clone();
+            smaller.clients.remove(index);
+            if !self.attempt(smaller) {
+                index += 1;
+            }
+        }
+    }
+
+    fn leave_out_requests(&mut self) {
+        for client in 0..self.story.clients.len() {
+            let mut piece = self.story.clients[client].program.len() / 2;
+            while piece > 0 {
+                let mut from = 0;
+                while from < self.story.clients[client].program.len() {
+                    let mut smaller = self.story.clone();
+                    let until = leave_out(&mut smaller.clients[client], from, piece);
+                    if smaller.clients[client].program.len() == self.story.clients[client].program.len() {
+                        from = until;
+                    } else if !self.attempt(smaller) {
+                        from = until.max(from + 1);
+                    }
+                    if self.is_over() {
+                        return;
+                    }
+                }
+                piece /= 2;
+            }
+        }
+    }
+
+    /// Takes away what makes the run special.
+    fn make_plain(&mut self) {
+        self.try_with(|story| story.schedule.skews_ms.iter_mut().for_each(|skew| *skew = 0));
+        self.try_with(|story| story.schedule.slow_every = 0);
+        self.try_with(|story| story.schedule.step_ns = 20);
+        self.try_with(|story| story.schedule.shard_weights.iter_mut().for_each(|weight| *weight = 40));
+        self.try_with(|story| story.features = story.features.without("leaps"));
+        self.try_with(|story| story.ring_bytes = 1 << 16);
+        for parameter in (0..self.story.parameters.len()).rev() {
+            self.try_with(|story| {
+                story.parameters.remove(parameter);
+            });
+        }
+        for client in 0..self.story.clients.len() {
+            self.try_with(|story| story.clients[client].end = End::Done);
+            self.try_with(|story| story.clients[client].cut_bytes = 1 << 16);
+            self.try_with(|story| story.clients[client].socket_bytes = 1 << 18);
+            self.try_with(|story| story.clients[client].depth = 1);
+            self.try_with(|story| {
+                for request in &mut story.clients[client].program {
+                    request.is_inline = false;
+                }
+            });
+        }
+    }
+
+    fn try_with(&mut self, change: impl FnOnce(&mut Story)) {
+        let mut plainer = self.story.clone();
+        change(&mut plainer);
+        self.attempt(plainer);
+    }
+
+    fn shorten_words(&mut self) {
+        for client in 0..self.story.clients.len() {
+            for index in 0..self.story.clients[client].program.len() {
+                let words = self.story.clients[client].program[index].words.len();
+                for word in 0..words {
+                    let length = self.story.clients[client].program[index].words[word].len();
+                    if length > 64 {
+                        self.try_with(|story| {
+                            story.clients[client].program[index].words[word].truncate(16);
+                        });
+                    }
+                    if self.is_over() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Leaves out so many requests, with those that belong to them. Answers where to go on if that was too much.
+fn leave_out(client: &mut ClientStory, from: usize, piece: usize) -> usize {
+    let until = (from + piece).min(client.program.len());
+    let groups: Vec<u32> = client.program[from..until]
+        .iter()
+        .map(|request| request.group)
+        .filter(|group| ![0, PINNED].contains(group))
+        .collect();
+    let mut index = 0;
+    client.program.retain(|request| {
+        let goes = (from..until).contains(&index) && request.group == 0 || groups.contains(&request.group);
+        index += 1;
+        !goes
+    });
+    until
+}
