@@ -17,7 +17,7 @@ use shardis::config::{Config, Settings};
 use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
 use shardis::stats::MemoryAccount;
-use shardis::store::HashSeed;
+use shardis::store::{HashSeed, Occupancy};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -66,12 +66,11 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
         clients: ClientTable::new(),
         registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
         config: Mutex::new(config),
-        port: 0,
-        shard_ports: Vec::new(),
         executable: String::new(),
         memory_peak: Default::default(),
         memory_at_start: Default::default(),
         memory: MemoryAccount::new(count),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     });

@@ -185,3 +185,35 @@ fn idle_times_that_are_restored() {
         assert_eq!(restore(&shardis, idle), ("OK".to_owned(), "16777215".to_owned()));
     }
 }
+
+/// Who may use DEBUG, and MODULE's changes: a wrong number of arguments is said first, then that, then that a password is wanted.
+#[test]
+fn protected_commands() {
+    let ask = |server: &Server| {
+        let mut client = server.client();
+        let lines = [
+            "MODULE LOAD",
+            "MODULE LOAD /nosuch.so 1 2",
+            "MODULE LOADEX /nosuch.so CONFIG name value ARGS 1",
+            "MODULE LOADEX /nosuch.so CONFIG name",
+            "MODULE UNLOAD nosuch",
+            "MODULE LIST",
+            "DEBUG",
+            "DEBUG JMAP",
+            "MULTI",
+            "MODULE UNLOAD nosuch",
+            "EXEC",
+        ];
+        lines.map(|line| client.call(&words(line)))
+    };
+    for permission in ["no", "yes", "local"] {
+        let permissions = ["--enable-module-command", permission, "--enable-debug-command", "no"];
+        same(&permissions, ask);
+    }
+    // The password is set late, since a server is asked whether it is ready without one.
+    let told = ["--enable-module-command", "no"];
+    same(&told, |server| {
+        server.client().call(&["CONFIG", "SET", "requirepass", "secret"]);
+        ask(server)
+    });
+}

@@ -13,7 +13,7 @@ use crate::config::{Config, Settings};
 use crate::resp::OwnedArgs;
 use crate::shard::effects::ReaderId;
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
-use crate::store::HashSeed;
+use crate::store::{HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -83,12 +83,11 @@ impl Bench {
             clients: ClientTable::new(),
             registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap())),
             config: Mutex::new(config),
-            port: 0,
-            shard_ports: Vec::new(),
             executable: String::new(),
             memory_peak: Default::default(),
             memory_at_start: Default::default(),
             memory: crate::stats::MemoryAccount::new(shards),
+            occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });

@@ -27,7 +27,7 @@ use crate::config::PipelineOrder;
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, RequestLimits, Step, error};
 use crate::shard::link::{CommandHeader, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Route, ShardId, SlotSet, Unit};
-use crate::spec::Flags;
+use crate::spec::{Flags, Protection};
 use crate::store::DbIndex;
 
 /// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link's ring.
@@ -228,6 +228,11 @@ impl Local {
         if !command.accepts(args.len()) || matches!(command.run, Run::Container) {
             return self.reject(client, Some(found), &error::wrong_arity(&found.full_name));
         }
+        if let Some(protection) = command.protection
+            && let Err(error) = self.check_protection(client, protection)
+        {
+            return self.reject(client, Some(found), &error);
+        }
         if !client.session.is_authenticated && !command.flags.contains(Flags::NO_AUTH) && self.wants_password() {
             return self.reject(client, Some(found), &error::NO_AUTH);
         }
@@ -250,7 +255,19 @@ impl Local {
         self.run_silenced(client, found, args)
     }
 
-    /// The rule of a container whose subcommands are its own affair: password, arity, guard, then the subcommand.
+    /// Whether the parameter that protects a command lets this client call it.
+    #[cold]
+    fn check_protection(&self, client: &Client, protection: Protection) -> Result<(), ReplyError> {
+        let (permission, refusal) = match protection {
+            Protection::ModuleCommand => (self.env.settings.enable_module_command, error::MODULE_NOT_ALLOWED),
+        };
+        match permission.allows(client.session.is_local) {
+            true => Ok(()),
+            false => Err(refusal),
+        }
+    }
+
+    /// The rule of a container whose subcommands are its own affair: arity, guard, password, then the subcommand.
     #[cold]
     fn pass_guard(&self, client: &Client, found: &Registered, args: Args) -> Result<(), ReplyError> {
         let container = match found.parent {
@@ -263,10 +280,10 @@ impl Local {
         if !container.command.accepts(args.len()) {
             return Err(error::wrong_arity(&container.full_name));
         }
+        (guarded.guard)(&self.env.settings, client.session.is_local)?;
         if !client.session.is_authenticated && self.wants_password() {
             return Err(error::NO_AUTH);
         }
-        (guarded.guard)(&self.env.settings, client.session.is_local)?;
         if !found.is_inner || !found.command.accepts(args.len()) {
             return Err(error::unknown_subcommand_or_arity(container.command.name, args.at(1)));
         }
@@ -422,7 +439,9 @@ impl Local {
         self.env.begin_unit();
         let caller = Caller::of(&client.session);
         let Some(mut view) = self.core.try_view(slots, client.place) else {
-            if let [slot] = *slots {
+            if let [slot] = *slots
+                && !found.command.run.may_reach_further()
+            {
                 return self.start_single(client, found, args, slot);
             }
             let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });

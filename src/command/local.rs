@@ -30,7 +30,7 @@ use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHea
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{DbIndex, Detached, HashSeed, Slot};
+use crate::store::{DbIndex, Detached, HashSeed, Occupancy, Slot};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -55,15 +55,14 @@ pub struct Node {
     pub registry: &'static Registry,
     /// The configuration as it is now; each shard has the typed settings of it (see [`Env::settings`]).
     pub config: Mutex<Config>,
-    /// The TCP port that answers, and each shard's own port where there are any.
-    pub port: u16,
-    pub shard_ports: Vec<u16>,
     pub executable: String,
     /// The most memory ever used, as far as anyone looked, and what was used before the first client came.
     pub memory_peak: AtomicUsize,
     pub memory_at_start: AtomicUsize,
     /// What is used now, as every shard knows it.
     pub memory: MemoryAccount,
+    /// Which slots may have keys: what SCAN passes over without holding it.
+    pub occupancy: Arc<Occupancy>,
     /// Set when the process is to end; whoever runs the process looks at it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
@@ -496,6 +495,7 @@ impl Local {
             random,
         } = options;
         let settings = Arc::new(node.lock_config().settings().clone());
+        let occupancy = node.occupancy.clone();
         let registry = node.registry;
         let mut stats = Stats::new(registry.all().len());
         stats.follow(&settings);
@@ -524,7 +524,9 @@ impl Local {
             node,
         };
         env.begin_pass();
-        let core = Shard::new(id, &realm, |index| Box::new(Slot::new(index, seed)));
+        let core = Shard::new(id, &realm, |index| {
+            Box::new(Slot::publishing(index, seed, occupancy.clone()))
+        });
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
                 env,

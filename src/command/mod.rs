@@ -155,4 +155,5 @@ pub const FAMILIES: &[&[Command]] = &[
     server::LATENCY,
     server::MEMORY,
     server::LOLWUT,
+    server::MODULE,
 ];

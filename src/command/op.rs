@@ -199,6 +199,15 @@ impl<'a, 'v> Keyspace<'a, 'v> {
         held(self.view, self.journal, slot)
     }
 
+    /// Asks for further slots: the error ends the handler, and the unit runs again with them on loan. One of them at least is
+    /// not held.
+    pub fn need_slots(&mut self, slots: &SlotSet) -> ReplyError {
+        slots.iter().for_each(|slot| {
+            self.journal.lacking.insert(slot);
+        });
+        SLOT_LACKING
+    }
+
     /// Asks for the whole keyspace: the error ends the handler, and the unit runs again with everything on loan.
     pub fn need_everything(&mut self) -> ReplyError {
         self.journal.lacks_everything = true;

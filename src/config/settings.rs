@@ -62,6 +62,13 @@ macro_rules! declare_parameters {
 server_parameters! { network_parameters memory_parameters persistence_parameters replication_parameters cluster_parameters
 statistics_parameters declare_parameters; }
 
+impl Settings {
+    /// The port of a shard's own, with `shard-ports`. It may be one that does not exist (above 65535).
+    pub fn shard_port(&self, index: usize) -> Option<usize> {
+        (self.shard_ports && self.port != 0).then(|| usize::from(self.port) + 1 + index)
+    }
+}
+
 /// Writes every parameter that is not at its default, and none of the secrets.
 impl std::fmt::Debug for Settings {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,6 +9,8 @@
 //! `bind` has Redis's syntax (redis.conf, "bind"): addresses separated by spaces, `*` for all of IPv4, `::*` for all of
 //! IPv6, and a `-` before an address means that it may be missing on this host. IPv6 sockets are V6ONLY, so that
 //! `* ::*` can name the same port twice.
+//!
+//! Sockets can be bound while others are open whose place they take (CONFIG SET `bind`): see [`Handover`].
 
 use super::PeerAddr;
 use nix::errno::Errno;
@@ -21,6 +23,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One address of Redis's `bind` parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,11 @@ impl BindPattern {
             address: address.to_owned(),
             is_optional,
         }
+    }
+
+    /// Whether this is a name of that address.
+    pub fn names(&self, address: SocketAddr) -> bool {
+        self.resolve(address.port()).is_ok_and(|all| all.contains(&address))
     }
 
     /// Host names may stand here too; what they resolve to is tried in order.
@@ -101,11 +109,49 @@ fn errno_text(error: &io::Error) -> String {
     }
 }
 
-/// A socket that listens already; a plane accepts from it. Clone it (the descriptor) to let several shards accept.
-#[derive(Debug)]
+/// A socket that listens already; a plane accepts from it. All clones are the same socket, which closes with the last one.
+#[derive(Clone, Debug)]
 pub struct ListenSocket {
-    pub(super) fd: OwnedFd,
-    is_tcp: bool,
+    pub(super) fd: Arc<OwnedFd>,
+    /// Where a TCP socket listens.
+    address: Option<SocketAddr>,
+}
+
+/// The sockets that are open already while others are bound.
+///
+/// The kernel refuses an address that overlaps one which is listened on (`127.0.0.1` while `*` is open, and the other way
+/// round), but for sockets that have all asked for it with SO_REUSEPORT. So a new socket that overlaps with one which has to go asks
+/// for it, and has that one ask too. When all are bound, the option is to be taken back from those that stay
+/// ([`ListenSocket::allow_overlap`]), or a second server could share the port.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Handover<'a> {
+    /// Sockets that stay: they are not bound a second time.
+    pub kept: &'a [ListenSocket],
+    /// Sockets that will be closed if all goes well.
+    pub going: &'a [ListenSocket],
+    /// Addresses of sockets that are being closed, and allow overlaps.
+    pub leaving: &'a [SocketAddr],
+}
+
+impl Handover<'_> {
+    /// Has those allow it that must go and would be overlapped by a socket of this address; false if there are none.
+    fn permit(&self, address: SocketAddr) -> Step<bool> {
+        let mut is_in_the_way = self.leaving.iter().any(|other| overlap(*other, address));
+        for socket in self.going {
+            if socket.address.is_some_and(|other| overlap(other, address)) {
+                step("setsockopt", socket.allow_overlap(true))?;
+                is_in_the_way = true;
+            }
+        }
+        Ok(is_in_the_way)
+    }
+}
+
+/// Whether two sockets could not listen on these addresses at once.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 /// A step that failed, and how.
@@ -122,11 +168,17 @@ impl ListenSocket {
         patterns: &[BindPattern],
         port: u16,
         options: TcpOptions,
+        handover: Handover<'_>,
     ) -> Result<Vec<ListenSocket>, BindError> {
-        let mut sockets = Vec::with_capacity(patterns.len());
+        let mut sockets: Vec<ListenSocket> = Vec::with_capacity(patterns.len());
         let mut passed_over = None;
         for pattern in patterns {
-            match Self::bind_pattern(pattern, port, options) {
+            let bound = Self::bind_pattern(pattern, port, options, handover).and_then(|socket| {
+                let is_second = sockets.iter().any(|other| other.is_same(&socket));
+                let taken = || ("bind", Errno::EADDRINUSE.into());
+                if is_second { Err(taken()) } else { Ok(socket) }
+            });
+            match bound {
                 Ok(socket) => sockets.push(socket),
                 Err((call, source)) => {
                     let may_miss = may_be_passed_over(&source, pattern.is_optional);
@@ -150,14 +202,23 @@ impl ListenSocket {
         }
     }
 
-    fn bind_pattern(pattern: &BindPattern, port: u16, options: TcpOptions) -> Step<ListenSocket> {
+    fn bind_pattern(
+        pattern: &BindPattern,
+        port: u16,
+        options: TcpOptions,
+        handover: Handover<'_>,
+    ) -> Step<ListenSocket> {
         let addresses = pattern.resolve(port).map_err(|error| ("getaddrinfo", error))?;
+        let is_meant = |socket: &&ListenSocket| socket.address.is_some_and(|address| addresses.contains(&address));
+        if let Some(kept) = handover.kept.iter().find(is_meant) {
+            return Ok(kept.clone());
+        }
         let mut last = (
             "getaddrinfo",
             io::Error::new(io::ErrorKind::NotFound, "Name or service not known"),
         );
         for address in addresses {
-            match Self::bind_address(address, options) {
+            match Self::bind_address(address, options, handover) {
                 Ok(socket) => return Ok(socket),
                 Err(failed) => last = failed,
             }
@@ -167,7 +228,7 @@ impl ListenSocket {
 
     /// Binds one address.
     pub fn bind_tcp(address: SocketAddr, options: TcpOptions) -> Result<ListenSocket, BindError> {
-        Self::bind_address(address, options).map_err(|(call, source)| BindError::Tcp {
+        Self::bind_address(address, options, Handover::default()).map_err(|(call, source)| BindError::Tcp {
             address: address.ip().to_string(),
             port: address.port(),
             call,
@@ -175,7 +236,7 @@ impl ListenSocket {
         })
     }
 
-    fn bind_address(address: SocketAddr, options: TcpOptions) -> Step<ListenSocket> {
+    fn bind_address(address: SocketAddr, options: TcpOptions, handover: Handover<'_>) -> Step<ListenSocket> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
             SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -189,13 +250,24 @@ impl ListenSocket {
         }
         step("setsockopt", setsockopt(&fd, sockopt::ReuseAddr, &true))?;
         step("setsockopt", setsockopt(&fd, sockopt::TcpNoDelay, &true))?;
-        let socket = ListenSocket { fd, is_tcp: true };
+        let mut socket = ListenSocket {
+            fd: Arc::new(fd),
+            address: Some(address),
+        };
         step("setsockopt", socket.set_keepalive(options.keepalive_s))?;
-        step(
-            "bind",
-            socket::bind(socket.fd.as_raw_fd(), &SockaddrStorage::from(address)),
-        )?;
+        let bind = || socket::bind(socket.fd.as_raw_fd(), &SockaddrStorage::from(address));
+        match bind() {
+            Err(Errno::EADDRINUSE) if handover.permit(address)? => {
+                step("setsockopt", socket.allow_overlap(true))?;
+                step("bind", bind())?;
+            }
+            bound => step("bind", bound)?,
+        }
         step("listen", socket.start_listening(options.backlog))?;
+        if address.port() == 0 {
+            let bound = socket.local_addr().map_err(|error| ("getsockname", error))?;
+            socket.address = Some(SocketAddr::new(address.ip(), bound.port()));
+        }
         Ok(socket)
     }
 
@@ -219,7 +291,10 @@ impl ListenSocket {
         if permission != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(permission)).map_err(|error| ("chmod", error))?;
         }
-        let socket = ListenSocket { fd, is_tcp: false };
+        let socket = ListenSocket {
+            fd: Arc::new(fd),
+            address: None,
+        };
         step("listen", socket.start_listening(backlog))?;
         Ok(socket)
     }
@@ -237,18 +312,20 @@ impl ListenSocket {
     /// every third of it, and the third that stays unanswered ends the connection. Works on a clone too, so keep one to
     /// follow CONFIG SET tcp-keepalive (which in Redis, too, is for the connections to come).
     pub fn set_keepalive(&self, idle_s: u32) -> nix::Result<()> {
-        if !self.is_tcp {
+        if self.address.is_none() {
             return Ok(());
         }
         set_keepalive(self.fd.as_fd(), idle_s)
     }
 
-    /// Another descriptor of the same socket.
-    pub fn try_clone(&self) -> io::Result<ListenSocket> {
-        Ok(ListenSocket {
-            fd: self.fd.try_clone()?,
-            is_tcp: self.is_tcp,
-        })
+    /// Whether other sockets that allow it may listen on addresses that overlap with this one's ([`Handover`]).
+    pub fn allow_overlap(&self, is_allowed: bool) -> nix::Result<()> {
+        setsockopt(&self.fd, sockopt::ReusePort, &is_allowed)
+    }
+
+    /// Whether this is a clone of the other one.
+    pub fn is_same(&self, other: &ListenSocket) -> bool {
+        Arc::ptr_eq(&self.fd, &other.fd)
     }
 
     /// Where it listens; tells the port that was picked for port 0.
@@ -256,9 +333,9 @@ impl ListenSocket {
         PeerAddr::of_local(self.fd.as_fd())
     }
 
-    /// TCP, or unix.
-    pub fn is_tcp(&self) -> bool {
-        self.is_tcp
+    /// Where it listens, if that is TCP.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.address
     }
 }
 
@@ -300,7 +377,7 @@ mod tests {
 
     fn bind(words: &str, port: u16) -> Result<Vec<ListenSocket>, BindError> {
         let patterns: Vec<_> = words.split_whitespace().map(BindPattern::parse).collect();
-        ListenSocket::bind_tcp_all(&patterns, port, TcpOptions::default())
+        ListenSocket::bind_tcp_all(&patterns, port, TcpOptions::default(), Handover::default())
     }
 
     #[test]
@@ -336,6 +413,32 @@ mod tests {
     }
 
     #[test]
+    fn sockets_take_the_place_of_others_that_overlap() {
+        let parse = |words: &str| words.split_whitespace().map(BindPattern::parse).collect::<Vec<_>>();
+        let first = bind("127.0.0.1", 0).unwrap();
+        let port = first[0].local_addr().unwrap().port();
+        let change = |words: &str, kept: &[ListenSocket], going: &[ListenSocket]| {
+            let handover = Handover {
+                kept,
+                going,
+                leaving: &[],
+            };
+            ListenSocket::bind_tcp_all(&parse(words), port, TcpOptions::default(), handover)
+        };
+        assert!(change("*", &[], &[]).is_err(), "it is in the way");
+        assert!(change("*", &first, &[]).is_err(), "it stays, and is in the way");
+        let all = change("*", &[], &first).unwrap();
+        // Both accept until the first one is closed, and nobody else gets in between.
+        all[0].allow_overlap(false).unwrap();
+        drop(first);
+        assert!(bind("127.0.0.1", port).is_err());
+        let both = change("127.0.0.2 127.0.0.1", &[], &all).unwrap();
+        let kept = change("127.0.0.1 127.0.0.3", &both, &all).unwrap();
+        assert!(kept[0].is_same(&both[1]));
+        assert!(change("127.0.0.1 127.0.0.1", &both, &[]).is_err(), "twice the same");
+    }
+
+    #[test]
     fn a_stale_unix_socket_is_replaced() {
         let path = std::env::temp_dir().join(format!("listen-{}.sock", std::process::id()));
         drop(ListenSocket::bind_unix(&path, 0, 16).unwrap());
@@ -354,7 +457,8 @@ mod tests {
         let listening = bind("127.0.0.1", 0).unwrap().remove(0);
         let port = listening.local_addr().unwrap().port();
         let _near = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let accepted = std::net::TcpListener::from(listening.fd).accept().unwrap().0;
+        let descriptor = listening.fd.try_clone().unwrap();
+        let accepted = std::net::TcpListener::from(descriptor).accept().unwrap().0;
         assert!(socket::getsockopt(&accepted, sockopt::TcpNoDelay).unwrap());
         assert!(socket::getsockopt(&accepted, sockopt::KeepAlive).unwrap());
         assert_eq!(socket::getsockopt(&accepted, sockopt::TcpKeepIdle).unwrap(), 300);

@@ -38,7 +38,7 @@ mod uring;
 mod wake;
 
 pub use address::PeerAddr;
-pub use listen::{BindError, BindPattern, ListenSocket, TcpOptions, set_keepalive};
+pub use listen::{BindError, BindPattern, Handover, ListenSocket, TcpOptions, set_keepalive};
 pub use uring::{UringOptions, UringPlane};
 pub use wake::WakeHandle;
 

@@ -313,6 +313,8 @@ errors! {
     NO_CONFIG_FILE = "ERR The server is running without a config file";
     DEBUG_NOT_ALLOWED = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
     MODULE_NOT_ALLOWED = "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
+    MODULE_NOT_LOADED = "ERR Error loading the extension. Please check the server logs.";
+    NO_SUCH_MODULE = "ERR Error unloading module: no such module with that name";
     MASTER_PORT_INVALID = "ERR Invalid master port";
     NO_FAILOVER = "ERR No failover in progress.";
     FAILOVER_TIMEOUT_INVALID = "ERR FAILOVER timeout must be greater than 0";

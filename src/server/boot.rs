@@ -5,10 +5,11 @@
 //! is the last line before service.
 
 use super::crash;
+use super::listeners::Listeners;
 use super::log::Log;
 use super::process::{self, OomScore, PidFile};
 use super::reactor::Reactor;
-use super::shared::Shared;
+use super::shared::{Listening, Shared};
 use super::signals;
 use super::syslog::Syslog;
 use super::title::Title;
@@ -20,21 +21,21 @@ use crate::command::local::{Executor, LocalOptions, Surroundings};
 use crate::command::server::info::Memory;
 use crate::command::{FAMILIES, Local, Node, Registry};
 use crate::config::{Config, ConfigFileError, Invocation, REDIS_VERSION, Settings};
-use crate::net::{BindPattern, ListenSocket, TcpOptions, UringOptions, UringPlane};
+use crate::net::{UringOptions, UringPlane};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
-use crate::store::HashSeed;
+use crate::store::{HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of all rings by which a shard writes to the others, and of each of them: a pass of a busy shard writes less than
@@ -270,7 +271,9 @@ fn start(
     } else {
         config
     };
-    let sockets = Sockets::bind(settings, shards)?;
+    let listeners = Listeners::bind(settings, shards)?;
+    let unix_socket = listeners.unix_path().map(Path::to_path_buf);
+    let listening: Vec<Listening> = (0..shards).map(|index| listeners.of_shard(index)).collect();
     let oom_score = OomScore::read();
     // What fails is in the log; the server starts all the same.
     let _ = oom_score.apply(settings);
@@ -288,17 +291,17 @@ fn start(
         clients: ClientTable::new(),
         registry,
         config: Mutex::new(config),
-        port: settings.port,
-        shard_ports: sockets.shard_ports.clone(),
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
         memory_peak: AtomicUsize::new(0),
         memory_at_start: AtomicUsize::new(0),
         memory: crate::stats::MemoryAccount::new(shards),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
+            listeners: Mutex::new(listeners),
             log: log.clone(),
             shards,
             title,
@@ -325,12 +328,10 @@ fn start(
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
     let ports = link::connect(shards as u16, link_bytes(shards));
-    let unix_socket = sockets.unix_path.clone();
-    let mut shared_sockets = Some(sockets.shared);
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
     let mut handles = Vec::new();
-    for (index, (port, own_socket)) in ports.into_iter().zip(sockets.own).enumerate() {
+    for (index, (port, listening)) in ports.into_iter().zip(listening).enumerate() {
         let parts = ShardParts {
             index,
             node: node.clone(),
@@ -338,8 +339,7 @@ fn start(
             seed,
             port,
             shared: shared.clone(),
-            shared_sockets: shared_sockets.take().unwrap_or_default(),
-            own_sockets: own_socket,
+            listening,
         };
         match runtime::spawn_shard(index, placement[index], move || run_shard(parts)) {
             Ok(handle) => handles.push(handle),
@@ -399,77 +399,6 @@ fn banner(settings: &Settings, placement: &[Option<usize>], has_logo: bool) -> S
     text
 }
 
-/// The listening sockets.
-struct Sockets {
-    /// Accepted for all shards.
-    shared: Vec<ListenSocket>,
-    /// Accepted by each shard for itself.
-    own: Vec<Vec<ListenSocket>>,
-    shard_ports: Vec<u16>,
-    unix_path: Option<PathBuf>,
-}
-
-impl Sockets {
-    fn bind(settings: &Settings, shards: usize) -> Result<Sockets, String> {
-        let mut shared = bind_port(settings, settings.port)?;
-        let mut own: Vec<Vec<ListenSocket>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut shard_ports = Vec::new();
-        if settings.shard_ports && settings.port != 0 {
-            for (index, sockets) in own.iter_mut().enumerate() {
-                let port = u16::try_from(settings.port as usize + 1 + index).map_err(|_| {
-                    format!(
-                        "Failed listening on port {} (tcp), aborting.",
-                        settings.port as usize + 1 + index
-                    )
-                })?;
-                *sockets = bind_port(settings, port)?;
-                shard_ports.push(port);
-            }
-        }
-        let mut unix_path = None;
-        if !settings.unixsocket.is_empty() {
-            let path = settings.unixsocket.as_path();
-            let socket = ListenSocket::bind_unix(path, settings.unixsocketperm, settings.tcp_backlog)
-                .map_err(|error| error.to_string())?;
-            shared.push(socket);
-            unix_path = Some(path.to_path_buf());
-        }
-        if shared.is_empty() {
-            return Err("Configured to not listen anywhere, exiting.".to_owned());
-        }
-        Ok(Sockets {
-            shared,
-            own,
-            shard_ports,
-            unix_path,
-        })
-    }
-}
-
-/// Binds every address of `bind` on `port`; none when the port is 0.
-fn bind_port(settings: &Settings, port: u16) -> Result<Vec<ListenSocket>, String> {
-    if port == 0 {
-        return Ok(Vec::new());
-    }
-    let options = TcpOptions {
-        backlog: settings.tcp_backlog,
-        keepalive_s: settings.tcp_keepalive,
-    };
-    let patterns: Vec<BindPattern> = settings
-        .bind
-        .iter()
-        .map(|word| BindPattern::parse(&word.to_string_lossy()))
-        .collect();
-    let sockets = ListenSocket::bind_tcp_all(&patterns, port, options).map_err(|error| {
-        tracing::warn!("{error}");
-        format!("Failed listening on port {port} (tcp), aborting.")
-    })?;
-    if sockets.is_empty() && !patterns.is_empty() {
-        return Err(format!("Failed listening on port {port} (tcp), aborting."));
-    }
-    Ok(sockets)
-}
-
 /// What a shard's thread is started with.
 struct ShardParts {
     index: usize,
@@ -478,8 +407,7 @@ struct ShardParts {
     seed: HashSeed,
     port: Port<crate::command::Envelope>,
     shared: Arc<Shared>,
-    shared_sockets: Vec<ListenSocket>,
-    own_sockets: Vec<ListenSocket>,
+    listening: Listening,
 }
 
 async fn run_shard(parts: ShardParts) {
@@ -490,8 +418,7 @@ async fn run_shard(parts: ShardParts) {
         seed,
         port,
         shared,
-        shared_sockets,
-        own_sockets,
+        listening,
     } = parts;
     super::fault::give_stack();
     let plane = match UringPlane::new(UringOptions::default()) {
@@ -508,7 +435,7 @@ async fn run_shard(parts: ShardParts) {
         clock: Clock::Host,
         random: Random::from_entropy(),
     });
-    let reactor = Reactor::new(index, plane, local, shared, shared_sockets, own_sockets);
+    let reactor = Reactor::new(index, plane, local, shared, listening);
     if let Err(error) = runtime::drive(reactor).await {
         panic!("the loop of shard {index} has failed: {error}");
     }
@@ -535,6 +462,7 @@ impl Executor for ShardExecutor {
 /// The process, as commands see it.
 struct Process {
     shared: Arc<Shared>,
+    listeners: Mutex<Listeners>,
     log: Log,
     shards: usize,
     title: Option<Title>,
@@ -542,6 +470,10 @@ struct Process {
 }
 
 impl Process {
+    fn lock_listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn show_title(&self, settings: &Settings) {
         if let Some(title) = &self.title {
             title.show(settings);
@@ -563,13 +495,18 @@ impl Surroundings for Process {
                 }
             }
             "port" | "bind" => {
-                let sockets = bind_port(settings, settings.port).map_err(|_| match parameter {
+                let mut listeners = self.lock_listeners();
+                // Both may stand in one CONFIG SET: the second one finds nothing to do.
+                listeners.change(settings).map_err(|_| match parameter {
                     "port" => "Unable to listen on this port. Check server logs.".to_owned(),
                     _ => "Failed to bind to specified addresses.".to_owned(),
                 })?;
-                self.shared.listen_instead(sockets);
+                for index in 0..self.shards {
+                    self.shared.listen_to(index, listeners.of_shard(index));
+                }
                 self.show_title(settings);
             }
+            "tcp-keepalive" => self.lock_listeners().set_keepalive(settings.tcp_keepalive),
             "proc-title-template" => self.show_title(settings),
             "oom-score-adj" | "oom-score-adj-values" => self.oom_score.apply(settings)?,
             "jemalloc-bg-thread" => process::set_allocator_thread(settings),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `boot` | reads the configuration, binds the sockets, starts the shards, waits for the end |
 //! | `reactor` | one shard's loop: sockets, links, periodic work |
+//! | `listeners` | the listening sockets, and how they change |
 //! | `shared` | what the loops have in common |
 //! | `log`, `syslog` | the log: lines as Redis writes them |
 //! | `process`, `title`, `signals` | the process among others: supervisor, pid file, limits, its title; how it ends |
@@ -12,6 +13,7 @@
 mod boot;
 mod crash;
 mod fault;
+mod listeners;
 mod log;
 mod process;
 mod reactor;

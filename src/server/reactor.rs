@@ -10,7 +10,7 @@
 //! Invariant: a client of [`Local`] has the index of its connection in the plane, and lives at most as long.
 
 use super::crash::{self, Notes};
-use super::shared::Shared;
+use super::shared::{Listening, Shared};
 use crate::base::clock::Ticks;
 use crate::command::pass::{Handed, Wire};
 use crate::command::{Envelope, Local};
@@ -38,41 +38,33 @@ pub struct Reactor {
     /// Connections by the index they have in the plane.
     connections: Vec<Option<ConnId>>,
     /// Listeners whose connections stay here.
-    own_listeners: Vec<ListenerId>,
-    /// Listeners of the main port, whose connections are spread over the shards.
-    main_listeners: Vec<ListenerId>,
+    own_listeners: Vec<(ListenerId, ListenSocket)>,
+    /// Listeners whose connections are spread over the shards.
+    shared_listeners: Vec<(ListenerId, ListenSocket)>,
 }
 
 impl Reactor {
-    /// The loop of shard `index`. `shared_sockets` are accepted for all shards, `own_sockets` for this one.
+    /// The loop of shard `index`, which begins by listening.
     pub fn new(
         index: usize,
-        mut plane: UringPlane,
+        plane: UringPlane,
         local: Rc<RefCell<Local>>,
         shared: Arc<Shared>,
-        shared_sockets: Vec<ListenSocket>,
-        own_sockets: Vec<ListenSocket>,
+        listening: Listening,
     ) -> Reactor {
-        let mut main_listeners = Vec::new();
-        for socket in shared_sockets {
-            let is_main_port = socket.is_tcp();
-            let listener = plane.listen(socket);
-            if is_main_port {
-                main_listeners.push(listener);
-            }
-        }
-        let own_listeners = own_sockets.into_iter().map(|socket| plane.listen(socket)).collect();
         shared.announce(index, plane.wake_handle());
-        Reactor {
+        let mut reactor = Reactor {
             plane,
             local,
             shared,
             index,
             events: Vec::new(),
             connections: Vec::new(),
-            own_listeners,
-            main_listeners,
-        }
+            own_listeners: Vec::new(),
+            shared_listeners: Vec::new(),
+        };
+        reactor.listen_to(listening);
+        reactor
     }
 
     fn handle(&mut self, event: Event, local: &mut Local) {
@@ -100,12 +92,26 @@ impl Reactor {
         }
     }
 
-    /// CONFIG SET port or bind: accepts from other sockets. Connections that exist stay.
-    fn listen_instead(&mut self, sockets: Vec<ListenSocket>) {
-        for listener in std::mem::take(&mut self.main_listeners) {
-            self.plane.unlisten(listener);
+    /// Accepts from these sockets (CONFIG SET port or bind). Those that are known already go on; connections that exist stay.
+    fn listen_to(&mut self, listening: Listening) {
+        let lists = [
+            (&mut self.shared_listeners, listening.shared),
+            (&mut self.own_listeners, listening.own),
+        ];
+        for (listeners, sockets) in lists {
+            listeners.retain(|(listener, known)| {
+                let stays = sockets.iter().any(|socket| socket.is_same(known));
+                if !stays {
+                    self.plane.unlisten(*listener);
+                }
+                stays
+            });
+            for socket in sockets {
+                if !listeners.iter().any(|(_, known)| known.is_same(&socket)) {
+                    listeners.push((self.plane.listen(socket.clone()), socket));
+                }
+            }
         }
-        self.main_listeners = sockets.into_iter().map(|socket| self.plane.listen(socket)).collect();
     }
 
     fn accept(&mut self, conn: ConnId, listener: ListenerId, peer: PeerAddr, local: &mut Local) {
@@ -114,7 +120,7 @@ impl Reactor {
             local.env.stats.rejected_connections += 1;
             return;
         }
-        let target = if self.own_listeners.contains(&listener) {
+        let target = if self.own_listeners.iter().any(|(own, _)| *own == listener) {
             self.index
         } else {
             self.shared.least_loaded()
@@ -278,10 +284,8 @@ impl Pump for Reactor {
             is_busy = true;
             self.adopt(socket, &mut local);
         }
-        if self.index == 0
-            && let Some(sockets) = self.shared.take_sockets()
-        {
-            self.listen_instead(sockets);
+        if let Some(listening) = self.shared.take_listening(self.index) {
+            self.listen_to(listening);
         }
         if self.shared.is_stopping() {
             return Activity::Stop;

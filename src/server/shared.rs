@@ -10,9 +10,24 @@ pub struct Shared {
     pub connections: Vec<AtomicUsize>,
     wakes: Vec<OnceLock<WakeHandle>>,
     is_stopping: AtomicBool,
-    /// Sockets that the first shard is to accept from instead of those it has.
-    sockets: Mutex<Option<Vec<ListenSocket>>>,
-    has_sockets: AtomicBool,
+    /// For each shard, what it is to accept from instead of what it does.
+    listening: Vec<Mailbox>,
+}
+
+/// What a shard accepts from.
+#[derive(Default)]
+pub struct Listening {
+    /// For all shards.
+    pub shared: Vec<ListenSocket>,
+    /// For itself (`shard-ports`).
+    pub own: Vec<ListenSocket>,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    content: Mutex<Option<Listening>>,
+    /// So that a shard need not take the lock to see that there is nothing.
+    is_full: AtomicBool,
 }
 
 impl Shared {
@@ -21,8 +36,7 @@ impl Shared {
             connections: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             wakes: (0..shards).map(|_| OnceLock::new()).collect(),
             is_stopping: AtomicBool::new(false),
-            sockets: Mutex::new(None),
-            has_sockets: AtomicBool::new(false),
+            listening: (0..shards).map(|_| Mailbox::default()).collect(),
         }
     }
 
@@ -46,22 +60,24 @@ impl Shared {
             .map_or(0, |(index, _)| index)
     }
 
-    /// Has the first shard accept from these sockets, and close the TCP sockets it had.
-    pub fn listen_instead(&self, sockets: Vec<ListenSocket>) {
-        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Some(sockets);
-        self.has_sockets.store(true, Ordering::Release);
-        if let Some(wake) = self.wake_handle(0) {
+    /// Has a shard accept from these sockets, and from no others.
+    pub fn listen_to(&self, index: usize, listening: Listening) {
+        let mailbox = &self.listening[index];
+        *mailbox.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
+        mailbox.is_full.store(true, Ordering::Release);
+        if let Some(wake) = self.wake_handle(index) {
             wake.wake();
         }
     }
 
-    /// The sockets of [`Shared::listen_instead`], once.
-    pub fn take_sockets(&self) -> Option<Vec<ListenSocket>> {
-        if !self.has_sockets.load(Ordering::Acquire) {
+    /// What [`Shared::listen_to`] has said last, once.
+    pub fn take_listening(&self, index: usize) -> Option<Listening> {
+        let mailbox = &self.listening[index];
+        if !mailbox.is_full.load(Ordering::Acquire) {
             return None;
         }
-        self.has_sockets.store(false, Ordering::Relaxed);
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
+        mailbox.is_full.store(false, Ordering::Relaxed);
+        mailbox.content.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub fn is_stopping(&self) -> bool {

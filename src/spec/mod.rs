@@ -22,6 +22,14 @@ pub use arguments::{Argument, ArgumentKind, arg};
 pub use flags::{Categories, Flags, Group};
 pub use keys::{Begin, Find, InvalidKeys, KeyFlags, KeyPosition, KeySpec, key_positions};
 
+/// A parameter that says who may call a command: nobody, everybody, or clients of this host. Whoever may not is told
+/// before anything else but a wrong number of arguments, and EXEC fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protection {
+    /// `enable-module-command`
+    ModuleCommand,
+}
+
 /// What a literal says of one call, read from its arguments (the name is the first).
 pub type OfCall<T> = fn(call: &[&[u8]]) -> T;
 
@@ -40,6 +48,8 @@ pub struct Command<H: 'static> {
     /// its container's name as well.
     pub arity: i16,
     pub flags: Flags,
+    /// The parameter that allows it.
+    pub protection: Option<Protection>,
     /// ACL categories beyond those that follow from the flags and the group.
     pub categories: Categories,
     /// Hints for clients and proxies.
@@ -68,6 +78,7 @@ pub const fn command<H>(name: &'static str, run: H) -> Command<H> {
         complexity: "O(1)",
         arity: 0,
         flags: Flags::NONE,
+        protection: None,
         categories: Categories::NONE,
         tips: &[],
         keys: &[],

@@ -10,6 +10,7 @@
 //!  +- Undo                  the entries as they were                               undo
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
+//! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
 //!
 //! A [`Slot`] is `Send` and owns all that belongs to it, so that it can move to another thread as a whole. It reads no clock
@@ -24,6 +25,7 @@ mod draw;
 mod entry;
 mod expire;
 mod object;
+mod occupancy;
 mod scan;
 mod slot;
 mod table;
@@ -36,6 +38,7 @@ pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;
 pub use object::{Edited, WrongType};
+pub use occupancy::Occupancy;
 pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot};
 pub use table::TableStats;

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
 use super::object::Edited;
+use super::occupancy::Occupancy;
 use super::table::{Table, TableStats};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
@@ -34,6 +35,7 @@ use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::dict::{Foresight, prefetch};
 use crate::data::string::StringForm;
+use std::sync::Arc;
 
 /// Number of a database (SELECT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +98,8 @@ pub struct Slot {
     pub(super) expired: Vec<ExpiredKey>,
     /// Invariant 5.
     discarded: Option<Box<Detached>>,
+    /// Where it is said that keys have come. None: nobody asks.
+    occupancy: Option<Arc<Occupancy>>,
     pub(super) seed: HashSeed,
     /// State of the small generator that the LFU counters draw from.
     random: u32,
@@ -112,9 +116,18 @@ impl Slot {
             undo: None,
             expired: Vec::new(),
             discarded: None,
+            occupancy: None,
             seed,
             random: (seed.hash(&index.to_le_bytes()) as u32) | 1,
             index,
+        }
+    }
+
+    /// An empty slot that says there that it has got keys.
+    pub fn publishing(index: u16, seed: HashSeed, occupancy: Arc<Occupancy>) -> Slot {
+        Slot {
+            occupancy: Some(occupancy),
+            ..Slot::new(index, seed)
         }
     }
 
@@ -677,7 +690,20 @@ impl Slot {
 
     pub(super) fn insert(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Spot {
         let seed = self.seed;
-        self.table_mut(db).insert(hash, entry, seed)
+        let table = self.table_mut(db);
+        let is_first = table.len() == 0;
+        let spot = table.insert(hash, entry, seed);
+        if is_first {
+            self.note_occupied(db);
+        }
+        spot
+    }
+
+    /// What must follow when a db that had no keys has some.
+    fn note_occupied(&self, db: DbIndex) {
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.note(self.index, db);
+        }
     }
 
     /// Takes a table away, if it has keys.
@@ -697,8 +723,12 @@ impl Slot {
 
     /// Puts a table in the place of whatever is there.
     pub(super) fn put_table(&mut self, db: DbIndex, table: Table) {
+        let has_keys = table.len() > 0;
         *self.table_mut(db) = table;
         self.drop_if_empty(db);
+        if has_keys {
+            self.note_occupied(db);
+        }
     }
 
     pub(super) fn exchange_tables(&mut self, a: DbIndex, b: DbIndex) {

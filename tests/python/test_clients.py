@@ -1,7 +1,9 @@
 """redis-py against the server: plain, in RESP2 and RESP3, pipelines, transactions, and cluster-aware."""
 
+import random
 import re
 import threading
+import time
 
 import pytest
 import redis
@@ -107,3 +109,58 @@ def test_cluster_client_reaches_every_shard_without_hops(shard_ports):
         for i in range(100):
             plain.get(f"key:{i}")
         assert hops(plain) > before
+
+
+def test_cluster_client_that_reads_from_replicas(shard_ports):
+    """It says READONLY on each connection."""
+    with RedisCluster(host="127.0.0.1", port=shard_ports, read_from_replicas=True) as cluster:
+        for i in range(50):
+            assert cluster.set(f"key:{i}", i)
+        for i in range(50):
+            assert cluster.get(f"key:{i}") == str(i).encode()
+        for node in cluster.get_primaries():
+            for command in ["ASKING", "READONLY", "READWRITE"]:
+                assert cluster.execute_command(command, target_nodes=node)
+
+
+def test_modules_are_listed(port):
+    with redis.Redis(port=port) as client:
+        assert client.module_list() == []
+        with pytest.raises(redis.ResponseError, match="MODULE command not allowed"):
+            client.module_load("/nosuch.so")
+
+
+def test_scan_answers_what_stays_while_others_come_and_go(port):
+    """Keys that a transaction or a RENAME takes away and puts back were never gone."""
+    stays = {f"stays:{i}" for i in range(40)}
+    with redis.Redis(port=port) as client:
+        client.mset(dict.fromkeys(stays, 1))
+    deadline = time.monotonic() + 3
+    failures = []
+
+    def churn(number):
+        choose = random.Random(number)
+        with redis.Redis(port=port) as client:
+            while time.monotonic() < deadline:
+                guest, key = f"guest:{number}:{choose.randrange(1000)}", choose.choice(sorted(stays))
+                client.set(guest, 1, px=choose.randrange(1, 50))
+                client.delete(f"guest:{number}:{choose.randrange(1000)}")
+                client.set(f"new:{number}", 1)
+                client.rename(f"new:{number}", key)
+                with client.pipeline(transaction=True) as pipe:
+                    pipe.delete(key).scan(0, count=20).set(key, 1).sort("nothing", by="weight_*").execute()
+
+    def look():
+        with redis.Redis(port=port, decode_responses=True) as client:
+            while time.monotonic() < deadline and not failures:
+                missed = stays - set(client.scan_iter(count=random.choice([5, 10, 1000])))
+                if missed:
+                    failures.append(missed)
+
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(2)]
+    threads += [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

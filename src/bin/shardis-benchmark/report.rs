@@ -108,6 +108,12 @@ pub struct Report {
     pub unanswered_count: u64,
     /// Requests of an open loop that were never sent.
     pub unsent_count: u64,
+    /// Requests of an open loop that were sent late because no client was free.
+    pub starved_count: u64,
+    /// Requests that were sent, those of the warm-up included.
+    pub sent_count: u64,
+    /// Requests per second that an open loop was asked for.
+    pub rate_per_s: Option<f64>,
     /// Bytes sent and received.
     pub sent_bytes: u64,
     /// Bytes received.
@@ -124,6 +130,9 @@ pub struct Report {
     pub series: Vec<SeriesPoint>,
     options: Value,
 }
+
+/// A rate is kept when so much of it was.
+const RATE_KEPT: f64 = 0.99;
 
 impl Report {
     /// Turns counts into figures. `cpu_s` is the CPU time that this program has used under the load.
@@ -171,6 +180,9 @@ impl Report {
             redirect_count: tally.redirect_count,
             unanswered_count: tally.unanswered_count,
             unsent_count: tally.unsent_count,
+            starved_count: tally.starved_count,
+            sent_count: tally.sent_count,
+            rate_per_s: plan.rate,
             sent_bytes: tally.sent_bytes,
             received_bytes: tally.received_bytes,
             generator_cpu_us: cpu_s * 1e6 / tally.sent_count.max(1) as f64,
@@ -249,11 +261,24 @@ impl Report {
         if self.unanswered_count > 0 {
             warnings.push(format!("{} requests had no reply", self.unanswered_count));
         }
-        if self.unsent_count > 0 {
+        if let Some(rate) = self.rate_per_s
+            && self.requests_per_s() < RATE_KEPT * rate
+        {
+            let starved = self.starved_count as f64 / self.sent_count.max(1) as f64;
             warnings.push(format!(
-                "{} requests were due and never sent: the server is slower than the rate, and latency depends on the duration",
-                self.unsent_count
+                "the rate was not kept: {:.0} of {rate:.0} requests/s, and latency depends on the duration; {:.0} % of the requests \
+                 waited for a free connection{}",
+                self.requests_per_s(),
+                100.0 * starved,
+                if starved > 0.1 {
+                    " (a faster server, -c or -P would help)"
+                } else {
+                    " (this program is too slow: --threads would help)"
+                }
             ));
+        }
+        if self.unsent_count > 0 {
+            warnings.push(format!("{} requests were due and never sent", self.unsent_count));
         }
         warnings
     }
@@ -274,6 +299,7 @@ impl Report {
             "redirected": self.redirect_count,
             "unanswered": self.unanswered_count,
             "unsent": self.unsent_count,
+            "starved": self.starved_count,
             "sent_bytes": self.sent_bytes,
             "received_bytes": self.received_bytes,
             "generator_cpu_us_per_request": self.generator_cpu_us,
@@ -475,6 +501,27 @@ pub mod tests {
         assert!(text.contains("1 replies were or contained errors"), "{text}");
         assert!(text.contains("first error: ERR <b>broken</b>"), "{text}");
         assert!(text.contains("GET") && text.contains("SET"), "{text}");
+    }
+
+    #[test]
+    fn a_rate_that_is_not_kept_is_explained() {
+        let mut report = sample("t");
+        assert!(report.warnings().iter().all(|warning| !warning.contains("rate")));
+        report.rate_per_s = Some(1_020.0);
+        let text = report.text();
+        assert!(
+            text.contains("the rate was not kept: 1000 of 1020 requests/s"),
+            "{text}"
+        );
+        assert!(
+            text.contains("0 % of the requests waited for a free connection"),
+            "{text}"
+        );
+        assert!(text.contains("--threads would help"), "{text}");
+        report.starved_count = 500;
+        let text = report.text();
+        assert!(text.contains("25 % of the requests waited"), "{text}");
+        assert!(text.contains("-c or -P would help"), "{text}");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct Tally {
     pub unanswered_count: u64,
     /// Requests of an open loop that were due before the end and found no free client.
     pub unsent_count: u64,
+    /// Requests of an open loop, those of the warm-up included, that were sent late because no client was free.
+    pub starved_count: u64,
     /// When the last measured reply came.
     pub last_reply_ns: u64,
 }
@@ -108,6 +110,7 @@ impl Tally {
             redirect_count: 0,
             unanswered_count: 0,
             unsent_count: 0,
+            starved_count: 0,
             last_reply_ns: measure_from_ns,
         }
     }
@@ -192,6 +195,7 @@ impl Tally {
         self.redirect_count += other.redirect_count;
         self.unanswered_count += other.unanswered_count;
         self.unsent_count += other.unsent_count;
+        self.starved_count += other.starved_count;
         self.last_reply_ns = self.last_reply_ns.max(other.last_reply_ns);
         self.first_error = match (self.first_error.take(), other.first_error) {
             (Some(mine), Some(theirs)) => Some(if theirs.0 < mine.0 { theirs } else { mine }),

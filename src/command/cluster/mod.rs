@@ -5,7 +5,8 @@
 //! slots that the shard owns, and then talks to the owning core directly: each shard looks like a node (see
 //! [`topology`]). Every port serves every key all the same, so a client that is out of date is never redirected.
 //!
-//! What belongs to a node among other nodes (READONLY, READWRITE, ASKING) needs `cluster-enabled`, as in Redis.
+//! What belongs to a node among other nodes (READONLY, READWRITE, ASKING) needs `cluster-enabled`, as in Redis, or
+//! `shard-ports`: a cluster-aware client says READONLY on each connection if it may read from replicas.
 
 mod topology;
 
@@ -28,7 +29,7 @@ pub const COMMANDS: &[Command] = &[
         arity: 1,
         flags: Flags::FAST,
         categories: Categories::CONNECTION,
-        ..command("asking", Run::Session(only_in_cluster))
+        ..command("asking", Run::Session(among_nodes))
     },
     Command {
         summary: "Contains the commands about slots and nodes.",
@@ -59,7 +60,7 @@ pub const COMMANDS: &[Command] = &[
         arity: 1,
         flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
         categories: Categories::CONNECTION,
-        ..command("readonly", Run::Session(only_in_cluster))
+        ..command("readonly", Run::Session(among_nodes))
     },
     Command {
         summary: "Sends reads on a replica of a cluster to its master again.",
@@ -69,13 +70,13 @@ pub const COMMANDS: &[Command] = &[
         arity: 1,
         flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
         categories: Categories::CONNECTION,
-        ..command("readwrite", Run::Session(only_in_cluster))
+        ..command("readwrite", Run::Session(among_nodes))
     },
 ];
 
 /// ASKING, READONLY, READWRITE: this node serves all slots, and none is on its way, so there is nothing to note.
-fn only_in_cluster(op: &mut SessionOp) -> Result<(), ReplyError> {
-    if !op.env.settings.cluster_enabled {
+fn among_nodes(op: &mut SessionOp) -> Result<(), ReplyError> {
+    if !op.env.settings.cluster_enabled && !op.env.settings.shard_ports {
         return Err(error::CLUSTER_DISABLED);
     }
     op.reply.ok();

@@ -64,20 +64,20 @@ impl Topology {
             (0, configured) => configured,
             (announced, _) => announced,
         };
-        let (nodes, my_index) = if node.shard_ports.is_empty() {
+        let (nodes, my_index) = if settings.shard_port(0).is_none() {
             let port = match settings.cluster_announce_port {
-                0 => node.port,
+                0 => settings.port,
                 announced => announced,
             };
             let all = NodeView::new(&node.run_id, 0, port, bus_port, vec![(0, SLOT_COUNT as u16 - 1)]);
             (vec![all], 0)
         } else {
-            let mut ranges = ranges_of(&owners, node.shard_ports.len());
-            let ports = node.shard_ports.iter().enumerate();
-            let nodes = ports
-                .map(|(index, port)| {
-                    let own = std::mem::take(&mut ranges[index]);
-                    NodeView::new(&node.run_id, index, *port, bus_port, own)
+            let ranges = ranges_of(&owners, node.shards).into_iter().enumerate();
+            let nodes = ranges
+                .map(|(index, own)| {
+                    let port = settings.shard_port(index).and_then(|port| u16::try_from(port).ok());
+                    let port = port.expect("a port that does not exist could not be listened on");
+                    NodeView::new(&node.run_id, index, port, bus_port, own)
                 })
                 .collect();
             (nodes, shard)

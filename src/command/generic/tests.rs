@@ -6,6 +6,7 @@ use crate::base::slot::key_slot;
 use crate::command::bench::{Bench, NOW};
 use crate::config::{MaxmemoryPolicy, Settings};
 use crate::resp::Proto;
+use crate::store::DbIndex;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -336,25 +337,82 @@ fn walk(bench: &mut Bench, options: &str) -> (BTreeSet<String>, usize) {
 }
 
 #[test]
-fn small_keyspaces_end_in_few_calls() {
+fn small_keyspaces_end_in_one_call() {
     for shards in [1, 2, 4] {
         let mut bench = Bench::new(shards);
-        assert_eq!(
-            walk(&mut bench, ""),
-            (BTreeSet::new(), shards),
-            "empty, {shards} shards"
-        );
-        for n in 0..5 {
+        assert_eq!(walk(&mut bench, ""), (BTreeSet::new(), 1), "empty, {shards} shards");
+        let mut all = BTreeSet::new();
+        // COUNT of them end it too: the last call is not one in vain.
+        for n in 0..10 {
+            all.insert(format!("k{n}"));
             bench.run(&format!("set k{n} {n}"));
+            assert_eq!(walk(&mut bench, ""), (all.clone(), 1), "{n}, {shards} shards");
         }
-        let (keys, calls) = walk(&mut bench, "");
-        assert_eq!(keys.len(), 5);
-        assert!(calls <= shards + 1, "{calls} calls for {shards} shards");
+        bench.run("set k10 10");
+        all.insert("k10".to_owned());
+        assert_eq!(walk(&mut bench, ""), (all.clone(), 2), "{shards} shards");
+        assert_eq!(walk(&mut bench, "count 11"), (all, 1), "{shards} shards");
+        bench.run("select 9");
+        assert_eq!(walk(&mut bench, ""), (BTreeSet::new(), 1), "another db");
+        bench.run("select 0");
         bench.run("set {tag}a 1");
         assert_eq!(walk(&mut bench, "match {tag}*"), (BTreeSet::from(["{tag}a".into()]), 1));
         assert_eq!(walk(&mut bench, "match k3"), (BTreeSet::from(["k3".into()]), 1));
         assert!(walk(&mut bench, "type list").0.is_empty());
         assert_eq!(bench.run("keys {tag}?"), "*1|$6|{tag}a");
+    }
+}
+
+/// Keys that were deleted, one by one or as they expired, leave slots behind that seem to have some.
+#[test]
+fn a_keyspace_that_was_large_ends_in_one_call() {
+    for shards in [1, 2, 4] {
+        let mut bench = Bench::new(shards);
+        for n in 0..60 {
+            bench.run(&format!("set gone{n} 1 px 100"));
+            bench.run(&format!("set k{n} 1"));
+        }
+        for n in 1..60 {
+            bench.run(&format!("del k{n}"));
+        }
+        pass(&bench, 101);
+        let rest = (BTreeSet::from(["k0".to_owned()]), 1);
+        assert_eq!(walk(&mut bench, ""), rest, "{shards} shards");
+        let occupancy = bench.shards[0].borrow().env.node.occupancy.clone();
+        let seeming: Vec<u16> = std::iter::successors(occupancy.next_occupied(DbIndex(0), 0), |slot| {
+            occupancy.next_occupied(DbIndex(0), slot + 1)
+        })
+        .collect();
+        assert!(seeming.contains(&key_slot(b"k0")));
+        // A slot in which SCAN itself had keys expire is forgotten by the next one.
+        assert_eq!(walk(&mut bench, ""), rest, "{shards} shards");
+        assert_eq!(occupancy.next_occupied(DbIndex(0), key_slot(b"k0") + 1), None);
+        assert_eq!(occupancy.next_occupied(DbIndex(0), 0), Some(key_slot(b"k0")));
+    }
+}
+
+#[test]
+fn scan_inside_a_transaction_sees_what_it_has_done() {
+    for shards in [1, 2, 4] {
+        let mut bench = Bench::new(shards);
+        let expected = BTreeSet::from(["a", "b", "c"].map(str::to_owned));
+        bench.run("mset a 1 b 2");
+        for step in ["multi", "del a b", "scan 0", "mset a 1 b 2 c 3", "scan 0", "del c"] {
+            bench.run(step);
+        }
+        let reply = bench.run("exec");
+        let parts: Vec<&str> = reply.split('|').collect();
+        assert_eq!(parts[..8], ["*5", ":2", "*2", "$1", "0", "*0", "+OK", "*2"], "{reply}");
+        let keys: BTreeSet<String> = parts[11..]
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .take(3)
+            .map(|key| (*key).to_owned())
+            .collect();
+        assert_eq!(keys, expected, "{reply}");
+        // What a SCAN has found empty in a transaction is not forgotten.
+        assert_eq!(walk(&mut bench, "").0, BTreeSet::from(["a", "b"].map(str::to_owned)));
     }
 }
 

@@ -14,9 +14,19 @@
 //! store's affair (`store::scan`); a slot that is on loan, or has moved to another shard, is waited for or found there, as for any
 //! command, since the cursor's slot is what the call runs over.
 //!
-//! A call begins at the cursor's slot and goes on over the following ones as long as this unit of work has them, which without
-//! anything on loan is the shard's own range. Slots without keys cost nothing against COUNT: there are at most 16384 of
-//! them, one look takes some twenty nanoseconds (an empty keyspace on one shard: 0.3 ms for the whole walk), and a client that walks a small keyspace is done in one call for each shard.
+//! A call begins at the cursor's slot and goes on over the following ones, wherever they are, until it has visited COUNT
+//! keys: a data set that is smaller comes whole in one call. Slots without keys cost nothing against COUNT, and next to
+//! nothing otherwise: those of which nobody has said that they may have keys are passed over without being held
+//! (`store::Occupancy`).
+//!
+//! # Slots of other shards
+//!
+//! The call is a unit of work over the cursor's slot, and runs where that is at home. Before it visits anything it looks
+//! whether it will have to leave the slots that are here ([`Scan::borrow_ahead`]), and then it lacks, in one go, as many of those
+//! that may have keys as are wanted at most; so it runs again with a loan of at most COUNT slots, and nothing has been
+//! visited in vain. In a large keyspace that happens once at the end of each shard's range. What the
+//! loan brings may turn out to be empty, if keys have gone since: then the next loan is twice as large, and what was found
+//! empty is forgotten.
 //!
 //! A pattern that fixes the hash tag (`{user:7}:*`, or no wildcard at all) can only match keys of one slot: then that slot is all
 //! that SCAN and KEYS look at.
@@ -25,11 +35,11 @@ use super::integer;
 use crate::base::glob;
 use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::command::numbers;
-use crate::command::{Command, Op, Run};
+use crate::command::{Command, Keyspace, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
-use crate::store::{EntryRef, POSITION_BITS};
+use crate::store::{EntryRef, Occupancy, POSITION_BITS};
 
 pub(super) const KEYS: Command = Command {
     summary: "Lists all keys whose names match a pattern.",
@@ -183,6 +193,58 @@ impl<'a> Scan<'a> {
     }
 }
 
+impl Scan<'_> {
+    /// The first slot from `cursor` on that may have keys which this call wants, and the position in it.
+    fn next_occupied(&self, keys: &Keyspace, occupancy: &Occupancy, cursor: Cursor) -> Option<Cursor> {
+        let slot = occupancy
+            .next_occupied(keys.db, cursor.slot)
+            .filter(|slot| self.only.is_none_or(|only| only == *slot))?;
+        Some(if slot == cursor.slot {
+            cursor
+        } else {
+            Cursor { slot, position: 0 }
+        })
+    }
+
+    /// Asks for the slots that are lacking to visit `wanted` keys from `cursor` on, if any are.
+    fn borrow_ahead(
+        &self,
+        keys: &mut Keyspace,
+        occupancy: &Occupancy,
+        cursor: Cursor,
+        wanted: usize,
+    ) -> Result<(), ReplyError> {
+        let mut lacking = SlotSet::new();
+        let (mut expected_count, mut empty_count) = (0, 0);
+        let mut next = Some(cursor);
+        while let Some(cursor) = next.and_then(|from| self.next_occupied(keys, occupancy, from)) {
+            match keys.view.peek(cursor.slot) {
+                Some(slot) => {
+                    let count = slot.len(keys.db);
+                    // Positions are in the order of hashes, so what lies before one is its share of the keys.
+                    let passed = (count as u128 * u128::from(cursor.position)) >> POSITION_BITS;
+                    expected_count += count - passed as usize;
+                    let is_borrowed = keys.view.owner(cursor.slot) != keys.view.shard();
+                    empty_count += usize::from(count == 0 && is_borrowed);
+                }
+                None => {
+                    lacking.insert(cursor.slot);
+                }
+            }
+            let is_enough = expected_count + lacking.len() >= wanted;
+            // As many again as have been borrowed in vain.
+            if is_enough && (lacking.is_empty() || lacking.len() >= empty_count) {
+                break;
+            }
+            next = cursor.next_slot();
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        Err(keys.need_slots(&lacking))
+    }
+}
+
 fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
     let scan = Scan::parse(args)?;
     Ok(one_slot(scan.start.map_or(0, |start| start.slot)))
@@ -191,29 +253,38 @@ fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
 fn scan(op: &mut Op) -> Result<(), ReplyError> {
     let scan = Scan::parse(op.args)?;
     let (db, moment) = (op.keys.db, op.keys.moment);
-    // The footprint has the first slot; the ones behind it are visited as far as they happen to be here.
+    let occupancy = &op.env.node.occupancy;
     if let Some(start) = scan.start {
-        op.keys.numbered(start.slot)?;
+        scan.borrow_ahead(&mut op.keys, occupancy, start, scan.count)?;
     }
     let mut found: Vec<Box<[u8]>> = Vec::new();
     let mut left = scan.count;
     let mut next = scan.start;
-    while let Some(cursor) = next
-        && left > 0
-    {
-        let Some(slot) = op.keys.view.peek(cursor.slot) else {
-            break;
-        };
-        let after = if slot.len(db) == 0 {
-            None
-        } else {
-            let slot = op.keys.numbered(cursor.slot)?;
-            slot.scan(db, cursor.position, left, moment, |entry| {
-                left = left.saturating_sub(1);
-                if scan.wants(entry) {
-                    found.push(entry.key().into());
+    while left > 0 {
+        next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
+        let Some(cursor) = next else { break };
+        let after = match op.keys.view.peek(cursor.slot) {
+            None => {
+                // There were fewer keys before it than it seemed.
+                scan.borrow_ahead(&mut op.keys, occupancy, cursor, left)?;
+                unreachable!("the slot of the cursor is lacking at least");
+            }
+            Some(slot) if slot.len(db) == 0 => {
+                // A transaction may be rolled back, and have keys there again.
+                if !op.caller.is_nested {
+                    occupancy.settle(slot);
                 }
-            })
+                None
+            }
+            Some(_) => {
+                let slot = op.keys.numbered(cursor.slot)?;
+                slot.scan(db, cursor.position, left, moment, |entry| {
+                    left = left.saturating_sub(1);
+                    if scan.wants(entry) {
+                        found.push(entry.key().into());
+                    }
+                })
+            }
         };
         next = match after {
             Some(position) => Some(Cursor { position, ..cursor }),
@@ -221,6 +292,7 @@ fn scan(op: &mut Op) -> Result<(), ReplyError> {
             None => cursor.next_slot(),
         };
     }
+    let next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
     op.reply.array(2);
     op.reply
         .bulk(itoa::Buffer::new().format(next.map_or(0, Cursor::number)).as_bytes());

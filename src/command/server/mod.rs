@@ -8,6 +8,7 @@ mod keyspace;
 mod latency;
 mod lolwut;
 mod memory;
+mod module;
 mod shutdown;
 mod slowlog;
 
@@ -18,5 +19,6 @@ pub use keyspace::COMMANDS as KEYSPACE;
 pub use latency::COMMANDS as LATENCY;
 pub use lolwut::COMMANDS as LOLWUT;
 pub use memory::COMMANDS as MEMORY;
+pub use module::COMMANDS as MODULE;
 pub use shutdown::COMMANDS as SHUTDOWN;
 pub use slowlog::COMMANDS as SLOWLOG;

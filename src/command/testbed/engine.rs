@@ -11,6 +11,7 @@ use super::story::Story;
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
+use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::local::{LocalOptions, Observation, Observed, Surroundings};
 use crate::command::{CommandId, Local, Node, Registry};
@@ -19,7 +20,7 @@ use crate::data::access::Moment;
 use crate::resp::{OwnedArgs, Proto};
 use crate::shard::{ConnRef, EffectSwitch, Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
-use crate::store::{DbIndex, HashSeed};
+use crate::store::{DbIndex, HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::path::Path;
@@ -88,12 +89,11 @@ fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, 
         clients: ClientTable::new(),
         registry,
         config: Mutex::new(config.map_err(|error| error.to_string())?),
-        port: 0,
-        shard_ports: Vec::new(),
         executable: String::new(),
         memory_peak: Default::default(),
         memory_at_start: Default::default(),
         memory: MemoryAccount::closed(shard_count),
+        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     })

@@ -111,8 +111,8 @@ chapter "SECURITY";
     /// Who may use DEBUG.
     "enable-debug-command" => enable_debug_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE, Debugging;
 
-    /// Who may use MODULE.
-    "enable-module-command" => enable_module_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE.and(Flags::LATER), Acl;
+    /// Who may use MODULE LOAD, LOADEX and UNLOAD.
+    "enable-module-command" => enable_module_command: Permission = Kind::Choice(Permission::NAMES), "no", Flags::IMMUTABLE, Acl;
 
     /// The password of the default user. Empty lets everybody in.
     "requirepass" => requirepass: Text = Kind::Text(check::any), "", Flags::SENSITIVE, Acl;

@@ -7,5 +7,9 @@
 pub mod base;
 #[path = "../../../src/data/mod.rs"]
 pub mod data;
+#[path = "../../../src/net/mod.rs"]
+pub mod net;
 #[path = "../../../src/resp/mod.rs"]
 pub mod resp;
+#[path = "../../../src/store/mod.rs"]
+pub mod store;

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::data::hyperloglog::{Added, REGISTER_COUNT, Registers, View, add, add_to_dense, empty, make_dense, raise_all};
+use shardis::data::hyperloglog::{Added, REGISTER_COUNT, Registers, View, add, add_to_dense, empty, make_dense, raise_all};
 
 fn registers(bytes: &[u8]) -> Option<Box<Registers>> {
     let mut registers = Box::new([0; REGISTER_COUNT]);

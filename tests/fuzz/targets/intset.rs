@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::data::intset::Intset;
+use shardis::data::intset::Intset;
 
 fuzz_target!(|data: &[u8]| {
     let _ = Intset::from_bytes(data);

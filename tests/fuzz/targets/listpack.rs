@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::data::listpack::{Item, Listpack};
+use shardis::data::listpack::{Item, Listpack};
 
 fn texts<'a>(items: impl Iterator<Item = Item<'a>>) -> Vec<Vec<u8>> {
     items.map(|item| item.to_vec()).collect()

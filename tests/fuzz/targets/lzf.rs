@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::base::crc64::crc64;
-use shardis_fuzz::base::lzf::{SAVING_BYTES_MIN, compress, decompress};
+use shardis::base::crc64::crc64;
+use shardis::base::lzf::{SAVING_BYTES_MIN, compress, decompress};
 
 fuzz_target!(|data: &[u8]| {
     let Some((length, bytes)) = data.split_first_chunk::<2>() else { return };

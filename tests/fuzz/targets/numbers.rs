@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::base::long_double::LongDouble;
-use shardis_fuzz::base::{glob, numbers};
+use shardis::base::long_double::LongDouble;
+use shardis::base::{glob, numbers};
 
 fuzz_target!(|data: &[u8]| {
     if let Some(value) = numbers::parse_i64(data) {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::resp::{Args, OwnedArgs, ProtocolError, RequestLimits, RequestParser, Step};
+use shardis::resp::{Args, OwnedArgs, ProtocolError, RequestLimits, RequestParser, Step};
 
 /// Reads the stream in pieces whose lengths `next_read` gives.
 fn feed(

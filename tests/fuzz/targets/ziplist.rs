@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_fuzz::data::listpack::Listpack;
-use shardis_fuzz::data::ziplist::{Ziplist, Zipmap};
+use shardis::data::listpack::Listpack;
+use shardis::data::ziplist::{Ziplist, Zipmap};
 
 fn sound(listpack: Listpack, count: usize) {
     assert_eq!(listpack.len(), count);
