@@ -472,7 +472,7 @@ fn rdb_length(body: &[u8], at: usize) -> (usize, usize) {
 fn doubles() -> Vec<f64> {
     let mut random = fastrand::Rng::with_seed(31);
     let mut out = vec![
-        1_155_586_661_879_542.25,
+        1_155_586_661_879_542.0 + 0.25,
         5e-324,
         f64::MAX,
         f64::MIN_POSITIVE,
