@@ -467,3 +467,53 @@ fn rdb_length(body: &[u8], at: usize) -> (usize, usize) {
         ),
     }
 }
+
+/// Doubles of every size, and those that people write.
+fn doubles() -> Vec<f64> {
+    let mut random = fastrand::Rng::with_seed(31);
+    let mut out = vec![
+        1_155_586_661_879_542.0 + 0.25,
+        5e-324,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        0.1,
+        0.1 + 0.2,
+    ];
+    for _ in 0..5000 {
+        out.push(f64::from_bits(random.u64(..)));
+        out.push(random.f64() * 2e6 - 1e6);
+        out.push(random.u64(..1 << 60) as f64 + random.f64());
+        out.push(random.i32(..1_000_000) as f64 / 10f64.powi(random.i32(0..13)));
+    }
+    out.retain(|value| value.is_finite());
+    out
+}
+
+#[test]
+fn doubles_are_printed_by_the_digits_of_7_2() {
+    const BATCH_COUNT: usize = 500;
+    for oracle in [support::Oracle::Redis82, support::Oracle::Valkey91] {
+        let Some(server) = oracle.start(&[]) else { continue };
+        let mut client = server.client();
+        for batch in doubles().chunks(BATCH_COUNT) {
+            let members: Vec<String> = (0..batch.len()).map(|number| format!("m{number}")).collect();
+            let mut add = vec!["ZADD".to_owned(), "z".to_owned()];
+            for (value, member) in batch.iter().zip(&members) {
+                add.extend([format!("{value:e}"), member.clone()]);
+            }
+            client.line("DEL z");
+            assert_eq!(client.call(&add).integer(), batch.len() as i64);
+            let ask = ["ZMSCORE", "z"].into_iter().chain(members.iter().map(String::as_str));
+            let theirs = client.call(&ask.collect::<Vec<_>>()).items();
+            for (value, their) in batch.iter().zip(theirs) {
+                let ours = numbers::format_f64(*value);
+                assert_eq!(
+                    String::from_utf8_lossy(&ours),
+                    their.text(),
+                    "{} of {value:e}",
+                    oracle.name()
+                );
+            }
+        }
+    }
+}

@@ -4,15 +4,15 @@
 //! Reading an integer is strict because a string that reads as one may be *stored* as one: only the text that the number
 //! would print as again is accepted. Reading a double is generous (hexadecimal, `inf`, exponents) because scores come from
 //! everywhere, but never NaN, spaces, or a number too large or too small for a double. Checked against redis-server 7.0.15
-//! (INCRBY, ZADD). Printing follows Redis 7.2: the shortest digits that read back as the same double, where 7.0 still
-//! printed seventeen.
+//! (INCRBY, ZADD). Printing follows Redis 7.2: few digits that read back as the same double, where 7.0 still printed seventeen.
 //!
-//! `str::parse` does the decimal doubles (correctly rounded, as glibc's), ryu finds the shortest digits; the layout of those
+//! `str::parse` does the decimal doubles (correctly rounded, as glibc's), [`grisu`] finds the digits; the layout of those
 //! digits, below, is Redis's (`1e+20`, `1.2345e-7`).
 
+use super::grisu::{self, DIGIT_COUNT_MAX};
 use super::long_double::{Unrounded, read_radix16};
 
-/// The longest text [`format_f64`] makes: sign, 17 digits, point, and `e-308`; or 24 digits and zeros.
+/// The longest text [`format_f64`] makes: sign, 18 digits, point, and `e-308`; or 25 digits and zeros.
 const F64_TEXT_BYTES_MAX: usize = 32;
 
 /// As much of a text as C sees of it, which is what Redis reads in some places: it ends before the first zero byte.
@@ -196,57 +196,26 @@ pub fn format_f64_shortest(value: f64) -> F64Text {
     if value < 0.0 {
         text.push(b"-");
     }
-    let mut buffer = ryu::Buffer::new();
-    let shortest = Shortest::read(buffer.format_finite(value.abs()).as_bytes());
-    shortest.lay_out(&mut text);
+    Shortest::of(value.abs()).lay_out(&mut text);
     text
 }
 
-/// A positive number as `digits` times ten to the power `exponent`, the digits without zeros at either end.
+/// A positive number as `digits` times ten to the power `exponent`.
 struct Shortest {
-    digits: [u8; 17],
+    digits: [u8; DIGIT_COUNT_MAX],
     count: usize,
     exponent: i32,
 }
 
 impl Shortest {
-    /// Takes apart what ryu prints: `12.5`, `0.001`, `1.5e-7`, `1e300`.
-    fn read(text: &[u8]) -> Shortest {
-        let mut shortest = Shortest {
-            digits: [0; 17],
-            count: 0,
-            exponent: 0,
-        };
-        let mut is_fraction = false;
-        let mut pending_zeros = 0;
-        let mut bytes = text.iter();
-        for &byte in bytes.by_ref() {
-            match byte {
-                b'.' => is_fraction = true,
-                b'e' => break,
-                b'0' => {
-                    // A zero counts as a digit only once another digit follows it.
-                    pending_zeros += usize::from(shortest.count > 0);
-                    shortest.exponent -= i32::from(is_fraction);
-                }
-                digit => {
-                    for _ in 0..pending_zeros {
-                        shortest.digits[shortest.count] = b'0';
-                        shortest.count += 1;
-                    }
-                    pending_zeros = 0;
-                    shortest.digits[shortest.count] = digit;
-                    shortest.count += 1;
-                    shortest.exponent -= i32::from(is_fraction);
-                }
-            }
+    fn of(value: f64) -> Shortest {
+        let mut digits = [0; DIGIT_COUNT_MAX];
+        let (count, exponent) = grisu::digits(value, &mut digits);
+        Shortest {
+            digits,
+            count,
+            exponent,
         }
-        shortest.exponent += pending_zeros as i32;
-        let exponent_text = bytes.as_slice();
-        if !exponent_text.is_empty() {
-            shortest.exponent += parse_i64(exponent_text).expect("ryu writes plain exponents") as i32;
-        }
-        shortest
     }
 
     fn lay_out(&self, text: &mut F64Text) {
