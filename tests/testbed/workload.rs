@@ -106,8 +106,14 @@ impl Workload for Commands {
                 for tag in &tags {
                     for number in 0..KEYS_EACH {
                         let key = format!("{kind}{{{tag}}}{number}");
-                        requests.push(Request::new(&["DUMP", &key], Judge::Compared));
-                        if has("expiry") {
+                        if has("field-expiry") {
+                            // DUMP has the fields whose time is over until somebody has removed them.
+                            requests.push(Request::new(&["HGETALL", &key], Judge::Unordered));
+                            requests.push(Request::new(&["MGET", &key], Judge::Compared));
+                        } else {
+                            requests.push(Request::new(&["DUMP", &key], Judge::Compared));
+                        }
+                        if has("expiry") && !has("field-expiry") {
                             requests.push(Request::new(&["PTTL", &key], Judge::Compared));
                         }
                     }
@@ -412,10 +418,7 @@ impl Program<'_> {
             }
             // Keys whose time is over count until somebody has looked at them.
             4 if !self.has("expiry") && !self.has("field-expiry") => self.say(&["DBSIZE"], Judge::Compared),
-            _ => {
-                let pattern = self.pattern();
-                self.say(&["KEYS", &pattern], Judge::Unordered);
-            }
+            _ => self.all_keys(),
         }
     }
 
@@ -431,8 +434,21 @@ impl Program<'_> {
             .expect("one of many patterns leads to each slot")
     }
 
+    fn all_keys(&mut self) {
+        let pattern = self.pattern();
+        // A hash whose fields' time is over is there until somebody has removed it.
+        let judge = if self.has("field-expiry") {
+            Judge::Any
+        } else {
+            Judge::Unordered
+        };
+        self.say(&["KEYS", &pattern], judge);
+    }
+
     fn any_key(&mut self) -> String {
-        let kind = self.pick(&["s", "n", "l", "h", "t", "z", "x"]);
+        let kinds = ["s", "n", "l", "t", "z", "x", "h"];
+        // A hash whose fields' time is over is there, with its type, until somebody has removed it.
+        let kind = self.pick(if self.has("field-expiry") { &kinds[..6] } else { &kinds });
         self.key(kind)
     }
 
@@ -660,10 +676,7 @@ impl Program<'_> {
                 Judge::Compared,
             ),
             5 => self.say(&["SORT_RO", &list, "BY", "nosort", "GET", "s{*}1"], Judge::Compared),
-            _ => {
-                let pattern = self.pattern();
-                self.say(&["KEYS", &pattern], Judge::Unordered);
-            }
+            _ => self.all_keys(),
         }
     }
 }

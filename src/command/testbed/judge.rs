@@ -60,6 +60,8 @@ pub(super) struct Judge {
     pauses: Vec<PauseWindow>,
     /// Requests that end pauses and are under way.
     unpausing: usize,
+    /// How many have begun and how many were answered.
+    unpause_count: u64,
     /// Units and replies, to see whether anything happens.
     pub(super) progress: u64,
 }
@@ -91,6 +93,7 @@ struct Judged {
 struct State {
     traits: Traits,
     arrived_ns: u64,
+    unpause_count: u64,
     /// The time before which it cannot take effect: that of what its client knew when it sent it.
     floor: UnixMs,
     is_executed: bool,
@@ -98,6 +101,8 @@ struct State {
     expected: Expected,
     /// It was to be queued, and was not.
     is_queue_error: bool,
+    /// It was refused for lack of memory.
+    is_refused: bool,
 }
 
 enum Expected {
@@ -134,6 +139,7 @@ impl Judge {
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
             unpausing: 0,
+            unpause_count: 0,
             progress: 0,
         })
     }
@@ -150,6 +156,7 @@ impl Judge {
         judged.begun = begun;
         for index in judged.arrived..whole {
             judged.states[index].arrived_ns = course_ns;
+            judged.states[index].unpause_count = self.unpause_count;
             judged.states[index].floor = judged.known;
         }
         judged.arrived = judged.arrived.max(whole);
@@ -158,6 +165,7 @@ impl Judge {
                 Meaning::Unpauses => {
                     self.pauses.clear();
                     self.unpausing += 1;
+                    self.unpause_count += 1;
                 }
                 Meaning::Kills(number) => {
                     for other in self.clients.iter_mut().filter(|other| other.number == number) {
@@ -242,6 +250,7 @@ impl Judge {
             let state = &judged.states[*index];
             let words = &judged.program[*index].words;
             !state.is_executed
+                && !state.is_refused
                 && match (&record.what, state.traits.role) {
                     (What::Ran(args), Role::Data) => args == words,
                     (What::Watched(keys), Role::Watch) => words[1..] == **keys,
@@ -474,6 +483,9 @@ impl Judge {
             ));
         }
         judged.next_reply += 1;
+        if is_short_of_memory && reply.starts_with(b"-OOM") {
+            judged.was_refused(index);
+        }
         let error = judged.objection(index, reply, is_short_of_memory);
         if let Some((kind, text)) = error {
             return Err(Failure::new(
@@ -484,7 +496,7 @@ impl Judge {
         judged.known = judged.known.max(judged.states[index].now);
         let state = &mut judged.states[index];
         state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
-        let arrived_ns = state.arrived_ns;
+        let (arrived_ns, unpause_count) = (state.arrived_ns, state.unpause_count);
         match judged.program[index].meaning {
             Meaning::Pauses { for_ms, .. } if !reply::is_error(reply) => {
                 let text = judged.describe(index);
@@ -492,11 +504,16 @@ impl Judge {
                 let apart_ms = most.unwrap_or(&0) - least.unwrap_or(&0);
                 let sure_ms = (for_ms as i64 - apart_ms - 3).max(0) as u64;
                 let until_ns = arrived_ns + sure_ms * 1_000_000;
-                if self.unpausing == 0 && until_ns > course_ns {
+                // One that ends pauses may have come between.
+                let is_sure = self.unpausing == 0 && self.unpause_count == unpause_count;
+                if is_sure && until_ns > course_ns {
                     self.pauses.push(PauseWindow { until_ns, text });
                 }
             }
-            Meaning::Unpauses => self.unpausing -= 1,
+            Meaning::Unpauses => {
+                self.unpausing -= 1;
+                self.unpause_count += 1;
+            }
             _ => {}
         }
         Ok(())
@@ -576,11 +593,13 @@ impl Judged {
         let states = traits_of(registry, &program).into_iter().map(|traits| State {
             traits,
             arrived_ns: 0,
+            unpause_count: 0,
             floor: UnixMs(0),
             is_executed: false,
             now: UnixMs(0),
             expected: Expected::Unknown,
             is_queue_error: false,
+            is_refused: false,
         });
         Judged {
             number,
@@ -620,6 +639,27 @@ impl Judged {
                 Role::Exec(_) => !state.is_executed,
                 _ => false,
             })
+    }
+
+    /// A request was refused for lack of memory: what was taken for it was a later one of the same words.
+    fn was_refused(&mut self, index: usize) {
+        self.states[index].is_refused = true;
+        let is_same = |later: &usize| {
+            !self.states[*later].is_executed
+                && !self.states[*later].is_refused
+                && self.states[*later].traits.role == self.states[index].traits.role
+                && self.program[*later].words == self.program[index].words
+        };
+        if !self.states[index].is_executed {
+            return;
+        }
+        let Some(later) = (index + 1..self.arrived).find(is_same) else {
+            return;
+        };
+        self.states[later].is_executed = true;
+        self.states[later].now = self.states[index].now;
+        self.states[later].expected = std::mem::replace(&mut self.states[index].expected, Expected::Unknown);
+        self.states[index].is_executed = false;
     }
 
     fn move_on(&mut self) {
