@@ -483,7 +483,7 @@ impl Judge {
             ));
         }
         judged.next_reply += 1;
-        if is_short_of_memory && reply.starts_with(b"-OOM") {
+        if is_short_of_memory && is_refusal(reply) {
             judged.was_refused(index);
         }
         let error = judged.objection(index, reply, is_short_of_memory);
@@ -641,25 +641,23 @@ impl Judged {
             })
     }
 
-    /// A request was refused for lack of memory: what was taken for it was a later one of the same words.
+    /// A request was refused for lack of memory: what was taken for it was a later one of the same words, and so on with that.
     fn was_refused(&mut self, index: usize) {
         self.states[index].is_refused = true;
-        let is_same = |later: &usize| {
-            !self.states[*later].is_executed
-                && !self.states[*later].is_refused
-                && self.states[*later].traits.role == self.states[index].traits.role
-                && self.program[*later].words == self.program[index].words
-        };
-        if !self.states[index].is_executed {
-            return;
+        for later in index + 1..self.arrived {
+            if !self.states[index].is_executed {
+                return;
+            }
+            let is_same = self.states[later].traits.role == self.states[index].traits.role
+                && self.program[later].words == self.program[index].words;
+            if is_same && !self.states[later].is_refused {
+                let (before, behind) = self.states.split_at_mut(later);
+                let (one, other) = (&mut before[index], &mut behind[0]);
+                std::mem::swap(&mut one.is_executed, &mut other.is_executed);
+                std::mem::swap(&mut one.now, &mut other.now);
+                std::mem::swap(&mut one.expected, &mut other.expected);
+            }
         }
-        let Some(later) = (index + 1..self.arrived).find(is_same) else {
-            return;
-        };
-        self.states[later].is_executed = true;
-        self.states[later].now = self.states[index].now;
-        self.states[later].expected = std::mem::replace(&mut self.states[index].expected, Expected::Unknown);
-        self.states[index].is_executed = false;
     }
 
     fn move_on(&mut self) {
@@ -674,7 +672,7 @@ impl Judged {
     fn objection(&self, index: usize, got: &[u8], is_short_of_memory: bool) -> Option<(&'static str, String)> {
         let state = &self.states[index];
         let by = self.program[index].judge;
-        let is_refused_for_memory = is_short_of_memory && (got.starts_with(b"-OOM") || got.starts_with(b"-EXECABORT"));
+        let is_refused_for_memory = is_short_of_memory && is_refusal(got);
         let exactly = |text: &[u8]| (got != text).then(|| differs(text, got));
         let text = match state.traits.role {
             Role::Refused => (!reply::is_error(got)).then(|| format!("is no error: {}", shortened(got))),
@@ -752,6 +750,11 @@ fn objection_by(by: By, expected: &Expected, got: &[u8]) -> Option<String> {
         }
         (By::Compared | By::Unordered, Expected::Unknown) => Some("there is nothing to compare it with".to_owned()),
     }
+}
+
+/// Whether a reply says that there is no memory for a request, or that there was none for what it should have run.
+fn is_refusal(reply: &[u8]) -> bool {
+    reply.starts_with(b"-OOM") || reply.starts_with(b"-EXECABORT")
 }
 
 fn differs(expected: &[u8], got: &[u8]) -> String {
