@@ -23,6 +23,7 @@ impl Workload for Commands {
             "estimates",
             "many-keys",
             "large",
+            "long",
             "expiry",
             "field-expiry",
             "multi",
@@ -70,6 +71,8 @@ impl Workload for Commands {
         let length = match random.below(4) {
             0 => random.usize_in(1..6),
             1 | 2 => random.usize_in(5..20),
+            // Beyond what a client may have under way.
+            _ if plan.features.has("long") && random.chance(1, 3) => random.usize_in(300..1500),
             _ => random.usize_in(20..60),
         };
         let mut program = Program {
@@ -216,7 +219,8 @@ impl Program<'_> {
     /// A value, now and then larger than rings, than what is copied into them, and than what a socket holds.
     fn value(&mut self) -> Vec<u8> {
         let ring = self.plan.ring_bytes;
-        let length = match self.random.below(12) {
+        let rarity = if self.has("long") { 120 } else { 12 };
+        let length = match self.random.below(rarity) {
             0 if self.has("large") => self.random.usize_in(ring / 2..ring * 3),
             1 if self.has("large") => self.random.usize_in(15_000..22_000),
             2 if self.has("large") => self.random.usize_in(60_000..140_000),
@@ -286,7 +290,8 @@ impl Program<'_> {
                     self.push(request);
                 }
             }
-            11 if self.has("silence") => self.silence(),
+            // What was refused for lack of memory is said in replies only.
+            11 if self.has("silence") && !self.has("eviction") => self.silence(),
             12 if self.dbs > 1 => {
                 let db = self.random.below(self.dbs).to_string();
                 self.say(&["SELECT", &db], OK);
@@ -301,7 +306,12 @@ impl Program<'_> {
             14 => self.say(&["PING"], Judge::Exactly(b"+PONG\r\n")),
             15 => self.say(&["CLIENT", "ID"], Judge::Holds(is_number)),
             16 if self.has("everything") && self.one_in(2) => self.everything(),
-            17 if self.has("scan") && self.has("every-slot") => {
+            17 if self.has("quit") && self.one_in(3) => {
+                self.proto = Proto::Resp2;
+                self.say(&["RESET"], Judge::Any);
+                self.pin();
+            }
+            18 if self.has("scan") && self.has("every-slot") => {
                 self.say(&["SCAN", "0", "COUNT", "100"], Judge::Holds(is_scanned));
             }
             _ => self.data(),
@@ -386,8 +396,7 @@ impl Program<'_> {
         } else {
             self.say(&["CLIENT", "REPLY", "OFF"], Judge::Any);
             for _ in 0..self.random.usize_in(0..5) {
-                // Whether something was refused for lack of memory is said in replies only.
-                if self.has("multi") && !self.has("eviction") && self.one_in(4) {
+                if self.has("multi") && self.one_in(4) {
                     self.say(&["MULTI"], OK);
                     self.data();
                     self.data();
