@@ -600,8 +600,8 @@ impl Task {
             );
         }
         step.finish(view, env);
-        env.now = now;
         env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
+        env.now = now;
         env.stats.count_call(self.command, 0);
         Verdict::Done
     }

@@ -201,7 +201,7 @@ const PARCELS_MAX: usize = 64;
 /// A sender publishes before the end of its pass when so much has gathered, so that the other core can begin.
 const GATHERED_BYTES_MAX: usize = 8 << 10;
 /// A staging buffer that has grown beyond this is given back when it is empty: there is one for each pair of shards.
-const STAGED_BYTES_KEPT: usize = 2 * GATHERED_BYTES_MAX;
+pub const STAGED_BYTES_KEPT: usize = 2 * GATHERED_BYTES_MAX;
 /// Room for all the byte rings of a process, and the bounds for one of them.
 const ALL_RINGS_BYTES: usize = 32 << 20;
 const RING_BYTES_MIN: usize = 8 << 10;

@@ -133,7 +133,11 @@ fn every_course_of_events_is_right() {
     }
     if let Some((seed, _)) = failures.first() {
         panic!(
-            "SHARDIS_TESTBED_SEED={seed} cargo test --test testbed\n{}",
+            "{}SHARDIS_TESTBED_SEED={seed} cargo test --test testbed every_course\n{}",
+            match bed.without.as_slice() {
+                [none] if none.is_empty() => String::new(),
+                without => format!("SHARDIS_TESTBED_WITHOUT={} ", without.join(",")),
+            },
             bed.explain(*seed, Fault::None, SHRINKING)
         );
     }

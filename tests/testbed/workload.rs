@@ -23,6 +23,7 @@ impl Workload for Commands {
             "estimates",
             "many-keys",
             "large",
+            "long",
             "expiry",
             "field-expiry",
             "multi",
@@ -70,6 +71,8 @@ impl Workload for Commands {
         let length = match random.below(4) {
             0 => random.usize_in(1..6),
             1 | 2 => random.usize_in(5..20),
+            // Beyond what a client may have under way.
+            _ if plan.features.has("long") && random.chance(1, 3) => random.usize_in(300..1500),
             _ => random.usize_in(20..60),
         };
         let mut program = Program {
@@ -106,8 +109,14 @@ impl Workload for Commands {
                 for tag in &tags {
                     for number in 0..KEYS_EACH {
                         let key = format!("{kind}{{{tag}}}{number}");
-                        requests.push(Request::new(&["DUMP", &key], Judge::Compared));
-                        if has("expiry") {
+                        if has("field-expiry") {
+                            // DUMP has the fields whose time is over until somebody has removed them.
+                            requests.push(Request::new(&["HGETALL", &key], Judge::Unordered));
+                            requests.push(Request::new(&["MGET", &key], Judge::Compared));
+                        } else {
+                            requests.push(Request::new(&["DUMP", &key], Judge::Compared));
+                        }
+                        if has("expiry") && !has("field-expiry") {
                             requests.push(Request::new(&["PTTL", &key], Judge::Compared));
                         }
                     }
@@ -210,7 +219,8 @@ impl Program<'_> {
     /// A value, now and then larger than rings, than what is copied into them, and than what a socket holds.
     fn value(&mut self) -> Vec<u8> {
         let ring = self.plan.ring_bytes;
-        let length = match self.random.below(12) {
+        let rarity = if self.has("long") { 120 } else { 12 };
+        let length = match self.random.below(rarity) {
             0 if self.has("large") => self.random.usize_in(ring / 2..ring * 3),
             1 if self.has("large") => self.random.usize_in(15_000..22_000),
             2 if self.has("large") => self.random.usize_in(60_000..140_000),
@@ -280,7 +290,8 @@ impl Program<'_> {
                     self.push(request);
                 }
             }
-            11 if self.has("silence") => self.silence(),
+            // What was refused for lack of memory is said in replies only.
+            11 if self.has("silence") && !self.has("eviction") => self.silence(),
             12 if self.dbs > 1 => {
                 let db = self.random.below(self.dbs).to_string();
                 self.say(&["SELECT", &db], OK);
@@ -295,7 +306,12 @@ impl Program<'_> {
             14 => self.say(&["PING"], Judge::Exactly(b"+PONG\r\n")),
             15 => self.say(&["CLIENT", "ID"], Judge::Holds(is_number)),
             16 if self.has("everything") && self.one_in(2) => self.everything(),
-            17 if self.has("scan") && self.has("every-slot") => {
+            17 if self.has("quit") && self.one_in(3) => {
+                self.proto = Proto::Resp2;
+                self.say(&["RESET"], Judge::Any);
+                self.pin();
+            }
+            18 if self.has("scan") && self.has("every-slot") => {
                 self.say(&["SCAN", "0", "COUNT", "100"], Judge::Holds(is_scanned));
             }
             _ => self.data(),
@@ -380,8 +396,7 @@ impl Program<'_> {
         } else {
             self.say(&["CLIENT", "REPLY", "OFF"], Judge::Any);
             for _ in 0..self.random.usize_in(0..5) {
-                // Whether something was refused for lack of memory is said in replies only.
-                if self.has("multi") && !self.has("eviction") && self.one_in(4) {
+                if self.has("multi") && self.one_in(4) {
                     self.say(&["MULTI"], OK);
                     self.data();
                     self.data();
@@ -412,10 +427,7 @@ impl Program<'_> {
             }
             // Keys whose time is over count until somebody has looked at them.
             4 if !self.has("expiry") && !self.has("field-expiry") => self.say(&["DBSIZE"], Judge::Compared),
-            _ => {
-                let pattern = self.pattern();
-                self.say(&["KEYS", &pattern], Judge::Unordered);
-            }
+            _ => self.all_keys(),
         }
     }
 
@@ -431,8 +443,21 @@ impl Program<'_> {
             .expect("one of many patterns leads to each slot")
     }
 
+    fn all_keys(&mut self) {
+        let pattern = self.pattern();
+        // A hash whose fields' time is over is there until somebody has removed it.
+        let judge = if self.has("field-expiry") {
+            Judge::Any
+        } else {
+            Judge::Unordered
+        };
+        self.say(&["KEYS", &pattern], judge);
+    }
+
     fn any_key(&mut self) -> String {
-        let kind = self.pick(&["s", "n", "l", "h", "t", "z", "x"]);
+        let kinds = ["s", "n", "l", "t", "z", "x", "h"];
+        // A hash whose fields' time is over is there, with its type, until somebody has removed it.
+        let kind = self.pick(if self.has("field-expiry") { &kinds[..6] } else { &kinds });
         self.key(kind)
     }
 
@@ -660,10 +685,7 @@ impl Program<'_> {
                 Judge::Compared,
             ),
             5 => self.say(&["SORT_RO", &list, "BY", "nosort", "GET", "s{*}1"], Judge::Compared),
-            _ => {
-                let pattern = self.pattern();
-                self.say(&["KEYS", &pattern], Judge::Unordered);
-            }
+            _ => self.all_keys(),
         }
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Judge {
     pauses: Vec<PauseWindow>,
     /// Requests that end pauses and are under way.
     unpausing: usize,
+    /// How many have begun and how many were answered.
+    unpause_count: u64,
     /// Units and replies, to see whether anything happens.
     pub(super) progress: u64,
 }
@@ -91,6 +93,7 @@ struct Judged {
 struct State {
     traits: Traits,
     arrived_ns: u64,
+    unpause_count: u64,
     /// The time before which it cannot take effect: that of what its client knew when it sent it.
     floor: UnixMs,
     is_executed: bool,
@@ -98,6 +101,8 @@ struct State {
     expected: Expected,
     /// It was to be queued, and was not.
     is_queue_error: bool,
+    /// It was refused for lack of memory.
+    is_refused: bool,
 }
 
 enum Expected {
@@ -134,6 +139,7 @@ impl Judge {
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
             unpausing: 0,
+            unpause_count: 0,
             progress: 0,
         })
     }
@@ -150,6 +156,7 @@ impl Judge {
         judged.begun = begun;
         for index in judged.arrived..whole {
             judged.states[index].arrived_ns = course_ns;
+            judged.states[index].unpause_count = self.unpause_count;
             judged.states[index].floor = judged.known;
         }
         judged.arrived = judged.arrived.max(whole);
@@ -158,6 +165,7 @@ impl Judge {
                 Meaning::Unpauses => {
                     self.pauses.clear();
                     self.unpausing += 1;
+                    self.unpause_count += 1;
                 }
                 Meaning::Kills(number) => {
                     for other in self.clients.iter_mut().filter(|other| other.number == number) {
@@ -242,6 +250,7 @@ impl Judge {
             let state = &judged.states[*index];
             let words = &judged.program[*index].words;
             !state.is_executed
+                && !state.is_refused
                 && match (&record.what, state.traits.role) {
                     (What::Ran(args), Role::Data) => args == words,
                     (What::Watched(keys), Role::Watch) => words[1..] == **keys,
@@ -474,6 +483,9 @@ impl Judge {
             ));
         }
         judged.next_reply += 1;
+        if is_short_of_memory && is_refusal(reply) {
+            judged.was_refused(index);
+        }
         let error = judged.objection(index, reply, is_short_of_memory);
         if let Some((kind, text)) = error {
             return Err(Failure::new(
@@ -484,7 +496,7 @@ impl Judge {
         judged.known = judged.known.max(judged.states[index].now);
         let state = &mut judged.states[index];
         state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
-        let arrived_ns = state.arrived_ns;
+        let (arrived_ns, unpause_count) = (state.arrived_ns, state.unpause_count);
         match judged.program[index].meaning {
             Meaning::Pauses { for_ms, .. } if !reply::is_error(reply) => {
                 let text = judged.describe(index);
@@ -492,11 +504,16 @@ impl Judge {
                 let apart_ms = most.unwrap_or(&0) - least.unwrap_or(&0);
                 let sure_ms = (for_ms as i64 - apart_ms - 3).max(0) as u64;
                 let until_ns = arrived_ns + sure_ms * 1_000_000;
-                if self.unpausing == 0 && until_ns > course_ns {
+                // One that ends pauses may have come between.
+                let is_sure = self.unpausing == 0 && self.unpause_count == unpause_count;
+                if is_sure && until_ns > course_ns {
                     self.pauses.push(PauseWindow { until_ns, text });
                 }
             }
-            Meaning::Unpauses => self.unpausing -= 1,
+            Meaning::Unpauses => {
+                self.unpausing -= 1;
+                self.unpause_count += 1;
+            }
             _ => {}
         }
         Ok(())
@@ -576,11 +593,13 @@ impl Judged {
         let states = traits_of(registry, &program).into_iter().map(|traits| State {
             traits,
             arrived_ns: 0,
+            unpause_count: 0,
             floor: UnixMs(0),
             is_executed: false,
             now: UnixMs(0),
             expected: Expected::Unknown,
             is_queue_error: false,
+            is_refused: false,
         });
         Judged {
             number,
@@ -622,6 +641,25 @@ impl Judged {
             })
     }
 
+    /// A request was refused for lack of memory: what was taken for it was a later one of the same words, and so on with that.
+    fn was_refused(&mut self, index: usize) {
+        self.states[index].is_refused = true;
+        for later in index + 1..self.arrived {
+            if !self.states[index].is_executed {
+                return;
+            }
+            let is_same = self.states[later].traits.role == self.states[index].traits.role
+                && self.program[later].words == self.program[index].words;
+            if is_same && !self.states[later].is_refused {
+                let (before, behind) = self.states.split_at_mut(later);
+                let (one, other) = (&mut before[index], &mut behind[0]);
+                std::mem::swap(&mut one.is_executed, &mut other.is_executed);
+                std::mem::swap(&mut one.now, &mut other.now);
+                std::mem::swap(&mut one.expected, &mut other.expected);
+            }
+        }
+    }
+
     fn move_on(&mut self) {
         let is_done =
             |state: &State| state.is_executed || !matches!(state.traits.role, Role::Data | Role::Watch | Role::Exec(_));
@@ -634,7 +672,7 @@ impl Judged {
     fn objection(&self, index: usize, got: &[u8], is_short_of_memory: bool) -> Option<(&'static str, String)> {
         let state = &self.states[index];
         let by = self.program[index].judge;
-        let is_refused_for_memory = is_short_of_memory && (got.starts_with(b"-OOM") || got.starts_with(b"-EXECABORT"));
+        let is_refused_for_memory = is_short_of_memory && is_refusal(got);
         let exactly = |text: &[u8]| (got != text).then(|| differs(text, got));
         let text = match state.traits.role {
             Role::Refused => (!reply::is_error(got)).then(|| format!("is no error: {}", shortened(got))),
@@ -712,6 +750,11 @@ fn objection_by(by: By, expected: &Expected, got: &[u8]) -> Option<String> {
         }
         (By::Compared | By::Unordered, Expected::Unknown) => Some("there is nothing to compare it with".to_owned()),
     }
+}
+
+/// Whether a reply says that there is no memory for a request, or that there was none for what it should have run.
+fn is_refusal(reply: &[u8]) -> bool {
+    reply.starts_with(b"-OOM") || reply.starts_with(b"-EXECABORT")
 }
 
 fn differs(expected: &[u8], got: &[u8]) -> String {

@@ -6,6 +6,9 @@
 use super::run::Step;
 use super::story::{ClientStory, End};
 
+/// In so many pieces the stream of a client arrives at most, or a few more.
+const PIECES_MAX: usize = 2000;
+
 /// A client and the far end of its connection.
 pub(super) struct Peer {
     pub(super) story: ClientStory,
@@ -41,7 +44,7 @@ pub(super) enum Phase {
 }
 
 impl Peer {
-    pub(super) fn new(story: ClientStory) -> Peer {
+    pub(super) fn new(mut story: ClientStory) -> Peer {
         let mut stream = Vec::new();
         let mut ends = Vec::with_capacity(story.program.len());
         for request in &story.program {
@@ -53,6 +56,8 @@ impl Peer {
             End::Done => stream.len(),
             End::HalfCloses(thousandths) | End::Resets(thousandths) => part(thousandths),
         };
+        // Byte for byte, long streams would take steps without end.
+        story.cut_bytes = story.cut_bytes.max(stream.len() / PIECES_MAX);
         Peer {
             story,
             stream,

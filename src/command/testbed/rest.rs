@@ -3,8 +3,9 @@
 use super::judge::Failure;
 use super::run::Run;
 use crate::client::Stall;
+use crate::shard::link::STAGED_BYTES_KEPT;
 
-/// What a shard may keep of what it has taken: counters, logs of slow commands, buffers that are kept on purpose.
+/// What a shard may keep of what it has taken, links excepted: counters, logs of slow commands, buffers that are kept on purpose.
 const KEPT_BYTES_MAX: isize = 64 << 10;
 
 impl Run<'_> {
@@ -64,8 +65,11 @@ impl Run<'_> {
             return wrong("rest", format!("{slots_seen} slots are there"));
         }
         let left = self.engine.taken_bytes() - self.taken_at_start;
+        let shards = self.shards.len();
+        let staged_max = shards * (shards - 1) * STAGED_BYTES_KEPT;
+        let kept_max = KEPT_BYTES_MAX * shards as isize + staged_max as isize;
         let is_checked = !self.without.iter().any(|check| check == "memory-check");
-        if is_checked && left > KEPT_BYTES_MAX * self.shards.len() as isize {
+        if is_checked && left > kept_max {
             return wrong("memory", format!("{left} bytes were not given back"));
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::shard::{ConnRef, ShardId};
 
 /// More steps than the longest run takes.
 const STEPS_MAX: usize = 400_000;
-/// So long nothing may happen while somebody waits.
+/// So long nobody may have anything to do while somebody waits.
 const HANG_NS: u64 = 4_000_000_000;
 /// How long everything is left alone before it is looked at: longer than any shrinking and background work waits.
 const REST_NS: u64 = 1_500_000_000;
@@ -101,7 +101,9 @@ pub(super) struct Run<'a> {
     digest: u64,
     begin_ns: u64,
     pub(super) taken_at_start: isize,
-    /// The course of time and the judge's progress when something happened last.
+    /// The time in which there was nothing to do but wait.
+    idle_ns: u64,
+    /// That time and the judge's progress when something happened last.
     last_progress: (u64, u64),
     has_struck: bool,
     /// A shard that is held up, and for how many steps.
@@ -152,6 +154,7 @@ impl<'a> Run<'a> {
             digest: 0,
             begin_ns,
             taken_at_start: engine.taken_bytes(),
+            idle_ns: 0,
             last_progress: (0, 0),
             has_struck: false,
             held: 0,
@@ -180,14 +183,14 @@ impl<'a> Run<'a> {
 
     /// Steps until these clients are done.
     fn play(&mut self, clients: std::ops::Range<usize>) -> Result<(), Failure> {
-        self.last_progress = (self.engine.course_ns.get(), self.judge.progress);
+        self.last_progress = (self.idle_ns, self.judge.progress);
         for _ in 0..STEPS_MAX {
             if clients.clone().all(|client| self.is_done(client)) {
                 return Ok(());
             }
             let step = self.draw(clients.clone());
             self.step(step)?;
-            let now = (self.engine.course_ns.get(), self.judge.progress);
+            let now = (self.idle_ns, self.judge.progress);
             if now.1 != self.last_progress.1 {
                 self.last_progress = now;
             } else if now.0 - self.last_progress.0 > HANG_NS {
@@ -348,7 +351,9 @@ impl<'a> Run<'a> {
             self.check_wakes()?;
             let next = (0..self.shards.len()).map(|shard| self.deadline(shard)).min();
             let next = next.expect("there is a shard");
-            self.engine.course_ns.set(next.0.max(now_ns + 1));
+            let next_ns = next.0.max(now_ns + 1);
+            self.idle_ns += next_ns - now_ns;
+            self.engine.course_ns.set(next_ns);
             return Ok(());
         }
         let random = &mut self.random;

@@ -357,7 +357,7 @@ fn draw_client(plan: &Plan<'_>, number: usize, workload: &dyn Workload, random: 
             false => 1 << random.usize_in(8..17),
         },
         socket_bytes: match has("tiny-sockets") {
-            true => random.usize_in(1..300),
+            true => 1 << random.usize_in(2..12),
             false => 1 << random.usize_in(10..19),
         },
         read_weight: if has("lazy-readers") && random.chance(1, 2) {
