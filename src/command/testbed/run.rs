@@ -166,6 +166,8 @@ impl<'a> Run<'a> {
     fn all(&mut self) -> Result<(), Failure> {
         let closing = self.peers.len() - 1;
         self.play(0..closing)?;
+        // What a client that has left had under way may still take effect.
+        self.rest(0..closing, 0)?;
         self.play(closing..closing + 1)?;
         for client in 0..self.peers.len() {
             self.judge.check_end(client)?;
@@ -177,7 +179,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
-        self.rest()?;
+        self.rest(0..closing + 1, REST_NS)?;
         self.check_rest()
     }
 
@@ -200,12 +202,12 @@ impl<'a> Run<'a> {
         Err(Failure::new("endless", self.what_waits(clients)))
     }
 
-    /// Lets everything come to rest, and time go on for a while.
-    fn rest(&mut self) -> Result<(), Failure> {
-        let until_ns = self.engine.course_ns.get() + REST_NS;
+    /// Lets everything come to rest, and time go on for so long.
+    fn rest(&mut self, clients: std::ops::Range<usize>, rest_ns: u64) -> Result<(), Failure> {
+        let until_ns = self.engine.course_ns.get() + rest_ns;
         for _ in 0..STEPS_MAX {
-            let step = self.draw(0..self.peers.len());
-            let is_at_rest = matches!(step, Step::Time) && self.is_nothing_to_do();
+            let step = self.draw(clients.clone());
+            let is_at_rest = self.steps.is_empty() && self.is_nothing_to_do();
             if is_at_rest && self.engine.course_ns.get() >= until_ns {
                 return Ok(());
             }
