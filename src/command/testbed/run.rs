@@ -238,6 +238,8 @@ impl<'a> Run<'a> {
                 peer.story.end == End::Done
                     && peer.arrived == peer.stream_end
                     && self.judge.is_all_answered(client)
+                    // The last may be one without a reply, and wait.
+                    && self.judge.check_end(client).is_ok()
                     && peer.kernel_bytes == 0
             }
         }
