@@ -39,7 +39,7 @@ impl Counted {
     }
 
     /// Adds it to the statistics.
-    #[inline]
+    #[inline(always)]
     pub fn count(&self, stats: &mut Stats) {
         stats.keyspace_hits += u64::from(self.hits);
         stats.keyspace_misses += u64::from(self.misses);

@@ -301,13 +301,10 @@ impl Local {
         let policy = self.env.settings.maxmemory_policy;
         let only_volatile = policy.is_volatile();
         if policy.is_random() {
-            return match self.draw(only_volatile, |_| 0) {
-                Some(candidate) => {
-                    self.evict_key(&candidate);
-                    true
-                }
-                None => false,
-            };
+            // One that cannot go now (its slot is kept for somebody) is no reason to go on drawing without end.
+            return self
+                .draw(only_volatile, |_| 0)
+                .is_some_and(|candidate| self.evict_key(&candidate));
         }
         self.sample();
         while let Some(candidate) = self.eviction.pool.pop() {
