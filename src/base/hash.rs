@@ -9,6 +9,8 @@
 //! The secret belongs to the process and not to the table, because a slot moves between shards while a client is half
 //! way through a SCAN of it.
 
+use std::sync::{Mutex, PoisonError};
+
 /// The secret, one for the process. Two different seeds give unrelated hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashSeed(pub [u64; 2]);
@@ -18,7 +20,21 @@ pub struct HashSeed(pub [u64; 2]);
 const K0: u64 = 0x9e37_79b9_7f4a_7c15;
 const K1: u64 = 0x6a09_e667_f3bc_c909;
 
+/// The seeds of [`HashSeed::shared`]. A process has one; its tests have some more.
+static SHARED: Mutex<Vec<&'static HashSeed>> = Mutex::new(Vec::new());
+
 impl HashSeed {
+    /// The same seed where it stays as long as the process, at one place for all who ask: for what is small and many.
+    pub fn shared(self) -> &'static HashSeed {
+        let mut known = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seed) = known.iter().find(|seed| ***seed == self) {
+            return seed;
+        }
+        let seed: &'static HashSeed = Box::leak(Box::new(self));
+        known.push(seed);
+        seed
+    }
+
     /// The hash of `key`.
     #[inline]
     pub fn hash(self, key: &[u8]) -> u64 {
@@ -86,6 +102,13 @@ mod tests {
         }
         assert_ne!(HashSeed([1, 2]).hash(b"a"), HashSeed([2, 2]).hash(b"a"));
         assert_ne!(HashSeed([1, 2]).hash(b"a"), HashSeed([1, 3]).hash(b"a"));
+    }
+
+    #[test]
+    fn a_shared_seed_is_kept_once() {
+        let (one, other) = (HashSeed([3, 4]), HashSeed([4, 3]));
+        assert_eq!((*one.shared(), *other.shared()), (one, other));
+        assert!(std::ptr::eq(one.shared(), one.shared()));
     }
 
     #[test]

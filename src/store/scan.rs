@@ -41,7 +41,7 @@ impl Slot {
     pub fn random_key(&mut self, db: DbIndex, random: &mut Random, now: UnixMs) -> Option<EntryRef<'_>> {
         loop {
             let table = self.table(db)?;
-            let spot = table.random(self.seed, random)?;
+            let spot = table.random(*self.seed, random)?;
             let entry = table.entry(spot);
             if !entry.is_expired(now) {
                 return Some(self.table(db)?.entry(spot));

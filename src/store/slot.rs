@@ -8,12 +8,15 @@
 //! and reported (`take_expired`), so that the caller can log the deletion and count it. What was removed or overwritten and
 //! takes long to free is handed out in the same way (`take_discarded`).
 //!
+//! A shard has thousands of slots whether they have keys or not, so what few slots have lies in a box of its own ([`Rare`]).
+//!
 //! Invariants:
 //! 1. `others` has no db 0, and no db without keys.
 //! 2. A [`Spot`] is used only until the table changes next.
 //! 3. `note_change` (or `cut`, which removes) comes before every change that a client asked for, and does not itself
 //!    change a table. (`edit` in `object` does it in two parts, as it learns afterwards whether there was a change.)
 //! 4. Nothing here frees a value that takes long to free: that goes to `discarded`.
+//! 5. Between two calls there is a `rare` only while something is in it.
 
 use bytes::Bytes;
 
@@ -23,7 +26,7 @@ use super::object::Edited;
 use super::table::{Table, TableStats};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
-use super::watch::Watches;
+use super::watch::{OldVersions, Watches};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
@@ -83,21 +86,24 @@ impl ExpiredKey {
 pub struct Slot {
     /// Db 0, which is nearly always the only one.
     main: Table,
-    #[allow(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in each of 16384 slots, nearly all of which have none"
-    )]
+    rare: Option<Box<Rare>>,
+    /// One for all slots of the process, so that a slot is one line of the cache.
+    pub(super) seed: &'static HashSeed,
+    /// State of the small generator that the LFU counters draw from.
+    random: u32,
+    index: u16,
+}
+
+/// What few slots have, or none for long.
+#[derive(Default)]
+pub(super) struct Rare {
     /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
-    others: Option<Box<Vec<(DbIndex, Table)>>>,
+    others: Vec<(DbIndex, Table)>,
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) expired: Vec<ExpiredKey>,
     /// Invariant 4.
     discarded: Option<Box<Detached>>,
-    pub(super) seed: HashSeed,
-    /// State of the small generator that the LFU counters draw from.
-    random: u32,
-    index: u16,
 }
 
 impl Slot {
@@ -105,12 +111,8 @@ impl Slot {
     pub fn new(index: u16, seed: HashSeed) -> Slot {
         Slot {
             main: Table::new(),
-            others: None,
-            watches: None,
-            undo: None,
-            expired: Vec::new(),
-            discarded: None,
-            seed,
+            rare: None,
+            seed: seed.shared(),
             random: (seed.hash(&index.to_le_bytes()) as u32) | 1,
             index,
         }
@@ -284,7 +286,7 @@ impl Slot {
     pub fn take(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.seed.hash(key), key, now)?;
         let entry = self.cut(db, spot);
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.open_undo() {
             undo.keep(db, key, || Some(entry.clone()));
         }
         Some(entry)
@@ -369,8 +371,8 @@ impl Slot {
 
     /// Bytes taken from the allocator for entries and tables.
     pub fn used_bytes(&self) -> usize {
-        let others = self.others.as_ref().map_or(0, |others| {
-            allocated(size_of::<Vec<(DbIndex, Table)>>()) + allocated(others.capacity() * size_of::<(DbIndex, Table)>())
+        let others = self.rare().filter(|rare| !rare.others.is_empty()).map_or(0, |rare| {
+            allocated(size_of::<Rare>()) + allocated(rare.others.capacity() * size_of::<(DbIndex, Table)>())
         });
         self.tables().map(|(_, table)| table.allocated_bytes()).sum::<usize>() + others
     }
@@ -398,14 +400,13 @@ impl Slot {
         let Some(table) = self.take_table(db) else {
             return detached;
         };
-        if let Some(watches) = &mut self.watches {
-            let old_versions = self.undo.as_deref_mut().map(Undo::versions);
-            let seed = self.seed;
+        let seed = *self.seed;
+        if let Some((watches, old_versions)) = self.watchers() {
             watches.touch_where(old_versions, |other, key| {
                 other == db && table.find(seed.hash(key), key).is_some()
             });
         }
-        match &mut self.undo {
+        match self.open_undo() {
             Some(undo) => undo.keep_cleared(db, table),
             None => detached.push_table(table),
         }
@@ -427,20 +428,25 @@ impl Slot {
         if a == b {
             return;
         }
-        if let Some(mut watches) = self.watches.take() {
-            let mut undo = self.undo.take();
-            watches.touch_where(undo.as_deref_mut().map(Undo::versions), |db, key| {
-                let exists = |db| {
-                    self.table(db)
-                        .is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
+        if let Some(rare) = self.rare.as_deref_mut() {
+            let Rare {
+                others, watches, undo, ..
+            } = rare;
+            let exists = |db, key: &[u8]| {
+                let table = match db {
+                    DbIndex(0) => Some(&self.main),
+                    _ => find_table(others, db),
                 };
-                (db == a || db == b) && (exists(a) || exists(b))
-            });
-            self.undo = undo;
-            self.watches = Some(watches);
+                table.is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
+            };
+            if let Some(watches) = watches {
+                watches.touch_where(undo.as_deref_mut().map(Undo::versions), |db, key| {
+                    (db == a || db == b) && (exists(a, key) || exists(b, key))
+                });
+            }
         }
         self.exchange_tables(a, b);
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.open_undo() {
             undo.keep_swap(a, b);
         }
     }
@@ -448,13 +454,20 @@ impl Slot {
     /// The keys (and fields of hashes) whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
     /// would take back is among them: ask after `commit_undo`.)
     pub fn take_expired(&mut self) -> Vec<ExpiredKey> {
-        std::mem::take(&mut self.expired)
+        let Some(rare) = &mut self.rare else {
+            return Vec::new();
+        };
+        let expired = std::mem::take(&mut rare.expired);
+        self.drop_if_not_rare();
+        expired
     }
 
     /// What was removed or overwritten since the last call and takes long to free.
     #[inline]
     pub fn take_discarded(&mut self) -> Option<Box<Detached>> {
-        self.discarded.take()
+        let discarded = self.rare.as_mut()?.discarded.take();
+        self.drop_if_not_rare();
+        discarded
     }
 
     pub(super) fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
@@ -518,13 +531,19 @@ impl Slot {
     #[cold]
     pub(super) fn expire(&mut self, db: DbIndex, spot: Spot, key: Box<[u8]>) {
         self.discard(db, spot);
-        self.expired.push(ExpiredKey::whole(db, key));
+        self.note_expired(ExpiredKey::whole(db, key));
+    }
+
+    /// Reports it by [`Slot::take_expired`].
+    #[cold]
+    pub(super) fn note_expired(&mut self, key: ExpiredKey) {
+        self.rare_mut().expired.push(key);
     }
 
     /// Deletes an entry; an undo keeps it.
     fn discard(&mut self, db: DbIndex, spot: Spot) {
         let mut entry = Some(self.cut(db, spot));
-        if let Some(undo) = &mut self.undo
+        if let Some(undo) = self.open_undo()
             && let Some(key) = entry.as_ref().map(|entry| Box::<[u8]>::from(entry.as_ref().key()))
         {
             undo.keep(db, &key, || entry.take());
@@ -538,13 +557,13 @@ impl Slot {
     #[inline]
     pub(super) fn free(&mut self, entry: OwnedEntry) {
         if entry.is_heavy() {
-            self.discarded.get_or_insert_default().push(entry);
+            self.rare_mut().discarded.get_or_insert_default().push(entry);
         }
     }
 
     /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo.
     pub(super) fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
-        let seed = self.seed;
+        let seed = *self.seed;
         let entry = self.table_mut(db).remove(spot, seed);
         self.drop_if_empty(db);
         self.touch_watches(db, entry.as_ref().key());
@@ -554,7 +573,7 @@ impl Slot {
     /// What must happen before a key is created or changed (invariant 3).
     #[inline]
     pub(super) fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if self.undo.is_some() || self.watches.is_some() {
+        if self.rare.is_some() {
             self.keep_for_undo(db, hash, key);
             self.touch_watches(db, key);
         }
@@ -563,20 +582,21 @@ impl Slot {
     /// An open undo keeps the entry of this key as it is now.
     #[inline]
     pub(super) fn keep_for_undo(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if let Some(mut undo) = self.undo.take() {
-            undo.keep(db, key, || {
-                let table = self.table(db)?;
-                Some(table.entry(table.find(hash, key)?).to_owned())
-            });
-            self.undo = Some(undo);
-        }
+        let Some(mut undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else {
+            return;
+        };
+        undo.keep(db, key, || {
+            let table = self.table(db)?;
+            Some(table.entry(table.find(hash, key)?).to_owned())
+        });
+        self.rare_mut().undo = Some(undo);
     }
 
     /// Watchers see a change of this key.
     #[inline]
     pub(super) fn touch_watches(&mut self, db: DbIndex, key: &[u8]) {
-        if let Some(watches) = &mut self.watches {
-            watches.touch(db, key, self.undo.as_deref_mut().map(Undo::versions));
+        if let Some((watches, old_versions)) = self.watchers() {
+            watches.touch(db, key, old_versions);
         }
     }
 
@@ -602,6 +622,59 @@ impl Slot {
     }
 }
 
+/// What few slots have.
+impl Slot {
+    #[inline]
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    /// For what is about to be put into it.
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Keeps invariant 5. To be called when something has been taken out.
+    pub(super) fn drop_if_not_rare(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
+
+    fn open_undo(&mut self) -> Option<&mut Undo> {
+        self.rare.as_mut()?.undo.as_deref_mut()
+    }
+
+    /// The watched keys, and where an open undo wants their versions.
+    fn watchers(&mut self) -> Option<(&mut Watches, Option<&mut OldVersions>)> {
+        let Rare { watches, undo, .. } = &mut **self.rare.as_mut()?;
+        Some((watches.as_deref_mut()?, undo.as_deref_mut().map(Undo::versions)))
+    }
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Rare {
+            others,
+            watches,
+            undo,
+            expired,
+            discarded,
+        } = self;
+        others.is_empty() && watches.is_none() && undo.is_none() && expired.is_empty() && discarded.is_none()
+    }
+
+    /// Where in `others` a db is, or would be.
+    fn place_of(&self, db: DbIndex) -> Result<usize, usize> {
+        self.others.binary_search_by_key(&db, |(db, _)| *db)
+    }
+}
+
+fn find_table(others: &[(DbIndex, Table)], db: DbIndex) -> Option<&Table> {
+    let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
+    Some(&others[at].1)
+}
+
 /// The tables by db.
 impl Slot {
     #[inline]
@@ -609,9 +682,7 @@ impl Slot {
         if db.0 == 0 {
             Some(&self.main)
         } else {
-            let others = self.others.as_ref()?;
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
-            Some(&others[at].1)
+            find_table(&self.rare()?.others, db)
         }
     }
 
@@ -621,40 +692,36 @@ impl Slot {
         if db.0 == 0 {
             &mut self.main
         } else {
-            let others = self.others.get_or_insert_default();
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).unwrap_or_else(|at| {
-                others.reserve_exact(1);
-                others.insert(at, (db, Table::new()));
+            let rare = self.rare_mut();
+            let at = rare.place_of(db).unwrap_or_else(|at| {
+                rare.others.reserve_exact(1);
+                rare.others.insert(at, (db, Table::new()));
                 at
             });
-            &mut others[at].1
+            &mut rare.others[at].1
         }
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = (DbIndex, &Table)> {
         let main = (self.main.len() > 0).then_some((DbIndex(0), &self.main));
-        let others = self
-            .others
-            .iter()
-            .flat_map(|others| others.iter().map(|(db, table)| (*db, table)));
+        let others = self.rare().map_or(&[][..], |rare| &rare.others);
+        let others = others.iter().map(|(db, table)| (*db, table));
         main.into_iter().chain(others)
     }
 
     pub(super) fn insert(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Spot {
-        let seed = self.seed;
+        let seed = *self.seed;
         self.table_mut(db).insert(hash, entry, seed)
     }
 
     /// Takes a table away, if it has keys.
     pub(super) fn take_table(&mut self, db: DbIndex) -> Option<Table> {
         if db.0 != 0 {
-            let others = self.others.as_mut()?;
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
-            let (_, table) = others.remove(at);
-            others.shrink_to_fit();
-            if others.is_empty() {
-                self.others = None;
-            }
+            let rare = self.rare.as_mut()?;
+            let at = rare.place_of(db).ok()?;
+            let (_, table) = rare.others.remove(at);
+            rare.others.shrink_to_fit();
+            self.drop_if_not_rare();
             return Some(table);
         }
         (self.main.len() > 0).then(|| std::mem::replace(&mut self.main, Table::new()))
@@ -690,16 +757,62 @@ impl Slot {
     pub fn check(&self) {
         for (db, table) in self.tables() {
             assert!(table.len() > 0, "{db:?} has no keys: invariant 1");
-            table.check(self.seed);
+            table.check(*self.seed);
         }
-        assert!(
-            self.others
-                .as_ref()
-                .is_none_or(|others| others[0].0 > DbIndex(0) && others.is_sorted_by_key(|(db, _)| *db)),
-            "invariant 1"
-        );
+        if let Some(rare) = self.rare() {
+            let others = &rare.others;
+            let has_main = others.first().is_some_and(|(db, _)| *db == DbIndex(0));
+            assert!(!has_main && others.is_sorted_by_key(|(db, _)| *db), "invariant 1");
+            assert!(!rare.is_empty(), "invariant 5");
+        }
         if self.main.len() == 0 {
             assert_eq!(self.main.allocated_bytes(), 0, "an empty table has no pages");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Moment = Moment {
+        now: UnixMs(100),
+        policy: crate::data::access::AccessPolicy::Lru,
+    };
+
+    #[test]
+    fn a_slot_is_small() {
+        // A process has 16384 of them, with keys or without.
+        assert_eq!(allocated(size_of::<Slot>()), 64);
+    }
+
+    /// Whatever few slots have is there as long as it is needed, and then costs nothing again.
+    #[test]
+    fn what_is_rare_comes_and_goes() {
+        let (main, other) = (DbIndex(0), DbIndex(7));
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        let late = UnixMs(5000);
+        slot.set_int(other, b"key", 1, Expiry::At(UnixMs(1000)), AT);
+        slot.set_int(main, b"key", 1, Expiry::Clear, AT);
+        slot.check();
+        let token = slot.watch(main, b"key", AT.now);
+        slot.begin_undo();
+        slot.set_int(main, b"key", 2, Expiry::Clear, AT);
+        slot.check();
+        slot.rollback();
+        assert!(slot.is_unchanged(&token, AT.now), "an undo restores versions");
+        slot.swap_dbs(main, other);
+        assert!(!slot.is_unchanged(&token, AT.now));
+        assert!(!slot.remove(main, b"key", late), "its time was over");
+        assert_eq!(slot.take_expired(), [ExpiredKey::whole(main, *b"key")]);
+        assert!(slot.remove(other, b"key", late));
+        slot.check();
+        assert!(slot.rare.is_some(), "a key is watched still");
+        slot.unwatch(token);
+        slot.begin_undo();
+        assert!(slot.commit_undo().is_empty());
+        slot.check();
+        assert!(slot.rare.is_none());
+        assert_eq!(slot.used_bytes(), 0);
     }
 }

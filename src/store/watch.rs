@@ -37,7 +37,7 @@ impl Slot {
     /// Begins to watch a key, which need not exist.
     pub fn watch(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> WatchToken {
         self.find_live(db, self.seed.hash(key), key, now);
-        let version = self.watches.get_or_insert_default().add(db, key);
+        let version = self.rare_mut().watches.get_or_insert_default().add(db, key);
         WatchToken {
             watched: DbKey { db, key: key.into() },
             version,
@@ -47,10 +47,8 @@ impl Slot {
     /// Whether the key is as it was when the token was made.
     pub fn is_unchanged(&mut self, token: &WatchToken, now: UnixMs) -> bool {
         self.find_live(token.db(), self.seed.hash(token.key()), token.key(), now);
-        let watched = self
-            .watches
-            .as_ref()
-            .and_then(|watches| watches.keys.get(&token.watched));
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        let watched = watches.and_then(|watches| watches.keys.get(&token.watched));
         watched
             .expect("a key is watched as long as a token for it exists")
             .version
@@ -59,19 +57,22 @@ impl Slot {
 
     /// Ends a watch.
     pub fn unwatch(&mut self, token: WatchToken) {
-        let watches = self
+        let rare = self.rare_mut();
+        let watches = rare
             .watches
             .as_mut()
             .expect("a key is watched as long as a token for it exists");
         watches.release(&token.watched);
         if watches.keys.is_empty() {
-            self.watches = None;
+            rare.watches = None;
+            self.drop_if_not_rare();
         }
     }
 
     /// How many keys of this slot are watched.
     pub fn watched_count(&self) -> usize {
-        self.watches.as_ref().map_or(0, |watches| watches.keys.len())
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        watches.map_or(0, |watches| watches.keys.len())
     }
 }
 
