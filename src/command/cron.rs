@@ -294,6 +294,7 @@ impl Local {
             }
             if idle > IDLE_QUERY_AFTER && client.query.capacity() > IDLE_QUERY_BYTES_MAX {
                 client.query.shrink_to_fit();
+                self.under_way.count_input(client);
             }
             // Whoever owns the socket looks whether it has been above the limit for too long.
             if client.above_soft_limit_since.is_some() {

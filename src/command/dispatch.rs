@@ -21,6 +21,7 @@ use super::op::Journal;
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
 use super::transaction::Control;
 use super::{Caller, Registered, Run};
+use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, ReplyMode, Stall};
 use crate::config::PipelineOrder;
@@ -70,6 +71,7 @@ impl Local {
             }
         } else {
             client.query.extend_from_slice(data);
+            self.under_way.count_input(&mut client);
             if client.stall == Stall::Not {
                 self.run_query(&mut client);
             } else {
@@ -92,8 +94,10 @@ impl Local {
     }
 
     /// Puts a client that was at work back into its place, and does what had to wait for that.
-    fn put_back(&mut self, client: Box<Client>) {
+    fn put_back(&mut self, mut client: Box<Client>) {
         let place = client.place;
+        self.under_way.count_input(&mut client);
+        self.under_way.count_output(&mut client);
         self.clients.put_back(client);
         self.list(place.index);
         if self.env.stats.has_slow_entries() {
@@ -228,6 +232,7 @@ impl Local {
         }
         if self.env.settings.maxmemory > 0 {
             if runs_over_keys(&command.run) {
+                self.under_way.count_output(client);
                 self.relieve();
             }
             if self.is_out_of_memory(client, found) {
@@ -519,6 +524,8 @@ impl Local {
             let args = args.to_owned();
             self.start_shipped(from, &header, args, footprint);
         }
+        spans.clear();
+        spans.shrink_to(REQUEST_ARGS_KEPT_MAX);
         self.spans = spans;
         self.post();
     }

@@ -30,6 +30,9 @@ use crate::store::{DbIndex, Slot};
 /// Requests that are looked at together: a processor has some 10 to 20 line-fill buffers.
 const BATCH: usize = 16;
 
+/// Keys of one command that are looked at together; of a command that has more, these are asked for before the next.
+const KEYS_AT_ONCE_MAX: usize = 1024;
+
 /// Keys that were looked at in a buffer, in the order of the requests.
 #[derive(Default, Debug)]
 pub struct Foreseen {
@@ -181,7 +184,7 @@ impl Local {
     /// Asks for the memory of the keys of one command that has several.
     pub(super) fn foresee_keys(&mut self, found: &Registered, args: Args, db: DbIndex) {
         self.foreseen.clear();
-        let (seed, foreseen) = (self.env.seed, &mut self.foreseen);
+        let (seed, foreseen, places) = (self.env.seed, &mut self.foreseen, self.core.places());
         // What cannot be found is not asked for; the handler will refuse the call.
         let _ = key_positions(
             found.command.keys,
@@ -189,6 +192,10 @@ impl Local {
             |index| args.at(index),
             |position| {
                 let key = &args[position.index];
+                if foreseen.keys.len() == KEYS_AT_ONCE_MAX {
+                    places.into_iter().for_each(|places| foreseen.ask(places));
+                    foreseen.clear();
+                }
                 foreseen.push(db, key_slot(key), key, None, seed);
             },
         );

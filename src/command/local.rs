@@ -17,6 +17,7 @@ use super::evict::Eviction;
 use super::foresight::Foreseen;
 use super::pass::Passes;
 use super::task::{Task, TaskKind};
+use super::under_way::UnderWay;
 use super::{CommandId, Registered, Registry};
 use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::random::Random;
@@ -351,6 +352,7 @@ pub struct Local {
     /// gone leaves them to run.
     pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
+    pub(super) under_way: UnderWay,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
     pub(super) eviction: Eviction,
@@ -515,6 +517,7 @@ impl Local {
                 waiting_for_room: Vec::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
+                under_way: UnderWay::default(),
                 cron: Cron::default(),
                 eviction: Eviction::default(),
                 spans: Vec::new(),
@@ -574,6 +577,7 @@ impl Local {
     pub fn disconnect(&mut self, index: u32) {
         if let Some(mut client) = self.clients.take(index) {
             self.clients.count -= 1;
+            self.under_way.forget(&mut client);
             self.unwatch(&mut client);
             self.post();
         }
@@ -713,6 +717,7 @@ impl Local {
         let Some(client) = self.clients.get(place) else { return };
         let Client { pending, out, .. } = &mut **client;
         pending.answer(header.sequence, out, |buffer| buffer.push(resp));
+        self.under_way.count_output(client);
         self.answered(place.index);
     }
 

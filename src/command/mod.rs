@@ -31,6 +31,7 @@ pub mod session_op;
 pub mod task;
 pub mod transaction;
 pub mod typed;
+pub mod under_way;
 
 #[cfg(test)]
 mod bench;

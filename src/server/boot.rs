@@ -24,6 +24,7 @@ use crate::net::{BindPattern, ListenSocket, TcpOptions, UringOptions, UringPlane
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
+use crate::stats::MemoryAccount;
 use crate::store::HashSeed;
 use std::ffi::OsString;
 use std::future::Future;
@@ -295,7 +296,7 @@ fn start(
             .unwrap_or_default(),
         memory_peak: AtomicUsize::new(0),
         memory_at_start: AtomicUsize::new(0),
-        memory: crate::stats::MemoryAccount::new(shards),
+        memory: MemoryAccount::new(shards),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
@@ -498,6 +499,8 @@ async fn run_shard(parts: ShardParts) {
         Ok(plane) => plane,
         Err(error) => panic!("the network ring of shard {index} could not be set up: {error}"),
     };
+    // All that this thread has taken so far: the executor's rings and queues, and the plane's.
+    let machinery_bytes = MemoryAccount::own_balance_bytes().max(0).unsigned_abs();
     let local = Local::new(LocalOptions {
         id: ShardId(index as u16),
         node,
@@ -508,6 +511,7 @@ async fn run_shard(parts: ShardParts) {
         clock: Clock::Host,
         random: Random::from_entropy(),
     });
+    local.borrow_mut().leave_out(machinery_bytes);
     let reactor = Reactor::new(index, plane, local, shared, shared_sockets, own_sockets);
     if let Err(error) = runtime::drive(reactor).await {
         panic!("the loop of shard {index} has failed: {error}");
