@@ -551,7 +551,14 @@ impl Local {
         let first = found.single_key.map(|position| (&args[position], header.slot));
         let mut reply = std::mem::take(&mut self.scratch);
         let mut footprint = Footprint::one(header.slot);
+        let is_refused = self.is_out_of_memory_here(found);
         let is_done = match self.core.try_view(&[header.slot], place) {
+            _ if is_refused => {
+                self.env.stats.count_rejection(found.id);
+                self.env.stats.count_error(&error::OUT_OF_MEMORY);
+                Reply::new(&mut reply, caller.proto).error(&error::OUT_OF_MEMORY);
+                true
+            }
             Some(mut view) => {
                 let mut journal = Journal::default();
                 let outcome = run_keys(
@@ -569,8 +576,10 @@ impl Local {
             }
             None => false,
         };
-        if is_done {
+        if is_done && !is_refused {
             self.env.observe(place, found.id, caller.db, Observation::Ran(args));
+        }
+        if is_done {
             if self.env.stats.has_slow_entries() {
                 let entries = self.env.stats.take_slow_entries();
                 self.link().message(from, Envelope::Slow { place, entries });

@@ -219,6 +219,13 @@ impl Local {
         self.needs_memory(client, found) && self.lacks_memory()
     }
 
+    /// The same for a command that another shard has sent: when it looked, those before it had not run. As many as a client may have
+    /// under way would get past a limit that has just been reached.
+    #[inline]
+    pub(super) fn is_out_of_memory_here(&mut self, found: &Registered) -> bool {
+        self.env.settings.maxmemory > 0 && found.command.flags.contains(Flags::DENYOOM) && self.lacks_memory()
+    }
+
     /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
     fn needs_memory(&self, client: &Client, found: &Registered) -> bool {
         let Some(transaction) = &client.transaction else {
@@ -457,7 +464,13 @@ impl Local {
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
             let is_full = self.env.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
-            if self.env.now.since(self.eviction.counted_at) >= every {
+            let is_new = self.eviction.counted_policy != Some(settings.maxmemory_policy)
+                || !self
+                    .env
+                    .node
+                    .memory
+                    .has_counted(usize::from(self.env.shard.0), settings.maxmemory_policy.rule());
+            if is_new || self.env.now.since(self.eviction.counted_at) >= every {
                 self.count_evictable();
                 self.know_coldness();
             }

@@ -105,6 +105,8 @@ impl Local {
         } = self.passes;
         self.env.stats.count_pass(ended.us_since(began), busy_us_before);
         self.link().flush(|target| wire.wake(target));
+        // What was left out for what has gone now would be room for data.
+        self.count_links();
         is_busy |= self.let_waiting_go_on();
         is_busy || self.background_step()
     }
