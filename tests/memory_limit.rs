@@ -163,10 +163,10 @@ fn a_narrow_limit_holds() {
             let errors = pour(&server, 10_000, 500);
             assert_eq!(errors > 9000, fails, "{what}: {errors} errors");
             let mut used = 0;
-            // What was under way when the limit was reached may get past it where nothing can be evicted. And whoever asks takes some
-            // memory for that, now and then.
+            // Where nothing can be evicted, what was under way between shards when the limit was reached may get past it (measured: up to
+            // 0.4 MB at 4 shards). And whoever asks takes some memory for that, now and then.
             let tolerated = match fails && shards > 1 {
-                true => UNDER_WAY_BYTES_MAX as u64 + MARGIN_BYTES,
+                true => 2 * UNDER_WAY_BYTES_MAX as u64 + MARGIN_BYTES,
                 false => MARGIN_BYTES / 4,
             };
             eventually(&format!("{what}: the limit is obeyed"), || {
