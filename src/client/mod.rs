@@ -15,6 +15,7 @@ pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
 
 use crate::base::clock::{Ticks, UnixMs};
+use crate::base::size_class::allocated;
 use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
@@ -52,6 +53,13 @@ pub enum Stall {
     Link,
     /// `CLIENT PAUSE`.
     Paused,
+}
+
+/// Bytes of a client's buffers, as its shard has counted them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CountedBuffers {
+    pub input_bytes: usize,
+    pub output_bytes: usize,
 }
 
 /// How much room an announced argument gets before its bytes arrive.
@@ -103,6 +111,8 @@ pub struct Client {
     pub usage: Usage,
     /// Since when its output is above the soft limit.
     pub above_soft_limit_since: Option<UnixMs>,
+    /// What its buffers were counted with when it was last at work.
+    pub counted: CountedBuffers,
 }
 
 impl Client {
@@ -135,6 +145,7 @@ impl Client {
             corked_at: None,
             usage: Usage::default(),
             above_soft_limit_since: None,
+            counted: CountedBuffers::default(),
         }
     }
 
@@ -158,6 +169,16 @@ impl Client {
     /// Bytes of output that are not written to the socket yet.
     pub fn output_bytes(&self) -> usize {
         self.out.len() + self.in_flight_bytes + self.pending.kept_bytes()
+    }
+
+    /// Bytes of memory that its requests take which are not run yet.
+    pub fn input_memory_bytes(&self) -> usize {
+        allocated(self.query.capacity()) + allocated(self.parser.memory_bytes())
+    }
+
+    /// Bytes of memory that its replies take which are not handed over yet, without the values that they share with the keyspace.
+    pub fn output_memory_bytes(&self) -> usize {
+        allocated(self.out.memory_bytes()) + allocated(self.pending.queue_bytes())
     }
 
     /// Whether requests have arrived that are still to be run, or run.

@@ -165,6 +165,11 @@ impl PendingReplies {
         self.kept_bytes + last.map_or(0, |last| last.reply.len())
     }
 
+    /// Bytes of memory that the queue itself takes.
+    pub fn queue_bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Place>()
+    }
+
     /// Bytes of commands that are under way on other shards or wait for slots.
     pub fn under_way_bytes(&self) -> usize {
         self.under_way_bytes

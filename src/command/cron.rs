@@ -295,6 +295,8 @@ impl Local {
                 continue;
             }
             client.give_back(now, self.env.reply_resizing);
+            self.under_way.count_input(client);
+            self.under_way.count_output(client);
             // Whoever owns the socket looks whether it has been above the limit for too long.
             if client.above_soft_limit_since.is_some() {
                 self.list(index);

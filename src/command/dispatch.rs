@@ -21,6 +21,7 @@ use super::op::Journal;
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
 use super::transaction::Control;
 use super::{Caller, Registered, Run};
+use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, ReplyMode, Stall};
 use crate::config::PipelineOrder;
@@ -71,6 +72,7 @@ impl Local {
             }
         } else {
             client.query.extend_from_slice(data);
+            self.under_way.count_input(&mut client);
             if client.stall == Stall::Not {
                 self.run_query(&mut client);
             } else {
@@ -93,8 +95,10 @@ impl Local {
     }
 
     /// Puts a client that was at work back into its place, and does what had to wait for that.
-    fn put_back(&mut self, client: Box<Client>) {
+    fn put_back(&mut self, mut client: Box<Client>) {
         let place = client.place;
+        self.under_way.count_input(&mut client);
+        self.under_way.count_output(&mut client);
         self.clients.put_back(client);
         self.list(place.index);
         if self.env.stats.has_slow_entries() {
@@ -242,6 +246,7 @@ impl Local {
         }
         if self.env.settings.maxmemory > 0 {
             if runs_over_keys(&command.run) {
+                self.under_way.count_output(client);
                 self.relieve();
             }
             if self.is_out_of_memory(client, found) {
@@ -548,6 +553,8 @@ impl Local {
             let args = args.to_owned();
             self.start_shipped(from, &header, args, footprint);
         }
+        spans.clear();
+        spans.shrink_to(REQUEST_ARGS_KEPT_MAX);
         self.spans = spans;
         self.post();
     }
@@ -573,7 +580,14 @@ impl Local {
         let first = found.single_key.map(|position| (&args[position], header.slot));
         let mut reply = std::mem::take(&mut self.scratch);
         let mut footprint = Footprint::one(header.slot);
+        let is_refused = self.is_out_of_memory_here(found);
         let is_done = match self.core.try_view(&[header.slot], place) {
+            _ if is_refused => {
+                self.env.stats.count_rejection(found.id);
+                self.env.stats.count_error(&error::OUT_OF_MEMORY);
+                Reply::new(&mut reply, caller.proto).error(&error::OUT_OF_MEMORY);
+                true
+            }
             Some(mut view) => {
                 let mut journal = Journal::default();
                 let outcome = run_keys(
@@ -591,8 +605,10 @@ impl Local {
             }
             None => false,
         };
-        if is_done {
+        if is_done && !is_refused {
             self.env.observe(place, found.id, caller.db, Observation::Ran(args));
+        }
+        if is_done {
             if self.env.stats.has_slow_entries() {
                 let entries = self.env.stats.take_slow_entries();
                 self.link().message(from, Envelope::Slow { place, entries });

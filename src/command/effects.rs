@@ -11,6 +11,9 @@ use crate::resp::{Args, OwnedArgs};
 use crate::shard::View;
 use crate::store::{DbIndex, ExpiredKey, Slot};
 
+/// Effects of a command for which room is kept: what one with more needed is given back.
+const LOGGED_KEPT_MAX: usize = 64;
+
 /// The effects of the command that runs.
 #[derive(Default, Debug)]
 pub struct Effects {
@@ -95,6 +98,7 @@ impl Effects {
             }
         }
         self.logged.clear();
+        self.logged.shrink_to(LOGGED_KEPT_MAX);
         self.is_replaced = false;
         self.is_everywhere = false;
         changes

@@ -1,6 +1,7 @@
 //! Eviction: what happens when the process uses more memory than `maxmemory`. (Clients: `evict_clients`.)
 //!
-//! The limit is the process's. Every shard knows at every moment what the process uses ([`MemoryAccount`]), so whoever runs a
+//! The limit is the process's, and is about data: what is on its way does not count (`under_way`). Every shard knows at every moment
+//! what the process uses ([`MemoryAccount`]), so whoever runs a
 //! command looks before it runs it. What exceeds the limit is shared out among the shards as *duties*, by what each has to evict
 //! and by how cold that is; each pays its duty before its next command, or in its next pass. So keys go where the coldest data is, and
 //! shards that write much do not evict their own new keys while old ones lie elsewhere. A shard that nobody asks for
@@ -64,14 +65,15 @@ const DRAWS_MAX: usize = 16;
 pub struct Eviction {
     /// The best candidate last.
     pool: Vec<Candidate>,
-    /// Slots that had something to evict when they were last counted; with each, how much it and those before it had.
-    slots: Vec<(u64, u16)>,
+    /// Slots that had something to evict when they were last counted; with each, how much it and those before it had. (All shards
+    /// together have up to 16384 of these, and four billion keys are more than one shard can hold: so eight bytes each.)
+    slots: Vec<(u32, u16)>,
     counted_at: UnixMs,
     /// The changes to the keyspace, and the policy, that the last count knew.
     counted_changes: u64,
     counted_policy: Option<MaxmemoryPolicy>,
-    /// What this shard had taken from the allocator when it looked last.
-    balance_seen: isize,
+    /// What this shard had taken from the allocator, without what is on its way, when it looked last.
+    counted_seen: isize,
     /// The time was up before memory was below the limit; since when.
     exceeded_since: Option<Ticks>,
 }
@@ -146,11 +148,16 @@ impl Local {
 
     fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
-        let account = &self.env.node.memory;
         let shard = usize::from(self.env.shard.0);
-        let balance = account.publish(shard);
-        let used = account.used_bytes();
-        let taken = balance - std::mem::replace(&mut self.eviction.balance_seen, balance);
+        let mut counted = self.env.node.memory.publish(shard, self.under_way.bytes());
+        let mut used = self.env.node.memory.counted_bytes();
+        if used > limit {
+            self.count_links();
+            counted = self.env.node.memory.publish(shard, self.under_way.bytes());
+            used = self.env.node.memory.counted_bytes();
+        }
+        let account = &self.env.node.memory;
+        let taken = counted - std::mem::replace(&mut self.eviction.counted_seen, counted);
         if used <= limit {
             account.clear_duty(shard);
             self.eviction.exceeded_since = None;
@@ -186,18 +193,12 @@ impl Local {
             if freed <= 0 && self.eviction.exceeded_since.is_none() {
                 account.clear_duty(shard);
             }
-            self.eviction.balance_seen = MemoryAccount::own_balance_bytes();
+            self.eviction.counted_seen = account.publish(shard, self.under_way.bytes());
         } else {
             // What is exceeded is others' to free, or no key at all.
             self.eviction.exceeded_since = None;
         }
         self.eviction.exceeded_since.is_some()
-    }
-
-    /// Tells the other shards what this one has taken. In every pass, limit or not: the sum must be right when a limit is set.
-    #[inline]
-    pub(super) fn publish_memory(&self) {
-        self.env.node.memory.publish(usize::from(self.env.shard.0));
     }
 
     /// Wakes the shards that have so much to free or do not know what they have, those excepted that were woken and did not
@@ -221,6 +222,13 @@ impl Local {
         self.needs_memory(client, found) && self.lacks_memory()
     }
 
+    /// The same for a command that another shard has sent: when it looked, those before it had not run. As many as a client may have
+    /// under way would get past a limit that has just been reached.
+    #[inline]
+    pub(super) fn is_out_of_memory_here(&mut self, found: &Registered) -> bool {
+        self.env.settings.maxmemory > 0 && found.command.flags.contains(Flags::DENYOOM) && self.lacks_memory()
+    }
+
     /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
     fn needs_memory(&self, client: &Client, found: &Registered) -> bool {
         let Some(transaction) = &client.transaction else {
@@ -238,7 +246,7 @@ impl Local {
 
     /// Whether more is used than may be, and nothing can be done about it.
     fn lacks_memory(&mut self) -> bool {
-        if self.env.node.memory.used_bytes() <= self.env.settings.maxmemory as usize {
+        if self.env.node.memory.counted_bytes() <= self.env.settings.maxmemory as usize {
             return false;
         }
         if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
@@ -414,7 +422,7 @@ impl Local {
                 // Of those that may not go, other keys of the slot, only the number is known.
                 let share = slot.used_bytes() as u128 * count as u128 / slot.draw_count(false) as u128;
                 bytes += share as usize;
-                eviction.slots.push((total as u64, index));
+                eviction.slots.push((u32::try_from(total).unwrap_or(u32::MAX), index));
             }
         }
         let shard = usize::from(self.env.shard.0);
@@ -454,9 +462,15 @@ impl Local {
     pub(super) fn evict_cron(&mut self) {
         let settings = self.env.settings.clone();
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
-            let is_full = self.env.node.memory.used_bytes() as u64 > settings.maxmemory / 10 * 9;
+            let is_full = self.env.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
-            if self.env.now.since(self.eviction.counted_at) >= every {
+            let is_new = self.eviction.counted_policy != Some(settings.maxmemory_policy)
+                || !self
+                    .env
+                    .node
+                    .memory
+                    .has_counted(usize::from(self.env.shard.0), settings.maxmemory_policy.rule());
+            if is_new || self.env.now.since(self.eviction.counted_at) >= every {
                 self.count_evictable();
                 self.know_coldness();
             }
@@ -470,7 +484,7 @@ impl Eviction {
     /// A slot, with a chance in proportion to what it had; None if no slot had anything.
     fn draw_slot(&self, random: &mut Random) -> Option<u16> {
         let total = self.slots.last()?.0;
-        let ticket = random.below(total as usize) as u64;
+        let ticket = random.below(total as usize) as u32;
         let at = self.slots.partition_point(|&(end, _)| end <= ticket);
         Some(self.slots[at].1)
     }

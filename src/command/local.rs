@@ -17,6 +17,7 @@ use super::evict::Eviction;
 use super::foresight::Foreseen;
 use super::pass::Passes;
 use super::task::{Task, TaskKind};
+use super::under_way::UnderWay;
 use super::{CommandId, Registered, Registry};
 use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::random::Random;
@@ -30,7 +31,7 @@ use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHea
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
 use crate::spec::Flags;
 use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{DbIndex, Detached, HashSeed, Occupancy, Slot};
+use crate::store::{DbIndex, Detached, HashSeed, Occupancy, Slot, SlotCommon};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -371,6 +372,7 @@ pub struct Local {
     /// gone leaves them to run.
     pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
+    pub(super) under_way: UnderWay,
     /// What the periodic work remembers.
     pub(super) cron: Cron,
     pub(super) eviction: Eviction,
@@ -495,7 +497,10 @@ impl Local {
             random,
         } = options;
         let settings = Arc::new(node.lock_config().settings().clone());
-        let occupancy = node.occupancy.clone();
+        let common = Arc::new(SlotCommon {
+            seed,
+            occupancy: Some(node.occupancy.clone()),
+        });
         let registry = node.registry;
         let mut stats = Stats::new(registry.all().len());
         stats.follow(&settings);
@@ -524,9 +529,7 @@ impl Local {
             node,
         };
         env.begin_pass();
-        let core = Shard::new(id, &realm, |index| {
-            Box::new(Slot::publishing(index, seed, occupancy.clone()))
-        });
+        let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
                 env,
@@ -541,6 +544,7 @@ impl Local {
                 waiting_for_room: Vec::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
+                under_way: UnderWay::default(),
                 cron: Cron::default(),
                 eviction: Eviction::default(),
                 spans: Vec::new(),
@@ -600,6 +604,7 @@ impl Local {
     pub fn disconnect(&mut self, index: u32) {
         if let Some(mut client) = self.clients.take(index) {
             self.clients.count -= 1;
+            self.under_way.forget(&mut client);
             self.unwatch(&mut client);
             self.post();
         }
@@ -739,6 +744,7 @@ impl Local {
         let Some(client) = self.clients.get(place) else { return };
         let Client { pending, out, .. } = &mut **client;
         pending.answer(header.sequence, out, |buffer| buffer.push(resp));
+        self.under_way.count_output(client);
         self.answered(place.index);
     }
 

@@ -32,6 +32,7 @@ pub mod task;
 pub mod testbed;
 pub mod transaction;
 pub mod typed;
+pub mod under_way;
 
 #[cfg(test)]
 mod bench;

@@ -50,6 +50,10 @@ pub trait Wire {
     fn send(&mut self, index: u32, output: &mut ReplyBuf) -> Handed;
     /// Bytes that were taken and are not written yet, as far as the client will be listed when they are.
     fn queued_bytes(&self, index: u32) -> usize;
+    /// Bytes of memory that are kept for all that was taken.
+    fn held_bytes(&self) -> usize {
+        0
+    }
     /// Stops reading from the peer, or goes on.
     fn read_on(&mut self, index: u32, reads: bool);
     /// Ends the connection of a client that has just been forgotten: at once, or when what was taken is written.
@@ -87,18 +91,22 @@ impl Local {
             let pause = self.cron();
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
         }
+        self.under_way.count_wire(wire.held_bytes());
         is_busy |= self.settle_memory();
         while let Some(index) = self.next_listed() {
             is_busy = true;
             self.serve(index, wire);
         }
         self.uncork(wire);
+        self.under_way.count_wire(wire.held_bytes());
         let ended = self.env.tick();
         let Passes {
             began, busy_us_before, ..
         } = self.passes;
         self.env.stats.count_pass(ended.us_since(began), busy_us_before);
         self.link().flush(|target| wire.wake(target));
+        // What was left out for what has gone now would be room for data.
+        self.count_links();
         is_busy |= self.let_waiting_go_on();
         is_busy || self.background_step()
     }
@@ -186,6 +194,7 @@ impl Local {
             }
         }
         client.in_flight_bytes = wire.queued_bytes(index);
+        self.under_way.count_output(client);
         if client.is_killed {
             return self.end(index, wire, true);
         }

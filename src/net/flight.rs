@@ -11,12 +11,15 @@
 //! 3. `written_bytes <= total_bytes`.
 
 use super::ConnId;
+use crate::base::size_class::allocated;
 use bytes::Bytes;
 
 /// Buffers that grew beyond this are freed instead of kept for reuse: one large reply must not pin memory for ever.
 const KEPT_CAPACITY_BYTES_MAX: usize = 64 * 1024;
 /// As many idle buffers are kept at most; a pass rarely has more writes in flight than that.
 const KEPT_BUFFERS_MAX: usize = 512;
+/// And so many bytes of them: they would count as data.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
 /// As many pieces does one system call take (UIO_MAXIOV, sendmsg(2)).
 const PIECES_MAX: usize = 1024;
 /// As many bytes are offered in one request: the kernel cuts longer writes at 2 GiB less a page (send(2)).
@@ -56,6 +59,11 @@ impl Flight {
         self.kernel_refs += 1;
         self.is_without_copy = is_without_copy;
         self.may_be_pinned |= is_without_copy;
+    }
+
+    /// Bytes of memory of its own.
+    fn memory_bytes(&self) -> usize {
+        allocated(self.bytes.capacity()) + allocated(self.shared.capacity() * size_of::<(usize, Bytes)>())
     }
 
     /// The unwritten rest. The pointers stay valid as long as the entry is not freed (invariant 2).
@@ -122,13 +130,17 @@ pub(super) struct Flights {
     entries: Vec<Option<Flight>>,
     vacant: Vec<u32>,
     spare_bytes: Vec<Vec<u8>>,
+    /// The sum of their capacities.
+    spare_capacity_bytes: usize,
     spare_shared: Vec<Vec<(usize, Bytes)>>,
+    /// The sum over all entries, of closed connections too.
+    entries_bytes: usize,
 }
 
 impl Flights {
     /// Takes the output (leaving recycled empty buffers in its place) and gives the number of the new entry.
     pub(super) fn take(&mut self, conn: ConnId, bytes: &mut Vec<u8>, shared: &mut Vec<(usize, Bytes)>) -> u32 {
-        let bytes = std::mem::replace(bytes, self.spare_bytes.pop().unwrap_or_default());
+        let bytes = std::mem::replace(bytes, self.spare_buffer());
         let shared = if shared.is_empty() {
             Vec::new()
         } else {
@@ -150,6 +162,7 @@ impl Flights {
             shared,
             gather: None,
         };
+        self.entries_bytes += flight.memory_bytes();
         match self.vacant.pop() {
             Some(number) => {
                 self.entries[number as usize] = Some(flight);
@@ -181,6 +194,7 @@ impl Flights {
             .expect("an entry is freed once (invariant 1)");
         assert_eq!(flight.kernel_refs, 0, "the kernel still reads this write");
         self.vacant.push(number);
+        self.entries_bytes -= flight.memory_bytes();
         self.recycle(flight.bytes);
         let mut shared = flight.shared;
         if shared.capacity() > 0 && self.spare_shared.len() < KEPT_BUFFERS_MAX {
@@ -195,16 +209,25 @@ impl Flights {
         flights.any(|flight| flight.may_be_pinned)
     }
 
+    /// Bytes of memory of all entries, and of what is kept for further ones.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.entries_bytes + self.spare_capacity_bytes
+    }
+
     pub(super) fn spare_buffer(&mut self) -> Vec<u8> {
-        self.spare_bytes.pop().unwrap_or_default()
+        let buffer = self.spare_bytes.pop().unwrap_or_default();
+        self.spare_capacity_bytes -= buffer.capacity();
+        buffer
     }
 
     pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > 0
             && buffer.capacity() <= KEPT_CAPACITY_BYTES_MAX
             && self.spare_bytes.len() < KEPT_BUFFERS_MAX
+            && self.spare_capacity_bytes + buffer.capacity() <= KEPT_BYTES_MAX
         {
             buffer.clear();
+            self.spare_capacity_bytes += buffer.capacity();
             self.spare_bytes.push(buffer);
         }
     }
@@ -281,11 +304,26 @@ mod tests {
             let mut bytes = Vec::with_capacity(capacity);
             bytes.push(1);
             let number = flights.take(CONN, &mut bytes, &mut Vec::new());
+            assert!(flights.held_bytes() >= capacity);
             flights.free(number);
+            assert_eq!(flights.held_bytes() >= capacity, kept);
             let spare = flights.spare_buffer();
             assert!(spare.is_empty());
             assert_eq!(spare.capacity() > 0, kept);
+            assert_eq!(flights.held_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn only_so_many_buffers_are_kept() {
+        let mut flights = Flights::default();
+        for _ in 0..2 * KEPT_BYTES_MAX / KEPT_CAPACITY_BYTES_MAX {
+            flights.recycle(Vec::with_capacity(KEPT_CAPACITY_BYTES_MAX));
+        }
+        let sum = |flights: &Flights| flights.spare_bytes.iter().map(Vec::capacity).sum::<usize>();
+        assert_eq!(sum(&flights), KEPT_BYTES_MAX);
+        assert_eq!(flights.spare_buffer().capacity(), KEPT_CAPACITY_BYTES_MAX);
+        assert_eq!(flights.spare_capacity_bytes, sum(&flights));
     }
 
     #[test]

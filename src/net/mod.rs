@@ -179,6 +179,9 @@ pub trait Plane {
     fn recycle(&mut self, buffer: Vec<u8>);
     /// Bytes that `send` took and that are not written yet.
     fn queued_bytes(&self, conn: ConnId) -> usize;
+    /// Bytes of memory that it keeps for all that was sent: until the kernel has let go of it, and for use again; without what
+    /// others share.
+    fn held_bytes(&self) -> usize;
 
     /// Stops receiving; bytes that are on their way already may still be reported.
     fn pause_receive(&mut self, conn: ConnId);

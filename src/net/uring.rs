@@ -672,6 +672,10 @@ impl Plane for UringPlane {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        self.flights.held_bytes()
+    }
+
     fn pause_receive(&mut self, conn: ConnId) {
         if let Some(entry) = self.live(conn) {
             entry.set(state::PAUSED);

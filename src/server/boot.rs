@@ -25,6 +25,7 @@ use crate::net::{UringOptions, UringPlane};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
+use crate::stats::MemoryAccount;
 use crate::store::{HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
@@ -296,7 +297,7 @@ fn start(
             .unwrap_or_default(),
         memory_peak: AtomicUsize::new(0),
         memory_at_start: AtomicUsize::new(0),
-        memory: crate::stats::MemoryAccount::new(shards),
+        memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
@@ -425,6 +426,8 @@ async fn run_shard(parts: ShardParts) {
         Ok(plane) => plane,
         Err(error) => panic!("the network ring of shard {index} could not be set up: {error}"),
     };
+    // All that this thread has taken so far: the executor's rings and queues, and the plane's.
+    let machinery_bytes = MemoryAccount::own_balance_bytes().max(0).unsigned_abs();
     let local = Local::new(LocalOptions {
         id: ShardId(index as u16),
         node,
@@ -435,6 +438,7 @@ async fn run_shard(parts: ShardParts) {
         clock: Clock::Host,
         random: Random::from_entropy(),
     });
+    local.borrow_mut().leave_out(machinery_bytes);
     let reactor = Reactor::new(index, plane, local, shared, listening);
     if let Err(error) = runtime::drive(reactor).await {
         panic!("the loop of shard {index} has failed: {error}");

@@ -72,16 +72,31 @@ pub fn install(log_descriptor: c_int, registry: &'static Registry) {
     }
 }
 
-/// Gives the calling thread a stack for the handler, as long as the process.
+/// Gives the calling thread a stack for the handler, as long as the process. It is mapped and not allocated, as other stacks are: it
+/// costs no memory until it is used, and is nothing that `maxmemory` could be about.
 pub fn give_stack() {
-    let stack = Box::leak(vec![0u8; STACK_BYTES].into_boxed_slice());
-    let stack = libc::stack_t {
-        ss_sp: stack.as_mut_ptr().cast(),
-        ss_flags: 0,
-        ss_size: STACK_BYTES,
-    };
-    // SAFETY: the memory is never freed and never used for anything else.
-    unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory that exists; it is never unmapped and
+    // never used for anything else.
+    unsafe {
+        let start = libc::mmap(
+            std::ptr::null_mut(),
+            STACK_BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if start == libc::MAP_FAILED {
+            // The handler then runs on the stack of the thread, which does for all faults but its overflow.
+            return;
+        }
+        let stack = libc::stack_t {
+            ss_sp: start,
+            ss_flags: 0,
+            ss_size: STACK_BYTES,
+        };
+        libc::sigaltstack(&raw const stack, std::ptr::null_mut());
+    }
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {

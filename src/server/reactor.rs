@@ -227,6 +227,10 @@ impl Wire for Sockets<'_> {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        self.plane.held_bytes()
+    }
+
     fn read_on(&mut self, index: u32, reads: bool) {
         match (self.id(index), reads) {
             (Some(conn), true) => self.plane.resume_receive(conn),

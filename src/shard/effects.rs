@@ -43,6 +43,9 @@ pub struct LogEntry {
     pub continues: bool,
 }
 
+/// Effects of a unit of work, or of a log, for which room is kept: what a larger one needed is given back.
+const EFFECTS_KEPT_MAX: usize = 256;
+
 /// Whether anyone in the process reads effects. Shared by the logs of all shards.
 #[derive(Clone, Debug, Default)]
 pub struct EffectSwitch(Arc<AtomicUsize>);
@@ -211,6 +214,7 @@ impl EffectLog {
                 self.first_index += 1;
             }
         }
+        effects.shrink_to(EFFECTS_KEPT_MAX);
         if is_read {
             self.detach_laggards();
         }
@@ -238,6 +242,9 @@ impl EffectLog {
         let attached = self.readers.iter().filter(|reader| reader.lagged_bytes.is_none());
         let keep_from = attached.map(|reader| reader.index).min().unwrap_or(end);
         self.entries.drain(..(keep_from - self.first_index) as usize);
+        if self.entries.is_empty() {
+            self.entries.shrink_to(EFFECTS_KEPT_MAX);
+        }
         self.first_index = keep_from;
     }
 }

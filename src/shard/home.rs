@@ -27,7 +27,7 @@
 //! its turn when the slot comes back, before any request does: it waits for the loan that is out, and for
 //! those units before it in the queue that hold.
 //!
-//! Invariants: (1) a slot is lent to at most one ticket, and `Place::Lent` names it; (2) a ticket has at most one
+//! Invariants: (1) a slot is lent to at most one ticket, whose loan names it; (2) a ticket has at most one
 //! request or one loan at a home, never both; (3) no loan is granted over an older waiting request that wants one
 //! of the same slots, so a request has to wound only as it arrives; (4) a loan is recalled at most once;
 //! (5) the array is lent as a whole only when no single slot is lent; (6) a reserved ticket is a waiting request.
@@ -205,7 +205,7 @@ impl<S> Home<S> {
                     .as_deref_mut()
                     .expect("invariant 5: slots are out, so the array is here");
                 for (slot, content) in slots {
-                    places.put_back(slot, content, ticket);
+                    places.put_back(slot, content);
                 }
             }
             Loan::Whole(places) => {
@@ -368,15 +368,9 @@ impl<S> Home<S> {
 
     /// Calls back what younger units that may still be collecting have of what the request of `ticket` wants.
     fn wound<W>(&mut self, ticket: Ticket, post: &mut Post<'_, S, W>) {
-        let holders: BTreeSet<Ticket> = match (&self.places, &self.requests[&ticket].want) {
-            (Some(places), Footprint::Slots(slots)) => slots.iter().filter_map(|slot| places.lent_to(slot)).collect(),
-            _ => self.loans.keys().copied().collect(),
-        };
-        for holder in holders.into_iter().filter(|holder| *holder > ticket) {
-            let loan = self
-                .loans
-                .get_mut(&holder)
-                .expect("invariant 1: who has a slot has a loan");
+        let want = &self.requests[&ticket].want;
+        let younger = self.loans.range_mut(ticket..);
+        for (&holder, loan) in younger.filter(|(_, loan)| loan.what.conflicts(want)) {
             if !loan.was_recalled && !loan.holds {
                 loan.was_recalled = true;
                 post.send(loan.to, Message::Recall { ticket: holder });

@@ -45,6 +45,7 @@
 use super::ShardId;
 use crate::base::clock::UnixMs;
 use crate::base::limits::LINK_STAGED_BYTES_MAX;
+use crate::base::size_class::allocated;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -330,6 +331,11 @@ impl<M: Send> Outbound<M> {
         self.senders.iter().flatten().map(Sender::waiting_bytes).sum()
     }
 
+    /// Bytes of memory that the links to others take: the rings, and the buffers of what waits for room.
+    pub fn memory_bytes(&self) -> usize {
+        self.senders.iter().flatten().map(Sender::memory_bytes).sum()
+    }
+
     /// For a shard that is about to sleep and has announced that: says to the targets whose rings are full that it waits for room.
     /// `false`: there is room by now, do not sleep. After `true`, a target that has read wakes this shard.
     pub fn announce_starving(&mut self) -> bool {
@@ -509,6 +515,14 @@ impl<M> Sender<M> {
 
     fn waiting_bytes(&self) -> usize {
         self.staged_bytes.len() - self.published_count + self.parcel_bytes
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.buffer().capacity()
+            + PARCELS_MAX * size_of::<Parcel<M>>()
+            + allocated(self.staged_bytes.capacity())
+            + self.staged_parcels.capacity() * size_of::<(u64, Parcel<M>)>()
+            + self.parcel_bytes
     }
 
     #[inline]

@@ -10,6 +10,14 @@
 //! in use = elsewhere + sum over shards of (allocated - freed)
 //! ```
 //!
+//! Not all of it counts against `maxmemory`. What is *on its way* is bounded by other means (`base::limits`, the sizes of links and
+//! buffers, the limits of clients) and is no data: if it counted, keys would pay for every burst of requests. So each shard publishes
+//! beside its difference how much of its memory that is, and eviction goes by the rest:
+//!
+//! ```text
+//! counted = in use - sum over shards of what is on its way      (it stays below the limit)
+//! ```
+//!
 //! Beside it stand what a shard could evict and how cold that is, by which the work of eviction is shared out, and the *duty* of
 //! each shard: what it has to free of an excess that anyone has seen. An excess is shared out once, by whoever sees it first; what
 //! the duties cover already is not shared out again, however often and by however many shards it is looked at.
@@ -34,6 +42,9 @@ pub fn client_class(bytes: usize) -> usize {
 /// Readings that differ by no more agree.
 const AGREEMENT_BYTES: usize = 4096;
 
+/// By so much at most is the sum changed because of a single reading. What threads have that are no shards changes slowly.
+const CORRECTION_BYTES_MAX: isize = 128 * 1024;
+
 /// What all shards know of the process's memory.
 #[derive(Debug)]
 pub struct MemoryAccount {
@@ -54,8 +65,10 @@ pub struct MemoryAccount {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct ShardMemory {
-    /// Allocated less freed by its thread.
-    balance_bytes: AtomicIsize,
+    /// Allocated less freed by its thread, without what is on its way: what is looked at before each command stands in one place.
+    counted_bytes: AtomicIsize,
+    /// What of its memory is on its way, and is no data.
+    under_way_bytes: AtomicIsize,
     /// What the keys take that the policy lets it evict.
     evictable_bytes: AtomicUsize,
     /// How many keys that are.
@@ -78,6 +91,11 @@ impl ShardMemory {
     /// What it has to free, in bytes.
     fn duty(&self) -> usize {
         self.duty_bytes.load(Ordering::Relaxed).max(0).unsigned_abs()
+    }
+
+    /// Allocated less freed by its thread.
+    fn balance_bytes(&self) -> isize {
+        self.counted_bytes.load(Ordering::Relaxed) + self.under_way_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -108,9 +126,24 @@ impl MemoryAccount {
         usize::try_from(elsewhere + self.balance_bytes()).unwrap_or(0)
     }
 
+    /// What of it counts against `maxmemory`.
+    #[inline]
+    pub fn counted_bytes(&self) -> usize {
+        let shards = self.shards.iter();
+        let counted: isize = shards.map(|shard| shard.counted_bytes.load(Ordering::Relaxed)).sum();
+        usize::try_from(self.elsewhere_bytes.load(Ordering::Relaxed) + counted).unwrap_or(0)
+    }
+
+    /// What is on its way, and does not count.
+    pub fn under_way_bytes(&self) -> usize {
+        let shards = self.shards.iter();
+        let sum: isize = shards.map(|shard| shard.under_way_bytes.load(Ordering::Relaxed)).sum();
+        sum.max(0).unsigned_abs()
+    }
+
     /// Puts the sum right: `used_bytes` are in use by the allocator's own statistics. What shards have taken and not yet published
     /// falsifies a reading, by something else each time. So two readings that agree are the truth, and others count for one part in
-    /// `part` of what is known.
+    /// `part` of what is known, and for little: a shard may be in the middle of a reply of many megabytes.
     pub fn correct(&self, used_bytes: usize, part: isize) {
         if self.is_closed {
             return;
@@ -119,23 +152,27 @@ impl MemoryAccount {
         let last = self.last_read_bytes.swap(read, Ordering::Relaxed);
         if self.is_corrected.load(Ordering::Relaxed) && read.abs_diff(last) > AGREEMENT_BYTES {
             let known = self.elsewhere_bytes.load(Ordering::Relaxed);
-            self.elsewhere_bytes
-                .store(known + (read - known) / part, Ordering::Relaxed);
+            let step = ((read - known) / part).clamp(-CORRECTION_BYTES_MAX, CORRECTION_BYTES_MAX);
+            self.elsewhere_bytes.store(known + step, Ordering::Relaxed);
         } else {
             self.elsewhere_bytes.store(read, Ordering::Relaxed);
             // What a shard has taken that never published would stay in the constant.
-            let has_published = |shard: &ShardMemory| shard.balance_bytes.load(Ordering::Relaxed) != 0;
+            let has_published = |shard: &ShardMemory| shard.balance_bytes() != 0;
             self.is_corrected
                 .store(self.shards.iter().all(has_published), Ordering::Relaxed);
         }
     }
 
-    /// Publishes the balance of the calling thread, which is that shard's, and answers it.
+    /// Publishes the balance of the calling thread, which is that shard's, and how much of it is on its way. Answers the rest.
     #[inline]
-    pub fn publish(&self, shard: usize) -> isize {
-        let balance = Self::own_balance_bytes();
-        self.shards[shard].balance_bytes.store(balance, Ordering::Relaxed);
-        balance
+    pub fn publish(&self, shard: usize, under_way_bytes: usize) -> isize {
+        let counted = Self::own_balance_bytes() - under_way_bytes.cast_signed();
+        let shard = &self.shards[shard];
+        shard.counted_bytes.store(counted, Ordering::Relaxed);
+        shard
+            .under_way_bytes
+            .store(under_way_bytes.cast_signed(), Ordering::Relaxed);
+        counted
     }
 
     /// Publishes what a shard has to evict by a rule (not 0).
@@ -290,8 +327,7 @@ impl MemoryAccount {
     }
 
     fn balance_bytes(&self) -> isize {
-        let balances = self.shards.iter();
-        balances.map(|shard| shard.balance_bytes.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(ShardMemory::balance_bytes).sum()
     }
 
     fn sum(&self, figure: impl Fn(&ShardMemory) -> &AtomicUsize) -> usize {
@@ -364,7 +400,7 @@ mod tests {
         let account = MemoryAccount::closed(1);
         // What the account itself has taken counts where jemalloc does the counting.
         MemoryAccount::pose_as(-3);
-        account.publish(0);
+        account.publish(0, 0);
         account.correct(1 << 30, 1);
         assert_eq!(account.used_bytes(), 0, "nothing but the shard counts");
     }
@@ -463,17 +499,23 @@ mod tests {
         account.correct(10 * BYTES, 8);
         assert_eq!(account.used_bytes(), 10 * BYTES);
         account.shards[0]
-            .balance_bytes
+            .counted_bytes
             .store(3 * BYTES as isize, Ordering::Relaxed);
         account.correct(10 * BYTES, 8);
         account.shards[1]
-            .balance_bytes
+            .under_way_bytes
             .store(4 * BYTES as isize, Ordering::Relaxed);
         assert_eq!(
             account.used_bytes(),
             14 * BYTES,
             "what is published counts from then on"
         );
+        assert_eq!(
+            account.counted_bytes(),
+            10 * BYTES,
+            "but what is on its way, not against the limit"
+        );
+        assert_eq!(account.under_way_bytes(), 4 * BYTES);
         account.correct(10 * BYTES, 8);
         assert_eq!(
             account.used_bytes(),
@@ -484,5 +526,8 @@ mod tests {
         assert_eq!(account.used_bytes(), 9 * BYTES, "a reading is not the whole truth");
         account.correct(2 * BYTES, 8);
         assert_eq!(account.used_bytes(), 2 * BYTES, "two are");
+        account.correct(1000 * BYTES, 2);
+        let most = 2 * BYTES + CORRECTION_BYTES_MAX.unsigned_abs();
+        assert_eq!(account.used_bytes(), most, "it may have been a moment's");
     }
 }

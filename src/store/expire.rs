@@ -33,7 +33,7 @@ impl Slot {
         }
         let due: Vec<DbIndex> = self
             .tables()
-            .filter(|(_, table)| now.0 > table.expiry_walk.bound)
+            .filter(|(_, table)| now.0 > table.expiry_walk().bound)
             .map(|(db, _)| db)
             .collect();
         for db in due {
@@ -48,7 +48,7 @@ impl Slot {
     /// No key of this slot and no field of a hash in it expires before this; None if none ever does.
     pub fn next_expiry(&self) -> Option<UnixMs> {
         let bounds = self.tables().filter(|(_, table)| table.has_volatile());
-        bounds.map(|(_, table)| UnixMs(table.expiry_walk.bound)).min()
+        bounds.map(|(_, table)| UnixMs(table.expiry_walk().bound)).min()
     }
 
     fn expire_walk(&mut self, db: DbIndex, now: UnixMs, budget: usize, step: &mut ExpireStep) {
@@ -60,7 +60,7 @@ impl Slot {
                 return;
             }
             let table = self.table_mut(db);
-            let mut walk = table.expiry_walk;
+            let mut walk = table.expiry_walk();
             if walk.position == 0 {
                 walk.earliest_seen = u64::MAX;
             }
@@ -86,25 +86,28 @@ impl Slot {
             if walk.position == 0 {
                 walk.bound = walk.earliest_seen;
             }
-            table.expiry_walk = walk;
+            table.set_expiry_walk(walk);
             step.expired_count += over.len();
             for key in over.drain(..) {
                 let table = self.table(db);
-                let spot = table.and_then(|table| table.find(self.seed.hash(&key), &key));
+                let spot = table.and_then(|table| table.find(self.common.seed.hash(&key), &key));
                 self.expire(db, spot.expect("it was found a moment ago"), key);
             }
             for key in hashes.drain(..) {
                 if !self.expire_fields(db, key, now, budget, step) {
                     // There is such a hash, hence the table: the walk goes on at this page, as if it had not been there.
-                    let walk = &mut self.table_mut(db).expiry_walk;
+                    let table = self.table_mut(db);
+                    let mut walk = table.expiry_walk();
                     walk.position = position;
                     walk.bound = walk.bound.min(bound);
+                    table.set_expiry_walk(walk);
                     step.is_unfinished = true;
                     return;
                 }
             }
-            // A walk that took several steps may have passed an entry which is over by now: then it begins again.
-            if walk.position == 0 && self.table(db).is_none_or(|table| now.0 <= table.expiry_walk.bound) {
+            // The bound has passed as long as the walk is under way, and is none when nothing expires any more. A walk that took
+            // several steps may have passed an entry which is over by now: then it begins again.
+            if self.table(db).is_none_or(|table| now.0 <= table.expiry_walk().bound) {
                 return;
             }
         }
@@ -125,7 +128,7 @@ impl Slot {
         }
         // A step that has done nothing so far does something: looking at the page must not use its budget up each time.
         let left = left.max(1);
-        let (seed, hash) = (self.seed, self.seed.hash(&key));
+        let (seed, hash) = (self.common.seed, self.common.seed.hash(&key));
         let spot = self.table(db).and_then(|table| table.find(hash, &key));
         let spot = spot.expect("it was found a moment ago");
         self.keep_for_undo(db, hash, &key);
@@ -144,7 +147,7 @@ impl Slot {
             self.touch_watches(db, &key);
         }
         if !fields.is_empty() {
-            self.expired.push(ExpiredKey { db, key, fields });
+            self.note_expired(ExpiredKey { db, key, fields });
         }
         is_finished
     }

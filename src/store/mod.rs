@@ -40,7 +40,7 @@ pub use expire::ExpireStep;
 pub use object::{Edited, WrongType};
 pub use occupancy::Occupancy;
 pub use scan::POSITION_BITS;
-pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot};
+pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot, SlotCommon};
 pub use table::TableStats;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;

@@ -82,7 +82,7 @@ impl Slot {
         let (has_changed, result) = edit(&mut value).into_parts();
         let object = value.into_object();
         if has_changed && !object.is_void() {
-            let hash = self.seed.hash(key);
+            let hash = self.common.seed.hash(key);
             self.make_way(db, hash, key, at);
             self.note_change(db, hash, key);
             self.insert(db, hash, OwnedEntry::object(key, object, None, at.new_clock()));
@@ -98,13 +98,13 @@ impl Slot {
         at: Moment,
         edit: impl FnOnce(&mut Object) -> Edited<R>,
     ) -> Option<R> {
-        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
+        let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.table(db)?.entry(spot).object()?;
         Some(self.edit_object_at(db, spot, key, at, edit))
     }
 
     fn find_typed<T: TypedValue>(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Result<Option<Spot>, WrongType> {
-        let Some(spot) = self.find_live(db, self.seed.hash(key), key, at) else {
+        let Some(spot) = self.find_live(db, self.common.seed.hash(key), key, at) else {
             return Ok(None);
         };
         let found = self.table(db).map(|table| table.entry(spot).type_of());

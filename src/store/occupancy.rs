@@ -71,14 +71,20 @@ mod tests {
     use super::*;
     use crate::base::clock::UnixMs;
     use crate::data::access::Moment;
-    use crate::store::{Expiry, HashSeed};
+    use crate::store::{Expiry, HashSeed, SlotCommon};
     use std::sync::Arc;
 
     const AT: Moment = Moment::lru(UnixMs(1));
 
     fn slot_of_ten(index: u16) -> (Slot, Arc<Occupancy>) {
         let occupancy = Arc::new(Occupancy::new(10));
-        (Slot::publishing(index, HashSeed([1, 2]), occupancy.clone()), occupancy)
+        {
+            let common = Arc::new(SlotCommon {
+                seed: HashSeed([1, 2]),
+                occupancy: Some(occupancy.clone()),
+            });
+            (Slot::sharing(index, common), occupancy)
+        }
     }
 
     #[test]

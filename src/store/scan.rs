@@ -34,7 +34,7 @@ impl Slot {
             }
         });
         for key in expired {
-            self.find_live(db, self.seed.hash(&key), &key, at);
+            self.find_live(db, self.common.seed.hash(&key), &key, at);
         }
         next
     }
@@ -45,7 +45,7 @@ impl Slot {
         let mut kept_count = 0;
         while kept_count < KEPT_DRAWS_MAX {
             let table = self.table(db)?;
-            let spot = table.random(self.seed, random)?;
+            let spot = table.random(self.common.seed, random)?;
             let entry = table.entry(spot);
             if !entry.is_expired(at.now) {
                 return Some(self.table(db)?.entry(spot));

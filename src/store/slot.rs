@@ -9,6 +9,8 @@
 //! (`Moment::keeps_stale`) it stays, as invisible as before, until a new value takes its place. What was removed or
 //! overwritten and takes long to free is handed out in the same way (`take_discarded`).
 //!
+//! A shard has thousands of slots whether they have keys or not, so what few slots have lies in a box of its own ([`Rare`]).
+//!
 //! Invariants:
 //! 1. `others` has no db 0, and no db without keys.
 //! 2. A [`Spot`] is used only until the table changes next.
@@ -16,6 +18,7 @@
 //!    change a table. (`edit` in `object` does it in two parts, as it learns afterwards whether there was a change.)
 //! 4. Before an entry is inserted, `make_way` has removed one of that key that may be hidden.
 //! 5. Nothing here frees a value that takes long to free: that goes to `discarded`.
+//! 6. Between two calls there is a `rare` only while something is in it.
 
 use bytes::Bytes;
 
@@ -26,7 +29,7 @@ use super::occupancy::Occupancy;
 use super::table::{Table, TableStats};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
-use super::watch::Watches;
+use super::watch::{OldVersions, Watches};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
@@ -87,47 +90,48 @@ impl ExpiredKey {
 pub struct Slot {
     /// Db 0, which is nearly always the only one.
     main: Table,
-    #[allow(
-        clippy::box_collection,
-        reason = "8 bytes instead of 24 in each of 16384 slots, nearly all of which have none"
-    )]
-    /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
-    others: Option<Box<Vec<(DbIndex, Table)>>>,
-    pub(super) watches: Option<Box<Watches>>,
-    pub(super) undo: Option<Box<Undo>>,
-    pub(super) expired: Vec<ExpiredKey>,
-    /// Invariant 5.
-    discarded: Option<Box<Detached>>,
-    /// Where it is said that keys have come. None: nobody asks.
-    occupancy: Option<Arc<Occupancy>>,
-    pub(super) seed: HashSeed,
+    rare: Option<Box<Rare>>,
+    pub(super) common: Arc<SlotCommon>,
     /// State of the small generator that the LFU counters draw from.
     random: u32,
     index: u16,
 }
 
+/// What few slots have, or none for long.
+#[derive(Default)]
+pub(super) struct Rare {
+    /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
+    others: Vec<(DbIndex, Table)>,
+    pub(super) watches: Option<Box<Watches>>,
+    pub(super) undo: Option<Box<Undo>>,
+    pub(super) expired: Vec<ExpiredKey>,
+    /// Invariant 5.
+    discarded: Option<Box<Detached>>,
+}
+
+/// What all slots of a shard have in common. Apart from them, so that a slot is one line of the cache.
+#[derive(Debug)]
+pub struct SlotCommon {
+    /// The secret of the process.
+    pub seed: HashSeed,
+    /// Where it is said that keys have come. None: nobody asks.
+    pub occupancy: Option<Arc<Occupancy>>,
+}
+
 impl Slot {
-    /// An empty slot. `index` is its number among the 16384, `seed` the secret of the process.
+    /// An empty slot that shares nothing with others. `index` is its number among the 16384, `seed` the secret of the process.
     pub fn new(index: u16, seed: HashSeed) -> Slot {
-        Slot {
-            main: Table::new(),
-            others: None,
-            watches: None,
-            undo: None,
-            expired: Vec::new(),
-            discarded: None,
-            occupancy: None,
-            seed,
-            random: (seed.hash(&index.to_le_bytes()) as u32) | 1,
-            index,
-        }
+        Slot::sharing(index, Arc::new(SlotCommon { seed, occupancy: None }))
     }
 
-    /// An empty slot that says there that it has got keys.
-    pub fn publishing(index: u16, seed: HashSeed, occupancy: Arc<Occupancy>) -> Slot {
+    /// An empty slot, one of many.
+    pub fn sharing(index: u16, common: Arc<SlotCommon>) -> Slot {
         Slot {
-            occupancy: Some(occupancy),
-            ..Slot::new(index, seed)
+            main: Table::new(),
+            rare: None,
+            random: (common.seed.hash(&index.to_le_bytes()) as u32) | 1,
+            common,
+            index,
         }
     }
 
@@ -161,13 +165,13 @@ impl Slot {
     /// The hash of a key.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        self.seed.hash(key)
+        self.common.seed.hash(key)
     }
 
     /// The entry of a key. One whose time is over is deleted and not returned.
     #[inline]
     pub fn get(&mut self, db: DbIndex, key: &[u8], at: Moment, access: Access) -> Option<EntryRef<'_>> {
-        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
+        let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         if access == Access::Read {
             self.touch(db, spot, at);
         }
@@ -178,7 +182,7 @@ impl Slot {
     #[inline]
     pub fn peek(&self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<EntryRef<'_>> {
         let table = self.table(db)?;
-        let entry = table.entry(table.find(self.seed.hash(key), key)?);
+        let entry = table.entry(table.find(self.common.seed.hash(key), key)?);
         (!entry.is_expired(now)).then_some(entry)
     }
 
@@ -211,7 +215,7 @@ impl Slot {
         at: Moment,
         next: impl FnOnce(Option<EntryRef<'_>>) -> Result<i64, E>,
     ) -> Result<i64, E> {
-        let hash = self.seed.hash(key);
+        let hash = self.common.seed.hash(key);
         let Some(spot) = self.find_live(db, hash, key, at) else {
             let value = next(None)?;
             self.make_way(db, hash, key, at);
@@ -234,7 +238,7 @@ impl Slot {
     /// Appends to a string and returns its new length; a missing key is created as SET would. The caller has checked type
     /// and length. The cost is that of `tail`, not of the string, if nobody holds the string's bytes.
     pub fn append(&mut self, db: DbIndex, key: &[u8], tail: &[u8], at: Moment) -> usize {
-        match self.find_live(db, self.seed.hash(key), key, at) {
+        match self.find_live(db, self.common.seed.hash(key), key, at) {
             Some(spot) => self.change(db, spot, key, at, |entry| entry.append(tail)),
             None => {
                 self.store(db, key, NewValue::string(tail, StringForm::Detect), Expiry::Clear, at);
@@ -254,7 +258,7 @@ impl Slot {
         at: Moment,
         edit: impl FnOnce(&mut [u8]) -> Edited<R>,
     ) -> R {
-        let hash = self.seed.hash(key);
+        let hash = self.common.seed.hash(key);
         let spot = match self.find_live(db, hash, key, at) {
             Some(spot) => {
                 self.keep_for_undo(db, hash, key);
@@ -288,7 +292,7 @@ impl Slot {
 
     /// Deletes a key; false if there was none.
     pub fn remove(&mut self, db: DbIndex, key: &[u8], at: Moment) -> bool {
-        match self.find_live(db, self.seed.hash(key), key, at) {
+        match self.find_live(db, self.common.seed.hash(key), key, at) {
             Some(spot) => {
                 self.discard(db, spot);
                 true
@@ -299,9 +303,9 @@ impl Slot {
 
     /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK of a long string.
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
-        let spot = self.find_live(db, self.seed.hash(key), key, at)?;
+        let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         let entry = self.cut(db, spot);
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.open_undo() {
             undo.keep(db, key, || Some(entry.clone()));
         }
         Some(entry)
@@ -309,7 +313,7 @@ impl Slot {
 
     /// Stores value, expiry and access clock of `entry` under `key`, over whatever is there.
     pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, at: Moment) {
-        let hash = self.seed.hash(key);
+        let hash = self.common.seed.hash(key);
         let entry = entry.with_key(key);
         match self.find_live(db, hash, key, at) {
             Some(spot) if self.heavy_at(db, spot).is_some() => {
@@ -337,7 +341,7 @@ impl Slot {
 
     /// Sets, changes or removes the expiry; false if there is no such key.
     pub fn set_expiry(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, at: Moment) -> bool {
-        let hash = self.seed.hash(key);
+        let hash = self.common.seed.hash(key);
         let Some(spot) = self.find_live(db, hash, key, at) else {
             return false;
         };
@@ -348,7 +352,7 @@ impl Slot {
 
     /// Sets the access clock of a key (RESTORE IDLETIME and FREQ); no change as watchers see it. False if there is none.
     pub fn set_access_clock(&mut self, db: DbIndex, key: &[u8], clock: u32, at: Moment) -> bool {
-        let Some(spot) = self.find_live(db, self.seed.hash(key), key, at) else {
+        let Some(spot) = self.find_live(db, self.common.seed.hash(key), key, at) else {
             return false;
         };
         self.table_mut(db).set_access_clock(spot, clock);
@@ -387,8 +391,8 @@ impl Slot {
 
     /// Bytes taken from the allocator for entries and tables.
     pub fn used_bytes(&self) -> usize {
-        let others = self.others.as_ref().map_or(0, |others| {
-            allocated(size_of::<Vec<(DbIndex, Table)>>()) + allocated(others.capacity() * size_of::<(DbIndex, Table)>())
+        let others = self.rare().filter(|rare| !rare.others.is_empty()).map_or(0, |rare| {
+            allocated(size_of::<Rare>()) + allocated(rare.others.capacity() * size_of::<(DbIndex, Table)>())
         });
         self.tables().map(|(_, table)| table.allocated_bytes()).sum::<usize>() + others
     }
@@ -416,14 +420,13 @@ impl Slot {
         let Some(table) = self.take_table(db) else {
             return detached;
         };
-        if let Some(watches) = &mut self.watches {
-            let old_versions = self.undo.as_deref_mut().map(Undo::versions);
-            let seed = self.seed;
+        let seed = self.common.seed;
+        if let Some((watches, old_versions)) = self.watchers() {
             watches.touch_where(old_versions, |other, key| {
                 other == db && table.find(seed.hash(key), key).is_some()
             });
         }
-        match &mut self.undo {
+        match self.open_undo() {
             Some(undo) => undo.keep_cleared(db, table),
             None => detached.push_table(table),
         }
@@ -446,49 +449,59 @@ impl Slot {
         if a == b {
             return false;
         }
-        let expired_count = self.expired.len();
-        let watched = self
-            .watches
-            .as_ref()
-            .map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
+        let expired_count = self.expired_count();
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        let watched = watches.map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
         for key in watched {
-            let hash = self.seed.hash(&key);
+            let hash = self.common.seed.hash(&key);
             self.find_live(a, hash, &key, at);
             self.find_live(b, hash, &key, at);
         }
-        if let Some(mut watches) = self.watches.take() {
-            let mut undo = self.undo.take();
-            watches.touch_where(undo.as_deref_mut().map(Undo::versions), |db, key| {
-                let exists = |db| {
-                    self.table(db)
-                        .is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
+        if let Some(rare) = self.rare.as_deref_mut() {
+            let Rare {
+                others, watches, undo, ..
+            } = rare;
+            let exists = |db, key: &[u8]| {
+                let table = match db {
+                    DbIndex(0) => Some(&self.main),
+                    _ => find_table(others, db),
                 };
-                (db == a || db == b) && (exists(a) || exists(b))
-            });
-            self.undo = undo;
-            self.watches = Some(watches);
+                table.is_some_and(|table| table.find(self.common.seed.hash(key), key).is_some())
+            };
+            if let Some(watches) = watches {
+                watches.touch_where(undo.as_deref_mut().map(Undo::versions), |db, key| {
+                    (db == a || db == b) && (exists(a, key) || exists(b, key))
+                });
+            }
         }
         self.exchange_tables(a, b);
-        if let Some(undo) = &mut self.undo {
+        if let Some(undo) = self.open_undo() {
             undo.keep_swap(a, b);
         }
-        self.expired.len() > expired_count
+        self.expired_count() > expired_count
     }
 
     /// The keys (and fields of hashes) whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
     /// would take back is among them: ask after `commit_undo`.)
     pub fn take_expired(&mut self) -> Vec<ExpiredKey> {
-        std::mem::take(&mut self.expired)
+        let Some(rare) = &mut self.rare else {
+            return Vec::new();
+        };
+        let expired = std::mem::take(&mut rare.expired);
+        self.drop_if_not_rare();
+        expired
     }
 
     /// What was removed or overwritten since the last call and takes long to free.
     #[inline]
     pub fn take_discarded(&mut self) -> Option<Box<Detached>> {
-        self.discarded.take()
+        let discarded = self.rare.as_mut()?.discarded.take();
+        self.drop_if_not_rare();
+        discarded
     }
 
     pub(super) fn store(&mut self, db: DbIndex, key: &[u8], value: NewValue<'_>, expiry: Expiry, at: Moment) {
-        let hash = self.seed.hash(key);
+        let hash = self.common.seed.hash(key);
         match self.find_live(db, hash, key, at) {
             Some(spot) => {
                 let resolve = |old: EntryRef<'_>| match expiry {
@@ -561,18 +574,27 @@ impl Slot {
     /// Deletes an entry because its time is over.
     #[cold]
     pub(super) fn expire(&mut self, db: DbIndex, spot: Spot, key: Box<[u8]>) {
-        let watched = self.watches.as_ref().and_then(|watches| watches.version(db, &key));
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        let watched = watches.and_then(|watches| watches.version(db, &key));
         self.discard(db, spot);
-        if let (Some(before), Some(watches)) = (watched, &mut self.watches) {
+        if let Some(before) = watched
+            && let Some(watches) = &mut self.rare_mut().watches
+        {
             watches.note_expired(db, &key, before);
         }
-        self.expired.push(ExpiredKey::whole(db, key));
+        self.note_expired(ExpiredKey::whole(db, key));
+    }
+
+    /// Reports it by [`Slot::take_expired`].
+    #[cold]
+    pub(super) fn note_expired(&mut self, key: ExpiredKey) {
+        self.rare_mut().expired.push(key);
     }
 
     /// Deletes an entry; an undo keeps it.
     fn discard(&mut self, db: DbIndex, spot: Spot) {
         let mut entry = Some(self.cut(db, spot));
-        if let Some(undo) = &mut self.undo
+        if let Some(undo) = self.open_undo()
             && let Some(key) = entry.as_ref().map(|entry| Box::<[u8]>::from(entry.as_ref().key()))
         {
             undo.keep(db, &key, || entry.take());
@@ -586,13 +608,13 @@ impl Slot {
     #[inline]
     pub(super) fn free(&mut self, entry: OwnedEntry) {
         if entry.is_heavy() {
-            self.discarded.get_or_insert_default().push(entry);
+            self.rare_mut().discarded.get_or_insert_default().push(entry);
         }
     }
 
     /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo.
     pub(super) fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
-        let seed = self.seed;
+        let seed = self.common.seed;
         let entry = self.table_mut(db).remove(spot, seed);
         self.drop_if_empty(db);
         self.touch_watches(db, entry.as_ref().key());
@@ -602,7 +624,7 @@ impl Slot {
     /// What must happen before a key is created or changed (invariant 3).
     #[inline]
     pub(super) fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if self.undo.is_some() || self.watches.is_some() {
+        if self.rare.is_some() {
             self.keep_for_undo(db, hash, key);
             self.touch_watches(db, key);
         }
@@ -611,20 +633,21 @@ impl Slot {
     /// An open undo keeps the entry of this key as it is now.
     #[inline]
     pub(super) fn keep_for_undo(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if let Some(mut undo) = self.undo.take() {
-            undo.keep(db, key, || {
-                let table = self.table(db)?;
-                Some(table.entry(table.find(hash, key)?).to_owned())
-            });
-            self.undo = Some(undo);
-        }
+        let Some(mut undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else {
+            return;
+        };
+        undo.keep(db, key, || {
+            let table = self.table(db)?;
+            Some(table.entry(table.find(hash, key)?).to_owned())
+        });
+        self.rare_mut().undo = Some(undo);
     }
 
     /// Watchers see a change of this key.
     #[inline]
     pub(super) fn touch_watches(&mut self, db: DbIndex, key: &[u8]) {
-        if let Some(watches) = &mut self.watches {
-            watches.touch(db, key, self.undo.as_deref_mut().map(Undo::versions));
+        if let Some((watches, old_versions)) = self.watchers() {
+            watches.touch(db, key, old_versions);
         }
     }
 
@@ -650,6 +673,64 @@ impl Slot {
     }
 }
 
+/// What few slots have.
+impl Slot {
+    /// How many keys are reported that have expired.
+    fn expired_count(&self) -> usize {
+        self.rare().map_or(0, |rare| rare.expired.len())
+    }
+
+    #[inline]
+    pub(super) fn rare(&self) -> Option<&Rare> {
+        self.rare.as_deref()
+    }
+
+    /// For what is about to be put into it.
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Keeps invariant 5. To be called when something has been taken out.
+    pub(super) fn drop_if_not_rare(&mut self) {
+        if self.rare.as_ref().is_some_and(|rare| rare.is_empty()) {
+            self.rare = None;
+        }
+    }
+
+    fn open_undo(&mut self) -> Option<&mut Undo> {
+        self.rare.as_mut()?.undo.as_deref_mut()
+    }
+
+    /// The watched keys, and where an open undo wants their versions.
+    fn watchers(&mut self) -> Option<(&mut Watches, Option<&mut OldVersions>)> {
+        let Rare { watches, undo, .. } = &mut **self.rare.as_mut()?;
+        Some((watches.as_deref_mut()?, undo.as_deref_mut().map(Undo::versions)))
+    }
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Rare {
+            others,
+            watches,
+            undo,
+            expired,
+            discarded,
+        } = self;
+        others.is_empty() && watches.is_none() && undo.is_none() && expired.is_empty() && discarded.is_none()
+    }
+
+    /// Where in `others` a db is, or would be.
+    fn place_of(&self, db: DbIndex) -> Result<usize, usize> {
+        self.others.binary_search_by_key(&db, |(db, _)| *db)
+    }
+}
+
+fn find_table(others: &[(DbIndex, Table)], db: DbIndex) -> Option<&Table> {
+    let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
+    Some(&others[at].1)
+}
+
 /// The tables by db.
 impl Slot {
     #[inline]
@@ -657,9 +738,7 @@ impl Slot {
         if db.0 == 0 {
             Some(&self.main)
         } else {
-            let others = self.others.as_ref()?;
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
-            Some(&others[at].1)
+            find_table(&self.rare()?.others, db)
         }
     }
 
@@ -669,27 +748,25 @@ impl Slot {
         if db.0 == 0 {
             &mut self.main
         } else {
-            let others = self.others.get_or_insert_default();
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).unwrap_or_else(|at| {
-                others.reserve_exact(1);
-                others.insert(at, (db, Table::new()));
+            let rare = self.rare_mut();
+            let at = rare.place_of(db).unwrap_or_else(|at| {
+                rare.others.reserve_exact(1);
+                rare.others.insert(at, (db, Table::new()));
                 at
             });
-            &mut others[at].1
+            &mut rare.others[at].1
         }
     }
 
     pub(super) fn tables(&self) -> impl Iterator<Item = (DbIndex, &Table)> {
         let main = (self.main.len() > 0).then_some((DbIndex(0), &self.main));
-        let others = self
-            .others
-            .iter()
-            .flat_map(|others| others.iter().map(|(db, table)| (*db, table)));
+        let others = self.rare().map_or(&[][..], |rare| &rare.others);
+        let others = others.iter().map(|(db, table)| (*db, table));
         main.into_iter().chain(others)
     }
 
     pub(super) fn insert(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Spot {
-        let seed = self.seed;
+        let seed = self.common.seed;
         let table = self.table_mut(db);
         let is_first = table.len() == 0;
         let spot = table.insert(hash, entry, seed);
@@ -701,7 +778,7 @@ impl Slot {
 
     /// What must follow when a db that had no keys has some.
     fn note_occupied(&self, db: DbIndex) {
-        if let Some(occupancy) = &self.occupancy {
+        if let Some(occupancy) = &self.common.occupancy {
             occupancy.note(self.index, db);
         }
     }
@@ -709,13 +786,11 @@ impl Slot {
     /// Takes a table away, if it has keys.
     pub(super) fn take_table(&mut self, db: DbIndex) -> Option<Table> {
         if db.0 != 0 {
-            let others = self.others.as_mut()?;
-            let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
-            let (_, table) = others.remove(at);
-            others.shrink_to_fit();
-            if others.is_empty() {
-                self.others = None;
-            }
+            let rare = self.rare.as_mut()?;
+            let at = rare.place_of(db).ok()?;
+            let (_, table) = rare.others.remove(at);
+            rare.others.shrink_to_fit();
+            self.drop_if_not_rare();
             return Some(table);
         }
         (self.main.len() > 0).then(|| std::mem::replace(&mut self.main, Table::new()))
@@ -755,16 +830,59 @@ impl Slot {
     pub fn check(&self) {
         for (db, table) in self.tables() {
             assert!(table.len() > 0, "{db:?} has no keys: invariant 1");
-            table.check(self.seed);
+            table.check(self.common.seed);
         }
-        assert!(
-            self.others
-                .as_ref()
-                .is_none_or(|others| others[0].0 > DbIndex(0) && others.is_sorted_by_key(|(db, _)| *db)),
-            "invariant 1"
-        );
+        if let Some(rare) = self.rare() {
+            let others = &rare.others;
+            let has_main = others.first().is_some_and(|(db, _)| *db == DbIndex(0));
+            assert!(!has_main && others.is_sorted_by_key(|(db, _)| *db), "invariant 1");
+            assert!(!rare.is_empty(), "invariant 5");
+        }
         if self.main.len() == 0 {
             assert_eq!(self.main.allocated_bytes(), 0, "an empty table has no pages");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Moment = Moment::lru(UnixMs(100));
+
+    #[test]
+    fn a_slot_is_small() {
+        // A process has 16384 of them, with keys or without.
+        assert_eq!(allocated(size_of::<Slot>()), 64);
+    }
+
+    /// Whatever few slots have is there as long as it is needed, and then costs nothing again.
+    #[test]
+    fn what_is_rare_comes_and_goes() {
+        let (main, other) = (DbIndex(0), DbIndex(7));
+        let mut slot = Slot::new(0, HashSeed([1, 2]));
+        let late = Moment::lru(UnixMs(5000));
+        slot.set_int(other, b"key", 1, Expiry::At(UnixMs(1000)), AT);
+        slot.set_int(main, b"key", 1, Expiry::Clear, AT);
+        slot.check();
+        let token = slot.watch(main, b"key", AT);
+        slot.begin_undo();
+        slot.set_int(main, b"key", 2, Expiry::Clear, AT);
+        slot.check();
+        slot.rollback();
+        assert!(slot.is_unchanged(&token, AT), "an undo restores versions");
+        slot.swap_dbs(main, other, AT);
+        assert!(!slot.is_unchanged(&token, AT));
+        assert!(!slot.remove(main, b"key", late), "its time was over");
+        assert_eq!(slot.take_expired(), [ExpiredKey::whole(main, *b"key")]);
+        assert!(slot.remove(other, b"key", late));
+        slot.check();
+        assert!(slot.rare.is_some(), "a key is watched still");
+        slot.unwatch(token);
+        slot.begin_undo();
+        assert!(slot.commit_undo().is_empty());
+        slot.check();
+        assert!(slot.rare.is_none());
+        assert_eq!(slot.used_bytes(), 0);
     }
 }

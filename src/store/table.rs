@@ -1,14 +1,19 @@
 //! The table of one db of one slot: a [`Dict`] of entries, and the books that expiry needs.
 //!
+//! Most tables have nothing that expires, and each of 16384 slots has a table: so the books are a box that is there only while
+//! they have an entry.
+//!
 //! Invariants:
 //! 1. `volatile_count` and `expiry_sum_ms` count the entries that have an expiry.
-//! 2. No entry of the table, and no field of a hash in it, has an expiry before `expiry_walk.bound`.
+//! 2. No entry of the table, and no field of a hash in it, has an expiry before the bound of the walk.
 //! 3. `field_volatile_count` counts the entries that have fields with an expiry.
+//! 4. There are books exactly while one of the two counts is not zero.
 
 use super::entry::{EntryRef, OwnedEntry};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::random::Random;
+use crate::base::size_class::allocated;
 use crate::data::dict::{Dict, Foresight, PageView, Spot};
 use crate::data::{Object, TypedValue, ValueType};
 
@@ -18,10 +23,16 @@ pub(super) type Remains = Dict<OwnedEntry>;
 /// See the essay above.
 pub(super) struct Table {
     dict: Dict<OwnedEntry>,
+    books: Option<Box<Books>>,
+}
+
+/// What is known of the entries that expire, or have fields that do.
+#[derive(Default)]
+struct Books {
     volatile_count: usize,
     field_volatile_count: usize,
     expiry_sum_ms: u128,
-    pub(super) expiry_walk: ExpiryWalk,
+    walk: ExpiryWalk,
 }
 
 /// How far active expiry has come (`expire`).
@@ -33,6 +44,17 @@ pub(super) struct ExpiryWalk {
     pub(super) position: u64,
     /// The earliest expiry that the walk has seen and that was set behind its back since it began.
     pub(super) earliest_seen: u64,
+}
+
+impl Default for ExpiryWalk {
+    /// Nothing expires, and no walk is under way.
+    fn default() -> ExpiryWalk {
+        ExpiryWalk {
+            bound: u64::MAX,
+            position: 0,
+            earliest_seen: u64::MAX,
+        }
+    }
 }
 
 impl ExpiryWalk {
@@ -102,7 +124,7 @@ impl Table {
     pub(super) fn stats(&self) -> TableStats {
         let mut stats = TableStats {
             elements: self.len(),
-            volatile: self.volatile_count,
+            volatile: self.volatile_count(),
             bytes: self.allocated_bytes(),
             ..TableStats::default()
         };
@@ -116,14 +138,7 @@ impl Table {
     pub(super) fn new() -> Table {
         Table {
             dict: Dict::new(),
-            volatile_count: 0,
-            field_volatile_count: 0,
-            expiry_sum_ms: 0,
-            expiry_walk: ExpiryWalk {
-                bound: u64::MAX,
-                position: 0,
-                earliest_seen: u64::MAX,
-            },
+            books: None,
         }
     }
 
@@ -133,22 +148,36 @@ impl Table {
     }
 
     pub(super) fn volatile_count(&self) -> usize {
-        self.volatile_count
+        self.books.as_ref().map_or(0, |books| books.volatile_count)
     }
 
     /// Whether anything in it ever expires: an entry or a field of one.
     #[inline]
     pub(super) fn has_volatile(&self) -> bool {
-        self.volatile_count + self.field_volatile_count > 0
+        self.books.is_some()
     }
 
     pub(super) fn expiry_sum_ms(&self) -> u128 {
-        self.expiry_sum_ms
+        self.books.as_ref().map_or(0, |books| books.expiry_sum_ms)
     }
 
-    /// Bytes taken from the allocator for entries, pages and nodes.
+    /// How far active expiry has come.
+    #[inline]
+    pub(super) fn expiry_walk(&self) -> ExpiryWalk {
+        self.books.as_ref().map_or_else(ExpiryWalk::default, |books| books.walk)
+    }
+
+    /// Keeps how far active expiry has come, as long as anything expires.
+    pub(super) fn set_expiry_walk(&mut self, walk: ExpiryWalk) {
+        if let Some(books) = &mut self.books {
+            books.walk = walk;
+        }
+    }
+
+    /// Bytes taken from the allocator for entries, pages, nodes and books.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.dict.allocated_bytes()
+        let books = self.books.as_ref().map_or(0, |_| allocated(size_of::<Books>()));
+        self.dict.allocated_bytes() + books
     }
 
     #[inline]
@@ -189,8 +218,8 @@ impl Table {
             result
         });
         if before != after {
-            self.strike(before);
             self.enter(after);
+            self.strike(before);
         }
         result
     }
@@ -224,8 +253,8 @@ impl Table {
             })
         });
         if before != after {
-            self.strike(Due::of_fields(before));
             self.enter(Due::of_fields(after));
+            self.strike(Due::of_fields(before));
         }
         answer
     }
@@ -270,18 +299,70 @@ impl Table {
 
     #[inline]
     fn enter(&mut self, due: Due) {
-        if let Some(UnixMs(at)) = due.entry {
-            self.volatile_count += 1;
-            self.expiry_sum_ms += u128::from(at);
-            self.expiry_walk.note(at);
-        }
-        if let Some(UnixMs(at)) = due.fields {
-            self.field_volatile_count += 1;
-            self.expiry_walk.note(at);
+        if due != Due::NONE {
+            self.books.get_or_insert_default().enter(due);
         }
     }
 
+    /// (What takes the place of an entry is entered before that one is struck: so the books stay, and with them the walk.)
     #[inline]
+    fn strike(&mut self, due: Due) {
+        if due == Due::NONE {
+            return;
+        }
+        let books = self.books.as_mut().expect("invariant 4: what expires is in the books");
+        books.strike(due);
+        if books.is_empty() {
+            self.books = None;
+        }
+    }
+
+    /// Asserts all invariants, by counting again.
+    pub(super) fn check(&self, seed: HashSeed) {
+        self.dict.check(seed);
+        let bound = self.expiry_walk().bound;
+        let (mut volatile_count, mut expiry_sum_ms, mut field_volatile_count) = (0, 0, 0);
+        for view in self.dict.pages() {
+            assert_eq!(
+                view.flagged().count(),
+                view.elements().filter(|entry| Due::of(*entry) != Due::NONE).count()
+            );
+            for UnixMs(at) in view.flagged().filter_map(EntryRef::expiry) {
+                volatile_count += 1;
+                expiry_sum_ms += u128::from(at);
+                assert!(bound <= at, "invariant 2");
+            }
+            for UnixMs(at) in view.flagged().filter_map(EntryRef::field_expiry) {
+                field_volatile_count += 1;
+                assert!(bound <= at, "invariant 2");
+            }
+        }
+        let books = self.books.as_deref();
+        let known = books.map(|books| (books.volatile_count, books.expiry_sum_ms));
+        assert_eq!(
+            known.unwrap_or_default(),
+            (volatile_count, expiry_sum_ms),
+            "invariant 1"
+        );
+        let known = books.map_or(0, |books| books.field_volatile_count);
+        assert_eq!(known, field_volatile_count, "invariant 3");
+        assert!(!books.is_some_and(Books::is_empty), "invariant 4");
+    }
+}
+
+impl Books {
+    fn enter(&mut self, due: Due) {
+        if let Some(UnixMs(at)) = due.entry {
+            self.volatile_count += 1;
+            self.expiry_sum_ms += u128::from(at);
+            self.walk.note(at);
+        }
+        if let Some(UnixMs(at)) = due.fields {
+            self.field_volatile_count += 1;
+            self.walk.note(at);
+        }
+    }
+
     fn strike(&mut self, due: Due) {
         if let Some(UnixMs(at)) = due.entry {
             self.volatile_count -= 1;
@@ -292,28 +373,8 @@ impl Table {
         }
     }
 
-    /// Asserts all invariants, by counting again.
-    pub(super) fn check(&self, seed: HashSeed) {
-        self.dict.check(seed);
-        let (mut volatile_count, mut expiry_sum_ms, mut field_volatile_count) = (0, 0, 0);
-        for view in self.dict.pages() {
-            assert_eq!(
-                view.flagged().count(),
-                view.elements().filter(|entry| Due::of(*entry) != Due::NONE).count()
-            );
-            for UnixMs(at) in view.flagged().filter_map(EntryRef::expiry) {
-                volatile_count += 1;
-                expiry_sum_ms += u128::from(at);
-                assert!(self.expiry_walk.bound <= at, "invariant 2");
-            }
-            for UnixMs(at) in view.flagged().filter_map(EntryRef::field_expiry) {
-                field_volatile_count += 1;
-                assert!(self.expiry_walk.bound <= at, "invariant 2");
-            }
-        }
-        let books = (self.volatile_count, self.expiry_sum_ms);
-        assert_eq!(books, (volatile_count, expiry_sum_ms), "invariant 1");
-        assert_eq!(self.field_volatile_count, field_volatile_count, "invariant 3");
+    fn is_empty(&self) -> bool {
+        self.volatile_count + self.field_volatile_count == 0
     }
 }
 
@@ -324,6 +385,6 @@ mod tests {
     #[test]
     fn a_table_is_small() {
         // 16384 slots have one each.
-        assert!(size_of::<Table>() <= 112);
+        assert_eq!(size_of::<Table>(), 40);
     }
 }

@@ -41,21 +41,22 @@ enum Upheaval {
 impl Slot {
     /// From here on every change can be taken back. There is one undo at a time.
     pub fn begin_undo(&mut self) {
-        assert!(self.undo.is_none(), "an undo is open already");
-        self.undo = Some(Box::new(Undo {
-            expired_count: self.expired.len(),
+        let rare = self.rare_mut();
+        assert!(rare.undo.is_none(), "an undo is open already");
+        rare.undo = Some(Box::new(Undo {
+            expired_count: rare.expired.len(),
             ..Undo::default()
         }));
     }
 
     /// Whether an undo is open.
     pub fn is_undo_open(&self) -> bool {
-        self.undo.is_some()
+        self.rare().is_some_and(|rare| rare.undo.is_some())
     }
 
     /// Takes back all changes since `begin_undo`.
     pub fn rollback(&mut self) {
-        let mut undo = self.undo.take().expect("begin_undo comes first");
+        let mut undo = self.take_undo();
         self.restore_layer(undo.layer);
         while let Some((layer, upheaval)) = undo.below.pop() {
             match upheaval {
@@ -64,16 +65,19 @@ impl Slot {
             }
             self.restore_layer(layer);
         }
-        if let Some(watches) = &mut self.watches {
+        let rare = self.rare_mut();
+        if let Some(watches) = &mut rare.watches {
             watches.restore(undo.old_versions);
         }
-        self.expired.truncate(undo.expired_count);
+        rare.expired.truncate(undo.expired_count);
+        self.drop_if_not_rare();
     }
 
     /// Makes the changes since `begin_undo` final.
     #[must_use = "may be large: free it in steps"]
     pub fn commit_undo(&mut self) -> Detached {
-        let undo = self.undo.take().expect("begin_undo comes first");
+        let undo = self.take_undo();
+        self.drop_if_not_rare();
         let mut detached = Detached::default();
         let mut free_layer = |layer: Layer| {
             for entry in layer.into_values().flatten() {
@@ -92,10 +96,14 @@ impl Slot {
         detached
     }
 
+    fn take_undo(&mut self) -> Box<Undo> {
+        self.rare_mut().undo.take().expect("begin_undo comes first")
+    }
+
     fn restore_layer(&mut self, layer: Layer) {
         for (DbKey { db, key }, old) in layer {
-            let hash = self.seed.hash(&key);
-            let seed = self.seed;
+            let hash = self.common.seed.hash(&key);
+            let seed = self.common.seed;
             if let Some(spot) = self.table(db).and_then(|table| table.find(hash, &key)) {
                 let changed = self.table_mut(db).remove(spot, seed);
                 self.drop_if_empty(db);

@@ -40,9 +40,9 @@ impl WatchToken {
 impl Slot {
     /// Begins to watch a key, which need not exist.
     pub fn watch(&mut self, db: DbIndex, key: &[u8], at: Moment) -> WatchToken {
-        let is_live = self.find_live(db, self.seed.hash(key), key, at).is_some();
+        let is_live = self.find_live(db, self.common.seed.hash(key), key, at).is_some();
         let was_stale = !is_live && self.is_there(db, key);
-        let version = self.watches.get_or_insert_default().add(db, key);
+        let version = self.rare_mut().watches.get_or_insert_default().add(db, key);
         WatchToken {
             watched: DbKey { db, key: key.into() },
             version,
@@ -52,12 +52,11 @@ impl Slot {
 
     /// Whether the key is as it was when the token was made.
     pub fn is_unchanged(&mut self, token: &WatchToken, at: Moment) -> bool {
-        let hash = self.seed.hash(token.key());
+        let hash = self.common.seed.hash(token.key());
         let is_live = self.find_live(token.db(), hash, token.key(), at).is_some();
         let is_stale = !is_live && self.is_there(token.db(), token.key());
-        let watched = self
-            .watches
-            .as_ref()
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        let watched = watches
             .and_then(|watches| watches.keys.get(&token.watched))
             .expect("a key is watched as long as a token for it exists");
         if token.was_stale {
@@ -71,24 +70,27 @@ impl Slot {
     /// Whether there is such a key, over or not.
     fn is_there(&self, db: DbIndex, key: &[u8]) -> bool {
         self.table(db)
-            .is_some_and(|table| table.find(self.seed.hash(key), key).is_some())
+            .is_some_and(|table| table.find(self.common.seed.hash(key), key).is_some())
     }
 
     /// Ends a watch.
     pub fn unwatch(&mut self, token: WatchToken) {
-        let watches = self
+        let rare = self.rare_mut();
+        let watches = rare
             .watches
             .as_mut()
             .expect("a key is watched as long as a token for it exists");
         watches.release(&token.watched);
         if watches.keys.is_empty() {
-            self.watches = None;
+            rare.watches = None;
+            self.drop_if_not_rare();
         }
     }
 
     /// How many keys of this slot are watched.
     pub fn watched_count(&self) -> usize {
-        self.watches.as_ref().map_or(0, |watches| watches.keys.len())
+        let watches = self.rare().and_then(|rare| rare.watches.as_ref());
+        watches.map_or(0, |watches| watches.keys.len())
     }
 }
 

@@ -4,7 +4,7 @@
 //! with its next command, whatever shard that runs on.
 
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, NodeFuture, Run, SessionOp};
+use crate::command::{Command, Context, Local, NodeFuture, Run, SessionOp};
 use crate::config::{self, Parameter, SetContext};
 use crate::resp::{OwnedArgs, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
@@ -155,7 +155,12 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             *config = changed;
             config.shared_settings()
         };
-        context.ask_all(move |local| local.env.follow(settings)).await;
+        let follow = move |local: &mut Local| {
+            local.env.follow(settings);
+            // A limit holds from its first command on: nobody must take a shard that has not counted for one that can evict.
+            local.evict_cron();
+        };
+        context.ask_all(follow).await;
         context.reply().ok();
         Ok(())
     })
