@@ -304,3 +304,28 @@ fn nothing_is_said_under_reply_off_not_even_that_a_command_is_queued() {
         assert_eq!(client.reply().text(), "1", "the second transaction");
     }
 }
+
+/// A limit below what a shard lets replies wait for: whoever gets beyond it is disconnected, and nobody else waits for that.
+#[test]
+fn a_small_output_limit_holds_nobody_up() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &["--client-output-buffer-limit", "normal 1kb 0 0"]);
+        let mut other = server.client();
+        let value = "v".repeat(100);
+        for number in 0..KEY_COUNT {
+            other.line(&format!("SET key:{number} {value}"));
+        }
+        for _ in 0..5 {
+            let mut client = server.client();
+            let commands: Vec<_> = (0..2000)
+                .map(|number| words(&format!("GET key:{}", number % KEY_COUNT)))
+                .collect();
+            // The server may close before it has read everything.
+            let _ = client.send(&pipeline(&commands));
+            assert_eq!(other.line("PING").text(), "PONG");
+            eventually("the client is gone", || {
+                other.line("CLIENT LIST").text().lines().count() == 1
+            });
+        }
+    }
+}

@@ -162,7 +162,9 @@ impl Local {
     fn serve(&mut self, index: u32, wire: &mut impl Wire) {
         let now = self.env.ticks;
         let Some(client) = self.clients.at(index) else { return };
-        let waits = !client.pending.is_empty() && !client.is_killed && client.out.len() < CORKED_BYTES_MAX;
+        // What is beyond the client's limit ends it, and waits for nothing.
+        let corked_max = CORKED_BYTES_MAX.min(self.env.reply_bytes_max);
+        let waits = !client.pending.is_empty() && !client.is_killed && client.out.len() < corked_max;
         if waits && !client.out.is_empty() {
             match client.corked_at {
                 None => {

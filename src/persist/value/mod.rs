@@ -17,7 +17,7 @@
 //! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
 //!
 //! Nothing that a value holds is dropped because the version asked for has no place for it: such a value is written as the first
-//! version that has one has it, and [`write`] says so. Who reads no such version refuses it, which is better than fields that live for
+//! version that has one has it, and [`write()`] says so. Who reads no such version refuses it, which is better than fields that live for
 //! ever. (The one thing that version 10 cannot say and that is no part of the data is when a consumer of a stream was last given an
 //! entry: 7.0 does not know such a time, and whoever reads its format takes it to be the time at which the consumer was last seen.)
 //!
