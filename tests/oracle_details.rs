@@ -197,7 +197,7 @@ fn protected_commands() {
             "MODULE LOADEX /nosuch.so CONFIG name value ARGS 1",
             "MODULE LOADEX /nosuch.so CONFIG name",
             "MODULE UNLOAD nosuch",
-            "MODULE LIST",
+            "MODULE HELP nothing",
             "DEBUG",
             "DEBUG JMAP",
             "MULTI",

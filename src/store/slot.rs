@@ -397,6 +397,11 @@ impl Slot {
         self.tables().map(|(_, table)| table.allocated_bytes()).sum::<usize>() + others
     }
 
+    /// What the books of expiry take of a db, in bytes for each of the keys that they are kept for.
+    pub fn expiry_bytes_each(&self, db: DbIndex) -> usize {
+        self.table(db).map_or(0, Table::expiry_bytes_each)
+    }
+
     /// How the table of a db is filled.
     pub fn table_stats(&self, db: DbIndex) -> TableStats {
         self.table(db).map(Table::stats).unwrap_or_default()

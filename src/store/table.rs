@@ -120,6 +120,14 @@ impl TableStats {
 }
 
 impl Table {
+    /// Bytes of the books for each of the entries that they are kept for.
+    pub(super) fn expiry_bytes_each(&self) -> usize {
+        self.books.as_deref().map_or(0, |books| {
+            let count = books.volatile_count + books.field_volatile_count;
+            allocated(size_of::<Books>()) / count.max(1)
+        })
+    }
+
     /// How it is filled; takes a look at each page.
     pub(super) fn stats(&self) -> TableStats {
         let mut stats = TableStats {

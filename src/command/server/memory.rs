@@ -116,11 +116,22 @@ fn usage(op: &mut Op) -> Result<(), ReplyError> {
         }
     }
     op.keys.access = Access::Peek;
-    let bytes = op.keys.peek(op.args.at(2))?.map(|entry| entry.allocated_bytes());
-    match bytes {
-        Some(bytes) => op.reply.integer((bytes + TABLE_BYTES_EACH) as i64),
-        None => op.reply.null(),
-    }
+    let key = op.args.at(2);
+    let found = op.keys.peek(key)?.map(|entry| {
+        let expires = entry.expiry().is_some() || entry.field_expiry().is_some();
+        (entry.allocated_bytes(), expires)
+    });
+    let Some((bytes, expires)) = found else {
+        op.reply.null();
+        return Ok(());
+    };
+    let db = op.keys.db;
+    let books_bytes = if expires {
+        op.keys.slot(key)?.expiry_bytes_each(db)
+    } else {
+        0
+    };
+    op.reply.integer((bytes + TABLE_BYTES_EACH + books_bytes) as i64);
     Ok(())
 }
 
