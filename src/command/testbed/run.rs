@@ -18,7 +18,7 @@ use crate::base::random::Random;
 use crate::command::{Local, Registry};
 use crate::shard::{ConnRef, ShardId};
 
-/// More steps than the longest run takes.
+/// More steps than may pass before somebody gets on, or everything rests: large replies leave by small sockets.
 const STEPS_MAX: usize = 400_000;
 /// So long nobody may have anything to do while somebody waits.
 const HANG_NS: u64 = 4_000_000_000;
@@ -186,7 +186,9 @@ impl<'a> Run<'a> {
     /// Steps until these clients are done.
     fn play(&mut self, clients: std::ops::Range<usize>) -> Result<(), Failure> {
         self.last_progress = (self.idle_ns, self.judge.progress);
-        for _ in 0..STEPS_MAX {
+        let mut left = STEPS_MAX;
+        while left > 0 {
+            left -= 1;
             if clients.clone().all(|client| self.is_done(client)) {
                 return Ok(());
             }
@@ -195,6 +197,7 @@ impl<'a> Run<'a> {
             let now = (self.idle_ns, self.judge.progress);
             if now.1 != self.last_progress.1 {
                 self.last_progress = now;
+                left = STEPS_MAX;
             } else if now.0 - self.last_progress.0 > HANG_NS {
                 return Err(Failure::new("hang", self.what_waits(clients)));
             }
