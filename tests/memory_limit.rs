@@ -154,7 +154,9 @@ fn a_narrow_limit_holds() {
     const MARGIN_BYTES: u64 = 100_000;
     for shards in SHARD_COUNTS {
         for (policy, fails) in [("allkeys-lru", false), ("volatile-lru", true), ("noeviction", true)] {
-            let server = Server::shardis(shards, &["--maxmemory-policy", policy]);
+            // On a busy machine commands are slow, and the slow log takes memory for them.
+            let options = ["--maxmemory-policy", policy, "--slowlog-log-slower-than", "-1"];
+            let server = Server::shardis(shards, &options);
             let mut client = server.client();
             // What the first commands of a kind take for good, on each shard.
             assert_eq!(pour(&server, 1000, 500), 0);
@@ -169,7 +171,7 @@ fn a_narrow_limit_holds() {
             // than two clients may have under way. And whoever asks takes some memory for that, now and then.
             let tolerated = match fails && shards > 1 {
                 true => 2 * UNDER_WAY_BYTES_MAX as u64 + MARGIN_BYTES,
-                false => MARGIN_BYTES / 4,
+                false => MARGIN_BYTES / 2,
             };
             eventually(&format!("{what}: the limit is obeyed"), || {
                 used = counted_memory(&mut client);
