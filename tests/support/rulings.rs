@@ -79,7 +79,7 @@ pub const RULINGS: &[Ruling] = &[
     ruling("LSET * -922337203685477580* *", &[Redis82, Valkey91], "as above"),
     ruling("READONLY", &[Valkey91], "it takes it outside cluster mode too"),
     ruling("READWRITE", &[Valkey91], "as READONLY"),
-    ruling("MODULE LIST ...", &[Redis82], "it comes with a module of its own"),
+    ruling("MODULE LIST ...", &[Redis82, Valkey91], "both come with modules of their own"),
     ruling("CLUSTER KEYSLOT *", &[Redis82, Redis70], "they refuse it outside cluster mode; there is one slot to a key in any mode, and it is what clients ask for"),
     ruling("COMMAND INFO ...", &[Valkey91], "it allows more while a script is busy, and has an array of subcommands in RESP3"),
 ];
