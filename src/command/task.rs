@@ -16,7 +16,7 @@ use crate::base::clock::UnixMs;
 use crate::base::limits;
 use crate::base::random::Random;
 use crate::client::{Client, Queued, ReplyMode, Session};
-use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, error};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, SlotMarks, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
@@ -566,11 +566,6 @@ pub fn run_session(
         Reply::new(reply, proto).error(error);
     }
     Counted::without_keys(found.id, elapsed_us, error)
-}
-
-/// A container was called without a subcommand, or a command in a way that its literal does not allow.
-pub fn refuse_container(found: &Registered, reply: &mut ReplyBuf, proto: Proto) {
-    Reply::new(reply, proto).error(&error::wrong_arity(&found.full_name));
 }
 
 impl Task {
