@@ -10,10 +10,11 @@ use shardis::base::clock::{Clock, UnixMs};
 use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
 use shardis::client::ClientTable;
-use shardis::command::local::{Executor, LocalOptions, Surroundings};
-use shardis::command::pass::{Handed, Wire};
-use shardis::command::{FAMILIES, Local, Node, Registry};
+use shardis::command::FAMILIES;
 use shardis::config::{Config, Settings};
+use shardis::engine::local::{Executor, LocalOptions, Surroundings};
+use shardis::engine::pass::{Handed, Wire};
+use shardis::engine::{Local, Node, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
 use shardis::stats::MemoryAccount;
@@ -67,8 +68,6 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
         registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
         config: Mutex::new(config),
         executable: String::new(),
-        memory_peak: Default::default(),
-        memory_at_start: Default::default(),
         memory: MemoryAccount::new(count),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),

@@ -10,8 +10,9 @@
 //! | 2 | [`store`]: one hash slot with its keys | other shards, files, async |
 //! | 3 | [`shard`]: slots in their places, units of work, loans, links, effects | what a command is, files, sockets |
 //! | 4 | [`stats`], [`client`], [`persist`] | handlers |
-//! | 5 | [`command`]: one file for each family | sockets |
-//! | 6 | [`server`]: boot, connections, signals | |
+//! | 5 | [`engine`]: what runs commands: literals, registry, units of work, upkeep, the testbed | families, sockets |
+//! | 6 | [`command`]: one folder for each family | sockets |
+//! | 7 | [`server`]: boot, connections, signals | |
 
 #![allow(
     rustdoc::private_intra_doc_links,
@@ -23,6 +24,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod data;
+pub mod engine;
 pub mod net;
 pub mod persist;
 pub mod resp;

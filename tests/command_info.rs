@@ -6,8 +6,9 @@
 
 mod support;
 
+use shardis::command::FAMILIES;
 use shardis::command::introspection::reply_info;
-use shardis::command::{FAMILIES, Registry};
+use shardis::engine::Registry;
 use shardis::resp::{Proto, Reply, ReplyBuf};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

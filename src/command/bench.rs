@@ -7,9 +7,10 @@ use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::command::local::{Executor, LocalOptions, Surroundings};
-use crate::command::{FAMILIES, Local, Node, Registry};
+use crate::command::FAMILIES;
 use crate::config::{Config, Settings};
+use crate::engine::local::{Executor, LocalOptions, Surroundings};
+use crate::engine::{Local, Node, Registry};
 use crate::resp::OwnedArgs;
 use crate::shard::effects::ReaderId;
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
@@ -84,8 +85,6 @@ impl Bench {
             registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap())),
             config: Mutex::new(config),
             executable: String::new(),
-            memory_peak: Default::default(),
-            memory_at_start: Default::default(),
             memory: crate::stats::MemoryAccount::new(shards),
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             shutdown: Mutex::new(None),

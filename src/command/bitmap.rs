@@ -17,11 +17,11 @@ mod tests;
 
 use super::expiry_options::is_word;
 use crate::base::numbers::parse_i64;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::bitmap::{self, Combination, FieldKind, Overflow};
 use crate::data::string::StringForm;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{Edited, Expiry, ValueRef};

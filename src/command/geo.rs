@@ -16,11 +16,11 @@ mod tests;
 use super::expiry_options::is_word;
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_f64;
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::geo::Position;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

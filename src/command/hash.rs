@@ -27,12 +27,12 @@ mod read;
 mod tests;
 mod write;
 
-use super::{Command, Op};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::numbers::parse_i64;
 use crate::config::KeyspaceEvents;
 use crate::data::hash::{Hash, HashRef};
+use crate::engine::{Command, Op};
 use crate::resp::{Args, ReplyError, error};
 
 pub const COMMANDS: &[Command] = literals::COMMANDS;

@@ -18,11 +18,11 @@
 #[cfg(test)]
 mod tests;
 
-use crate::command::{Command, Op, Run, SessionOp};
 use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::hyperloglog::{self, Added, Corrupted, Form, NotAHyperLogLog, REGISTER_COUNT, Registers, View};
 use crate::data::string::StringForm;
+use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{Edited, EntryRef, Expiry, ValueRef};

@@ -21,10 +21,10 @@ mod remove;
 mod tests;
 mod write;
 
-use super::{Command, Op};
 use crate::config::KeyspaceEvents;
 use crate::data::list::End;
 use crate::data::listpack::Item;
+use crate::engine::{Command, Op};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, arg};
 use std::ops::Range;

@@ -1,133 +1,33 @@
-//! The commands: what runs them, and one file for each family with their literals and handlers.
+//! The commands: one folder for each family, with its literals and handlers. What runs them is [`engine`](crate::engine)'s.
 //!
-//! A request goes through three steps here, none of which knows a socket. [`dispatch`] reads a client's bytes, finds
-//! the command, applies the rules that its literal declares (arity, authentication, MULTI) and decides where it runs.
-//! A handler runs it. The reply goes into the client's output, directly or by way of another shard.
-//!
-//! There are three kinds of handlers ([`Run`]), told apart by type so that what must not wait cannot wait:
-//!
-//! * over keys: a function over [`Op`], synchronous, on whichever shard holds the slots;
-//! * over the session: a function over [`SessionOp`], synchronous, on any shard;
-//! * over the node: an asynchronous function over [`Context`], on the shard of the connection; it may ask other shards.
-//!
-//! Invariant: the literal is the only place that says anything about a command. Nothing here compares names.
-
-pub mod context;
-pub mod counted;
-pub mod cron;
-pub mod dispatch;
-pub mod effects;
-pub mod element_scan;
-pub mod evict;
-pub mod evict_clients;
-pub mod expiry_options;
-pub mod foresight;
-pub mod help;
-pub mod local;
-pub mod op;
-pub mod pass;
-pub mod registry;
-pub mod session_op;
-pub mod task;
-pub mod testbed;
-pub mod transaction;
-pub mod typed;
-pub mod under_way;
+//! The groups are Redis's own. All that a command is stands in its literal, next to the function that runs it; no other
+//! place says anything about it.
 
 #[cfg(test)]
 mod bench;
 mod bitmap;
 mod cluster;
 mod connection;
+mod element_scan;
+mod expiry_options;
 mod generic;
 mod geo;
 mod hash;
+mod help;
 mod hyperloglog;
 pub mod introspection;
 mod list;
-pub mod numbers;
+mod numbers;
 mod scripting;
-pub mod server;
+mod server;
 mod set;
 mod sort;
 mod sorted_set;
 mod stream;
 mod string;
+mod transactions;
 
-pub use context::Context;
-pub use effects::Effects;
-pub use local::{Env, Envelope, Local, LocalHandle, Node};
-pub use op::{Caller, KeyEvent, Keyspace, Op};
-pub use registry::{CommandId, Registered, Registry};
-pub use session_op::SessionOp;
-pub use task::Task;
-
-use crate::resp::{Args, ReplyError};
-use crate::shard::{Footprint, SlotSet};
-use crate::spec::KeyPosition;
-use std::future::Future;
-use std::pin::Pin;
-
-/// A command literal of this server.
-pub type Command = crate::spec::Command<Run>;
-
-/// What an asynchronous handler returns.
-pub type NodeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), ReplyError>> + 'a>>;
-
-/// How a command runs.
-#[derive(Clone, Copy)]
-pub enum Run {
-    /// Over the slots of the keys that its key specs find.
-    Keys(fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over slots that its arguments name in another way (SCAN's cursor, CLUSTER COUNTKEYSINSLOT).
-    Slots(
-        fn(Args) -> Result<SlotSet, ReplyError>,
-        fn(&mut Op) -> Result<(), ReplyError>,
-    ),
-    /// As [`Run::Keys`], and over slots of further keys that are found as it runs (SORT's patterns): it may lack some of them, and
-    /// then runs again. So it is never sent to another shard ahead of its client's next commands. The first function finds a key
-    /// in the arguments that no key spec can tell of (`STORE`).
-    Reaching(fn(Args) -> Option<KeyPosition>, fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over the whole keyspace: every shard lends all it has.
-    Everything(fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over the client's session and what the shard knows by itself.
-    Session(fn(&mut SessionOp) -> Result<(), ReplyError>),
-    /// Over the node, waiting for other shards, for time, or for files.
-    Node(for<'a> fn(&'a mut Context) -> NodeFuture<'a>),
-    /// Moves the connection's transaction: the dispatcher's own.
-    Transaction(transaction::Control),
-    /// Only its subcommands run.
-    Container,
-    /// As [`Run::Container`], but its subcommands are nobody else's affair.
-    Guarded(&'static Guarded),
-}
-
-/// A container that looks from outside like one command (DEBUG): its subcommands have literals of their own, which say
-/// how each of them runs, but COMMAND does not list them, statistics count them as the container, and one rule lets
-/// all of them run or none.
-pub struct Guarded {
-    pub subcommands: &'static [Command],
-    /// Refuses the call, or does not; `is_local` is the client's.
-    pub guard: fn(settings: &crate::config::Settings, is_local: bool) -> Result<(), ReplyError>,
-}
-
-impl Run {
-    /// The slots that a call needs, for those kinds that run over slots.
-    pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
-        match self {
-            Run::Keys(_) | Run::Reaching(..) => Some(Ok(Footprint::Slots(op::key_slots(command, args)))),
-            Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
-            Run::Everything(_) => Some(Ok(Footprint::Everything)),
-            _ => None,
-        }
-    }
-
-    /// Whether a call may find out only as it runs that it needs more slots (SORT), or all of them (KEYS): it then runs again. What
-    /// its transaction has done before it must be taken back then, and nothing of its client may overtake it.
-    pub fn may_reach_further(&self) -> bool {
-        matches!(self, Run::Reaching(..) | Run::Slots(..))
-    }
-}
+use crate::engine::Command;
 
 /// The families, in the order in which COMMAND lists them.
 pub const FAMILIES: &[&[Command]] = &[
@@ -146,7 +46,7 @@ pub const FAMILIES: &[&[Command]] = &[
     introspection::COMMANDS,
     cluster::COMMANDS,
     scripting::COMMANDS,
-    transaction::COMMANDS,
+    transactions::COMMANDS,
     server::KEYSPACE,
     server::CONFIG,
     server::INFO,
@@ -158,3 +58,67 @@ pub const FAMILIES: &[&[Command]] = &[
     server::LOLWUT,
     server::MODULE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Registry;
+    use crate::spec::{Begin, Find, Flags, KeyFlags};
+
+    #[test]
+    fn literals_keep_the_invariants() {
+        let registry = Registry::new(FAMILIES, &[]).expect("no renames");
+        let mut names = std::collections::HashSet::new();
+        for entry in registry.all() {
+            let command = entry.command;
+            assert!(
+                names.insert(entry.full_name.clone()),
+                "{} stands twice",
+                entry.full_name
+            );
+            assert_eq!(command.name, command.name.to_ascii_lowercase());
+            assert_ne!(command.arity, 0, "{}", entry.full_name);
+            assert!(!command.summary.is_empty(), "{} has no summary", entry.full_name);
+            assert!(
+                !(command.flags.contains(Flags::WRITE) && command.flags.contains(Flags::READONLY)),
+                "{} is both",
+                entry.full_name
+            );
+            for spec in command.keys {
+                // PFCOUNT writes what it has found into the value, which is no other value for that.
+                let keeps_an_estimate = command.name == "pfcount";
+                if spec.writes() && !spec.flags.contains(KeyFlags::INCOMPLETE) && !keeps_an_estimate {
+                    assert!(command.flags.contains(Flags::WRITE), "{} writes a key", entry.full_name);
+                }
+                if let (Begin::Index(first), Find::Range { last: 0.., .. }) = (spec.begin, spec.find) {
+                    assert!(command.accepts((command.arity.unsigned_abs() as usize).max(first + 1)));
+                }
+            }
+            assert!(
+                command.subcommands.is_empty() || command.subcommands.iter().any(|s| s.name == "help"),
+                "{} has no HELP",
+                command.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_renamed() {
+        let registry = Registry::new(FAMILIES, &[]).expect("no renames");
+        assert_eq!(registry.by_name(b"gEt").map(|c| c.full_name.as_str()), Some("get"));
+        assert!(registry.by_name(b"get\0").is_none());
+        assert_eq!(
+            registry.by_full_name(b"OBJECT|Encoding").map(|c| c.full_name.as_str()),
+            Some("object|encoding")
+        );
+        let renames = [
+            ("GET".to_owned(), "fetch".to_owned()),
+            ("set".to_owned(), String::new()),
+        ];
+        let registry = Registry::new(FAMILIES, &renames).expect("both exist");
+        assert!(registry.by_name(b"get").is_none() && registry.by_name(b"set").is_none());
+        assert_eq!(registry.by_name(b"FETCH").map(|c| c.full_name.as_str()), Some("get"));
+        assert!(Registry::new(FAMILIES, &[("nosuch".to_owned(), "x".to_owned())]).is_err());
+        assert!(Registry::new(FAMILIES, &[("get".to_owned(), "set".to_owned())]).is_err());
+    }
+}

@@ -4,7 +4,7 @@
 //! empty ones. Tools and client libraries flush and list at the start of a test or a session.
 
 use super::help::{HelpEntry, help_command, reply_help};
-use super::{Command, Run, SessionOp};
+use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 

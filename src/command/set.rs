@@ -18,8 +18,8 @@ mod random;
 #[cfg(test)]
 mod tests;
 
-use super::{Command, Op};
 use crate::config::KeyspaceEvents;
+use crate::engine::{Command, Op};
 use crate::spec::KeyFlags;
 
 pub const COMMANDS: &[Command] = &[

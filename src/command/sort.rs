@@ -20,7 +20,6 @@
 
 use super::expiry_options::is_word;
 use super::numbers::integer;
-use super::{Command, Op, Run};
 use crate::base::numbers::{as_c_text, parse_f64};
 use crate::base::slot::key_slot;
 use crate::config::KeyspaceEvents;
@@ -28,6 +27,7 @@ use crate::data::hash::Hash;
 use crate::data::list::{End, List};
 use crate::data::listpack::Item;
 use crate::data::{Encoding, ObjectRef, TypedValue};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{
     Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeyPosition, KeySpec, arg, command,

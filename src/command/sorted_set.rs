@@ -25,11 +25,11 @@ mod remove;
 #[cfg(test)]
 mod tests;
 
-use super::{Command, Op};
 use crate::base::numbers::format_f64;
 use crate::config::KeyspaceEvents;
 use crate::data::listpack::Item;
 use crate::data::sorted_set::{ScoredMember, SortedSet};
+use crate::engine::{Command, Op};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
 

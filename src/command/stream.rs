@@ -24,11 +24,11 @@ mod read;
 mod tests;
 mod write;
 
-use super::Command;
 use crate::base::numbers::parse_i64;
 use crate::base::slot::key_slot;
-use crate::command::Op;
 use crate::data::stream::{ConsumerNumber, Entry, Group, Pending, StreamId};
+use crate::engine::Command;
+use crate::engine::Op;
 use crate::resp::{Reply, ReplyError, error};
 
 pub const COMMANDS: &[Command] = literals::COMMANDS;

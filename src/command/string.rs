@@ -23,7 +23,7 @@ mod read;
 mod tests;
 mod write;
 
-use super::Command;
+use crate::engine::Command;
 use crate::resp::Reply;
 use crate::store::{EntryRef, ValueRef};
 

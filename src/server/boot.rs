@@ -17,14 +17,15 @@ use crate::base::clock::{Clock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::command::local::{Executor, LocalOptions, Surroundings};
-use crate::command::server::info::Memory;
-use crate::command::{FAMILIES, Local, Node, Registry};
+use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Invocation, REDIS_VERSION, Settings};
+use crate::engine::local::{Executor, LocalOptions, Surroundings};
+use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
+use crate::stats::Memory;
 use crate::stats::MemoryAccount;
 use crate::store::{HashSeed, Occupancy};
 use std::ffi::OsString;
@@ -35,7 +36,6 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -295,8 +295,6 @@ fn start(
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
-        memory_peak: AtomicUsize::new(0),
-        memory_at_start: AtomicUsize::new(0),
         memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
@@ -350,8 +348,8 @@ fn start(
             }
         }
     }
-    let memory = Memory::read(&node);
-    node.memory_at_start.store(memory.allocated, Ordering::Relaxed);
+    let memory = Memory::read(&node.memory);
+    node.memory.note_start(memory.allocated);
     let seconds = began.elapsed().as_secs_f64();
     tracing::info!(
         "{shards} shard{} started in {seconds:.3} seconds",
@@ -406,7 +404,7 @@ struct ShardParts {
     node: Arc<Node>,
     realm: Realm,
     seed: HashSeed,
-    port: Port<crate::command::Envelope>,
+    port: Port<crate::engine::Envelope>,
     shared: Arc<Shared>,
     listening: Listening,
 }

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fault;
 use super::log::Log;
-use crate::command::Registry;
-use crate::command::task::last_command;
 use crate::config::Settings;
+use crate::engine::Registry;
+use crate::engine::task::last_command;
 
 thread_local! {
     /// What the thread was doing, for the report; none on threads that run no commands.

@@ -9,9 +9,9 @@
 //! 1. one report: of several threads that fault the first one writes, and a fault within the report ends the process;
 //! 2. nothing here allocates or locks. (glibc's backtrace does when it is first called; so it is called at the start.)
 
-use crate::command::Registry;
-use crate::command::task::last_command;
 use crate::config::REDIS_VERSION;
+use crate::engine::Registry;
+use crate::engine::task::last_command;
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt::{self, Write as _};

@@ -1,8 +1,8 @@
 //! SIGTERM and SIGINT end the server; a second SIGINT ends it at once. SIGHUP and SIGPIPE do nothing.
 
-use crate::command::Node;
-use crate::command::local::Shutdown;
 use crate::config::ShutdownFlags;
+use crate::engine::Node;
+use crate::engine::local::Shutdown;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;

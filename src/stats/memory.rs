@@ -58,6 +58,9 @@ pub struct MemoryAccount {
     is_shared_out: AtomicBool,
     /// The shards are all there is: what the allocator says of the rest of the process is not asked for.
     is_closed: bool,
+    /// The most that was ever used, as far as anyone looked, and what was used before the first client came.
+    peak_bytes: AtomicUsize,
+    at_start_bytes: AtomicUsize,
     shards: Box<[ShardMemory]>,
 }
 
@@ -108,6 +111,8 @@ impl MemoryAccount {
             is_corrected: AtomicBool::new(false),
             is_shared_out: AtomicBool::new(false),
             is_closed: false,
+            peak_bytes: AtomicUsize::new(0),
+            at_start_bytes: AtomicUsize::new(0),
             shards: (0..shard_count).map(|_| ShardMemory::default()).collect(),
         }
     }
@@ -118,6 +123,21 @@ impl MemoryAccount {
             is_closed: true,
             ..MemoryAccount::new(shard_count)
         }
+    }
+
+    /// So much is used now: answers the most that ever was.
+    pub fn note_peak(&self, used_bytes: usize) -> usize {
+        self.peak_bytes.fetch_max(used_bytes, Ordering::Relaxed).max(used_bytes)
+    }
+
+    /// What the process used before the first client came.
+    pub fn at_start_bytes(&self) -> usize {
+        self.at_start_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what is used before the first client comes.
+    pub fn note_start(&self, bytes: usize) {
+        self.at_start_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// What the process uses, in bytes, as far as it was published.

@@ -5,12 +5,14 @@
 //!
 //! Units: `*_us` microseconds, `*_bytes` bytes. The meaning of each figure is that of the INFO field of the same name.
 
+mod allocator;
 mod commands;
 mod latency;
 mod memory;
 mod rate;
 mod slow_log;
 
+pub use allocator::{ALL_ARENAS, Memory, allocator_figure};
 pub use commands::{CommandStats, ErrorStats};
 pub use latency::{LatencyEvent, LatencyMonitor};
 pub use memory::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};

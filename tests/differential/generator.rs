@@ -8,7 +8,8 @@
 use crate::support::Oracle;
 use crate::support::rulings::rulings_on;
 use fastrand::Rng;
-use shardis::command::{Command, FAMILIES, Run};
+use shardis::command::FAMILIES;
+use shardis::engine::{Command, Run};
 use shardis::spec::{Argument, ArgumentKind, Flags};
 
 pub type Words = Vec<Vec<u8>>;

@@ -13,8 +13,9 @@
 
 mod workload;
 
-use shardis::command::testbed::{FAULTS, Failure, Fault, Testbed, note_panic};
-use shardis::command::{FAMILIES, Registry};
+use shardis::command::FAMILIES;
+use shardis::engine::Registry;
+use shardis::engine::testbed::{FAULTS, Failure, Fault, Testbed, note_panic};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, Once};

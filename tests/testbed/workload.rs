@@ -5,7 +5,7 @@
 //! what must hold of it.
 
 use shardis::base::random::Random;
-use shardis::command::testbed::{Judge, Meaning, PINNED, Plan, Request, Workload};
+use shardis::engine::testbed::{Judge, Meaning, PINNED, Plan, Request, Workload};
 use shardis::resp::Proto;
 
 pub struct Commands;

@@ -10,11 +10,11 @@
 
 mod topology;
 
-use super::context::Context;
 use super::help::{HelpEntry, help_command, reply_help};
-use super::{Command, NodeFuture, Op, Run, SessionOp};
 use crate::base::numbers::parse_i64;
 use crate::base::slot::{SLOT_COUNT, key_slot};
+use crate::engine::context::Context;
+use crate::engine::{Command, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};

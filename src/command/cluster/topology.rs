@@ -17,9 +17,9 @@
 //! There is no bus between nodes yet: where a bus port is shown and none is announced, it is 0.
 
 use crate::base::slot::SLOT_COUNT;
-use crate::command::Local;
-use crate::command::context::Context;
 use crate::config::{EndpointType, Settings};
+use crate::engine::Local;
+use crate::engine::context::Context;
 use crate::resp::Reply;
 use sha1::{Digest, Sha1};
 

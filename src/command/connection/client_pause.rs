@@ -7,9 +7,9 @@
 use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::command::context::Context;
-use crate::command::local::Pause;
-use crate::command::{Command, Local, NodeFuture, Run, SessionOp};
+use crate::engine::context::Context;
+use crate::engine::local::Pause;
+use crate::engine::{Command, Local, NodeFuture, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 use std::time::Duration;

@@ -20,10 +20,10 @@ mod client_kill;
 mod client_list;
 mod client_pause;
 
-use super::transaction::Control;
-use super::{Command, Run, SessionOp};
 use crate::base::numbers::parse_i64;
 use crate::config::REDIS_VERSION;
+use crate::engine::transaction::Control;
+use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{Proto, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 use sha2::{Digest, Sha256};

@@ -8,7 +8,7 @@
 
 use crate::base::clock::UnixMs;
 use crate::command::expiry_options::{GivenTime, TimeForm};
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -5,7 +5,7 @@
 //! background whoever deletes it (the store sees to that): only for a long string, which is one allocation, there is a
 //! difference.
 
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, Detached};

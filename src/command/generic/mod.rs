@@ -27,7 +27,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-use super::Command;
+use crate::engine::Command;
 use crate::resp::{ReplyError, error};
 
 pub const COMMANDS: &[Command] = &[

@@ -1,8 +1,8 @@
 //! OBJECT: how a value is kept, and how it is used. Asking is not using: no access clock moves.
 
 use crate::command::help::reply_help;
-use crate::command::{Command, Op, Run, SessionOp};
 use crate::data::access::{AccessPolicy, frequency, idle_s};
+use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, EntryRef, ValueRef};

@@ -8,7 +8,7 @@
 
 use super::db_index;
 use crate::base::clock::UnixMs;
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::persist::payload;
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};

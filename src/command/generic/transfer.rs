@@ -2,8 +2,8 @@
 
 use super::integer;
 use crate::base::clock::UnixMs;
-use crate::command::{Command, Op, Run};
 use crate::data::access::{AccessPolicy, lfu_clock, lru_clock_idle};
+use crate::engine::{Command, Op, Run};
 use crate::persist::payload::{self, PayloadError};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};

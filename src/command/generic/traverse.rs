@@ -35,7 +35,7 @@ use super::integer;
 use crate::base::glob;
 use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::command::numbers;
-use crate::command::{Command, Keyspace, Op, Run};
+use crate::engine::{Command, Keyspace, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};

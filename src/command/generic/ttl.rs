@@ -4,7 +4,7 @@
 //! set to expire in 10 seconds answers 10 right afterwards.
 
 use crate::base::clock::Ms;
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::Access;

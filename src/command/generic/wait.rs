@@ -8,7 +8,7 @@ use super::integer;
 use crate::base::clock::Ms;
 use crate::base::numbers::parse_i64;
 use crate::client::Client;
-use crate::command::{Command, Context, NodeFuture, Run};
+use crate::engine::{Command, Context, NodeFuture, Run};
 use crate::resp::error;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
 

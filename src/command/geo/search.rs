@@ -12,10 +12,10 @@
 use super::{READ, UNIT, WRITE, position, reply_distance, reply_position, unit_m};
 use crate::base::numbers::{format_f64, parse_f64, parse_i64};
 use crate::command::expiry_options::is_word;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::geo::{Area, Position, Shape};
 use crate::data::sorted_set::{AddOptions, ScoreBound, ScoreRange, SortedSet};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -8,11 +8,11 @@ use super::read::reply_value;
 use super::{FieldChanges, listed_fields, remove};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::command::Op;
 use crate::command::expiry_options::{TimeForm, is_word};
-use crate::command::typed::Edited;
 use crate::config::KeyspaceEvents;
 use crate::data::hash::FieldExpiry;
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{Args, ReplyError, error};
 
 pub(super) fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {

@@ -7,9 +7,9 @@
 use super::{FieldChanges, listed_fields};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::command::Op;
 use crate::command::expiry_options::{TimeForm, is_word};
-use crate::command::typed::Edited;
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{Args, ReplyError, error};
 
 /// The latest time at which a field can expire, in Unix milliseconds: Redis's limit, 46 bits.

@@ -2,7 +2,7 @@
 //! for HGETDEL, HGETEX and HSETEX, as its documentation has them; the sentences are ours.
 
 use super::{at_once, expiry, read, write};
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -3,10 +3,10 @@
 use super::{may_be_stale, remove, tell_deleted};
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_i64;
-use crate::command::Op;
-use crate::command::typed::Edited;
 use crate::config::KeyspaceEvents;
 use crate::data::hash::{FieldExpiry, IncrementError};
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{ReplyError, error};
 
 pub(super) fn hset(op: &mut Op) -> Result<(), ReplyError> {

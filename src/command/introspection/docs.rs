@@ -2,7 +2,7 @@
 //!
 //! What a literal leaves empty is left out of the map, so maps differ in length.
 
-use crate::command::{Registered, Registry, SessionOp};
+use crate::engine::{Registered, Registry, SessionOp};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind};
 

@@ -3,7 +3,7 @@
 //! A command is an array of ten: name, arity, flags, first key, last key, step, ACL categories, tips, key specs,
 //! subcommands. The last five came with Redis 7; whoever reads the old six finds them where they were.
 
-use crate::command::{Registered, Registry, SessionOp};
+use crate::engine::{Registered, Registry, SessionOp};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Begin, Find, Flags, KeySpec};
 

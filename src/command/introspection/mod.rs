@@ -14,9 +14,9 @@ mod docs;
 mod info;
 
 use super::help::{HelpEntry, help_command, reply_help};
-use super::op::each_key;
-use super::{Command, Registered, Run, SessionOp};
 use crate::base::glob;
+use crate::engine::op::each_key;
+use crate::engine::{Command, Registered, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command};
 

@@ -3,7 +3,7 @@
 use super::{elements_between, reply_item};
 use crate::command::expiry_options::is_word;
 use crate::command::numbers::{integer, natural, negatable};
-use crate::command::{Command, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -4,10 +4,10 @@
 //! anything is taken: the source first, and the target only if there is a source.
 
 use super::{end_of, pop_from, push_at, side, tell_removal};
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::list::End;
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 

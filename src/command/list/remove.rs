@@ -3,9 +3,9 @@
 use super::{elements_between, end_of, pop_from, reply_item, side, tell_removal};
 use crate::command::expiry_options::is_word;
 use crate::command::numbers::{element_count, integer, natural, negatable};
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::data::list::End;
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -4,8 +4,8 @@
 //! with its next command, whatever shard that runs on.
 
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, Local, NodeFuture, Run, SessionOp};
 use crate::config::{self, Parameter, SetContext};
+use crate::engine::{Command, Context, Local, NodeFuture, Run, SessionOp};
 use crate::resp::{OwnedArgs, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 

@@ -11,9 +11,9 @@ use crate::base::numbers::{parse_f64, parse_i64};
 use crate::base::slot::key_slot;
 use crate::client::ReplyResizing;
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, Guarded, Local, NodeFuture, Op, Run, SessionOp};
 use crate::data::access::{AccessPolicy, idle_s};
 use crate::data::string::StringForm;
+use crate::engine::{Command, Context, Guarded, Local, NodeFuture, Op, Run, SessionOp};
 use crate::persist::digest::{DatasetDigest, DbDigest, EMPTY, digest_value, hex};
 use crate::persist::payload::{self, Form};
 use crate::resp::{Reply, ReplyError, error};
@@ -511,7 +511,8 @@ fn count_to_three(reply: &mut Reply<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{FAMILIES, Registry};
+    use crate::command::FAMILIES;
+    use crate::engine::Registry;
 
     #[test]
     fn debug_looks_like_one_command() {

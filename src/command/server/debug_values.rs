@@ -5,10 +5,10 @@
 //! Redis tells of buckets and chains, and there is no resizing that DICT-RESIZING could keep from happening.
 
 use crate::base::numbers::parse_i64;
-use crate::command::{Context, NodeFuture, Op, SessionOp};
 use crate::config::parse_memory;
 use crate::data::list::ListRef;
 use crate::data::{Encoding, Limits, ObjectRef};
+use crate::engine::{Context, NodeFuture, Op, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::store::{DbIndex, TableStats};
 

@@ -4,7 +4,7 @@
 //! half swapped, and DBSIZE is the size of one moment.
 
 use crate::base::numbers::parse_i64;
-use crate::command::{Command, Op, Run, SessionOp};
+use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 use crate::store::DbIndex;

@@ -3,8 +3,8 @@
 
 use crate::base::numbers::parse_i64;
 use crate::base::random::Random;
-use crate::command::{Command, Run, SessionOp};
 use crate::config::REDIS_VERSION;
+use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};
 

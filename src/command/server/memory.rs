@@ -3,12 +3,13 @@
 //! Figures of the process come from the allocator and the kernel, figures of keys from the account that each table
 //! keeps of itself. Nothing is estimated from samples: what a key takes is known, so SAMPLES is read and not needed.
 
-use super::info::{Memory, Overview, overview};
+use super::info::{Overview, overview};
 use crate::base::numbers::parse_i64;
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, NodeFuture, Op, Run, SessionOp};
+use crate::engine::{Command, Context, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, KeyFlags, KeySpec, arg, command};
+use crate::stats::{ALL_ARENAS, Memory, allocator_figure};
 use crate::store::Access;
 use std::fmt::Write as _;
 use tikv_jemalloc_ctl::{Access as _, AsName, arenas, epoch};
@@ -295,19 +296,9 @@ fn diagnose(memory: &Memory, client_bytes: usize, clients: usize) -> String {
     text
 }
 
-/// The index under which jemalloc keeps the sum of all arenas (`MALLCTL_ARENAS_ALL`).
-pub(super) const ALL_ARENAS: usize = 4096;
-
 fn malloc_stats(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.verbatim("txt", allocator_report().as_bytes());
     Ok(())
-}
-
-/// One of the allocator's own figures (the names stand in jemalloc's manual); 0 where it has none.
-pub(super) fn allocator_figure(name: &str) -> u64 {
-    let name = format!("{name}\0");
-    let bytes: Result<usize, _> = name.as_str().name().read();
-    bytes.map_or(0, |bytes| bytes as u64)
 }
 
 /// What the allocator has, in all and by size class.

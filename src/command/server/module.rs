@@ -6,7 +6,7 @@
 //! default, which refuses these three and neither LIST nor HELP ([`Protection`]).
 
 use crate::command::help::{HelpEntry, help_command, reply_help};
-use crate::command::{Command, Run, SessionOp};
+use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, Protection, arg, command};
 

@@ -3,8 +3,8 @@
 //! There is nothing that a shutdown waits for (no replica has to catch up), so it is over as soon as it has begun, and
 //! ABORT never finds one.
 
-use crate::command::local::Shutdown;
-use crate::command::{Command, Run, SessionOp};
+use crate::engine::local::Shutdown;
+use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 use std::sync::PoisonError;

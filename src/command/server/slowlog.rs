@@ -5,7 +5,7 @@
 
 use crate::base::numbers::parse_i64;
 use crate::command::help::reply_help;
-use crate::command::{Command, Context, NodeFuture, Run, SessionOp};
+use crate::engine::{Command, Context, NodeFuture, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};
 use crate::stats::SlowEntry;

@@ -5,10 +5,10 @@ use crate::base::glob;
 use crate::command::element_scan::ElementScan;
 use crate::command::list::reply_item;
 use crate::command::numbers;
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::set::{Set, SetRef};
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

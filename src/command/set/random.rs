@@ -5,9 +5,9 @@
 use super::{READ, TAKE, log_members, tell_removal};
 use crate::command::list::reply_item;
 use crate::command::numbers::{element_count, negatable};
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::data::set::SetRef;
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 

@@ -6,10 +6,10 @@
 use super::{GROWING, KEY, MEMBER};
 use crate::base::numbers::parse_f64;
 use crate::command::expiry_options::is_word;
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
 use crate::config::KeyspaceEvents;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

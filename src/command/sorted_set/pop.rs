@@ -9,8 +9,8 @@
 use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored, tell_removal};
 use crate::command::expiry_options::is_word;
 use crate::command::numbers::{element_count, natural};
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 

@@ -11,10 +11,10 @@ use super::{
     store,
 };
 use crate::command::numbers::integer;
-use crate::command::{Command, Op, Run};
 use crate::data::sorted_set::{
     Accumulator, LexRange, ScoreRange, SortedSet, SortedSetRef, limit, resolve_ranks, resolve_ranks_reversed,
 };
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 use std::ops::Range;

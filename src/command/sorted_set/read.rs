@@ -11,8 +11,8 @@ use crate::command::element_scan::ElementScan;
 use crate::command::expiry_options::is_word;
 use crate::command::numbers;
 use crate::command::numbers::negatable;
-use crate::command::{Command, Op, Run};
 use crate::data::sorted_set::{ScoredMember, SortedSetRef};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Reply, ReplyBuf, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

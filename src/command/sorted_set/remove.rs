@@ -3,8 +3,8 @@
 
 use super::range::Selector;
 use super::{KEY, MAX_MEMBER, MAX_SCORE, MEMBER, MIN_MEMBER, MIN_SCORE, tell_removal};
-use crate::command::typed::Edited;
-use crate::command::{Command, Op, Run};
+use crate::engine::typed::Edited;
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 

@@ -2,10 +2,10 @@
 
 use super::{parse_id, parse_integer};
 use crate::command::help::{HelpEntry, reply_help};
-use crate::command::typed::Edited;
-use crate::command::{Op, SessionOp};
 use crate::config::KeyspaceEvents;
 use crate::data::stream::{Entries, Group, Stream, StreamId};
+use crate::engine::typed::Edited;
+use crate::engine::{Op, SessionOp};
 use crate::resp::{ReplyError, error};
 
 /// Where a group begins to read.

@@ -1,7 +1,7 @@
 //! The literals of the stream family. Facts (arity, flags, key specs, syntax) are Redis 7.2's; the sentences are ours.
 
 use super::{group, info, pending, read, write};
-use crate::command::{Command, Op, Run, SessionOp};
+use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeySpec, arg, command};
 

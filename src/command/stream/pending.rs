@@ -4,9 +4,9 @@ use super::read::{parse_end, parse_start};
 use super::{GroupEffects, no_key_or_group, parse_id, parse_integer, reply_entry, reply_id};
 use crate::base::clock::{Ms, UnixMs};
 use crate::base::numbers::parse_i64;
-use crate::command::Op;
-use crate::command::typed::Edited;
 use crate::data::stream::{Claim, Claimed, Entries, Group, Pending, Stream, StreamId};
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{Args, Reply, ReplyError, error};
 
 /// What XAUTOCLAIM looks at for each entry that it may claim.

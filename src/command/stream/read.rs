@@ -4,9 +4,9 @@
 //! then answers has a place for each stream that has something to say; if none has, the whole answer is nil.
 
 use super::{GroupEffects, parse_id, parse_integer, reply_entries, reply_entry, reply_id};
-use crate::command::Op;
-use crate::command::typed::Edited;
 use crate::data::stream::{BoundError, Group, Stream, StreamId};
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{Args, Reply, ReplyError, error};
 
 pub(super) fn xlen(op: &mut Op) -> Result<(), ReplyError> {

@@ -5,11 +5,11 @@
 
 use super::{parse_id, parse_integer, reply_id};
 use crate::base::clock::UnixMs;
-use crate::command::Op;
-use crate::command::typed::Edited;
 use crate::config::KeyspaceEvents;
 use crate::data::Limits;
 use crate::data::stream::{AppendError, NewId, Stream, StreamId, Trim, TrimBound};
+use crate::engine::Op;
+use crate::engine::typed::Edited;
 use crate::resp::{Args, ReplyError, error};
 
 /// What stands before the fields of an XADD, or behind the key of an XTRIM.

@@ -3,9 +3,9 @@
 
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_i64;
-use crate::command::{Command, Op, Run};
 use crate::data::ValueType;
 use crate::data::string::{StringForm, exceeds_limit};
+use crate::engine::{Command, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{EntryRef, Expiry, ValueRef};

@@ -7,8 +7,8 @@
 use super::reply_string;
 use crate::base::clock::UnixMs;
 use crate::command::expiry_options::{ExpiryOptions, GivenTime, TimeForm, is_word};
-use crate::command::{Command, Op, Run};
 use crate::data::string::StringForm;
+use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{EntryRef, Expiry};

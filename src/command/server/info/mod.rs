@@ -9,13 +9,13 @@
 mod report;
 mod sections;
 
-pub use report::{Memory, Report};
+pub use report::Report;
 
 use crate::base::slot::SLOT_COUNT;
-use crate::command::{Command, Context, NodeFuture, Registry, Run};
+use crate::engine::{Command, Context, NodeFuture, Registry, Run};
 use crate::resp::Args;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
-use crate::stats::CommandStats;
+use crate::stats::{CommandStats, Memory};
 use sections::SECTIONS;
 use std::time::Duration;
 
@@ -45,9 +45,9 @@ pub struct Overview {
     pub total: Report,
     pub shards: Vec<Report>,
     pub memory: Memory,
-    pub node: std::sync::Arc<crate::command::Node>,
+    pub node: std::sync::Arc<crate::engine::Node>,
     pub settings: std::sync::Arc<crate::config::Settings>,
-    pub registry: &'static crate::command::Registry,
+    pub registry: &'static crate::engine::Registry,
     pub now: crate::base::clock::UnixMs,
 }
 
@@ -111,7 +111,7 @@ pub async fn overview(context: &Context) -> Overview {
         )
     });
     fold_inner(registry, &mut total.commands);
-    let memory = Memory::read(&node);
+    let memory = Memory::read(&node.memory);
     Overview {
         total,
         shards,

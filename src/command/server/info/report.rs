@@ -1,11 +1,9 @@
-//! What one shard reports of itself, and what the process knows of its memory.
+//! What one shard reports of itself.
 
-use crate::command::server::memory::{ALL_ARENAS, TABLE_BYTES_EACH, allocator_figure};
-use crate::command::{Local, Node};
+use crate::command::server::memory::TABLE_BYTES_EACH;
+use crate::engine::Local;
 use crate::stats::{CommandStats, ErrorStats};
 use std::collections::BTreeMap;
-use std::fs;
-use std::sync::atomic::Ordering;
 
 /// Keys of one db.
 #[derive(Clone, Copy, Debug, Default)]
@@ -198,76 +196,4 @@ impl Report {
         self.us_per_pass = self.us_per_pass.max(other.us_per_pass);
         self.slow_log_len += other.slow_log_len;
     }
-}
-
-/// The process's memory, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
-    /// Taken from the allocator by the program, as all shards know it.
-    pub used: usize,
-    /// The same as the allocator says.
-    pub allocated: usize,
-    pub peak: usize,
-    /// What the program took before it served anyone.
-    pub startup: usize,
-    pub active: usize,
-    pub allocator_resident: usize,
-    pub resident: usize,
-    pub system_total: usize,
-}
-
-impl Memory {
-    /// Reads the allocator's statistics and the kernel's.
-    pub fn read(node: &Node) -> Memory {
-        use tikv_jemalloc_ctl::{epoch, stats};
-        // The statistics are a snapshot that is renewed by advancing the epoch. An allocator without them (tests run on
-        // the system's) counts as zero.
-        let _ = epoch::advance();
-        // What threads have freed and keep for their next allocations counts as allocated.
-        let cached = allocator_figure(&format!("stats.arenas.{ALL_ARENAS}.tcache_bytes"));
-        let allocated = stats::allocated::read().unwrap_or(0).saturating_sub(cached as usize);
-        // What is compared with `maxmemory`, without what whoever reads this has taken to find out.
-        let used = match node.memory.used_bytes() {
-            0 => allocated,
-            known => known,
-        };
-        let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
-        Memory {
-            used,
-            allocated,
-            peak,
-            startup: node.memory_at_start.load(Ordering::Relaxed).min(used),
-            active: stats::active::read().unwrap_or(0),
-            allocator_resident: stats::resident::read().unwrap_or(0),
-            resident: resident_bytes(),
-            system_total: system_bytes(),
-        }
-    }
-}
-
-/// Resident bytes of the process (`/proc/self/statm`).
-fn resident_bytes() -> usize {
-    let pages = fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages
-        .as_deref()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<usize>().ok());
-    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .unwrap_or(4096);
-    pages.unwrap_or(0) * page_bytes as usize
-}
-
-/// Memory of the machine (`/proc/meminfo`).
-fn system_bytes() -> usize {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse()
-            .ok()
-    });
-    kib.unwrap_or(0usize) * 1024
 }

@@ -39,7 +39,6 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -57,9 +56,6 @@ pub struct Node {
     /// The configuration as it is now; each shard has the typed settings of it (see [`Env::settings`]).
     pub config: Mutex<Config>,
     pub executable: String,
-    /// The most memory ever used, as far as anyone looked, and what was used before the first client came.
-    pub memory_peak: AtomicUsize,
-    pub memory_at_start: AtomicUsize,
     /// What is used now, as every shard knows it.
     pub memory: MemoryAccount,
     /// Which slots may have keys: what SCAN passes over without holding it.
@@ -370,7 +366,7 @@ pub struct Local {
     pub(super) waiting_for_room: Vec<ConnRef>,
     /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
     /// gone leaves them to run.
-    pub(super) writes_under_way: usize,
+    pub writes_under_way: usize,
     pub(super) passes: Passes,
     pub(super) under_way: UnderWay,
     /// What the periodic work remembers.

@@ -459,7 +459,7 @@ impl Local {
     }
 
     /// The periodic part: counting.
-    pub(super) fn evict_cron(&mut self) {
+    pub fn evict_cron(&mut self) {
         let settings = self.env.settings.clone();
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
             let is_full = self.env.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;

@@ -22,12 +22,11 @@
 use super::counted::Expirations;
 use super::effects::Effects;
 use super::local::Local;
-use super::server::info::Memory;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
 use crate::config::{ClientClass, OutputLimit};
 use crate::shard::ConnRef;
-use crate::stats::Counters;
+use crate::stats::{Counters, Memory};
 use std::time::Duration;
 
 /// The longest step of background work: short against the time that a client notices, long against a pass without events.
@@ -110,7 +109,7 @@ impl Local {
         if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= read_every {
             self.cron.memory_read_at = now;
             self.publish_memory();
-            let memory = Memory::read(&self.env.node);
+            let memory = Memory::read(&self.env.node.memory);
             // Soon after the start shards still take what they begin with.
             let part = if is_young { 2 } else { 8 };
             self.env.node.memory.correct(memory.allocated, part);

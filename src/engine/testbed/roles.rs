@@ -2,8 +2,8 @@
 //! end a transaction. Nothing here knows a command.
 
 use super::story::Request;
-use crate::command::transaction::Control;
-use crate::command::{Registry, Run};
+use crate::engine::transaction::Control;
+use crate::engine::{Registry, Run};
 use crate::resp::OwnedArgs;
 use crate::shard::Footprint;
 use crate::spec::Flags;

@@ -4,7 +4,7 @@
 //! handler that forgets to arm its waker hangs here as it would in the server, which a poll of everything would hide.
 
 use crate::base::clock::Ticks;
-use crate::command::local::Executor;
+use crate::engine::local::Executor;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;

@@ -15,7 +15,7 @@ use super::sockets::{Brought, Event, Hand, Sockets};
 use super::story::{ClientStory, End, Story, address_of};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
-use crate::command::{Local, Registry};
+use crate::engine::{Local, Registry};
 use crate::shard::{ConnRef, ShardId};
 
 /// More steps than may pass before somebody gets on, or everything rests: large replies leave by small sockets.

@@ -1,4 +1,4 @@
-//! MULTI, EXEC, DISCARD, WATCH, UNWATCH, and RESET and QUIT, which end them all.
+//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH, and RESET and QUIT, which end them all.
 //!
 //! What is queued is data of the connection; EXEC makes one unit of work of it. The unit needs the slots of all queued
 //! commands and of all watched keys, so that comparing the watched versions and running the commands is one step that
@@ -15,12 +15,12 @@
 
 use super::local::Local;
 use super::task::{ExecStep, Task, TaskKind};
-use super::{Command, Registered, Run};
+use super::{Registered, Run};
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, Stall, Transaction};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::shard::{Footprint, SlotSet};
-use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
+use crate::spec::Flags;
 
 use super::dispatch::Flow;
 
@@ -35,80 +35,6 @@ pub enum Control {
     Reset,
     Quit,
 }
-
-const TRANSACTION: Flags = Flags::NOSCRIPT
-    .union(Flags::LOADING)
-    .union(Flags::STALE)
-    .union(Flags::FAST)
-    .union(Flags::ALLOW_BUSY);
-
-pub const COMMANDS: &[Command] = &[
-    Command {
-        summary: "Begins a transaction: the commands that follow are queued.",
-        since: "1.2.0",
-        group: Group::Transactions,
-        complexity: "O(1)",
-        arity: 1,
-        flags: TRANSACTION,
-        categories: Categories::TRANSACTION,
-        ..command("multi", Run::Transaction(Control::Multi))
-    },
-    Command {
-        summary: "Runs all queued commands as one unit.",
-        since: "1.2.0",
-        group: Group::Transactions,
-        complexity: "Depends on commands in the transaction",
-        arity: 1,
-        flags: Flags::NOSCRIPT
-            .union(Flags::LOADING)
-            .union(Flags::STALE)
-            .union(Flags::SKIP_SLOWLOG),
-        categories: Categories::TRANSACTION,
-        ..command("exec", Run::Transaction(Control::Exec))
-    },
-    Command {
-        summary: "Forgets all queued commands.",
-        since: "2.0.0",
-        group: Group::Transactions,
-        complexity: "O(N), when N is the number of queued commands",
-        arity: 1,
-        flags: TRANSACTION,
-        categories: Categories::TRANSACTION,
-        ..command("discard", Run::Transaction(Control::Discard))
-    },
-    Command {
-        summary: "Makes the next EXEC depend on these keys staying as they are.",
-        since: "2.2.0",
-        group: Group::Transactions,
-        complexity: "O(1) for every key.",
-        arity: -2,
-        flags: TRANSACTION,
-        categories: Categories::TRANSACTION,
-        keys: &[KeySpec::range(1, -1, 1, KeyFlags::RO)],
-        arguments: &[Argument::key("key", 0).multiple()],
-        ..command("watch", Run::Transaction(Control::Watch))
-    },
-    Command {
-        summary: "Forgets all watched keys.",
-        since: "2.2.0",
-        group: Group::Transactions,
-        complexity: "O(1)",
-        arity: 1,
-        flags: TRANSACTION,
-        categories: Categories::TRANSACTION,
-        ..command("unwatch", Run::Transaction(Control::Unwatch))
-    },
-    Command {
-        summary: "Puts the connection back into the state in which it began.",
-        since: "6.2.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: 1,
-        flags: TRANSACTION.union(Flags::NO_AUTH),
-        categories: Categories::CONNECTION,
-        ..command("reset", Run::Transaction(Control::Reset))
-    },
-];
 
 impl Local {
     /// Runs a command that controls the transaction.

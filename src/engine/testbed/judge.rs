@@ -21,7 +21,7 @@ use super::roles::{Role, Traits, traits_of};
 use super::story::{Judge as By, Meaning, Request, Story, shortened};
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
-use crate::command::Registry;
+use crate::engine::Registry;
 use crate::shard::{ConnRef, Footprint, ShardId};
 use std::collections::BTreeMap;
 

@@ -13,10 +13,10 @@ use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::command::local::{LocalOptions, Observation, Observed, Surroundings};
-use crate::command::{CommandId, Local, Node, Registry};
 use crate::config::{Config, Settings};
 use crate::data::access::Moment;
+use crate::engine::local::{LocalOptions, Observation, Observed, Surroundings};
+use crate::engine::{CommandId, Local, Node, Registry};
 use crate::resp::{OwnedArgs, Proto};
 use crate::shard::{ConnRef, EffectSwitch, Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
@@ -90,8 +90,6 @@ fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, 
         registry,
         config: Mutex::new(config.map_err(|error| error.to_string())?),
         executable: String::new(),
-        memory_peak: Default::default(),
-        memory_at_start: Default::default(),
         memory: MemoryAccount::closed(shard_count),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         shutdown: Mutex::new(None),
