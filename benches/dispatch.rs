@@ -12,11 +12,12 @@ use shardis::base::slot::SLOT_COUNT;
 use shardis::client::ClientTable;
 use shardis::command::FAMILIES;
 use shardis::config::{Config, Settings};
-use shardis::engine::local::{Executor, LocalOptions, Surroundings};
+use shardis::engine::local::{Executor, LocalOptions};
+use shardis::engine::node::Surroundings;
 use shardis::engine::pass::{Handed, Wire};
 use shardis::engine::{Local, Node, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
-use shardis::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
+use shardis::shard::{Realm, ShardId, TicketSource, link};
 use shardis::stats::MemoryAccount;
 use shardis::store::{HashSeed, Occupancy};
 use std::cell::RefCell;
@@ -70,6 +71,8 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
         executable: String::new(),
         memory: MemoryAccount::new(count),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
+        attention: Default::default(),
+        log_switch: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     });
@@ -77,8 +80,6 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
         shard_count: count as u16,
         slot_count: SLOT_COUNT as u16,
         tickets: TicketSource::new(),
-        effects: EffectSwitch::new(),
-        effect_lag_bytes_max: u64::MAX,
     };
     let ports = link::connect(count as u16, 64 * 1024).into_iter().enumerate();
     let shards: Vec<_> = ports

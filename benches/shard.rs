@@ -8,8 +8,7 @@ use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use shardis::shard::link::{CommandHeader, Frame, Port, ReplyHeader, connect, ring_bytes_for};
 use shardis::shard::{
-    ConnRef, EffectSwitch, Footprint, Message, Outbox, Realm, Route, Shard, ShardId, TicketSource, Unit, Verdict, View,
-    Work,
+    ConnRef, Footprint, Message, Outbox, Realm, Route, Shard, ShardId, TicketSource, Unit, Verdict, View, Work,
 };
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +35,6 @@ fn shards(shard_count: u16) -> Vec<Shard<u64, Count>> {
         shard_count,
         slot_count: 16384,
         tickets: TicketSource::new(),
-        effects: EffectSwitch::new(),
-        effect_lag_bytes_max: 0,
     };
     (0..shard_count)
         .map(|id| Shard::new(ShardId(id), &realm, |_| Box::new(0)))

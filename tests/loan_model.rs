@@ -13,8 +13,7 @@
 //! come later than a younger one, as it can when two shards take tickets at the same time.
 
 use shardis::shard::{
-    ConnRef, EffectSwitch, Footprint, Loan, Message, Outbox, Realm, Shard, ShardId, Ticket, TicketSource, Unit,
-    Verdict, View, Work,
+    ConnRef, Footprint, Loan, Message, Outbox, Realm, Shard, ShardId, Ticket, TicketSource, Unit, Verdict, View, Work,
 };
 use stateright::{Checker, Model, Property};
 use std::collections::{BTreeMap, VecDeque};
@@ -151,8 +150,6 @@ impl Model for Case {
             shard_count: self.shard_count,
             slot_count: self.slot_count,
             tickets: TicketSource::new(),
-            effects: EffectSwitch::new(),
-            effect_lag_bytes_max: 0,
         };
         let shard = |id| Shard::new(ShardId(id), &realm, |_| Box::new(()));
         vec![State {

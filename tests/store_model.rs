@@ -14,7 +14,9 @@ use shardis::data::list::{End, List};
 use shardis::data::set::Set;
 use shardis::data::string::StringForm;
 use shardis::data::{Encoding, Limits, ObjectRef, TypedValue};
-use shardis::store::{Access, DbIndex, Edited, ExpiredKey, Expiry, HashSeed, OwnedEntry, Slot, WatchToken, WrongType};
+use shardis::store::{
+    Access, DbIndex, Edited, Expiry, Happening, HashSeed, OwnedEntry, Slot, Told, WatchToken, WrongType,
+};
 
 const DB_COUNT: u32 = 3;
 const BULK_DB: u32 = 1;
@@ -434,7 +436,7 @@ impl World {
     }
 
     fn collect_reports(&mut self) {
-        for ExpiredKey { db, key, .. } in self.slot.take_expired() {
+        for Told { db, key, .. } in self.slot.take_told() {
             *self.reported.entry((db.0, key.to_vec())).or_default() += 1;
         }
     }
@@ -757,6 +759,14 @@ fn large_strings_grow_in_place_unless_they_are_held() {
     slot.check();
 }
 
+fn expired(db: DbIndex, key: &[u8]) -> Told {
+    Told {
+        db,
+        key: key.into(),
+        what: Happening::Expired,
+    }
+}
+
 #[test]
 fn an_expired_key_is_gone_for_every_operation() {
     let (db, key) = (DbIndex(0), b"k".as_slice());
@@ -785,8 +795,8 @@ fn an_expired_key_is_gone_for_every_operation() {
     for (index, operation) in operations.iter().enumerate() {
         let mut slot = slot_with_key();
         operation(&mut slot, after);
-        let expected = [ExpiredKey::whole(db, key)];
-        assert_eq!(slot.take_expired(), expected, "operation {index}");
+        let expected = [expired(db, key)];
+        assert_eq!(slot.take_told(), expected, "operation {index}");
         assert_eq!(slot.expires(db), 0, "operation {index}: what came after has no expiry");
         slot.check();
     }
@@ -824,11 +834,11 @@ fn an_expired_key_that_is_kept_is_gone_for_everybody_and_there() {
     for (index, operation) in leaving.iter().enumerate() {
         let mut slot = slot_with_key();
         operation(&mut slot, during);
-        assert_eq!(slot.take_expired(), [], "operation {index}");
+        assert_eq!(slot.take_told(), [], "operation {index}");
         assert_eq!((slot.len(DB), slot.expires(DB)), (1, 1), "operation {index}");
         slot.check();
         assert!(slot.get(DB, KEY, after, Access::Peek).is_none());
-        assert_eq!((slot.len(DB), slot.take_expired().len()), (0, 1), "operation {index}");
+        assert_eq!((slot.len(DB), slot.take_told().len()), (0, 1), "operation {index}");
     }
     let replacing: [fn(&mut Slot, Moment); 6] = [
         |slot, at| assert_eq!(slot.append(DB, KEY, b"xy", at), 2),
@@ -857,8 +867,8 @@ fn an_expired_key_that_is_kept_is_gone_for_everybody_and_there() {
         let mut slot = slot_with_key();
         operation(&mut slot, during);
         assert_eq!(
-            slot.take_expired(),
-            [ExpiredKey::whole(DB, KEY)],
+            slot.take_told(),
+            [expired(DB, KEY)],
             "operation {index}: the log must tell"
         );
         assert_eq!((slot.len(DB), slot.expires(DB)), (1, 0), "operation {index}");

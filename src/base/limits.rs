@@ -77,3 +77,7 @@ pub const LINK_STAGED_BYTES_MAX: usize = 256 * 1024;
 /// Levels of arrays and maps in one value that is read (replies of peers) or walked recursively. Redis bounds its Lua conversions the same way; deeper
 /// is an attack on the stack, not data.
 pub const NESTING_MAX: usize = 128;
+
+/// What a reader of a shard's log may lag behind before it is detached, in bytes: one stuck replica must not take the server down.
+/// Redis's hard limit for replicas is 256 MB for the process.
+pub const LOG_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;

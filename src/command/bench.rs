@@ -1,6 +1,6 @@
 //! Shards in one thread, for tests of the families: what clients do not see of a command, and how several shards share it.
 //!
-//! Time stands still, each shard's log has a reader, and one client is connected to the first shard. Tasks of the executor are polled
+//! Time stands still, each shard's log has a reader, all keyspace events are asked for, and one client is connected to the first shard. Tasks of the executor are polled
 //! between the passes, so that nothing ever really waits.
 
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
@@ -8,12 +8,13 @@ use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
-use crate::config::{Config, Settings};
-use crate::engine::local::{Executor, LocalOptions, Surroundings};
-use crate::engine::{Local, Node, Registry};
+use crate::config::{Config, KeyspaceEvents, Settings};
+use crate::engine::local::{Executor, LocalOptions};
+use crate::engine::log::ReaderId;
+use crate::engine::node::Surroundings;
+use crate::engine::{Local, Node, Registry, Signal};
 use crate::resp::OwnedArgs;
-use crate::shard::effects::ReaderId;
-use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource, link};
+use crate::shard::{Realm, ShardId, TicketSource, link};
 use crate::store::{HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -69,6 +70,8 @@ impl Tasks {
 pub(super) struct Bench {
     pub(super) shards: Vec<Rc<RefCell<Local>>>,
     readers: Vec<ReaderId>,
+    events: Rc<RefCell<Vec<String>>>,
+    signals: Rc<RefCell<Vec<String>>>,
     tasks: Rc<Tasks>,
 }
 
@@ -87,6 +90,8 @@ impl Bench {
             executable: String::new(),
             memory: crate::stats::MemoryAccount::new(shards),
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
+            attention: Default::default(),
+            log_switch: Default::default(),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });
@@ -94,8 +99,6 @@ impl Bench {
             shard_count: shards as u16,
             slot_count: SLOT_COUNT as u16,
             tickets: TicketSource::new(),
-            effects: EffectSwitch::new(),
-            effect_lag_bytes_max: u64::MAX,
         };
         let tasks = Rc::new(Tasks::default());
         let clock = SimulatedClock {
@@ -121,12 +124,52 @@ impl Bench {
             })
             .collect();
         let mut readers = Vec::new();
+        let (events, signals) = (
+            Rc::<RefCell<Vec<String>>>::default(),
+            Rc::<RefCell<Vec<String>>>::default(),
+        );
         for shard in &shards {
             let mut shard = shard.borrow_mut();
-            readers.push(shard.core.log().subscribe());
+            readers.push(shard.env.log.subscribe());
+            let mut settings = (*shard.env.settings).clone();
+            settings.notify_keyspace_events = [
+                KeyspaceEvents::ALL,
+                KeyspaceEvents::KEYSPACE,
+                KeyspaceEvents::KEYEVENT,
+                KeyspaceEvents::NEW,
+                KeyspaceEvents::KEY_MISS,
+            ]
+            .into_iter()
+            .fold(KeyspaceEvents::default(), KeyspaceEvents::union);
+            shard.env.follow(Arc::new(settings));
+            let (events, signals) = (events.clone(), signals.clone());
+            shard.env.observer = Some(Box::new(move |observed| {
+                let Some(consequences) = observed.consequences else {
+                    return;
+                };
+                let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+                let told = consequences.events.iter();
+                events
+                    .borrow_mut()
+                    .extend(told.map(|event| format!("{} {}", event.event.name, text(&event.key))));
+                signals
+                    .borrow_mut()
+                    .extend(consequences.signals.iter().map(|signal| match signal {
+                        Signal::Ready(_, key) => format!("ready {}", text(key)),
+                        Signal::Gone(_, key) => format!("gone {}", text(key)),
+                        Signal::Flushed(db) => format!("flushed {}", db.0),
+                        Signal::Swapped(a, b) => format!("swapped {} {}", a.0, b.0),
+                    }));
+            }));
         }
         assert!(shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true));
-        Bench { shards, readers, tasks }
+        Bench {
+            shards,
+            readers,
+            events,
+            signals,
+            tasks,
+        }
     }
 
     /// Runs a command of words without spaces; the reply with `|` for each line end.
@@ -155,20 +198,42 @@ impl Bench {
         reply.to_contiguous().into_owned()
     }
 
-    /// What a shard has logged since the last call, as words.
+    /// What a shard has logged since the last call, as words; without what frames it (MULTI, EXEC, SELECT).
     pub(super) fn logged(&mut self, shard: usize) -> Vec<String> {
-        let mut effects = Vec::new();
-        let mut first = self.shards[shard].borrow_mut();
-        first
-            .core
-            .log()
-            .read(self.readers[shard], usize::MAX, |entry| {
-                let text = String::from_utf8_lossy(&entry.effect.command).into_owned();
-                let words: Vec<&str> = text.split("\r\n").skip(2).step_by(2).collect();
-                effects.push(words.join(" "));
-            })
-            .unwrap();
-        effects
+        let mut shard_of_log = self.shards[shard].borrow_mut();
+        let bytes = shard_of_log.env.log.read(self.readers[shard]).expect("it keeps up");
+        let mut logged = Vec::new();
+        let mut rest = &bytes[..];
+        let line = |rest: &mut &[u8]| {
+            let end = rest.iter().position(|&byte| byte == b'\r').expect("lines have ends");
+            let number: usize = std::str::from_utf8(&rest[1..end]).unwrap().parse().unwrap();
+            *rest = &rest[end + 2..];
+            number
+        };
+        while !rest.is_empty() {
+            let words: Vec<String> = (0..line(&mut rest))
+                .map(|_| {
+                    let length = line(&mut rest);
+                    let (word, behind) = rest.split_at_checked(length).expect("a word is whole");
+                    rest = &behind[2..];
+                    String::from_utf8_lossy(word).into_owned()
+                })
+                .collect();
+            if !["MULTI", "EXEC", "SELECT"].contains(&&*words[0]) {
+                logged.push(words.join(" "));
+            }
+        }
+        logged
+    }
+
+    /// The keyspace events since the last call, each with its key.
+    pub(super) fn events(&self) -> Vec<String> {
+        std::mem::take(&mut self.events.borrow_mut())
+    }
+
+    /// What clients that wait for keys would have been told since the last call.
+    pub(super) fn signals(&self) -> Vec<String> {
+        std::mem::take(&mut self.signals.borrow_mut())
     }
 
     /// `keyspace_hits` and `keyspace_misses` of the first shard.

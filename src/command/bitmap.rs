@@ -15,13 +15,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::expiry_options::is_word;
 use crate::base::numbers::parse_i64;
-use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::bitmap::{self, Combination, FieldKind, Overflow};
 use crate::data::string::StringForm;
-use crate::engine::{Command, Op, Run};
+use crate::engine::arguments::is_word;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{Edited, Expiry, ValueRef};
@@ -80,8 +79,8 @@ fn setbit(op: &mut Op) -> Result<(), ReplyError> {
         });
     }
     if is_changed {
-        op.effects.changed(1);
-        op.event(KeyspaceEvents::STRING, "setbit", key);
+        op.changed(1);
+        op.also(key, Event::string("setbit"));
     }
     op.reply.integer(i64::from(was_set));
     Ok(())
@@ -338,20 +337,14 @@ fn bitop(op: &mut Op) -> Result<(), ReplyError> {
     op.reply.integer(result.len() as i64);
     if result.is_empty() {
         if slot.remove(db, key, moment) {
-            op.effects.changed(1);
-            op.event(KeyspaceEvents::GENERIC, "del", key);
-            if op.effects.is_spread {
-                op.effects.instead(number, db, &[b"DEL", key]);
-            }
+            op.changed(1);
+            op.also(key, Event::generic("del"));
         }
         return Ok(());
     }
     slot.set_shared(db, key, result.clone(), StringForm::Raw, Expiry::Clear, moment);
-    op.effects.changed(1);
-    op.event(KeyspaceEvents::STRING, "set", key);
-    if op.effects.is_spread {
-        op.effects.instead(number, db, &[b"SET", key, &result]);
-    }
+    op.changed(1);
+    op.also(key, Event::string("set"));
     Ok(())
 }
 
@@ -614,8 +607,8 @@ fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
         Edited::when(changes > 0, ())
     });
     if changes > 0 {
-        op.effects.changed(changes);
-        op.event(KeyspaceEvents::STRING, "setbit", key);
+        op.changed(changes);
+        op.also(key, Event::string("setbit"));
     }
     Ok(())
 }

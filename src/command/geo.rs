@@ -13,14 +13,13 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use super::expiry_options::is_word;
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_f64;
-use crate::config::KeyspaceEvents;
 use crate::data::geo::Position;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
+use crate::engine::arguments::is_word;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -121,21 +120,17 @@ fn geoadd(op: &mut Op) -> Result<(), ReplyError> {
         }
         Edited::when(added + updated > 0, (added, updated))
     })?;
-    if added > 0 {
-        op.keys.signal_ready(key);
-    }
     if added + updated > 0 {
-        op.effects.changed(added + updated);
-        op.event(KeyspaceEvents::SORTED_SET, "zadd", key);
-        if op.effects.is_wanted {
+        op.changed(added + updated);
+        op.also(key, Event::sorted_set("zadd"));
+        if op.is_logged() {
             let texts: Vec<String> = scores.iter().map(|score| format!("{score:.0}")).collect();
             let mut words: Vec<&[u8]> = vec![b"ZADD", key];
             words.extend(args.range(2, first).iter());
             for (score, member) in texts.iter().zip(members()) {
                 words.extend([score.as_bytes(), member]);
             }
-            let (slot, db) = (op.keys.slot_of(key), op.keys.db);
-            op.effects.instead(slot, db, &words);
+            op.instead(&words);
         }
     }
     let changed = if counts_changes { added + updated } else { added };

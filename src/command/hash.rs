@@ -30,16 +30,15 @@ mod write;
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::numbers::parse_i64;
-use crate::config::KeyspaceEvents;
 use crate::data::hash::{Hash, HashRef};
-use crate::engine::{Command, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{Args, ReplyError, error};
 
 pub const COMMANDS: &[Command] = literals::COMMANDS;
 
 /// The fields behind `FIELDS numfields` at `at`, which must be the last arguments. `count_error` is for what is no count.
 fn listed_fields<'a>(args: Args<'a>, at: usize, count_error: ReplyError) -> Result<Args<'a>, ReplyError> {
-    if !super::expiry_options::is_word(args, at, b"FIELDS") {
+    if !crate::engine::arguments::is_word(args, at, b"FIELDS") {
         return Err(error::HASH_FIELDS_MISSING);
     }
     let count = args.get(at + 1).and_then(parse_i64).filter(|count| *count > 0);
@@ -103,8 +102,7 @@ impl<'a> FieldChanges<'a> {
         if self.count() == 0 {
             return;
         }
-        op.effects.changed(self.count() as u64);
-        let (slot, db) = (op.keys.slot_of(key), op.keys.db);
+        op.changed(self.count() as u64);
         let mut log = |head: &[&[u8]], fields: &[&[u8]], counts: bool| {
             if fields.is_empty() {
                 return;
@@ -117,7 +115,7 @@ impl<'a> FieldChanges<'a> {
                 words.push(digits.format(fields.len()).as_bytes());
             }
             words.extend(fields.iter().copied());
-            op.effects.instead(slot, db, &words);
+            op.instead(&words);
         };
         if let Some(at) = at {
             let mut digits = itoa::Buffer::new();
@@ -127,21 +125,18 @@ impl<'a> FieldChanges<'a> {
         log(&[b"HPERSIST", key], &self.persisted, true);
         log(&[b"HDEL", key], &self.deleted, false);
         if !self.expiring.is_empty() {
-            op.event(KeyspaceEvents::HASH, "hexpire", key);
+            op.also(key, Event::hash("hexpire"));
         }
         if !self.persisted.is_empty() {
-            op.event(KeyspaceEvents::HASH, "hpersist", key);
+            op.also(key, Event::hash("hpersist"));
         }
         if !self.deleted.is_empty() {
-            tell_deleted(op, key, self.is_gone);
+            tell_deleted(op, key);
         }
     }
 }
 
 /// Tells that fields were deleted, and the key with the last of them.
-fn tell_deleted(op: &mut Op, key: &[u8], is_gone: bool) {
-    op.event(KeyspaceEvents::HASH, "hdel", key);
-    if is_gone {
-        op.event(KeyspaceEvents::GENERIC, "del", key);
-    }
+fn tell_deleted(op: &mut Op, key: &[u8]) {
+    op.also(key, Event::hash("hdel"));
 }

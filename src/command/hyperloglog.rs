@@ -18,11 +18,10 @@
 #[cfg(test)]
 mod tests;
 
-use crate::config::KeyspaceEvents;
 use crate::data::Encoding;
 use crate::data::hyperloglog::{self, Added, Corrupted, Form, NotAHyperLogLog, REGISTER_COUNT, Registers, View};
 use crate::data::string::StringForm;
-use crate::engine::{Command, Op, Run, SessionOp};
+use crate::engine::{Command, Event, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{Edited, EntryRef, Expiry, ValueRef};
@@ -118,8 +117,8 @@ fn pfadd(op: &mut Op) -> Result<(), ReplyError> {
         }
     };
     if changes > 0 {
-        op.effects.changed(changes as u64);
-        op.event(KeyspaceEvents::STRING, "pfadd", key);
+        op.changed(changes as u64);
+        op.also(key, Event::string("pfadd"));
     }
     op.reply.integer(i64::from(changes > 0));
     Ok(())
@@ -165,7 +164,7 @@ fn pfcount(op: &mut Op) -> Result<(), ReplyError> {
         None => {
             let estimate = value.estimate()?;
             edit(op, key, |value| hyperloglog::set_estimate(value, estimate))?;
-            op.effects.changed(1);
+            op.changed(1);
             estimate
         }
     };
@@ -230,13 +229,9 @@ fn pfmerge(op: &mut Op) -> Result<(), ReplyError> {
     hyperloglog::raise_all(&mut value, &merged.registers, sparse_bytes_max)?;
     let value = Bytes::from(value);
     store(op, key, value.clone())?;
-    op.effects.changed(1);
+    op.changed(1);
     // Redis has no event of its own for it.
-    op.event(KeyspaceEvents::STRING, "pfadd", key);
-    if op.effects.is_spread {
-        let (slot, db) = (op.keys.slot_of(key), op.keys.db);
-        op.effects.instead(slot, db, &[b"SET", key, &value, b"KEEPTTL"]);
-    }
+    op.also(key, Event::string("pfadd"));
     op.reply.ok();
     Ok(())
 }
@@ -274,7 +269,7 @@ fn pfdebug(op: &mut Op) -> Result<(), ReplyError> {
             } else {
                 store(op, key, value)?;
             }
-            op.effects.changed(1);
+            op.changed(1);
         }
         if is(b"TODENSE") {
             op.reply.integer(i64::from(is_sparse));

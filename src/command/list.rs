@@ -21,10 +21,9 @@ mod remove;
 mod tests;
 mod write;
 
-use crate::config::KeyspaceEvents;
 use crate::data::list::End;
 use crate::data::listpack::Item;
-use crate::engine::{Command, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, arg};
 use std::ops::Range;
@@ -105,9 +104,6 @@ fn elements_between(start: i64, stop: i64, len: usize) -> Range<usize> {
 }
 
 /// Tells that elements are gone, and perhaps the last one.
-fn tell_removal(op: &mut Op, event: &'static str, key: &[u8], is_gone: bool) {
-    op.event(KeyspaceEvents::LIST, event, key);
-    if is_gone {
-        op.event(KeyspaceEvents::GENERIC, "del", key);
-    }
+fn tell_removal(op: &mut Op, event: &'static str, key: &[u8]) {
+    op.also(key, Event::list(event));
 }

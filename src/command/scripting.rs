@@ -3,7 +3,7 @@
 //! There is no interpreter yet, so nothing can be loaded and both registries are empty: what is answered here is true of
 //! empty ones. Tools and client libraries flush and list at the start of a test or a session.
 
-use super::help::{HelpEntry, help_command, reply_help};
+use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};

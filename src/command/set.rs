@@ -18,8 +18,7 @@ mod random;
 #[cfg(test)]
 mod tests;
 
-use crate::config::KeyspaceEvents;
-use crate::engine::{Command, Op};
+use crate::engine::{Command, Event, Op};
 use crate::spec::KeyFlags;
 
 pub const COMMANDS: &[Command] = &[
@@ -51,19 +50,15 @@ const LOGGED_MEMBERS_MAX: usize = 1024;
 
 /// Logs these members behind these words, as many effects as it takes.
 fn log_members<M: AsRef<[u8]>>(op: &mut Op, verb: &[u8], key: &[u8], members: &[M]) {
-    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
     for some in members.chunks(LOGGED_MEMBERS_MAX) {
         let mut words = Vec::with_capacity(some.len() + 2);
         words.extend([verb, key]);
         words.extend(some.iter().map(AsRef::as_ref));
-        op.effects.instead(slot, db, &words);
+        op.instead(&words);
     }
 }
 
 /// Tells that members are gone, and perhaps the last one.
-fn tell_removal(op: &mut Op, event: &'static str, key: &[u8], is_gone: bool) {
-    op.event(KeyspaceEvents::SET, event, key);
-    if is_gone {
-        op.event(KeyspaceEvents::GENERIC, "del", key);
-    }
+fn tell_removal(op: &mut Op, event: &'static str, key: &[u8]) {
+    op.also(key, Event::set(event));
 }

@@ -18,16 +18,15 @@
 //! As those keys may be at home anywhere, a call that stores logs what it has stored (`DEL` and `RPUSH`), unless there is one
 //! shard, whose log has all that the call has seen.
 
-use super::expiry_options::is_word;
-use super::numbers::integer;
 use crate::base::numbers::{as_c_text, parse_f64};
 use crate::base::slot::key_slot;
-use crate::config::KeyspaceEvents;
 use crate::data::hash::Hash;
 use crate::data::list::{End, List};
 use crate::data::listpack::Item;
 use crate::data::{Encoding, ObjectRef, TypedValue};
-use crate::engine::{Command, Op, Run};
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers::integer;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{
     Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeyPosition, KeySpec, arg, command,
@@ -371,7 +370,7 @@ fn hold_slots(op: &mut Op, options: &Options, elements: &Elements) -> Result<(),
             }
         }
     }
-    match op.keys.journal.is_lacking() {
+    match op.keys.attempt.is_lacking() {
         true => lacking,
         false => Ok(()),
     }
@@ -563,9 +562,6 @@ fn answer(op: &mut Op, options: &Options, elements: &Elements, chosen: &[Range<u
     Ok(())
 }
 
-/// Elements that one logged RPUSH names at most, so that no effect grows without bound.
-const LOGGED_ELEMENTS_MAX: usize = 1024;
-
 fn store(
     op: &mut Op,
     target: &[u8],
@@ -595,21 +591,11 @@ fn store(
     }
     let len = stored.spans.len();
     if op.keys.replace(target, list)? {
-        op.effects.changed(len.max(1) as u64);
-        if op.env.shards > 1 && op.effects.is_wanted {
-            let (slot, db) = (op.keys.slot_of(target), op.keys.db);
-            op.effects.instead(slot, db, &[b"DEL", target]);
-            for some in stored.spans.chunks(LOGGED_ELEMENTS_MAX) {
-                let mut words: Vec<&[u8]> = vec![b"RPUSH", target];
-                words.extend(some.iter().map(|span| stored.text(span)));
-                op.effects.instead(slot, db, &words);
-            }
-        }
+        op.changed(len.max(1) as u64);
         match len {
-            0 => op.event(KeyspaceEvents::GENERIC, "del", target),
+            0 => op.also(target, Event::generic("del")),
             _ => {
-                op.keys.signal_ready(target);
-                op.event(KeyspaceEvents::LIST, "sortstore", target);
+                op.also(target, Event::list("sortstore"));
             }
         }
     }

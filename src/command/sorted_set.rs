@@ -26,10 +26,9 @@ mod remove;
 mod tests;
 
 use crate::base::numbers::format_f64;
-use crate::config::KeyspaceEvents;
 use crate::data::listpack::Item;
 use crate::data::sorted_set::{ScoredMember, SortedSet};
-use crate::engine::{Command, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
 
@@ -84,10 +83,6 @@ const MAX_MEMBER: Argument = arg("max", ArgumentKind::String);
 const COUNT: Argument = arg("count", ArgumentKind::Integer);
 const WITHSCORES: Argument = Argument::word("withscores", "WITHSCORES").optional();
 
-/// Elements that one logged ZADD names at most, so that no effect grows without bound. The number is the one that Redis 7.2 has
-/// for the members of a logged SREM.
-const LOGGED_ELEMENTS_MAX: usize = 1024;
-
 #[inline]
 fn reply_member(reply: &mut Reply<'_>, member: Item<'_>) {
     match member {
@@ -127,45 +122,22 @@ fn reply_elements<'e>(
 }
 
 /// Tells that elements are gone, and perhaps the last one.
-fn tell_removal(op: &mut Op, event: &'static str, key: &[u8], is_gone: bool) {
-    op.event(KeyspaceEvents::SORTED_SET, event, key);
-    if is_gone {
-        op.event(KeyspaceEvents::GENERIC, "del", key);
-    }
+fn tell_removal(op: &mut Op, event: &'static str, key: &[u8]) {
+    op.also(key, Event::sorted_set(event));
 }
 
 /// Stores what a command has found over whatever is under the key (nothing deletes it), and replies with how much that is. The slot of
 /// the key has been looked at.
 fn store(op: &mut Op, target: &[u8], found: SortedSet, event: &'static str) -> Result<(), ReplyError> {
     let len = found.len();
-    if op.effects.is_spread && op.effects.is_wanted {
-        log_whole(op, target, &found);
-    }
     if op.keys.replace(target, found)? {
-        op.effects.changed(1);
+        op.changed(1);
         if len > 0 {
-            op.keys.signal_ready(target);
-            op.event(KeyspaceEvents::SORTED_SET, event, target);
+            op.also(target, Event::sorted_set(event));
         } else {
-            op.event(KeyspaceEvents::GENERIC, "del", target);
+            op.also(target, Event::generic("del"));
         }
     }
     op.reply.integer(len as i64);
     Ok(())
-}
-
-/// Logs that a key becomes just this.
-fn log_whole(op: &mut Op, key: &[u8], set: &SortedSet) {
-    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
-    op.effects.instead(slot, db, &[b"DEL", key]);
-    let mut elements = set.as_ref().iter();
-    while elements.len() > 0 {
-        let mut words = vec![b"ZADD".to_vec(), key.to_vec()];
-        for element in elements.by_ref().take(LOGGED_ELEMENTS_MAX) {
-            words.push(format_f64(element.score).to_vec());
-            words.push(element.member.as_bytes(&mut itoa::Buffer::new()).to_vec());
-        }
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        op.effects.instead(slot, db, &words);
-    }
 }

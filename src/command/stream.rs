@@ -27,8 +27,8 @@ mod write;
 use crate::base::numbers::parse_i64;
 use crate::base::slot::key_slot;
 use crate::data::stream::{ConsumerNumber, Entry, Group, Pending, StreamId};
-use crate::engine::Command;
 use crate::engine::Op;
+use crate::engine::{Command, Event};
 use crate::resp::{Reply, ReplyError, error};
 
 pub const COMMANDS: &[Command] = literals::COMMANDS;
@@ -133,16 +133,14 @@ impl GroupEffects {
 
     /// Logs all of it and tells the events.
     fn log(self, op: &mut Op, key: &[u8], group: &[u8], consumer: &[u8]) {
-        let (slot, db) = (key_slot(key), op.keys.db);
         let is_alone = self.is_new_consumer && self.delivered_count == 0;
-        op.effects
-            .changed(self.delivered_count + u64::from(self.moved.is_some()) + u64::from(is_alone));
+        op.changed(self.delivered_count + u64::from(self.moved.is_some()) + u64::from(is_alone));
         if self.is_new_consumer {
-            op.event(crate::config::KeyspaceEvents::STREAM, "xgroup-createconsumer", key);
+            op.also(key, Event::stream("xgroup-createconsumer"));
         }
         if is_alone {
             let words: [&[u8]; 5] = [b"XGROUP", b"CREATECONSUMER", key, group, consumer];
-            op.effects.instead(slot, db, &words);
+            op.instead(&words);
         }
         let (mut time, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
         for Delivered {
@@ -167,7 +165,7 @@ impl GroupEffects {
                 b"LASTID",
                 &last_id.text(),
             ];
-            op.effects.instead(slot, db, &words);
+            op.instead(&words);
         }
         if let Some((last_id, read)) = self.moved {
             let read = read.map_or(-1, |read| read as i64);
@@ -180,7 +178,7 @@ impl GroupEffects {
                 b"ENTRIESREAD",
                 count.format(read).as_bytes(),
             ];
-            op.effects.instead(slot, db, &words);
+            op.instead(&words);
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::CommandId;
 use crate::resp::ReplyError;
 use crate::stats::Stats;
-use crate::store::ExpiredKey;
+use crate::store::{Happening, Told};
 
 /// What one run of one command counts.
 #[derive(Clone, Debug)]
@@ -64,13 +64,20 @@ pub struct Expirations {
 }
 
 impl Expirations {
-    pub fn add(&mut self, expired: &[ExpiredKey]) {
-        for ExpiredKey { fields, .. } in expired {
-            match fields.len() {
-                0 => self.keys += 1,
-                count => self.fields += count as u32,
+    pub fn add(&mut self, told: &[Told]) {
+        for Told { what, .. } in told {
+            match what {
+                Happening::Expired => self.keys += 1,
+                Happening::FieldsExpired(fields) => self.fields += fields.len() as u32,
+                _ => {}
             }
         }
+    }
+
+    /// Adds what was found later.
+    pub fn merge(&mut self, other: Expirations) {
+        self.keys += other.keys;
+        self.fields += other.fields;
     }
 
     #[inline]

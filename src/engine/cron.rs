@@ -19,14 +19,15 @@
 //! 2. each key that is deleted here is logged as a DEL, and each field of a hash as an HDEL, where anyone reads the log, before anybody sees the slot again;
 //! 3. nothing here runs for longer than [`STEP`] and one slot's page beyond it, but for the scan itself.
 
-use super::counted::Expirations;
-use super::effects::Effects;
+use super::attempt::Attempt;
+use super::env::{Ended, Observation};
 use super::local::Local;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
 use crate::config::{ClientClass, OutputLimit};
 use crate::shard::ConnRef;
 use crate::stats::{Counters, Memory};
+use crate::store::DbIndex;
 use std::time::Duration;
 
 /// The longest step of background work: short against the time that a client notices, long against a pass without events.
@@ -230,20 +231,20 @@ impl Local {
         let Some(mut view) = self.core.try_view(&[index], nobody) else {
             return false;
         };
-        let is_wanted = view.wants_effects();
-        let slot = view.slot(index).expect("the view was given this slot");
+        let env = &mut self.env;
+        let mut attempt = Attempt::default();
+        env.arm(&mut attempt);
+        let slot = attempt.held(&mut view, index).expect("the view was given this slot");
         let step = slot.expire_step(now, ENTRIES_BETWEEN_CLOCKS);
-        let gone = slot.take_expired();
-        let discarded = slot.take_discarded();
-        if is_wanted && !gone.is_empty() {
-            Effects::flush_expired(&mut view, index, &gone);
-        }
-        if let Some(discarded) = discarded {
-            self.env.garbage.absorb(*discarded);
-        }
-        let mut expired = Expirations::default();
-        expired.add(&gone);
-        expired.count(&mut self.env.stats);
+        let expired = attempt.collect(&mut view, |detached| env.garbage.absorb(detached));
+        expired.count(&mut env.stats);
+        let ended = Ended {
+            origin: nobody,
+            command: 0,
+            db: DbIndex(0),
+            what: Observation::Expired(expired.keys as usize),
+        };
+        env.end_unit(&mut attempt, &mut view, ended);
         let expiry = &mut self.cron.expiry;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;

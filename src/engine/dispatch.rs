@@ -15,9 +15,10 @@
 //! wait as well, unless it goes to the same shard as those under way). Commands over the session run at once: what
 //! they change was copied by the commands before them.
 
+use super::attempt::Attempt;
+use super::env::{Ended, Observation};
 use super::evict::runs_over_keys;
-use super::local::{Envelope, Local, Observation, REPLY_TO_WRITE};
-use super::op::Journal;
+use super::local::{Envelope, Local, REPLY_TO_WRITE};
 use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
 use super::transaction::Control;
 use super::{Caller, Registered, Run};
@@ -453,7 +454,7 @@ impl Local {
             let footprint = Footprint::Slots(slots.iter().copied().collect());
             return self.start(client, task, footprint);
         };
-        let mut journal = Journal::default();
+        let mut attempt = Attempt::default();
         let buffer = if client.pending.is_empty() {
             &mut client.out
         } else {
@@ -465,27 +466,31 @@ impl Local {
             &caller,
             first,
             &mut view,
-            &mut journal,
+            &mut attempt,
             &mut self.env,
             buffer,
         );
         match outcome {
             Outcome::Ran => {
-                drop(view);
-                self.env
-                    .observe(client.place, found.id, caller.db, Observation::Ran(args));
+                let ended = Ended {
+                    origin: client.place,
+                    command: found.id,
+                    db: caller.db,
+                    what: Observation::Ran(args),
+                };
+                self.env.end_unit(&mut attempt, &mut view, ended);
                 Flow::Go
             }
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
-                // slots before they change any, and those that cannot run as tasks, with a journal.
+                // slots before they change any, and those that cannot run as tasks, with a attempt.
                 drop(view);
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }
                 let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
                 let mut footprint = Footprint::Slots(slots.iter().copied().collect());
-                footprint.merge(&journal.into_footprint());
+                footprint.merge(&attempt.into_footprint());
                 self.start(client, task, footprint)
             }
         }
@@ -589,25 +594,32 @@ impl Local {
                 true
             }
             Some(mut view) => {
-                let mut journal = Journal::default();
+                let mut attempt = Attempt::default();
                 let outcome = run_keys(
                     found,
                     args,
                     &caller,
                     first,
                     &mut view,
-                    &mut journal,
+                    &mut attempt,
                     &mut self.env,
                     &mut reply,
                 );
-                footprint.merge(&journal.into_footprint());
-                outcome != Outcome::Lacking
+                if outcome == Outcome::Ran {
+                    let ended = Ended {
+                        origin: place,
+                        command: found.id,
+                        db: caller.db,
+                        what: Observation::Ran(args),
+                    };
+                    self.env.end_unit(&mut attempt, &mut view, ended);
+                } else {
+                    footprint.merge(&attempt.into_footprint());
+                }
+                outcome == Outcome::Ran
             }
             None => false,
         };
-        if is_done && !is_refused {
-            self.env.observe(place, found.id, caller.db, Observation::Ran(args));
-        }
         if is_done {
             if self.env.stats.has_slow_entries() {
                 let entries = self.env.stats.take_slow_entries();

@@ -23,9 +23,9 @@
 //! 2. a slot that is on loan is left alone;
 //! 3. memory that waits to be freed in the background is freed before a further key is evicted for it.
 
-use super::effects::Effects;
-use super::local::Envelope;
-use super::local::{Local, Observation};
+use super::attempt::{Attempt, EVICTED};
+use super::env::{Ended, Observation};
+use super::local::{Envelope, Local};
 use super::transaction::Control;
 use super::{Registered, Run};
 use crate::base::clock::{Ms, Ticks, UnixMs};
@@ -33,7 +33,6 @@ use crate::base::random::Random;
 use crate::client::Client;
 use crate::config::MaxmemoryPolicy;
 use crate::data::access;
-use crate::resp::Args;
 use crate::shard::{ConnRef, ShardId};
 use crate::spec::Flags;
 use crate::stats::MemoryAccount;
@@ -376,27 +375,35 @@ impl Local {
         let Some(mut view) = self.core.try_view(&[index], nobody) else {
             return false;
         };
-        let is_wanted = view.wants_effects();
-        let slot = view.slot(index).expect("the view was given this slot");
+        let env = &mut self.env;
+        let mut attempt = Attempt::default();
+        env.arm(&mut attempt);
+        let moment = env.moment();
+        let slot = attempt.held(&mut view, index).expect("the view was given this slot");
         let entry = slot.peek(candidate.db, &candidate.key, now);
         let may_go = entry.is_some_and(|entry| !only_volatile || entry.expiry().is_some());
-        let is_gone = may_go && slot.remove(candidate.db, &candidate.key, self.env.moment());
-        if let Some(discarded) = slot.take_discarded() {
-            self.env.garbage.absorb(*discarded);
-        }
+        let is_gone = may_go && slot.remove(candidate.db, &candidate.key, moment);
+        let expired = attempt.collect(&mut view, |detached| env.garbage.absorb(detached));
+        expired.count(&mut env.stats);
         if is_gone {
-            self.env.stats.evicted_keys += 1;
-            let what = Observation::Evicted(&candidate.key);
-            self.env.observe(nobody, 0, candidate.db, what);
-            self.env.stats.changes += 1;
-            if is_wanted {
-                let mut effects = Effects::default();
-                effects.is_wanted = true;
-                effects.instead(index, candidate.db, &[b"DEL", &candidate.key]);
-                effects.changed(1);
-                effects.flush(&mut view, DbIndex(0), Args::EMPTY, Some(index));
+            env.stats.evicted_keys += 1;
+            env.stats.changes += 1;
+            if let Some(consequences) = &mut attempt.consequences {
+                consequences.tell(EVICTED, candidate.db, &candidate.key);
+                consequences.log(candidate.db, &[b"DEL", &candidate.key]);
             }
         }
+        let ended = Ended {
+            origin: nobody,
+            command: 0,
+            db: candidate.db,
+            what: if is_gone {
+                Observation::Evicted(&candidate.key)
+            } else {
+                Observation::Expired(expired.keys as usize)
+            },
+        };
+        env.end_unit(&mut attempt, &mut view, ended);
         is_gone
     }
 

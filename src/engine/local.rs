@@ -12,326 +12,30 @@
 //! [`LocalHandle`] and never keep it borrowed while they wait (invariant).
 
 use super::cron::Cron;
-use super::effects::Effects;
+use super::env::Env;
 use super::evict::Eviction;
 use super::foresight::Foreseen;
+use super::node::Node;
 use super::pass::Passes;
 use super::task::{Task, TaskKind};
 use super::under_way::UnderWay;
-use super::{CommandId, Registered, Registry};
-use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
+use crate::base::clock::Clock;
 use crate::base::random::Random;
-use crate::client::{Client, ClientTable, ReplyResizing, Session, Stall};
-use crate::config::{ClientClass, Config, Settings};
-use crate::data::Limits;
-use crate::data::access::{AccessPolicy, Moment};
-use crate::persist::value::Making;
-use crate::resp::{Args, OwnedArgs, ReplyBuf, Span};
+use crate::client::{Client, Session, Stall};
+use crate::resp::{OwnedArgs, ReplyBuf, Span};
 use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
-use crate::spec::Flags;
-use crate::stats::{MemoryAccount, SlowEntry, Stats};
-use crate::store::{DbIndex, Detached, HashSeed, Occupancy, Slot, SlotCommon};
+use crate::stats::SlowEntry;
+use crate::store::{HashSeed, Slot, SlotCommon};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
-
-/// The process-wide facts, and the few things that are changed from any shard.
-pub struct Node {
-    pub started_at: UnixMs,
-    /// 40 hex digits, new for each process.
-    pub run_id: String,
-    /// 40 hex digits: the history of the data set.
-    pub replid: String,
-    pub shards: usize,
-    pub clients: Arc<ClientTable>,
-    pub registry: &'static Registry,
-    /// The configuration as it is now; each shard has the typed settings of it (see [`Env::settings`]).
-    pub config: Mutex<Config>,
-    pub executable: String,
-    /// What is used now, as every shard knows it.
-    pub memory: MemoryAccount,
-    /// Which slots may have keys: what SCAN passes over without holding it.
-    pub occupancy: Arc<Occupancy>,
-    /// Set when the process is to end; whoever runs the process looks at it.
-    pub shutdown: Mutex<Option<Shutdown>>,
-    /// What the surroundings do for commands that change them (listeners, log file, limits).
-    pub surroundings: Box<dyn Surroundings>,
-}
-
-/// How the process is to end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Shutdown {
-    pub nosave: bool,
-    pub save: bool,
-    pub now: bool,
-    pub force: bool,
-}
-
-/// What commands ask of the process around the shards.
-pub trait Surroundings: Send + Sync {
-    /// Gives effect to a changed parameter that reaches beyond the shards (ports, log file, process title...). The error
-    /// is the reason that CONFIG SET answers.
-    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String>;
-    /// Ends the process's service: called once [`Node::shutdown`] is set.
-    fn shut_down(&self);
-}
-
-impl Node {
-    pub fn lock_config(&self) -> std::sync::MutexGuard<'_, Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// `CLIENT PAUSE`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pause {
-    pub until: UnixMs,
-    pub writes_only: bool,
-}
-
-/// What a running command may know and count besides its keys.
-pub struct Env {
-    pub shard: ShardId,
-    pub shards: usize,
-    pub node: Arc<Node>,
-    pub registry: &'static Registry,
-    /// Replaced by [`Env::follow`] only.
-    pub settings: Arc<Settings>,
-    /// The thresholds of packed values, as `settings` has them.
-    pub limits: Limits,
-    /// The secret of the hashes: the keyspace's, and that of every table in a value.
-    pub seed: HashSeed,
-    pub stats: Stats,
-    pub random: Random,
-    /// Deleted values and tables that are freed in the background.
-    pub garbage: Garbage,
-    pub pause: Option<Pause>,
-    /// `DEBUG SET-ACTIVE-EXPIRE`.
-    pub expires_actively: bool,
-    pub clock: Clock,
-    calendar: Calendar,
-    /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
-    pub reply_bytes_max: usize,
-    /// `DEBUG PAUSE-CRON`.
-    pub is_cron_paused: bool,
-    pub reply_resizing: ReplyResizing,
-    /// When the last command ended, which is when the next one begins.
-    pub ticks: Ticks,
-    /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
-    /// ([`Env::begin_unit`]).
-    pub now: UnixMs,
-    /// When the millisecond of `now` is over.
-    now_until: Ticks,
-    /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
-    pub observer: Option<Observer>,
-    pub(super) effects: Effects,
-}
-
-/// Who is told of units of work as they take effect.
-pub type Observer = Box<dyn FnMut(&Observed<'_>)>;
-
-/// One unit of work, at the moment at which it takes effect.
-#[derive(Debug)]
-pub struct Observed<'a> {
-    pub origin: ConnRef,
-    /// Of the command that the client sent; nothing but 0 where none did.
-    pub command: CommandId,
-    /// The db that its client had selected, or that of the key.
-    pub db: DbIndex,
-    pub now: UnixMs,
-    pub what: Observation<'a>,
-}
-
-/// What such a unit did.
-#[derive(Debug)]
-pub enum Observation<'a> {
-    /// A command over keys ran, alone.
-    Ran(Args<'a>),
-    /// These keys are watched from now on.
-    Watched(Args<'a>),
-    /// A transaction ran to its end.
-    Committed,
-    /// A watched key had changed: the transaction did nothing.
-    Aborted,
-    /// A key was evicted.
-    Evicted(&'a [u8]),
-}
-
-/// Values and tables that wait to be freed.
-#[derive(Default)]
-pub struct Garbage {
-    tables: VecDeque<Detached>,
-}
-
-impl Garbage {
-    pub fn absorb(&mut self, detached: Detached) {
-        if !detached.is_empty() {
-            self.tables.push_back(detached);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
-    /// How many keys wait (`lazyfree_pending_objects`).
-    pub fn pending_count(&self) -> usize {
-        self.tables.iter().map(Detached::entry_count).sum()
-    }
-
-    /// Frees about `count` elements. Returns how many entries have gone by it.
-    pub fn free_step(&mut self, count: usize) -> usize {
-        let Some(table) = self.tables.front_mut() else { return 0 };
-        let before = table.entry_count();
-        let is_gone = table.free_step(count);
-        let freed = before - table.entry_count();
-        if is_gone {
-            self.tables.pop_front();
-        }
-        freed
-    }
-}
-
-impl Env {
-    /// Works by other settings from now on.
-    pub fn follow(&mut self, settings: Arc<Settings>) {
-        self.stats.follow(&settings);
-        // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
-        self.limits = limits_of(&settings, self.limits.list_packed_threshold);
-        self.reply_bytes_max = reply_bytes_max(&settings);
-        self.settings = settings;
-    }
-
-    /// The time of the unit of work that runs now, and how it counts accesses.
-    #[inline]
-    pub fn moment(&self) -> Moment {
-        Moment {
-            now: self.now,
-            policy: self.access_policy(),
-            keeps_stale: self.is_paused(),
-        }
-    }
-
-    /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
-    #[inline]
-    pub fn is_paused(&self) -> bool {
-        self.pause.is_some_and(|pause| pause.until > self.now)
-    }
-
-    #[inline]
-    fn access_policy(&self) -> AccessPolicy {
-        self.stats.access_policy
-    }
-
-    /// What values are made by that come from outside.
-    pub fn making(&self) -> Making<'_> {
-        Making {
-            limits: &self.limits,
-            seed: self.seed,
-        }
-    }
-
-    /// Reads the clock at the end of a command; the next one is counted from here.
-    #[inline]
-    pub fn tick(&mut self) -> Ticks {
-        self.ticks = self.clock.ticks();
-        self.ticks
-    }
-
-    /// Reads both clocks.
-    pub(super) fn begin_pass(&mut self) {
-        let ticks = self.tick();
-        self.calendar.follow(self.clock.unix(), ticks);
-        self.move_on();
-    }
-
-    /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
-    #[inline]
-    pub fn begin_unit(&mut self) {
-        if self.ticks >= self.now_until {
-            self.move_on();
-        }
-    }
-
-    #[cold]
-    fn move_on(&mut self) {
-        self.now = self.now.max(self.calendar.at(self.ticks));
-        self.now_until = self.calendar.next_ms_at(self.ticks);
-    }
-
-    /// Another shard has got that far: what it knows of must not be in this one's future.
-    pub(super) fn hear(&mut self, now: UnixMs) {
-        self.now = self.now.max(now);
-    }
-
-    /// Tells who checks it of a unit of work that has just taken effect.
-    #[inline]
-    pub fn observe(&mut self, origin: ConnRef, command: CommandId, db: DbIndex, what: Observation<'_>) {
-        if let Some(observer) = &mut self.observer {
-            observer(&Observed {
-                origin,
-                command,
-                db,
-                now: self.now,
-                what,
-            });
-        }
-    }
-
-    /// Puts a command that took long into the slow log, and among the events of the latency monitor.
-    #[inline]
-    pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
-        let limit = self.stats.slow_limit_us;
-        if self.stats.latency.is_noted(elapsed_us / 1000) {
-            let is_fast = found.command.flags.contains(Flags::FAST);
-            let event = if is_fast { "fast-command" } else { "command" };
-            self.stats.latency.note(event, elapsed_us / 1000, self.now);
-        }
-        if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
-            let secrets = found
-                .command
-                .secrets_of
-                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
-            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
-        }
-    }
-}
-
-/// How long a client's output may be at all; no limit is the whole address space.
-fn reply_bytes_max(settings: &Settings) -> usize {
-    match settings.client_output_buffer_limit.of(ClientClass::Normal).hard_bytes {
-        0 => usize::MAX,
-        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
-    }
-}
-
-/// The thresholds of packed values. What is beyond the address space is no limit at all.
-fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
-    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    Limits {
-        hash_max_listpack_entries: count(settings.hash_max_listpack_entries),
-        hash_max_listpack_value: count(settings.hash_max_listpack_value),
-        set_max_intset_entries: count(settings.set_max_intset_entries),
-        set_max_listpack_entries: count(settings.set_max_listpack_entries),
-        set_max_listpack_value: count(settings.set_max_listpack_value),
-        zset_max_listpack_entries: count(settings.zset_max_listpack_entries),
-        zset_max_listpack_value: count(settings.zset_max_listpack_value),
-        list_max_listpack_size: i64::from(settings.list_max_listpack_size),
-        list_compress_depth: settings.list_compress_depth as usize,
-        list_packed_threshold,
-        stream_node_max_bytes: count(settings.stream_node_max_bytes),
-        stream_node_max_entries: count(settings.stream_node_max_entries),
-        hll_sparse_max_bytes: count(settings.hll_sparse_max_bytes),
-    }
-}
 
 /// What travels by the links besides small commands and replies.
 pub enum Envelope {
@@ -492,39 +196,12 @@ impl Local {
             clock,
             random,
         } = options;
-        let settings = Arc::new(node.lock_config().settings().clone());
         let common = Arc::new(SlotCommon {
             seed,
             occupancy: Some(node.occupancy.clone()),
+            attention: node.attention.clone(),
         });
-        let registry = node.registry;
-        let mut stats = Stats::new(registry.all().len());
-        stats.follow(&settings);
-        let mut env = Env {
-            shard: id,
-            shards: node.shards,
-            registry,
-            limits: limits_of(&settings, Limits::default().list_packed_threshold),
-            reply_bytes_max: reply_bytes_max(&settings),
-            is_cron_paused: false,
-            reply_resizing: ReplyResizing::DEFAULT,
-            settings,
-            seed,
-            stats,
-            random,
-            garbage: Garbage::default(),
-            pause: None,
-            expires_actively: true,
-            clock,
-            calendar: Calendar::default(),
-            ticks: Ticks::default(),
-            now: UnixMs::EPOCH,
-            now_until: Ticks::default(),
-            observer: None,
-            effects: Effects::default(),
-            node,
-        };
-        env.begin_pass();
+        let env = Env::new(id, node, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {

@@ -13,15 +13,21 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
 //! a family: which commands there are is the registry's, and that is handed in.
 
+pub mod arguments;
+pub mod attempt;
 pub mod context;
 pub mod counted;
 pub mod cron;
 pub mod dispatch;
-pub mod effects;
+pub mod env;
 pub mod evict;
 pub mod evict_clients;
 pub mod foresight;
+pub mod help;
+pub mod keyspace;
 pub mod local;
+pub mod log;
+pub mod node;
 pub mod op;
 pub mod pass;
 pub mod registry;
@@ -32,10 +38,13 @@ pub mod transaction;
 pub mod typed;
 pub mod under_way;
 
+pub use attempt::{Event, KeyEvent, Signal};
 pub use context::Context;
-pub use effects::Effects;
-pub use local::{Env, Envelope, Local, LocalHandle, Node};
-pub use op::{Caller, KeyEvent, Keyspace, Op};
+pub use env::Env;
+pub use keyspace::Keyspace;
+pub use local::{Envelope, Local, LocalHandle};
+pub use node::Node;
+pub use op::{Caller, Op};
 pub use registry::{CommandId, Registered, Registry};
 pub use session_op::SessionOp;
 pub use task::Task;

@@ -1,29 +1,23 @@
 //! What a command over keys may touch.
 //!
-//! [`Op`] is all of it: its arguments, its reply, the keyspace as far as its slots are held, the effects it logs, and
-//! what its shard knows. The parts are fields, so that a handler can read an entry and write its reply at once.
+//! [`Op`] is all of it: its arguments, its reply, the keyspace as far as its slots are held, and what
+//! its shard knows. The parts are fields, so that a handler can read an entry and write its reply at once.
 //!
-//! A slot that is not held is not an error of the handler's: [`Keyspace::slot`] notes it and answers an error, the
-//! handler returns, what it changed is taken back, and the unit of work runs again when it holds that slot too. The
-//! text of that error is never sent.
-//!
-//! Time stands still within a unit of work: `moment` is read once, so a key cannot expire between two looks at it.
+//! A handler that has changed a key says so in one call, when the change is made: which key, which event that is, and how many
+//! changes it counts as ([`Op::wrote`]). What goes into the log is the command itself, unless the handler says otherwise
+//! ([`Op::instead`]); if nothing was changed, nothing is logged. What follows from changes of the table (`new`, `expired`, the `del` of a value that
+//! was emptied, keys that become ready) the slots tell, and no handler does.
 
-use super::counted::Counted;
-use super::effects::Effects;
-use super::local::Env;
+use super::attempt::Event;
+use super::counted::Expirations;
+use super::env::Env;
+use super::keyspace::Keyspace;
 use super::{Command, Run};
 use crate::base::slot::key_slot;
-use crate::config::KeyspaceEvents;
-use crate::data::ValueType;
-use crate::data::access::Moment;
-use crate::resp::{Args, Proto, Reply, ReplyError, error};
-use crate::shard::{Footprint, SlotMarks, SlotSet, View};
+use crate::resp::{Args, Proto, Reply};
+use crate::shard::{SlotMarks, SlotSet};
 use crate::spec::{InvalidKeys, KeyPosition, key_positions};
-use crate::store::{Access, DbIndex, Detached, EntryRef, Slot};
-
-/// Ends a handler that needs a slot which is not held. Never sent: the command is run again.
-const SLOT_LACKING: ReplyError = ReplyError::Static("ERR a slot is not held");
+use crate::store::DbIndex;
 
 /// Who has sent a command, as far as a handler over keys may know.
 #[derive(Clone, Copy, Debug)]
@@ -45,250 +39,95 @@ pub struct Op<'a, 'v> {
     pub args: Args<'a>,
     pub reply: Reply<'a>,
     pub keys: Keyspace<'a, 'v>,
-    pub effects: &'a mut Effects,
     pub env: &'a mut Env,
     pub caller: Caller,
     /// The literal that is being run.
     pub command: &'static Command,
+    /// Changes to the keyspace so far.
+    pub(super) changes: u64,
+    /// Something else is logged than the command itself, or nothing.
+    pub(super) is_replaced: bool,
+    /// What was found to be over so far.
+    pub(super) expirations: Expirations,
 }
 
 impl Op<'_, '_> {
-    /// Says that something happened to a key that keyspace events tell: one call for each event, in Redis's order, with
-    /// Redis's name for it.
+    /// Says that a key was written, which is one change: what event that is. To be called when the change is made.
     #[inline]
-    pub fn event(&mut self, class: KeyspaceEvents, name: &'static str, key: &[u8]) {
-        if self.env.settings.notify_keyspace_events.contains(class) {
-            let (db, key) = (self.keys.db, key.into());
-            self.keys.journal.events.push(KeyEvent { class, name, db, key });
-        }
-    }
-}
-
-/// The keyspace, as far as the slots of the unit of work are held.
-pub struct Keyspace<'a, 'v> {
-    pub view: &'a mut View<'v, Slot>,
-    pub db: DbIndex,
-    pub moment: Moment,
-    pub access: Access,
-    /// Look-ups that found a key, and that did not (`keyspace_hits`, `keyspace_misses`).
-    pub hits: u32,
-    pub misses: u32,
-    pub journal: &'a mut Journal,
-    /// The slot of the first key, which the dispatcher knows already, and the key.
-    first: Option<(&'a [u8], u16)>,
-}
-
-/// What must be remembered across the commands of one unit of work: which slots were touched, and which are lacking.
-#[derive(Default, Debug)]
-pub struct Journal {
-    /// Slots that the command which runs has looked at (they may have keys that expired on the way).
-    pub touched: SlotMarks,
-    /// Slots that are needed and not held.
-    pub lacking: SlotMarks,
-    /// The whole keyspace is needed.
-    pub lacks_everything: bool,
-    /// Slots in which a list, sorted set or stream has got elements ([`Keyspace::signal_ready`]). Clients that wait for keys live
-    /// in the slot with them: whoever ends the unit of work looks there, and nowhere else, for someone to serve.
-    pub ready: SlotMarks,
-    /// Keyspace events of the unit of work, in their order, for whoever publishes them when it ends ([`Op::event`]). Empty
-    /// as long as `notify-keyspace-events` asks for none.
-    pub events: Vec<KeyEvent>,
-    /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
-    /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
-    pub can_undo: bool,
-    undone_from: SlotMarks,
-    /// What the commands of a unit that can be taken back have counted so far.
-    pub deferred: Vec<Counted>,
-}
-
-/// Something that happened to a key (`notify-keyspace-events`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyEvent {
-    pub class: KeyspaceEvents,
-    /// Redis's name of it: `lpush`, `del`.
-    pub name: &'static str,
-    pub db: DbIndex,
-    pub key: Box<[u8]>,
-}
-
-impl Journal {
-    /// Whether the unit of work has to be run again with more slots.
-    pub fn is_lacking(&self) -> bool {
-        self.lacks_everything || !self.lacking.is_empty()
+    pub fn wrote(&mut self, key: &[u8], event: Event) {
+        self.wrote_times(key, event, 1);
     }
 
-    /// What the unit of work lacks.
-    pub fn into_footprint(self) -> Footprint {
-        if self.lacks_everything {
-            Footprint::Everything
-        } else {
-            Footprint::Slots(self.lacking.into_set())
+    /// The same for what counts as so many changes (`rdb_changes_since_last_save`).
+    #[inline]
+    pub fn wrote_times(&mut self, key: &[u8], event: Event, changes: u64) {
+        self.changes += changes;
+        if self.keys.attempt.consequences.is_some() {
+            self.tell(key, Some(event));
         }
     }
 
-    /// Takes back all changes of the unit of work. Hands what is to be freed to `discard`.
-    pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in std::mem::take(&mut self.undone_from).iter() {
-            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
-            slot.rollback();
-            if let Some(discarded) = slot.take_discarded() {
-                discard(*discarded);
+    /// Says that the write of a key was a further event as well (SET's `expire`).
+    #[inline]
+    pub fn also(&mut self, key: &[u8], event: Event) {
+        self.wrote_times(key, event, 0);
+    }
+
+    /// Counts changes that are no event (FLUSHALL, XACK).
+    #[inline]
+    pub fn changed(&mut self, changes: u64) {
+        self.changes += changes;
+    }
+
+    /// Has it told now that a key is new, where that comes before the event of another key (RENAME).
+    pub fn came(&mut self, key: &[u8]) {
+        if self.keys.attempt.consequences.is_some() {
+            self.tell(key, None);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, key: &[u8], event: Option<Event>) {
+        let db = self.keys.db;
+        let slot = self.keys.slot_of(key);
+        // A slot that was written to is held. (Who flushes has no key.)
+        let told = self.keys.view.slot(slot).map_or_else(Vec::new, |slot| slot.take_told());
+        self.expirations.add(&told);
+        if let Some(consequences) = &mut self.keys.attempt.consequences {
+            match event {
+                Some(event) => consequences.wrote(told, event, db, key),
+                None => consequences.take_in(told),
             }
         }
-        self.touched = SlotMarks::new();
-        self.deferred.clear();
-        self.ready = SlotMarks::new();
-        self.events.clear();
     }
 
-    /// Makes all changes final. Hands what is to be freed to `discard`.
-    pub fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in std::mem::take(&mut self.undone_from).iter() {
-            discard(
-                view.slot(slot)
-                    .expect("a slot with an undo journal is still held")
-                    .commit_undo(),
-            );
-        }
+    /// How many changes were counted so far.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
-}
 
-impl<'a, 'v> Keyspace<'a, 'v> {
-    pub fn new(
-        view: &'a mut View<'v, Slot>,
-        journal: &'a mut Journal,
-        caller: &Caller,
-        moment: Moment,
-        first: Option<(&'a [u8], u16)>,
-    ) -> Keyspace<'a, 'v> {
-        let access = if caller.leaves_clocks {
-            Access::Peek
-        } else {
-            Access::Read
-        };
-        Keyspace {
-            view,
-            db: caller.db,
-            moment,
-            access,
-            hits: 0,
-            misses: 0,
-            journal,
-            first,
+    /// Logs this instead of the command itself; may be called several times.
+    pub fn instead(&mut self, words: &[&[u8]]) {
+        self.instead_in(self.keys.db, words);
+    }
+
+    /// The same in another db than the client's.
+    pub fn instead_in(&mut self, db: DbIndex, words: &[&[u8]]) {
+        self.is_replaced = true;
+        if let Some(consequences) = &mut self.keys.attempt.consequences {
+            consequences.log_own(db, words);
         }
     }
 
-    /// The number of the slot that `key` belongs to.
-    #[inline]
-    pub fn slot_of(&self, key: &[u8]) -> u16 {
-        match self.first {
-            Some((first, slot)) if std::ptr::eq(first, key) => slot,
-            _ => key_slot(key),
-        }
+    /// Logs nothing, whatever was changed.
+    pub fn logs_nothing(&mut self) {
+        self.is_replaced = true;
     }
 
-    /// The slot of `key`.
-    #[inline]
-    pub fn slot(&mut self, key: &[u8]) -> Result<&mut Slot, ReplyError> {
-        self.numbered(self.slot_of(key))
-    }
-
-    /// The slot of that number.
-    #[inline]
-    pub fn numbered(&mut self, slot: u16) -> Result<&mut Slot, ReplyError> {
-        held(self.view, self.journal, slot)
-    }
-
-    /// Asks for further slots: the error ends the handler, and the unit runs again with them on loan. One of them at least is
-    /// not held.
-    pub fn need_slots(&mut self, slots: &SlotSet) -> ReplyError {
-        slots.iter().for_each(|slot| {
-            self.journal.lacking.insert(slot);
-        });
-        SLOT_LACKING
-    }
-
-    /// Asks for the whole keyspace: the error ends the handler, and the unit runs again with everything on loan.
-    pub fn need_everything(&mut self) -> ReplyError {
-        self.journal.lacks_everything = true;
-        SLOT_LACKING
-    }
-
-    /// Looks a key up for reading: counts as a hit or a miss, and updates the access clock.
-    #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
-        let slot = self.slot_of(key);
-        let found = held(self.view, self.journal, slot)?.get(self.db, key, self.moment, self.access);
-        *(if found.is_some() {
-            &mut self.hits
-        } else {
-            &mut self.misses
-        }) += 1;
-        Ok(found)
-    }
-
-    /// Looks a key up before changing it: no hit, no miss, no change of the access clock (the change itself is an
-    /// access).
-    #[inline]
-    pub fn peek(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
-        let (db, moment) = (self.db, self.moment);
-        Ok(self.slot(key)?.get(db, key, moment, Access::Peek))
-    }
-
-    /// Looks a key up that is left alone if it exists (SETNX): no hit, no miss, but an access.
-    #[inline]
-    pub fn visit(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
-        let (db, moment, access) = (self.db, self.moment, self.access);
-        Ok(self.slot(key)?.get(db, key, moment, access))
-    }
-
-    /// As [`Keyspace::read`], for a string: any other type is WRONGTYPE.
-    #[inline]
-    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
-        only(self.read(key)?, ValueType::String)
-    }
-
-    /// As [`Keyspace::peek`], for a string: any other type is WRONGTYPE.
-    #[inline]
-    pub fn peek_string(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
-        only(self.peek(key)?, ValueType::String)
-    }
-
-    /// Says that a list, sorted set or stream has got elements which a client may wait for (BLPOP, BZPOPMIN, XREAD BLOCK):
-    /// one call where the elements are added, after them.
-    #[inline]
-    pub fn signal_ready(&mut self, key: &[u8]) {
-        let slot = self.slot_of(key);
-        self.journal.ready.insert(slot);
-    }
-
-    /// Whether there is such a key; no hit, no miss.
-    pub fn exists(&mut self, key: &[u8]) -> Result<bool, ReplyError> {
-        Ok(self.peek(key)?.is_some())
-    }
-}
-
-/// The slot of that number, if it is held. Apart from [`Keyspace`], so that a caller can count while it looks at the
-/// entry it has found.
-#[inline]
-fn held<'k>(view: &'k mut View<'_, Slot>, journal: &mut Journal, slot: u16) -> Result<&'k mut Slot, ReplyError> {
-    let Some(found) = view.slot(slot) else {
-        journal.lacking.insert(slot);
-        return Err(SLOT_LACKING);
-    };
-    journal.touched.insert(slot);
-    if journal.can_undo && journal.undone_from.insert(slot) {
-        found.begin_undo();
-    }
-    Ok(found)
-}
-
-/// The entry, if it is of that type.
-#[inline]
-fn only(entry: Option<EntryRef<'_>>, wanted: ValueType) -> Result<Option<EntryRef<'_>>, ReplyError> {
-    match entry {
-        Some(found) if found.type_of() != wanted => Err(error::WRONG_TYPE),
-        found => Ok(found),
+    /// Whether anybody reads what is logged: if not, nothing need be made up for it.
+    pub fn is_logged(&self) -> bool {
+        let consequences = self.keys.attempt.consequences.as_ref();
+        consequences.is_some_and(|consequences| consequences.is_logged)
     }
 }
 

@@ -4,7 +4,7 @@
 //! where the transaction runs, on the session that travels with it.
 
 use super::Command;
-use super::local::Env;
+use super::env::Env;
 use crate::client::Session;
 use crate::resp::{Args, Reply};
 

@@ -6,10 +6,11 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
+use super::attempt::Attempt;
 use super::counted::{Counted, Expirations};
-use super::effects::Effects;
-use super::local::{Env, Observation};
-use super::op::{Caller, Journal, Keyspace, Op};
+use super::env::{Ended, Env, Observation};
+use super::keyspace::Keyspace;
+use super::op::{Caller, Op};
 use super::session_op::SessionOp;
 use super::{CommandId, Registered, Run};
 use crate::base::clock::UnixMs;
@@ -17,7 +18,7 @@ use crate::base::limits;
 use crate::base::random::Random;
 use crate::client::{Client, Queued, ReplyMode, Session};
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
-use crate::shard::{ConnRef, ShardId, SlotMarks, Verdict, View, Work};
+use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
 use std::cell::Cell;
@@ -57,7 +58,7 @@ pub enum TaskKind {
 /// A transaction, and how far it has got.
 ///
 /// It may be run again from its beginning, with more slots, when one of its commands finds out late which slots it needs. Nothing of
-/// the first attempt is seen then: `journal` takes the changes back and has what was to be counted, the session is the one
+/// the first attempt is seen then: `attempt` takes the changes back and has what was to be counted, the session is the one
 /// that the client had, the queue is as it was, and random numbers are the same ones. (Time is not: the second attempt sees what
 /// others have done since, and must not be earlier than they were.)
 pub struct ExecStep {
@@ -70,7 +71,7 @@ pub struct ExecStep {
     pub asks_other_shards: bool,
     /// The next command to run.
     pub next_index: usize,
-    journal: Journal,
+    attempt: Attempt,
     /// What it began with, if it may have to begin again.
     beginning: Option<Box<Beginning>>,
     now: UnixMs,
@@ -94,7 +95,7 @@ impl ExecStep {
             session: client.session.taken_along(),
             asks_other_shards,
             next_index: 0,
-            journal: Journal::default(),
+            attempt: Attempt::default(),
             beginning: None,
             now: UnixMs::EPOCH,
         }
@@ -182,47 +183,55 @@ impl Task {
                 let found = env.registry;
                 let found = found.get(self.command);
                 // A single command looks for its slots before it changes any of them, so nothing is ever taken back.
-                let mut journal = Journal::default();
+                let mut attempt = Attempt::default();
                 let outcome = run_keys(
                     found,
                     args.as_args(),
                     &self.caller,
                     None,
                     view,
-                    &mut journal,
+                    &mut attempt,
                     env,
                     &mut self.reply,
                 );
-                let verdict = settle(outcome, &mut journal, view, env, &mut self.reply);
-                if verdict == Verdict::Done {
-                    env.observe(
-                        self.origin,
-                        self.command,
-                        self.caller.db,
-                        Observation::Ran(args.as_args()),
-                    );
+                match outcome {
+                    Outcome::Ran => {
+                        let ended = Ended {
+                            origin: self.origin,
+                            command: self.command,
+                            db: self.caller.db,
+                            what: Observation::Ran(args.as_args()),
+                        };
+                        env.end_unit(&mut attempt, view, ended);
+                        Verdict::Done
+                    }
+                    Outcome::Lacking => {
+                        attempt.roll_back(view, |detached| env.garbage.absorb(detached));
+                        self.reply.clear();
+                        Verdict::Lacks(attempt.into_footprint())
+                    }
                 }
-                verdict
             }
             TaskKind::Watch { keys, tokens } => {
                 tokens.clear();
+                let mut attempt = Attempt::default();
+                env.arm(&mut attempt);
                 for key in keys.as_args().iter() {
                     let slot = crate::base::slot::key_slot(key);
-                    let found = view
-                        .slot(slot)
-                        .expect("the slots of the watched keys are the unit's footprint");
+                    let found = attempt.held(view, slot);
+                    let found = found.expect("the slots of the watched keys are the unit's footprint");
                     tokens.push((slot, found.watch(self.caller.db, key, env.moment())));
-                    if let Some(discarded) = found.take_discarded() {
-                        env.garbage.absorb(*discarded);
-                    }
                 }
+                let expired = attempt.collect(view, |detached| env.garbage.absorb(detached));
+                expired.count(&mut env.stats);
                 env.stats.count_call(self.command, 0);
-                env.observe(
-                    self.origin,
-                    self.command,
-                    self.caller.db,
-                    Observation::Watched(keys.as_args()),
-                );
+                let ended = Ended {
+                    origin: self.origin,
+                    command: self.command,
+                    db: self.caller.db,
+                    what: Observation::Watched(keys.as_args()),
+                };
+                env.end_unit(&mut attempt, view, ended);
                 Reply::new(&mut self.reply, self.caller.proto).ok();
                 Verdict::Done
             }
@@ -236,21 +245,21 @@ impl Task {
             }
             TaskKind::Exec(step) => {
                 let began = env.tick();
+                let mut ended = Ended {
+                    origin: self.origin,
+                    command: self.command,
+                    db: self.caller.db,
+                    what: Observation::Committed,
+                };
                 if !step.begin(view, env, &mut self.reply, self.caller.proto) {
-                    let elapsed_us = env.tick().us_since(began);
-                    env.stats.count_call(self.command, elapsed_us);
-                    env.observe(self.origin, self.command, self.caller.db, Observation::Aborted);
-                    return Verdict::Done;
-                }
-                if step.asks_other_shards {
+                    ended.what = Observation::Aborted;
+                } else if step.asks_other_shards {
                     step.now = env.now;
                     return Verdict::Hold;
-                }
-                if let Err(verdict) = step.run_all(view, env, &mut self.reply) {
+                } else if let Err(verdict) = step.run_all(view, env, &mut self.reply) {
                     return verdict;
                 }
-                step.finish(view, env);
-                env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
+                step.finish(view, env, ended);
                 let elapsed_us = env.tick().us_since(began);
                 env.stats.count_call(self.command, elapsed_us);
                 Verdict::Done
@@ -264,15 +273,14 @@ impl ExecStep {
     fn begin(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf, proto: Proto) -> bool {
         let moment = env.moment();
         let mut is_unchanged = true;
+        env.arm(&mut self.attempt);
         for (slot, token) in &self.watched {
-            let found = view
-                .slot(*slot)
-                .expect("the slots of the watched keys are in the footprint");
+            let found = self.attempt.held(view, *slot);
+            let found = found.expect("the slots of the watched keys are in the footprint");
             is_unchanged &= found.is_unchanged(token, moment);
-            if let Some(discarded) = found.take_discarded() {
-                env.garbage.absorb(*discarded);
-            }
         }
+        let expired = self.attempt.collect(view, |detached| env.garbage.absorb(detached));
+        expired.count(&mut env.stats);
         let mut reply = Reply::new(reply, proto);
         if is_unchanged {
             reply.array(self.queue.len());
@@ -286,7 +294,7 @@ impl ExecStep {
         // With everything on loan, nothing can be lacking.
         let reaches_further = |queued: &Queued| env.registry.get(queued.command).command.run.may_reach_further();
         if is_unchanged && !view.has_everything() && self.queue.iter().any(reaches_further) {
-            self.journal.can_undo = true;
+            self.attempt.can_undo = true;
             self.beginning.get_or_insert_with(|| {
                 Box::new(Beginning {
                     session: self.session.clone(),
@@ -350,15 +358,15 @@ impl ExecStep {
                 caller.is_nested = true;
                 // What is silent is the reply to EXEC, and that was settled when it came.
                 caller.is_silent = false;
-                if run_keys(found, args, &caller, None, view, &mut self.journal, env, reply) == Outcome::Lacking {
+                if run_keys(found, args, &caller, None, view, &mut self.attempt, env, reply) == Outcome::Lacking {
                     return false;
                 }
                 self.next_index += 1;
                 return true;
             }
         };
-        if self.journal.can_undo {
-            self.journal.deferred.push(counted);
+        if self.attempt.can_undo {
+            self.attempt.put_aside(counted);
         } else {
             counted.count(&mut env.stats);
             env.note_slow(found, args, counted.elapsed_us);
@@ -367,29 +375,33 @@ impl ExecStep {
         true
     }
 
-    /// Ends the transaction: changes are final, watches are forgotten, what was put aside is counted.
-    pub fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env) {
-        self.journal.commit(view, |detached| env.garbage.absorb(detached));
+    /// Ends the transaction: watches are forgotten, what was put aside is counted, and the unit has its end.
+    fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env, ended: Ended<'_>) {
         self.forget_watches(view);
-        // While things can be taken back, each command of the queue puts aside one count.
-        for (counted, queued) in self.journal.deferred.drain(..).zip(&self.queue) {
-            counted.count(&mut env.stats);
-            env.note_slow(
-                env.registry.get(queued.command),
-                queued.args.as_args(),
-                counted.elapsed_us,
-            );
+        if self.attempt.can_undo
+            && let Some(consequences) = &mut self.attempt.consequences
+        {
+            // While things can be taken back, each command of the queue puts aside one count.
+            for (counted, queued) in consequences.counted.drain(..).zip(&self.queue) {
+                counted.count(&mut env.stats);
+                env.note_slow(
+                    env.registry.get(queued.command),
+                    queued.args.as_args(),
+                    counted.elapsed_us,
+                );
+            }
         }
+        env.end_unit(&mut self.attempt, view, ended);
     }
 
     fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
         let beginning = self.beginning.as_deref();
         let beginning = beginning.expect("only what can be taken back was let find out late what it needs");
         self.session = beginning.session.clone();
-        self.journal.roll_back(view, |detached| env.garbage.absorb(detached));
+        self.attempt.roll_back(view, |detached| env.garbage.absorb(detached));
         self.next_index = 0;
         reply.clear();
-        let lacking = std::mem::take(&mut self.journal);
+        let lacking = std::mem::take(&mut self.attempt);
         Verdict::Lacks(lacking.into_footprint())
     }
 }
@@ -401,26 +413,6 @@ pub enum Outcome {
     Ran,
     /// It needs more slots; its reply is gone, its changes are still to be taken back.
     Lacking,
-}
-
-fn settle(
-    outcome: Outcome,
-    journal: &mut Journal,
-    view: &mut View<'_, Slot>,
-    env: &mut Env,
-    reply: &mut ReplyBuf,
-) -> Verdict {
-    match outcome {
-        Outcome::Ran => {
-            journal.commit(view, |detached| env.garbage.absorb(detached));
-            Verdict::Done
-        }
-        Outcome::Lacking => {
-            journal.roll_back(view, |detached| env.garbage.absorb(detached));
-            reply.clear();
-            Verdict::Lacks(std::mem::take(journal).into_footprint())
-        }
-    }
 }
 
 /// Runs one command over keys in `view` and appends its reply.
@@ -436,7 +428,7 @@ pub fn run_keys(
     caller: &Caller,
     first: Option<(&[u8], u16)>,
     view: &mut View<'_, Slot>,
-    journal: &mut Journal,
+    attempt: &mut Attempt,
     env: &mut Env,
     reply: &mut ReplyBuf,
 ) -> Outcome {
@@ -453,33 +445,34 @@ pub fn run_keys(
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
     let moment = env.moment();
-    let mut effects = std::mem::take(&mut env.effects);
-    effects.is_wanted = view.wants_effects();
-    if effects.is_wanted {
-        effects.is_spread = env.shards > 1 && is_spread(found, args, view);
-    }
+    env.arm(attempt);
     let mut op = Op {
         args,
         reply: Reply::bounded(reply, caller.proto, bytes_max),
-        keys: Keyspace::new(view, journal, caller, moment, first),
-        effects: &mut effects,
+        keys: Keyspace::new(view, attempt, caller.leaves_clocks, caller.db, moment, first),
         env,
         caller: *caller,
         command: found.command,
+        changes: 0,
+        is_replaced: false,
+        expirations: Expirations::default(),
     };
     let result = handler(&mut op);
-    let (hits, misses) = (op.keys.hits, op.keys.misses);
-    if journal.is_lacking() {
+    let Op {
+        changes,
+        is_replaced,
+        mut expirations,
+        keys: Keyspace { hits, misses, .. },
+        ..
+    } = op;
+    if attempt.is_lacking() {
         reply.truncate(mark);
-        env.effects = Effects::default();
         return Outcome::Lacking;
     }
-    let expired = clear_up(view, journal, env, effects.is_wanted);
-    let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
-    // The next command of the unit looks at its own slots only.
-    journal.touched = SlotMarks::new();
-    let changes = effects.flush(view, caller.db, args, first_slot);
-    env.effects = effects;
+    expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
+    if let Some(consequences) = &mut attempt.consequences {
+        consequences.end_command(caller.db, args, changes > 0, is_replaced);
+    }
     let elapsed_us = env.tick().us_since(began);
     let error = result.err();
     if let Some(error) = &error {
@@ -493,46 +486,15 @@ pub fn run_keys(
         hits,
         misses,
         changes,
-        expired,
+        expired: expirations,
     };
-    if journal.can_undo {
-        journal.deferred.push(counted);
+    if attempt.can_undo {
+        attempt.put_aside(counted);
     } else {
         counted.count(&mut env.stats);
         env.note_slow(found, args, elapsed_us);
     }
     Outcome::Ran
-}
-
-/// Whether the keys of a call are at home on different shards.
-fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
-    let mut owners = super::op::key_slots(found.command, args)
-        .iter()
-        .map(|slot| view.owner(slot))
-        .collect::<Vec<_>>();
-    owners.dedup();
-    owners.len() > 1
-}
-
-/// Keys that expired while the command looked at them are deleted: answers how many, and logs a DEL for each. What the unit has
-/// removed or overwritten and takes long to free goes to the background.
-fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_wanted: bool) -> Expirations {
-    let mut expirations = Expirations::default();
-    for slot in journal.touched.iter() {
-        let Some(found) = view.slot(slot) else { continue };
-        if let Some(discarded) = found.take_discarded() {
-            env.garbage.absorb(*discarded);
-        }
-        let expired = found.take_expired();
-        if expired.is_empty() {
-            continue;
-        }
-        expirations.add(&expired);
-        if is_wanted {
-            Effects::flush_expired(view, slot, &expired);
-        }
-    }
-    expirations
 }
 
 /// Runs one command over the session and appends its reply. What comes back is still to be counted.
@@ -594,8 +556,13 @@ impl Task {
                 "a transaction that asks other shards holds all that it may need"
             );
         }
-        step.finish(view, env);
-        env.observe(self.origin, self.command, self.caller.db, Observation::Committed);
+        let ended = Ended {
+            origin: self.origin,
+            command: self.command,
+            db: self.caller.db,
+            what: Observation::Committed,
+        };
+        step.finish(view, env, ended);
         env.now = now;
         env.stats.count_call(self.command, 0);
         Verdict::Done

@@ -13,7 +13,7 @@
 //! change, and its result. Thresholds come from `op.env.limits`, the hash's secret from `op.env.seed`, chance from
 //! `op.env.random`: fields beside `op.keys` and `op.reply`, so all of them can be used within that function.
 //!
-//! What is left to the handler: `op.effects.changed(n)`, [`Keyspace::signal_ready`] and [`Op::event`](super::Op::event).
+//! What is left to the handler: to say that it wrote ([`Op::wrote`](super::Op::wrote)).
 
 use super::Keyspace;
 use crate::data::hash::Hash;

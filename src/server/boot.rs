@@ -19,12 +19,13 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Invocation, REDIS_VERSION, Settings};
-use crate::engine::local::{Executor, LocalOptions, Surroundings};
+use crate::engine::local::{Executor, LocalOptions};
+use crate::engine::node::Surroundings;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
-use crate::shard::{EffectSwitch, Realm, ShardId, TicketSource};
+use crate::shard::{Realm, ShardId, TicketSource};
 use crate::stats::Memory;
 use crate::stats::MemoryAccount;
 use crate::store::{HashSeed, Occupancy};
@@ -47,9 +48,6 @@ const LINK_BYTES: std::ops::RangeInclusive<usize> = 32 * 1024..=64 * 1024;
 fn link_bytes(shards: usize) -> usize {
     (LINKS_BYTES_MAX / shards.next_power_of_two()).clamp(*LINK_BYTES.start(), *LINK_BYTES.end())
 }
-
-/// What an effect reader may lag behind before it is detached.
-const EFFECT_LAG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How long the health check waits for an answer.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
@@ -297,6 +295,8 @@ fn start(
             .unwrap_or_default(),
         memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
+        attention: Default::default(),
+        log_switch: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
@@ -322,8 +322,6 @@ fn start(
         shard_count: shards as u16,
         slot_count: SLOT_COUNT as u16,
         tickets: TicketSource::new(),
-        effects: EffectSwitch::new(),
-        effect_lag_bytes_max: EFFECT_LAG_BYTES_MAX,
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
     let ports = link::connect(shards as u16, link_bytes(shards));

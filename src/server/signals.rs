@@ -2,7 +2,7 @@
 
 use crate::config::ShutdownFlags;
 use crate::engine::Node;
-use crate::engine::local::Shutdown;
+use crate::engine::node::Shutdown;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;

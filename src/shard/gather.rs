@@ -1,7 +1,7 @@
 //! A shard as the coordinator of units of work: what each has collected so far, and what it gives back.
 //!
 //! ```text
-//!   asks sent ----> Collecting ----- all granted -----> runs ----- Done ----> loans and effects sent home
+//!   asks sent ----> Collecting ----- all granted -----> runs ----- Done ----> loans sent home
 //!                    ^     |                            |  ^
 //!                    +-----+                       Hold |  | continue_held
 //!           recalled: given back,                       v  |
@@ -16,8 +16,7 @@
 //! or has run ignores recalls; (3) what is granted is exactly what was asked for, from the shard that owns it;
 //! (4) parts stand in the order of their homes, one for each home.
 
-use super::{Effect, Footprint, Loan, ShardId, SlotSet, Ticket, Unit};
-use std::collections::BTreeMap;
+use super::{Footprint, Loan, ShardId, SlotSet, Ticket, Unit};
 
 /// A unit of work that collects slots, or holds them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +24,6 @@ pub(super) struct Gather<S, W> {
     pub(super) unit: Unit<W>,
     pub(super) state: GatherState,
     pub(super) parts: Vec<Part<S>>,
-    /// What it has logged so far.
-    pub(super) effects: Vec<Effect>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,12 +74,7 @@ impl<S, W> Gather<S, W> {
         let state = GatherState::Collecting {
             missing_count: parts.len(),
         };
-        Gather {
-            unit,
-            state,
-            parts,
-            effects: Vec::new(),
-        }
+        Gather { unit, state, parts }
     }
 
     /// Takes a grant; answers whether the unit now has all it asked for.
@@ -140,20 +132,5 @@ impl<S, W> Gather<S, W> {
                 );
             }
         }
-    }
-
-    /// The effects, sorted by the home whose log they belong to, and marked if they are in several logs.
-    pub(super) fn effects_by_home(&mut self, ticket: Ticket, owners: &[ShardId]) -> BTreeMap<ShardId, Vec<Effect>> {
-        let mut by_home: BTreeMap<ShardId, Vec<Effect>> = BTreeMap::new();
-        for effect in self.effects.drain(..) {
-            by_home.entry(owners[effect.slot as usize]).or_default().push(effect);
-        }
-        if by_home.len() > 1 {
-            let participants = by_home.len() as u16;
-            for effect in by_home.values_mut().flatten() {
-                effect.unit = Some((ticket, participants));
-            }
-        }
-        by_home
     }
 }

@@ -16,17 +16,15 @@
 //!
 //! Invariants: (1) a connection has at most one unit that is under way on a shard, and `pending` has an entry for it
 //! exactly then; (2) between steps, a unit waits in the queue of a slot only while that slot is lent or reserved;
-//! (3) effects enter the log as the unit ends, or as its loan comes home, before anything else runs on the slot;
-//! (4) `is_plain` is true exactly when no connection is pending and no slot is reserved.
+//! (3) `is_plain` is true exactly when no connection is pending and no slot is reserved.
 
-use super::effects::{EffectLog, EffectSwitch};
 use super::gather::{Gather, GatherState};
 use super::home::Home;
 use super::places::{Loan, Places};
 use super::post::Post;
 use super::view::{Extras, View};
 use super::work::{ConnRef, Message, Outbox, Route, Ticket, TicketSource, Unit, Verdict, Work};
-use super::{Effect, Footprint, ShardId, SlotSet};
+use super::{Footprint, ShardId, SlotSet};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,12 +36,9 @@ pub struct Realm {
     /// 16384 in a server; models have fewer.
     pub slot_count: u16,
     pub tickets: TicketSource,
-    pub effects: EffectSwitch,
-    /// How far a reader of a shard's log may fall behind before it is detached.
-    pub effect_lag_bytes_max: u64,
 }
 
-/// One shard: its places, the units of work that wait for slots, and its log of effects.
+/// One shard: its places, and the units of work that wait for slots.
 ///
 /// It can be cloned, compared and hashed if the slots and the work can (the server's cannot): a model checker needs
 /// that.
@@ -62,15 +57,11 @@ pub struct Shard<S, W> {
     pending: BTreeMap<ConnRef, VecDeque<Unit<W>>>,
     /// Whether there is nothing that the fast path would have to look at but the places.
     is_plain: bool,
-    log: EffectLog,
-    /// Effects of the unit that runs in place; empty between units.
-    effects: Vec<Effect>,
     /// Messages of this step to this shard.
     loopback: VecDeque<Message<S, W>>,
     /// Units of this step whose turn within their connection has come.
     ready: VecDeque<Unit<W>>,
     tickets: TicketSource,
-    switch: EffectSwitch,
 }
 
 impl<S, W: Work<S>> Shard<S, W> {
@@ -90,12 +81,9 @@ impl<S, W: Work<S>> Shard<S, W> {
             queues: BTreeMap::new(),
             pending: BTreeMap::new(),
             is_plain: true,
-            log: EffectLog::new(realm.effects.clone(), realm.effect_lag_bytes_max),
-            effects: Vec::new(),
             loopback: VecDeque::new(),
             ready: VecDeque::new(),
             tickets: realm.tickets.clone(),
-            switch: realm.effects.clone(),
         }
     }
 
@@ -148,9 +136,8 @@ impl<S, W: Work<S>> Shard<S, W> {
     }
 
     /// The fast path: a view, if all `slots` are in their places and this connection has nothing under way here.
-    /// The caller runs over it at once. Dropping the view puts the effects into the log; a caller that finds that
-    /// it lacks a slot undoes what it did, calls [`View::forget_effects`], and submits a unit with the larger
-    /// footprint. What may hold must be submitted.
+    /// The caller runs over it at once; one that finds that it lacks a slot undoes what it did, and submits a unit with
+    /// the larger footprint. What may hold must be submitted.
     #[inline]
     pub fn try_view(&mut self, slots: &[u16], conn: ConnRef) -> Option<View<'_, S>> {
         if !self.is_plain && (self.pending.contains_key(&conn) || self.home.reserves(slots)) {
@@ -166,9 +153,6 @@ impl<S, W: Work<S>> Shard<S, W> {
             places: Some(places),
             parts: &mut [],
             extras: None,
-            effects: &mut self.effects,
-            log: Some(&mut self.log),
-            wants_effects: self.switch.is_on(),
             ticket: None,
         })
     }
@@ -240,11 +224,6 @@ impl<S, W: Work<S>> Shard<S, W> {
         self.home.is_idle() && self.gathers.is_empty() && self.queues.is_empty() && self.pending.is_empty()
     }
 
-    /// The log of the effects on the slots of this shard.
-    pub fn log(&mut self) -> &mut EffectLog {
-        &mut self.log
-    }
-
     /// The slots that are in their places; `None` while all are lent as a whole. For statistics.
     pub fn places(&self) -> Option<&Places<S>> {
         self.home.places()
@@ -301,19 +280,13 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &unit.footprint,
                 touched: &touched,
             }),
-            effects: &mut self.effects,
-            log: None,
-            wants_effects: self.switch.is_on(),
             ticket: unit.ticket,
         };
         let verdict = unit.work.run(&mut view, env);
         drop(view);
         let touched = touched.into_inner();
         match verdict {
-            Verdict::Done => {
-                self.log.append(&mut self.effects);
-                self.complete(unit, out);
-            }
+            Verdict::Done => self.complete(unit, out),
             Verdict::Hold => {
                 let ticket = self.ticket_of(&mut unit);
                 self.mark_pending(unit.origin);
@@ -323,19 +296,16 @@ impl<S, W: Work<S>> Shard<S, W> {
                 };
                 let content = self.home.hold(self.id, ticket, &slots);
                 let origin = unit.origin;
-                let effects = std::mem::take(&mut self.effects);
                 let mut gather = Box::new(Gather {
                     unit,
                     state: GatherState::Held,
                     parts: Vec::new(),
-                    effects,
                 });
                 gather.add(self.id, &slots, content);
                 self.insert_gather(ticket, gather);
                 out.held.push((ticket, origin));
             }
             Verdict::Lacks(more) => {
-                self.effects.clear();
                 grow(&mut unit.footprint, touched, &more);
                 self.gather(unit, out);
             }
@@ -380,9 +350,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &gather.unit.footprint,
                 touched: &touched,
             }),
-            effects: &mut gather.effects,
-            log: None,
-            wants_effects: self.switch.is_on(),
             ticket: Some(ticket),
         };
         let verdict = run(&mut gather.unit.work, &mut view, env);
@@ -390,11 +357,7 @@ impl<S, W: Work<S>> Shard<S, W> {
         let touched = touched.into_inner();
         match verdict {
             Verdict::Done => {
-                let mut effects = gather.effects_by_home(ticket, &self.owners);
-                if let Some(mut own) = effects.remove(&self.id) {
-                    self.log.append(&mut own);
-                }
-                self.send_home(ticket, &mut gather, effects, out);
+                self.send_home(ticket, &mut gather, out);
                 self.complete(gather.unit, out);
             }
             Verdict::Hold => {
@@ -409,38 +372,26 @@ impl<S, W: Work<S>> Shard<S, W> {
             }
             Verdict::Lacks(more) => {
                 grow(&mut gather.unit.footprint, touched, &more);
-                self.send_home(ticket, &mut gather, BTreeMap::new(), out);
+                self.send_home(ticket, &mut gather, out);
                 self.gather(gather.unit, out);
             }
         }
     }
 
-    /// Gives all loans of a unit back, each with the effects on the slots of its home.
-    fn send_home(
-        &mut self,
-        ticket: Ticket,
-        gather: &mut Gather<S, W>,
-        mut effects: BTreeMap<ShardId, Vec<Effect>>,
-        out: &mut Outbox<S, W>,
-    ) {
+    /// Gives all loans of a unit back.
+    fn send_home(&mut self, ticket: Ticket, gather: &mut Gather<S, W>, out: &mut Outbox<S, W>) {
         let (_, mut post) = self.home_and_post(out);
         for part in gather.parts.drain(..) {
             let loan = part.loan.expect("a unit that has run held all its parts");
-            let effects = effects.remove(&part.home).unwrap_or_default();
             post.send(
                 part.home,
                 Message::Return {
                     ticket,
                     loan,
                     again: false,
-                    effects,
                 },
             );
         }
-        assert!(
-            effects.is_empty(),
-            "{ticket:?} logged effects on slots that it had not on loan"
-        );
     }
 
     /// Hands a finished unit to its origin, and gives the next one of its connection its turn.
@@ -496,19 +447,11 @@ impl<S, W: Work<S>> Shard<S, W> {
                             ticket,
                             loan,
                             again: true,
-                            effects: Vec::new(),
                         },
                     );
                 }
             }
-            Message::Return {
-                ticket,
-                loan,
-                again,
-                effects,
-            } => {
-                self.take_back(from, ticket, loan, again, effects, env, out);
-            }
+            Message::Return { ticket, loan, again } => self.take_back(from, ticket, loan, again, env, out),
             Message::Finished { origin, work } => {
                 assert_eq!(
                     origin.shard, self.id,
@@ -519,29 +462,17 @@ impl<S, W: Work<S>> Shard<S, W> {
         }
     }
 
-    /// A loan comes home: first its effects, then the units in the queues of its slots, then the requests.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the fields of one message, and what every step has"
-    )]
+    /// A loan comes home: first the units in the queues of its slots, then the requests.
     fn take_back(
         &mut self,
         from: ShardId,
         ticket: Ticket,
         loan: Loan<S>,
         again: bool,
-        mut effects: Vec<Effect>,
         env: &mut W::Env,
         out: &mut Outbox<S, W>,
     ) {
         let freed = self.home.take_back(from, ticket, loan, again);
-        for effect in &effects {
-            assert!(
-                freed.what.contains(effect.slot),
-                "an effect came with a loan that its slot is not part of"
-            );
-        }
-        self.log.append(&mut effects);
         let waited_for: Vec<u16> = match &freed.what {
             Footprint::Slots(slots) => slots.iter().filter(|slot| self.queues.contains_key(slot)).collect(),
             Footprint::Everything => self.queues.keys().copied().collect(),

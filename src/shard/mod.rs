@@ -1,4 +1,4 @@
-//! Places, units of work, loans, links and effects: how shards share out the slots, and lend them to each other.
+//! Places, units of work, loans and links: how shards share out the slots, and lend them to each other.
 //!
 //! All data of a slot is one heap object, and whoever holds the `Box` may touch it: **ownership is the lock**. A
 //! unit of work (a command, an EXEC, a script) whose slots are all at home on one shard runs there, over the places
@@ -18,7 +18,6 @@
 //! | `home` | the shard as a home: requests, grants, recalls |
 //! | `gather` | the shard as a coordinator: what a unit has collected |
 //! | `view` | what a running unit may touch |
-//! | `effects` | the log of each shard and its readers |
 //! | `link` | the byte rings between shards, and who is to be woken |
 //! | `post` | messages to oneself |
 //!
@@ -28,15 +27,13 @@
 //!    and sees and changes them only then. That moment is its place in the order.
 //! 2. *No deadlock, no starvation*: every unit ends, if those that hold do (see `home` for why).
 //! 3. *Connection order*: units that one connection submits to one shard take effect in that order.
-//! 4. *The log is the history*: the effects on a slot stand in its home's log in the order of the changes.
 //!
-//! `tests/simulation` checks all four on random schedules; `tests/loan_model.rs` checks the second exhaustively on
+//! `tests/simulation` checks all three on random schedules; `tests/loan_model.rs` checks the second exhaustively on
 //! small cases.
 //!
 //! Messages are cheap, but they are for the few. What most commands need of this layer is one look-up
 //! ([`Shard::try_view`]) at home, or one frame of bytes ([`link`]) to the home.
 
-pub mod effects;
 pub mod link;
 
 mod gather;
@@ -50,7 +47,6 @@ mod slot_set;
 mod view;
 mod work;
 
-pub use effects::{Effect, EffectLog, EffectSwitch};
 pub use machine::{Realm, Shard};
 pub use places::{Loan, Places};
 pub use slot_set::{Footprint, SlotMarks, SlotSet};

@@ -22,7 +22,6 @@ impl Work<Text> for Note {
     fn run(&mut self, view: &mut View<'_, Text>, _: &mut ()) -> Verdict {
         let verdict = self.verdicts.pop_front().unwrap_or(Verdict::Done);
         for &slot in &self.slots {
-            view.log(slot, 0, [self.name as u8]);
             if !matches!(verdict, Verdict::Lacks(_)) {
                 view.slot(slot).expect("it is in the footprint").push(self.name);
             }
@@ -36,8 +35,6 @@ fn realm(shard_count: u16, slot_count: u16) -> Realm {
         shard_count,
         slot_count,
         tickets: TicketSource::new(),
-        effects: EffectSwitch::new(),
-        effect_lag_bytes_max: 1000,
     }
 }
 
@@ -183,49 +180,6 @@ fn the_fast_path_is_closed_while_slots_are_away() {
     bed.deliver();
     assert_eq!((bed.text(0), bed.text(1), bed.finished.as_str()), ("ma", "a", "maa"));
     assert!(bed.shards[0].try_view(&[0], conn('a')).is_some());
-}
-
-#[test]
-fn effects_are_logged_where_the_slots_are_at_home() {
-    let mut bed = Bed::new(2);
-    let readers: Vec<_> = bed.shards.iter_mut().map(|shard| shard.log().subscribe()).collect();
-    bed.submit(0, 'm', &[0, 1, 4], &[]);
-    bed.deliver();
-    // It lacks slot 5, has logged something before it found out, and runs again.
-    bed.submit(1, 'l', &[4], &[Verdict::Lacks(Footprint::one(1))]);
-    bed.deliver();
-    let mut view = bed.shards[0]
-        .try_view(&[2], ConnRef::background(ShardId(0)))
-        .expect("slot 2 is at home");
-    view.log(2, 7, *b"undone");
-    view.forget_effects();
-    view.log(2, 7, *b"v");
-    drop(view);
-    let mut logs = Vec::new();
-    for (shard, reader) in bed.shards.iter_mut().zip(readers) {
-        let mut log = Vec::new();
-        let read = shard.log().read(reader, 100, |entry| {
-            let Effect {
-                slot,
-                db,
-                unit,
-                command,
-            } = entry.effect.clone();
-            log.push((slot, db, unit, command[0] as char, entry.continues));
-        });
-        read.expect("the reader keeps up");
-        logs.push(log);
-    }
-    let both = Some((Ticket(0), 2));
-    assert_eq!(
-        logs[0],
-        [
-            (0, 0, both, 'm', true),
-            (1, 0, both, 'm', false),
-            (2, 7, None, 'v', false)
-        ]
-    );
-    assert_eq!(logs[1], [(4, 0, both, 'm', false), (4, 0, None, 'l', false)]);
 }
 
 /// Each unit that holds a slot lets go only when the next one has come to wait for it.

@@ -1,4 +1,4 @@
-//! All that a running unit of work may touch: the slots it has, and the effects it logs.
+//! All that a running unit of work may touch: the slots it has.
 //!
 //! There are two cases, and a unit of work does not see the difference. Where all its slots are at home, the view
 //! is the shard's own array of places: a look-up in it, nothing is moved. Where slots are on loan, they are found
@@ -8,12 +8,11 @@
 //!
 //! Invariant: a view never shows a slot that another unit of work holds (it would have to hold the Box).
 
-use super::effects::{Effect, EffectLog};
 use super::gather::Part;
 use super::{Footprint, Loan, Places, ShardId, SlotSet, Ticket};
 use std::cell::RefCell;
 
-/// The slots that a unit of work can touch while it runs, and the effects that it logs.
+/// The slots that a unit of work can touch while it runs.
 pub struct View<'a, S> {
     pub(super) shard: ShardId,
     pub(super) owners: &'a [ShardId],
@@ -23,10 +22,6 @@ pub struct View<'a, S> {
     pub(super) parts: &'a mut [Part<S>],
     /// Where to note slots that are touched beyond the footprint.
     pub(super) extras: Option<Extras<'a>>,
-    pub(super) effects: &'a mut Vec<Effect>,
-    /// Where effects go when the view ends, if the shard does not take them itself.
-    pub(super) log: Option<&'a mut EffectLog>,
-    pub(super) wants_effects: bool,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -93,33 +88,6 @@ impl<S> View<'_, S> {
             .is_some_and(|part| matches!(part.loan, Some(Loan::Whole(_))))
     }
 
-    /// Whether anyone reads effects: if not, do not even encode them.
-    #[inline]
-    pub fn wants_effects(&self) -> bool {
-        self.wants_effects
-    }
-
-    /// Logs one change of a slot of this view; `command` is RESP-encoded. Without a reader it is dropped.
-    pub fn log(&mut self, slot: u16, db: u32, command: impl Into<Box<[u8]>>) {
-        if self.wants_effects {
-            assert!(
-                self.peek(slot).is_some(),
-                "an effect on slot {slot}, which the unit does not hold"
-            );
-            self.effects.push(Effect {
-                slot,
-                db,
-                unit: None,
-                command: command.into(),
-            });
-        }
-    }
-
-    /// Drops what was logged since the unit began: the changes have been undone.
-    pub fn forget_effects(&mut self) {
-        self.effects.clear();
-    }
-
     /// The ticket of the unit, if it has one.
     pub fn ticket(&self) -> Option<Ticket> {
         self.ticket
@@ -140,17 +108,6 @@ impl<S> View<'_, S> {
         let home = *self.owners.get(slot as usize)?;
         let at = self.parts.binary_search_by_key(&home, |part| part.home).ok()?;
         self.parts[at].loan.as_ref()?.contains(slot).then_some(at)
-    }
-}
-
-impl<S> Drop for View<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(log) = &mut self.log
-            && !self.effects.is_empty()
-        {
-            log.append(self.effects);
-        }
     }
 }
 

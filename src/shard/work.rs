@@ -3,7 +3,7 @@
 //! A shard knows nothing of commands. What it runs is a [`Work`]: a value that can be moved to another thread
 //! and, once all slots it needs are in one place, is run there from start to end over a [`View`] of them.
 
-use super::{Effect, Footprint, Loan, ShardId, View};
+use super::{Footprint, Loan, ShardId, View};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -120,12 +120,7 @@ pub enum Message<S, W> {
     /// An older unit of work wants some of it: give it back if you have not run yet.
     Recall { ticket: Ticket },
     /// A loan comes home. `again`: it was recalled; the unit has not run and asks for the same again.
-    Return {
-        ticket: Ticket,
-        loan: Loan<S>,
-        again: bool,
-        effects: Vec<Effect>,
-    },
+    Return { ticket: Ticket, loan: Loan<S>, again: bool },
     /// A unit of work of one of the receiver's connections has been run.
     Finished { origin: ConnRef, work: W },
 }

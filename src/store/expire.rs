@@ -10,7 +10,8 @@
 //! allows, and stays on that page until the hash has no more. Until then nobody sees such a field, since whoever looks at
 //! a hash says what time it is; only the active expiry takes it out, so that its end is logged once.
 
-use super::slot::{DbIndex, ExpiredKey, Slot};
+use super::slot::{DbIndex, Slot};
+use super::told::Happening;
 use crate::base::clock::UnixMs;
 
 /// What `expire_step` did.
@@ -18,7 +19,7 @@ use crate::base::clock::UnixMs;
 pub struct ExpireStep {
     /// Entries and fields that it looked at: what the budget is counted in.
     pub examined_count: usize,
-    /// Entries and fields that it deleted; they are in `take_expired`.
+    /// Entries and fields that it deleted; they are in `take_told`.
     pub expired_count: usize,
     /// The budget was spent before all was done: call again.
     pub is_unfinished: bool,
@@ -147,7 +148,10 @@ impl Slot {
             self.touch_watches(db, &key);
         }
         if !fields.is_empty() {
-            self.note_expired(ExpiredKey { db, key, fields });
+            self.note(db, key.clone(), Happening::FieldsExpired(fields));
+        }
+        if is_void {
+            self.tell(db, &key, Happening::Emptied);
         }
         is_finished
     }
@@ -210,7 +214,7 @@ mod tests {
             }
         }
         assert_eq!(
-            (expired, slot.len(DB), slot.take_expired().len()),
+            (expired, slot.len(DB), slot.take_told().len()),
             (10_000, 10_000, 10_000)
         );
         assert!(steps <= 51, "{steps}");
@@ -256,9 +260,15 @@ mod tests {
             assert_eq!((slot.len(DB), slot.next_expiry()), (105, Some(UnixMs(501))));
             assert_eq!(expire(&mut slot, 502), 5 * field_count / 2);
             assert_eq!((slot.len(DB), slot.next_expiry()), (100, Some(UnixMs(1000))));
-            let expired = slot.take_expired();
+            let expired = slot.take_told();
             assert_eq!(
-                expired.iter().map(|key| key.fields.len() as u64).sum::<u64>(),
+                expired
+                    .iter()
+                    .map(|told| match &told.what {
+                        Happening::FieldsExpired(fields) => fields.len() as u64,
+                        _ => 0,
+                    })
+                    .sum::<u64>(),
                 5 * field_count
             );
             assert_eq!(slot.expires(DB), 50, "fields are no keys with an expiry");

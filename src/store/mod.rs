@@ -10,6 +10,7 @@
 //!  +- Undo                  the entries as they were                               undo
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
+//! Told                     what happened to keys, for who ran the command          told
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
 //!
@@ -29,6 +30,7 @@ mod occupancy;
 mod scan;
 mod slot;
 mod table;
+mod told;
 mod undo;
 mod value;
 mod watch;
@@ -40,8 +42,9 @@ pub use expire::ExpireStep;
 pub use object::{Edited, WrongType};
 pub use occupancy::Occupancy;
 pub use scan::POSITION_BITS;
-pub use slot::{Access, DbIndex, ExpiredKey, Expiry, Slot, SlotCommon};
+pub use slot::{Access, DbIndex, Expiry, Slot, SlotCommon};
 pub use table::TableStats;
+pub use told::{Attention, Happening, Told};
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;
 

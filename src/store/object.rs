@@ -8,11 +8,12 @@
 
 use super::entry::OwnedEntry;
 use super::slot::{DbIndex, Expiry, Slot};
-
+use super::told::Happening;
 use super::value::NewValue;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
-use crate::data::{Object, TypedValue};
+use crate::data::stream::StreamId;
+use crate::data::{Object, ObjectRef, TypedValue};
 
 /// A key holds a value of another type than the one asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,7 @@ impl Slot {
             self.make_way(db, hash, key, at);
             self.note_change(db, hash, key);
             self.insert(db, hash, OwnedEntry::object(key, object, None, at.new_clock()));
+            self.tell(db, key, Happening::Created(T::TYPE));
         }
         Ok(result)
     }
@@ -125,8 +127,33 @@ impl Slot {
     ) -> R {
         self.keep_for_undo(db, spot.hash(), key);
         self.touch(db, spot, at);
+        let before = self.awaited_state(db, spot);
         let (edited, is_void) = self.table_mut(db).edit_value(spot, edit);
-        self.settle_edit(db, spot, key, edited, is_void)
+        let result = self.settle_edit(db, spot, key, edited, is_void);
+        if let Some((last_id, group_count)) = before
+            && let Some((new_last_id, new_group_count)) = self.awaited_state(db, spot)
+        {
+            if new_last_id > last_id {
+                self.tell(db, key, Happening::Grown);
+            }
+            if new_group_count < group_count {
+                self.tell(db, key, Happening::GroupGone);
+            }
+        }
+        result
+    }
+
+    /// What clients that wait for a stream look at: its last ID, and how many groups it has. None: it is no stream, or nobody
+    /// pays attention. (A stream is never void, so a change leaves it in its place.)
+    #[inline]
+    fn awaited_state(&self, db: DbIndex, spot: Spot) -> Option<(StreamId, usize)> {
+        if !self.common.attention.is_paid() {
+            return None;
+        }
+        match self.table(db)?.entry(spot).object()? {
+            ObjectRef::Stream(stream) => Some((stream.entries.last_id(), stream.groups.len())),
+            _ => None,
+        }
     }
 
     fn edit_object_at<R>(
@@ -155,6 +182,7 @@ impl Slot {
         if is_void {
             // The undo has it as it was, and what is left of it is nothing that takes time to free.
             drop(self.cut(db, spot));
+            self.tell(db, key, Happening::Emptied);
         } else if has_changed {
             self.touch_watches(db, key);
         }

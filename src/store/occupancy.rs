@@ -82,6 +82,7 @@ mod tests {
             let common = Arc::new(SlotCommon {
                 seed: HashSeed([1, 2]),
                 occupancy: Some(occupancy.clone()),
+                attention: Arc::default(),
             });
             (Slot::sharing(index, common), occupancy)
         }

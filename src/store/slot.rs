@@ -5,7 +5,7 @@
 //! table, the bound of the next expiry. There is no way to get at a table or an entry for writing from outside.
 //!
 //! Expiry is seen by nobody: every lookup is given the time, and an entry whose time is over is deleted then and there
-//! and reported (`take_expired`), so that the caller can log the deletion and count it. While nothing may expire
+//! and told (`take_told`), so that the caller can log the deletion and count it. While nothing may expire
 //! (`Moment::keeps_stale`) it stays, as invisible as before, until a new value takes its place. What was removed or
 //! overwritten and takes long to free is handed out in the same way (`take_discarded`).
 //!
@@ -27,17 +27,18 @@ use super::entry::{EntryRef, OwnedEntry};
 use super::object::Edited;
 use super::occupancy::Occupancy;
 use super::table::{Table, TableStats};
+use super::told::{Attention, Happening, Told};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
 use super::watch::{OldVersions, Watches};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
-use crate::data::ObjectRef;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::dict::{Foresight, prefetch};
 use crate::data::string::StringForm;
+use crate::data::{ObjectRef, ValueType};
 use std::sync::Arc;
 
 /// Number of a database (SELECT).
@@ -64,28 +65,6 @@ pub enum Expiry {
     At(UnixMs),
 }
 
-/// A key that was deleted because its time was over, or a hash that has lost fields for that reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExpiredKey {
-    /// Its db.
-    pub db: DbIndex,
-    /// The key.
-    pub key: Box<[u8]>,
-    /// The fields that are gone, if it is not the whole key. (A hash without any left is gone as well.)
-    pub fields: Vec<Box<[u8]>>,
-}
-
-impl ExpiredKey {
-    /// A whole key.
-    pub fn whole(db: DbIndex, key: impl Into<Box<[u8]>>) -> ExpiredKey {
-        ExpiredKey {
-            db,
-            key: key.into(),
-            fields: Vec::new(),
-        }
-    }
-}
-
 /// One hash slot with all its dbs.
 pub struct Slot {
     /// Db 0, which is nearly always the only one.
@@ -104,7 +83,7 @@ pub(super) struct Rare {
     others: Vec<(DbIndex, Table)>,
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
-    pub(super) expired: Vec<ExpiredKey>,
+    pub(super) told: Vec<Told>,
     /// Invariant 5.
     discarded: Option<Box<Detached>>,
 }
@@ -116,12 +95,19 @@ pub struct SlotCommon {
     pub seed: HashSeed,
     /// Where it is said that keys have come. None: nobody asks.
     pub occupancy: Option<Arc<Occupancy>>,
+    /// Who wants to be told more than that keys have expired.
+    pub attention: Arc<Attention>,
 }
 
 impl Slot {
     /// An empty slot that shares nothing with others. `index` is its number among the 16384, `seed` the secret of the process.
     pub fn new(index: u16, seed: HashSeed) -> Slot {
-        Slot::sharing(index, Arc::new(SlotCommon { seed, occupancy: None }))
+        let common = SlotCommon {
+            seed,
+            occupancy: None,
+            attention: Arc::default(),
+        };
+        Slot::sharing(index, Arc::new(common))
     }
 
     /// An empty slot, one of many.
@@ -225,6 +211,7 @@ impl Slot {
                 hash,
                 OwnedEntry::build(key, NewValue::Int(value), None, at.new_clock()),
             );
+            self.tell(db, key, Happening::Created(ValueType::String));
             return Ok(value);
         };
         let value = next(self.table(db).map(|table| table.entry(spot)))?;
@@ -268,7 +255,9 @@ impl Slot {
                 let empty = OwnedEntry::string(key, b"", StringForm::Raw, None, at.new_clock());
                 self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
-                self.insert(db, hash, empty)
+                let spot = self.insert(db, hash, empty);
+                self.tell(db, key, Happening::Created(ValueType::String));
+                spot
             }
         };
         self.touch(db, spot, at);
@@ -295,6 +284,7 @@ impl Slot {
         match self.find_live(db, self.common.seed.hash(key), key, at) {
             Some(spot) => {
                 self.discard(db, spot);
+                self.tell(db, key, Happening::Removed);
                 true
             }
             None => false,
@@ -308,6 +298,7 @@ impl Slot {
         if let Some(undo) = self.open_undo() {
             undo.keep(db, key, || Some(entry.clone()));
         }
+        self.tell(db, key, Happening::Removed);
         Some(entry)
     }
 
@@ -316,18 +307,22 @@ impl Slot {
         let hash = self.common.seed.hash(key);
         let entry = entry.with_key(key);
         match self.find_live(db, hash, key, at) {
-            Some(spot) if self.heavy_at(db, spot).is_some() => {
-                self.discard(db, spot);
-                self.insert(db, hash, entry);
-            }
             Some(spot) => {
-                self.note_change(db, hash, key);
-                self.table_mut(db).edit(spot, |place| *place = entry);
+                self.tell_overwritten(db, spot, key);
+                if self.heavy_at(db, spot).is_some() {
+                    self.discard(db, spot);
+                    self.insert(db, hash, entry);
+                } else {
+                    self.note_change(db, hash, key);
+                    self.table_mut(db).edit(spot, |place| *place = entry);
+                }
             }
             None => {
                 self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
+                let kind = entry.as_ref().type_of();
                 self.insert(db, hash, entry);
+                self.tell(db, key, Happening::Created(kind));
             }
         }
     }
@@ -435,6 +430,7 @@ impl Slot {
             Some(undo) => undo.keep_cleared(db, table),
             None => detached.push_table(table),
         }
+        self.tell(db, b"", Happening::Flushed);
         detached
     }
 
@@ -454,7 +450,7 @@ impl Slot {
         if a == b {
             return false;
         }
-        let expired_count = self.expired_count();
+        let told_count = self.told_count();
         let watches = self.rare().and_then(|rare| rare.watches.as_ref());
         let watched = watches.map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
         for key in watched {
@@ -483,18 +479,43 @@ impl Slot {
         if let Some(undo) = self.open_undo() {
             undo.keep_swap(a, b);
         }
-        self.expired_count() > expired_count
+        let has_expired = self.told_count() > told_count;
+        self.tell(a, b"", Happening::Swapped(b));
+        has_expired
     }
 
-    /// The keys (and fields of hashes) whose time was over, in the order of their deletion, since the last call. (While an undo is open, what it
-    /// would take back is among them: ask after `commit_undo`.)
-    pub fn take_expired(&mut self) -> Vec<ExpiredKey> {
+    /// What has happened since the last call, in its order. (While an undo is open, what it would take back is among it: whoever takes
+    /// it then keeps it until the undo has ended.)
+    #[inline]
+    pub fn take_told(&mut self) -> Vec<Told> {
         let Some(rare) = &mut self.rare else {
             return Vec::new();
         };
-        let expired = std::mem::take(&mut rare.expired);
+        let told = std::mem::take(&mut rare.told);
         self.drop_if_not_rare();
-        expired
+        told
+    }
+
+    /// Tells it, if anybody in the process pays attention.
+    #[inline]
+    pub(super) fn tell(&mut self, db: DbIndex, key: &[u8], what: Happening) {
+        if self.common.attention.is_paid() {
+            self.note(db, key.into(), what);
+        }
+    }
+
+    /// Tells that another value is about to take the place of the one here, if that is not a string.
+    #[inline]
+    fn tell_overwritten(&mut self, db: DbIndex, spot: Spot, key: &[u8]) {
+        if self.common.attention.is_paid() && self.table(db).is_some_and(|table| table.entry(spot).object().is_some()) {
+            self.note(db, key.into(), Happening::Overwritten);
+        }
+    }
+
+    /// Tells it in any case.
+    #[cold]
+    pub(super) fn note(&mut self, db: DbIndex, key: Box<[u8]>, what: Happening) {
+        self.rare_mut().told.push(Told { db, key, what });
     }
 
     /// What was removed or overwritten since the last call and takes long to free.
@@ -515,6 +536,7 @@ impl Slot {
                     Expiry::At(time) => Some(time),
                 };
                 let heavy = self.heavy_at(db, spot).map(resolve);
+                self.tell_overwritten(db, spot, key);
                 if let Some(expiry) = heavy {
                     self.discard(db, spot);
                     self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
@@ -532,7 +554,10 @@ impl Slot {
                 };
                 self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
-                self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
+                let entry = OwnedEntry::build(key, value, expiry, at.new_clock());
+                let kind = entry.as_ref().type_of();
+                self.insert(db, hash, entry);
+                self.tell(db, key, Happening::Created(kind));
             }
         }
     }
@@ -587,13 +612,7 @@ impl Slot {
         {
             watches.note_expired(db, &key, before);
         }
-        self.note_expired(ExpiredKey::whole(db, key));
-    }
-
-    /// Reports it by [`Slot::take_expired`].
-    #[cold]
-    pub(super) fn note_expired(&mut self, key: ExpiredKey) {
-        self.rare_mut().expired.push(key);
+        self.note(db, key, Happening::Expired);
     }
 
     /// Deletes an entry; an undo keeps it.
@@ -680,9 +699,9 @@ impl Slot {
 
 /// What few slots have.
 impl Slot {
-    /// How many keys are reported that have expired.
-    fn expired_count(&self) -> usize {
-        self.rare().map_or(0, |rare| rare.expired.len())
+    /// How much has been told and not been taken.
+    fn told_count(&self) -> usize {
+        self.rare().map_or(0, |rare| rare.told.len())
     }
 
     #[inline]
@@ -719,10 +738,10 @@ impl Rare {
             others,
             watches,
             undo,
-            expired,
+            told,
             discarded,
         } = self;
-        others.is_empty() && watches.is_none() && undo.is_none() && expired.is_empty() && discarded.is_none()
+        others.is_empty() && watches.is_none() && undo.is_none() && told.is_empty() && discarded.is_none()
     }
 
     /// Where in `others` a db is, or would be.
@@ -879,7 +898,12 @@ mod tests {
         slot.swap_dbs(main, other, AT);
         assert!(!slot.is_unchanged(&token, AT));
         assert!(!slot.remove(main, b"key", late), "its time was over");
-        assert_eq!(slot.take_expired(), [ExpiredKey::whole(main, *b"key")]);
+        let over = Told {
+            db: main,
+            key: (*b"key").into(),
+            what: Happening::Expired,
+        };
+        assert_eq!(slot.take_told(), [over]);
         assert!(slot.remove(other, b"key", late));
         slot.check();
         assert!(slot.rare.is_some(), "a key is watched still");

@@ -9,8 +9,8 @@
 //! them begins a new *layer* of kept entries, because the same name may mean another entry after it; a rollback takes the
 //! layers back from the youngest to the oldest.
 //!
-//! Restored exactly: values, expiries, access clocks of changed keys, counts, watch versions, and the list of expired
-//! keys (an expiry that happened in between is taken back with the rest and will be noticed again).
+//! Restored exactly: values, expiries, access clocks of changed keys, counts, watch versions, and what the
+//! slot has told (an expiry that happened in between is taken back with the rest and will be noticed again).
 
 use hashbrown::HashMap;
 
@@ -26,7 +26,7 @@ pub(super) struct Undo {
     layer: Layer,
     below: Vec<(Layer, Upheaval)>,
     old_versions: OldVersions,
-    expired_count: usize,
+    told_count: usize,
 }
 
 /// Entries as they were before their first change in this layer; None: there was none.
@@ -44,7 +44,7 @@ impl Slot {
         let rare = self.rare_mut();
         assert!(rare.undo.is_none(), "an undo is open already");
         rare.undo = Some(Box::new(Undo {
-            expired_count: rare.expired.len(),
+            told_count: rare.told.len(),
             ..Undo::default()
         }));
     }
@@ -69,7 +69,7 @@ impl Slot {
         if let Some(watches) = &mut rare.watches {
             watches.restore(undo.old_versions);
         }
-        rare.expired.truncate(undo.expired_count);
+        rare.told.truncate(undo.told_count);
         self.drop_if_not_rare();
     }
 
@@ -220,8 +220,8 @@ mod tests {
         slot.begin_undo();
         assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
         slot.rollback();
-        assert_eq!(slot.take_expired().len(), 1, "the one from before");
+        assert_eq!(slot.take_told().len(), 1, "the one from before");
         assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
-        assert_eq!(slot.take_expired().len(), 1, "noticed again");
+        assert_eq!(slot.take_told().len(), 1, "noticed again");
     }
 }

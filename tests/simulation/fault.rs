@@ -16,10 +16,6 @@ pub enum Fault {
     SkipRecall,
     /// A link delivers out of order.
     Reorder,
-    /// Effects come home later than their slot.
-    LateEffects,
-    /// Effects get lost on the way home.
-    LoseEffects,
     /// A slot comes home as it left.
     StaleContent,
     /// A unit runs on the first half of its slots before it has the rest.
@@ -33,12 +29,10 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 10] = [
+pub const FAULTS: [Fault; 8] = [
     Fault::GrantTwice,
     Fault::SkipRecall,
     Fault::Reorder,
-    Fault::LateEffects,
-    Fault::LoseEffects,
     Fault::StaleContent,
     Fault::RunEarly,
     Fault::SwapUnits,
@@ -54,24 +48,6 @@ impl Simulation {
             (Fault::GrantTwice, Message::Grant { .. }) if strikes => vec![message.clone(), message],
             (Fault::SkipRecall, Message::Recall { .. }) => Vec::new(),
             (Fault::LoseFinished, Message::Finished { .. }) if strikes => Vec::new(),
-            (Fault::LoseEffects, Message::Return { effects, .. }) if strikes => {
-                effects.clear();
-                vec![message]
-            }
-            (Fault::LateEffects, Message::Return { effects, loan, .. }) => {
-                // What was kept back joins the next loan that has the slot; this loan's effects wait for it.
-                let has = |slot: u16| match &*loan {
-                    Loan::Slots(slots) => slots.iter().any(|entry| entry.0 == slot),
-                    Loan::Whole(_) => false,
-                };
-                let (due, kept) = std::mem::take(&mut self.late_effects)
-                    .into_iter()
-                    .partition(|late| has(late.slot));
-                self.late_effects = kept;
-                self.late_effects.append(effects);
-                *effects = due;
-                vec![message]
-            }
             (
                 Fault::StaleContent,
                 Message::Grant {

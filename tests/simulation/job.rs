@@ -52,7 +52,6 @@ impl Job {
         });
         if is_write {
             content.writers.push(self.id);
-            view.log(slot, 0, self.id.to_le_bytes());
         }
         true
     }

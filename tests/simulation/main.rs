@@ -10,9 +10,7 @@
 //!    before whom has no cycle;
 //! 2. units that one connection submitted to one shard took effect in their order;
 //! 3. every unit ended once, within a bounded number of steps, though others go on without end;
-//! 4. every slot is in its place, and nothing waits any more; and on the way, every slot is on one shard or in one message;
-//! 5. each log has, for each slot, the writes in their order, the effects of one unit side by side, and the ticket and
-//!    number of logs of those that are in several.
+//! 4. every slot is in its place, and nothing waits any more; and on the way, every slot is on one shard or in one message.
 //!
 //! And the checks are checked: with a fault put into the system on purpose, they must fail.
 //!
@@ -26,8 +24,7 @@ mod job;
 use fault::{FAULTS, Fault};
 use job::{Access, Content, Job};
 use shardis::shard::{
-    ConnRef, Effect, EffectSwitch, Message, Outbox, Realm, Route, Shard, ShardId, SlotSet, Ticket, TicketSource, Unit,
-    Verdict, View, Work, effects::ReaderId,
+    ConnRef, Message, Outbox, Realm, Route, Shard, ShardId, SlotSet, Ticket, TicketSource, Unit, Verdict, View, Work,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -56,26 +53,11 @@ struct History {
     seen: Vec<Access>,
 }
 
-/// One effect as a reader of a log has got it.
-#[derive(Clone, Copy)]
-struct Logged {
-    slot: u16,
-    /// The unit of work that wrote.
-    id: u32,
-    mark: Mark,
-    continues: bool,
-}
-
-/// What an effect of a unit of work with effects in several logs carries.
-type Mark = Option<(Ticket, u16)>;
-
 struct Simulation {
     random: fastrand::Rng,
     fault: Fault,
     slot_count: u16,
     shards: Vec<Shard<Content, Job>>,
-    readers: Vec<ReaderId>,
-    logs: Vec<Vec<Logged>>,
     links: BTreeMap<(ShardId, ShardId), VecDeque<Parcel>>,
     /// A link that is rarely served.
     slow_link: Option<(ShardId, ShardId)>,
@@ -84,11 +66,9 @@ struct Simulation {
     histories: Vec<History>,
     /// The halves of units that a fault has split: how many are to come.
     halves: BTreeMap<u32, (usize, Vec<Access>)>,
-    late_effects: Vec<Effect>,
     stale: BTreeMap<(Ticket, u16), Content>,
     clock: usize,
     hotness: u16,
-    wants_log: bool,
 }
 
 const STEPS_MAX: usize = 20_000;
@@ -102,17 +82,10 @@ impl Simulation {
             shard_count,
             slot_count,
             tickets: TicketSource::new(),
-            effects: EffectSwitch::new(),
-            effect_lag_bytes_max: 1 << 20,
         };
-        let mut shards: Vec<Shard<Content, Job>> = (0..shard_count)
+        let shards: Vec<Shard<Content, Job>> = (0..shard_count)
             .map(|id| Shard::new(ShardId(id), &realm, |_| Box::default()))
             .collect();
-        let wants_log = random.u8(..8) > 0 || fault != Fault::None;
-        let readers = match wants_log {
-            true => shards.iter_mut().map(|shard| shard.log().subscribe()).collect(),
-            false => Vec::new(),
-        };
         let slow_link = random.bool().then(|| {
             let from = random.u16(..shard_count);
             (
@@ -123,20 +96,16 @@ impl Simulation {
         let mut simulation = Simulation {
             fault,
             slot_count,
-            logs: vec![Vec::new(); shard_count as usize],
             shards,
-            readers,
             links: BTreeMap::new(),
             slow_link,
             held: Vec::new(),
             connections: Vec::new(),
             histories: Vec::new(),
             halves: BTreeMap::new(),
-            late_effects: Vec::new(),
             stale: BTreeMap::new(),
             clock: 0,
             hotness: random.u16(2..=slot_count),
-            wants_log,
             random,
         };
         let is_holding = simulation.random.bool();
@@ -414,7 +383,6 @@ impl Simulation {
             assert_eq!(origin.shard, shard);
             self.finish(origin, job);
         }
-        self.read_log(shard);
     }
 
     fn finish(&mut self, origin: ConnRef, job: Job) {
@@ -463,24 +431,6 @@ impl Simulation {
             );
         }
         connection.in_flight.remove(at);
-    }
-
-    fn read_log(&mut self, shard: ShardId) {
-        let Some(reader) = self.readers.get(shard.0 as usize) else {
-            return;
-        };
-        let log = &mut self.logs[shard.0 as usize];
-        let at_most = self.random.usize(1..100);
-        let read = self.shards[shard.0 as usize].log().read(*reader, at_most, |entry| {
-            let id = u32::from_le_bytes((*entry.effect.command).try_into().expect("four bytes"));
-            log.push(Logged {
-                slot: entry.effect.slot,
-                id,
-                mark: entry.effect.unit,
-                continues: entry.continues,
-            });
-        });
-        read.expect("the reader keeps up");
     }
 }
 

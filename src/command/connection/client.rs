@@ -5,7 +5,7 @@
 
 use super::{client_kill, client_list, client_pause};
 use crate::client::ReplyMode;
-use crate::command::help::{HelpEntry, help_command, reply_help};
+use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};

@@ -7,7 +7,7 @@
 //! The order of the checks is Redis's, and is seen by clients: options, then the number, then its range, then the key.
 
 use crate::base::clock::UnixMs;
-use crate::command::expiry_options::{GivenTime, TimeForm};
+use crate::engine::arguments::expiry::{GivenTime, TimeForm};
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -127,18 +127,17 @@ fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
         op.reply.integer(0);
         return Ok(());
     }
-    let slot = op.keys.slot_of(key);
     if when <= moment.now.signed() {
         op.keys.slot(key)?.remove(db, key, moment);
-        op.effects.instead(slot, db, &[b"DEL", key]);
+        op.instead(&[b"DEL", key]);
     } else {
         op.keys
             .slot(key)?
             .set_expiry(db, key, Some(UnixMs::from_signed(when)), moment);
         let when = itoa::Buffer::new().format(when).to_owned();
-        op.effects.instead(slot, db, &[b"PEXPIREAT", key, when.as_bytes()]);
+        op.instead(&[b"PEXPIREAT", key, when.as_bytes()]);
     }
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.integer(1);
     Ok(())
 }
@@ -193,7 +192,7 @@ fn persist(op: &mut Op) -> Result<(), ReplyError> {
     let has_expiry = op.keys.peek(key)?.is_some_and(|entry| entry.expiry().is_some());
     if has_expiry {
         op.keys.slot(key)?.set_expiry(db, key, None, moment);
-        op.effects.changed(1);
+        op.changed(1);
     }
     op.reply.integer(i64::from(has_expiry));
     Ok(())

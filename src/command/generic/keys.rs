@@ -86,14 +86,14 @@ pub(super) const TYPE: Command = Command {
 
 fn del(op: &mut Op) -> Result<(), ReplyError> {
     let in_background = op.env.settings.lazyfree_lazy_user_del;
-    delete(op, in_background, b"DEL")
+    delete(op, in_background)
 }
 
 fn unlink(op: &mut Op) -> Result<(), ReplyError> {
-    delete(op, true, b"UNLINK")
+    delete(op, true)
 }
 
-fn delete(op: &mut Op, in_background: bool, verb: &[u8]) -> Result<(), ReplyError> {
+fn delete(op: &mut Op, in_background: bool) -> Result<(), ReplyError> {
     // What is lacking must be known before anything is changed.
     for key in op.args.slice_from(1).iter() {
         op.keys.slot(key)?;
@@ -108,12 +108,9 @@ fn delete(op: &mut Op, in_background: bool, verb: &[u8]) -> Result<(), ReplyErro
         };
         if was_there {
             deleted_count += 1;
-            if op.effects.is_spread {
-                op.effects.instead(op.keys.slot_of(key), op.keys.db, &[verb, key]);
-            }
         }
     }
-    op.effects.changed(deleted_count as u64);
+    op.changed(deleted_count as u64);
     op.reply.integer(deleted_count);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! OBJECT: how a value is kept, and how it is used. Asking is not using: no access clock moves.
 
-use crate::command::help::reply_help;
 use crate::data::access::{AccessPolicy, frequency, idle_s};
+use crate::engine::help::reply_help;
 use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};

@@ -131,29 +131,7 @@ fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError>
         return Err(error::NO_SUCH_KEY);
     };
     op.keys.slot(target)?.put(db, target, entry, moment);
-    if op.effects.is_spread {
-        op.effects.instead(op.keys.slot_of(source), db, &[b"DEL", source]);
-        log_whole(op, db, target)?;
-    }
-    op.effects.changed(1);
-    Ok(())
-}
-
-/// Logs all that a key holds now, as a RESTORE.
-fn log_whole(op: &mut Op, db: DbIndex, key: &[u8]) -> Result<(), ReplyError> {
-    let (number, now) = (op.keys.slot_of(key), op.keys.moment.now);
-    let form = payload::Form::of(&op.env.settings);
-    if let Some(entry) = op.keys.slot(key)?.peek(db, key, now) {
-        let expiry = itoa::Buffer::new()
-            .format(entry.expiry().map_or(0, UnixMs::signed))
-            .to_owned();
-        let dumped = payload::dump(entry, form);
-        op.effects.instead(
-            number,
-            db,
-            &[b"RESTORE", key, expiry.as_bytes(), &dumped, b"REPLACE", b"ABSTTL"],
-        );
-    }
+    op.changed(1);
     Ok(())
 }
 
@@ -200,10 +178,7 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
     }
     entry.set_access_clock(clock);
     place.put(target_db, target, entry, moment);
-    if op.effects.is_spread {
-        log_whole(op, target_db, target)?;
-    }
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.integer(1);
     Ok(())
 }
@@ -229,7 +204,7 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     let has_moved = moved.is_some();
     if let Some(entry) = moved {
         slot.put(target_db, key, entry, moment);
-        op.effects.changed(1);
+        op.changed(1);
     }
     op.reply.integer(i64::from(has_moved));
     Ok(())

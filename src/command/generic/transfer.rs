@@ -121,12 +121,11 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         // A sum that is too large wraps, as Redis's does: such a key is over at once.
         ttl => Some(UnixMs::from_signed(ttl.wrapping_add(moment.now.signed()))),
     };
-    let slot = op.keys.slot_of(key);
     if expiry.is_some_and(|expiry| expiry <= moment.now) {
         // It would be over at once: all that remains of it is that the key is not there.
         if options.replaces && op.keys.slot(key)?.remove(db, key, moment) {
-            op.effects.instead(slot, db, &[b"DEL", key]);
-            op.effects.changed(1);
+            op.instead(&[b"DEL", key]);
+            op.changed(1);
         }
         op.reply.ok();
         return Ok(());
@@ -145,9 +144,9 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         let mut words: Vec<&[u8]> = op.args.iter().collect();
         words[2] = expiry.as_bytes();
         words.push(b"ABSTTL");
-        op.effects.instead(slot, db, &words);
+        op.instead(&words);
     }
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.ok();
     Ok(())
 }

@@ -34,7 +34,7 @@
 use super::integer;
 use crate::base::glob;
 use crate::base::slot::{SLOT_COUNT, key_slot};
-use crate::command::numbers;
+use crate::engine::arguments::numbers;
 use crate::engine::{Command, Keyspace, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;

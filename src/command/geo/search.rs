@@ -10,12 +10,11 @@
 //! by distance; members of equal distance keep that order. `COUNT` without `ANY` sorts by itself: it means the nearest.
 
 use super::{READ, UNIT, WRITE, position, reply_distance, reply_position, unit_m};
-use crate::base::numbers::{format_f64, parse_f64, parse_i64};
-use crate::command::expiry_options::is_word;
-use crate::config::KeyspaceEvents;
+use crate::base::numbers::{parse_f64, parse_i64};
 use crate::data::geo::{Area, Position, Shape};
 use crate::data::sorted_set::{AddOptions, ScoreBound, ScoreRange, SortedSet};
-use crate::engine::{Command, Op, Run};
+use crate::engine::arguments::is_word;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -622,30 +621,17 @@ fn store(
     }
     let is_changed = op.keys.replace(destination, set)?;
     if !found.is_empty() {
-        op.keys.signal_ready(destination);
         let event = if caller == Caller::SearchStore {
             "geosearchstore"
         } else {
             "georadiusstore"
         };
-        op.event(KeyspaceEvents::SORTED_SET, event, destination);
+        op.also(destination, Event::sorted_set(event));
     } else if is_changed {
-        op.event(KeyspaceEvents::GENERIC, "del", destination);
+        op.also(destination, Event::generic("del"));
     }
     if is_changed {
-        op.effects.changed(found.len().max(1) as u64);
-        if op.effects.is_spread && op.effects.is_wanted {
-            let (slot, db) = (op.keys.slot_of(destination), op.keys.db);
-            op.effects.instead(slot, db, &[b"DEL", destination]);
-            if !found.is_empty() {
-                let scores: Vec<_> = found.iter().map(|one| format_f64(score(one))).collect();
-                let mut words: Vec<&[u8]> = vec![b"ZADD", destination];
-                for (one, score) in found.iter().zip(&scores) {
-                    words.extend([score.as_bytes(), &one.member]);
-                }
-                op.effects.instead(slot, db, &words);
-            }
-        }
+        op.changed(found.len().max(1) as u64);
     }
     op.reply.integer(found.len() as i64);
     Ok(())

@@ -8,11 +8,11 @@ use super::read::reply_value;
 use super::{FieldChanges, listed_fields, remove};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::command::expiry_options::{TimeForm, is_word};
-use crate::config::KeyspaceEvents;
 use crate::data::hash::FieldExpiry;
-use crate::engine::Op;
+use crate::engine::arguments::expiry::TimeForm;
+use crate::engine::arguments::is_word;
 use crate::engine::typed::Edited;
+use crate::engine::{Event, Op};
 use crate::resp::{Args, ReplyError, error};
 
 pub(super) fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {
@@ -206,12 +206,12 @@ pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
         return Ok(());
     };
     op.reply.integer(1);
-    op.effects.changed((pairs.len() / 2) as u64);
+    op.changed((pairs.len() / 2) as u64);
     log_hsetex(op, key, &options);
-    op.event(KeyspaceEvents::HASH, "hset", key);
+    op.also(key, Event::hash("hset"));
     match options.time {
-        Time::At(at) if at <= now => super::tell_deleted(op, key, is_gone && was_there),
-        Time::At(_) => op.event(KeyspaceEvents::HASH, "hexpire", key),
+        Time::At(at) if at <= now => super::tell_deleted(op, key),
+        Time::At(_) => op.also(key, Event::hash("hexpire")),
         _ => {}
     }
     Ok(())
@@ -219,9 +219,9 @@ pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
 
 /// Logs an HSETEX without its condition and with an absolute time, or the deletion that it came to.
 fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
-    let (slot, db, now) = (op.keys.slot_of(key), op.keys.db, op.keys.moment.now);
-    if !op.effects.is_wanted {
-        return op.effects.nothing();
+    let now = op.keys.moment.now;
+    if !op.is_logged() {
+        return op.logs_nothing();
     }
     let pairs = options.pairs;
     let (mut at_digits, mut count_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
@@ -230,7 +230,7 @@ fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
         Time::At(at) if at <= now => {
             words[0] = b"HDEL";
             words.extend(pairs.iter().step_by(2));
-            return op.effects.instead(slot, db, &words);
+            return op.instead(&words);
         }
         Time::At(at) => {
             words.push(b"PXAT");
@@ -242,5 +242,5 @@ fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
     words.push(b"FIELDS");
     words.push(count_digits.format(pairs.len() / 2).as_bytes());
     words.extend(pairs.iter());
-    op.effects.instead(slot, db, &words);
+    op.instead(&words);
 }

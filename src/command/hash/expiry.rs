@@ -7,8 +7,9 @@
 use super::{FieldChanges, listed_fields};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::command::expiry_options::{TimeForm, is_word};
 use crate::engine::Op;
+use crate::engine::arguments::expiry::TimeForm;
+use crate::engine::arguments::is_word;
 use crate::engine::typed::Edited;
 use crate::resp::{Args, ReplyError, error};
 

@@ -5,12 +5,12 @@
 use crate::base::clock::UnixMs;
 use crate::base::glob;
 use crate::base::numbers::parse_i64;
-use crate::command::element_scan::ElementScan;
-use crate::command::expiry_options::is_word;
-use crate::command::numbers;
 use crate::data::hash::HashRef;
 use crate::data::listpack::Item;
 use crate::engine::Op;
+use crate::engine::arguments::element_scan::ElementScan;
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers;
 use crate::resp::{Args, Reply, ReplyError, error};
 use std::ops::ControlFlow;
 

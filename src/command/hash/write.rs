@@ -3,10 +3,9 @@
 use super::{may_be_stale, remove, tell_deleted};
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_i64;
-use crate::config::KeyspaceEvents;
 use crate::data::hash::{FieldExpiry, IncrementError};
-use crate::engine::Op;
 use crate::engine::typed::Edited;
+use crate::engine::{Event, Op};
 use crate::resp::{ReplyError, error};
 
 pub(super) fn hset(op: &mut Op) -> Result<(), ReplyError> {
@@ -36,8 +35,8 @@ fn set_pairs(op: &mut Op) -> Result<usize, ReplyError> {
         }
         Edited::Changed(added)
     })?;
-    op.effects.changed((args.len() / 2 - 1) as u64);
-    op.event(KeyspaceEvents::HASH, "hset", key);
+    op.changed((args.len() / 2 - 1) as u64);
+    op.also(key, Event::hash("hset"));
     Ok(added)
 }
 
@@ -53,19 +52,18 @@ pub(super) fn hsetnx(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Changed((true, was_stale))
     })?;
     if is_set {
-        op.effects.changed(1);
+        op.changed(1);
         if was_stale {
             log_set(op, key, field, value);
         }
-        op.event(KeyspaceEvents::HASH, "hset", key);
+        op.also(key, Event::hash("hset"));
     }
     op.reply.integer(i64::from(is_set));
     Ok(())
 }
 
 fn log_set(op: &mut Op, key: &[u8], field: &[u8], value: &[u8]) {
-    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
-    op.effects.instead(slot, db, &[b"HSET", key, field, value]);
+    op.instead(&[b"HSET", key, field, value]);
 }
 
 pub(super) fn hdel(op: &mut Op) -> Result<(), ReplyError> {
@@ -83,8 +81,8 @@ pub(super) fn hdel(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let (deleted, is_gone) = done.unwrap_or((0, false));
     if deleted > 0 {
-        op.effects.changed(deleted as u64);
-        tell_deleted(op, key, is_gone);
+        op.changed(deleted as u64);
+        tell_deleted(op, key);
     }
     op.reply.integer(deleted as i64);
     Ok(())
@@ -111,11 +109,11 @@ pub(super) fn hincrby(op: &mut Op) -> Result<(), ReplyError> {
         }
     })?;
     let (sum, was_over) = done.map_err(|why| refusal(why, error::HASH_NOT_AN_INTEGER, error::INCREMENT_OVERFLOW))?;
-    op.effects.changed(1);
+    op.changed(1);
     if was_over {
         log_set(op, key, field, itoa::Buffer::new().format(sum).as_bytes());
     }
-    op.event(KeyspaceEvents::HASH, "hincrby", key);
+    op.also(key, Event::hash("hincrby"));
     op.reply.integer(sum);
     Ok(())
 }
@@ -137,16 +135,14 @@ pub(super) fn hincrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
         }
     })?;
     let (text, expiry) = done.map_err(|why| refusal(why, error::HASH_NOT_A_FLOAT, error::INCREMENT_NOT_FINITE))?;
-    op.effects.changed(1);
+    op.changed(1);
     log_set(op, key, field, &text);
     if let Some(at) = expiry {
-        let (slot, db) = (op.keys.slot_of(key), op.keys.db);
         let mut digits = itoa::Buffer::new();
         let at = digits.format(at.0).as_bytes();
-        op.effects
-            .instead(slot, db, &[b"HPEXPIREAT", key, at, b"FIELDS", b"1", field]);
+        op.instead(&[b"HPEXPIREAT", key, at, b"FIELDS", b"1", field]);
     }
-    op.event(KeyspaceEvents::HASH, "hincrbyfloat", key);
+    op.also(key, Event::hash("hincrbyfloat"));
     op.reply.bulk(&text);
     Ok(())
 }

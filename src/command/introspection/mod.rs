@@ -13,8 +13,8 @@
 mod docs;
 mod info;
 
-use super::help::{HelpEntry, help_command, reply_help};
 use crate::base::glob;
+use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::op::each_key;
 use crate::engine::{Command, Registered, Run, SessionOp};
 use crate::resp::{ReplyError, error};

@@ -1,8 +1,8 @@
 //! Looking into lists: LINDEX LLEN LPOS LRANGE.
 
 use super::{elements_between, reply_item};
-use crate::command::expiry_options::is_word;
-use crate::command::numbers::{integer, natural, negatable};
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers::{integer, natural, negatable};
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};

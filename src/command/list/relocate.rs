@@ -4,10 +4,9 @@
 //! anything is taken: the source first, and the target only if there is a source.
 
 use super::{end_of, pop_from, push_at, side, tell_removal};
-use crate::config::KeyspaceEvents;
 use crate::data::list::End;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 
@@ -83,29 +82,14 @@ fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
     };
     let element = element.expect("a list that is stored has elements");
     if source != target {
-        let len = op.keys.edit_or_create_list(target, |list| {
+        op.keys.edit_or_create_list(target, |list| {
             list.push(to, &element, limits);
-            Edited::Changed(list.len())
+            Edited::Changed(())
         })?;
-        if len == 1 {
-            op.keys.signal_ready(target);
-        }
     }
-    op.event(KeyspaceEvents::LIST, push_at(to), target);
-    tell_removal(op, pop_from(from), source, is_gone);
-    op.effects.changed(1);
-    if op.effects.is_spread {
-        let db = op.keys.db;
-        let (take, put) = match (from, to) {
-            (End::Front, End::Front) => (b"LPOP", b"LPUSH"),
-            (End::Front, End::Back) => (b"LPOP", b"RPUSH"),
-            (End::Back, End::Front) => (b"RPOP", b"LPUSH"),
-            (End::Back, End::Back) => (b"RPOP", b"RPUSH"),
-        };
-        op.effects.instead(op.keys.slot_of(source), db, &[take, source]);
-        op.effects
-            .instead(op.keys.slot_of(target), db, &[put, target, &element]);
-    }
+    op.also(target, Event::list(push_at(to)));
+    tell_removal(op, pop_from(from), source);
+    op.changed(1);
     op.reply.bulk(&element);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Taking from lists: LPOP RPOP LMPOP LREM LTRIM.
 
 use super::{elements_between, end_of, pop_from, reply_item, side, tell_removal};
-use crate::command::expiry_options::is_word;
-use crate::command::numbers::{element_count, integer, natural, negatable};
 use crate::data::list::End;
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers::{element_count, integer, natural, negatable};
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -73,8 +73,8 @@ fn pop_at(op: &mut Op, end: End) -> Result<(), ReplyError> {
     match is_gone {
         None => op.reply.null(),
         Some(is_gone) => {
-            op.effects.changed(1);
-            tell_removal(op, pop_from(end), key, is_gone);
+            op.changed(1);
+            tell_removal(op, pop_from(end), key);
         }
     }
     Ok(())
@@ -95,8 +95,8 @@ fn pop_many(op: &mut Op, key: &[u8], end: End, count: usize) -> Result<bool, Rep
         return Ok(false);
     };
     if count > 0 {
-        op.effects.changed(count as u64);
-        tell_removal(op, pop_from(end), key, is_gone);
+        op.changed(count as u64);
+        tell_removal(op, pop_from(end), key);
     }
     Ok(true)
 }
@@ -162,9 +162,7 @@ fn lmpop(op: &mut Op) -> Result<(), ReplyError> {
             End::Back => b"RPOP",
         };
         let mut digits = itoa::Buffer::new();
-        let slot = op.keys.slot_of(key);
-        op.effects
-            .instead(slot, op.keys.db, &[verb, key, digits.format(count).as_bytes()]);
+        op.instead(&[verb, key, digits.format(count).as_bytes()]);
         return Ok(());
     }
     op.reply.null_array();
@@ -198,8 +196,8 @@ fn lrem(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let (removed_count, is_gone) = removed.unwrap_or_default();
     if removed_count > 0 {
-        op.effects.changed(removed_count as u64);
-        tell_removal(op, "lrem", key, is_gone);
+        op.changed(removed_count as u64);
+        tell_removal(op, "lrem", key);
     }
     op.reply.integer(removed_count as i64);
     Ok(())
@@ -233,8 +231,8 @@ fn ltrim(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Changed((before - list.len(), list.is_empty()))
     })?;
     if let Some((removed_count, is_gone)) = trimmed {
-        op.effects.changed(removed_count as u64);
-        tell_removal(op, "ltrim", key, is_gone);
+        op.changed(removed_count as u64);
+        tell_removal(op, "ltrim", key);
     }
     op.reply.ok();
     Ok(())

@@ -1,11 +1,10 @@
 //! Adding to lists, and putting an element in another's place: LPUSH RPUSH LPUSHX RPUSHX LINSERT LSET.
 
 use super::push_at;
-use crate::command::numbers::integer;
-use crate::config::KeyspaceEvents;
 use crate::data::list::End;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -81,9 +80,7 @@ fn push_or_create(op: &mut Op, end: End) -> Result<(), ReplyError> {
         list.push_all(end, elements.iter(), limits);
         Edited::Changed(list.len())
     })?;
-    if len == elements.len() {
-        op.keys.signal_ready(key);
-    }
+    if len == elements.len() {}
     finish_push(op, key, end, len);
     Ok(())
 }
@@ -104,8 +101,8 @@ fn push_if_there(op: &mut Op, end: End) -> Result<(), ReplyError> {
 }
 
 fn finish_push(op: &mut Op, key: &[u8], end: End, len: usize) {
-    op.effects.changed(op.args.len() as u64 - 2);
-    op.event(KeyspaceEvents::LIST, push_at(end), key);
+    op.changed(op.args.len() as u64 - 2);
+    op.also(key, Event::list(push_at(end)));
     op.reply.integer(len as i64);
 }
 
@@ -149,8 +146,8 @@ fn linsert(op: &mut Op) -> Result<(), ReplyError> {
         None => op.reply.integer(0),
         Some(None) => op.reply.integer(-1),
         Some(Some(len)) => {
-            op.effects.changed(1);
-            op.event(KeyspaceEvents::LIST, "linsert", key);
+            op.changed(1);
+            op.also(key, Event::list("linsert"));
             op.reply.integer(len as i64);
         }
     }
@@ -188,8 +185,8 @@ fn lset(op: &mut Op) -> Result<(), ReplyError> {
     if !is_set {
         return Err(error::INDEX_OUT_OF_RANGE);
     }
-    op.effects.changed(1);
-    op.event(KeyspaceEvents::LIST, "lset", key);
+    op.changed(1);
+    op.also(key, Event::list("lset"));
     op.reply.ok();
     Ok(())
 }

@@ -3,8 +3,8 @@
 //! CONFIG SET answers when every shard works with the new settings: the client that changed a limit meets the new one
 //! with its next command, whatever shard that runs on.
 
-use crate::command::help::reply_help;
 use crate::config::{self, Parameter, SetContext};
+use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, Local, NodeFuture, Run, SessionOp};
 use crate::resp::{OwnedArgs, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};

@@ -153,8 +153,7 @@ fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
         }
     }
     // Logged even when there was nothing: whoever reads the log may have keys that expired here already.
-    op.effects.changed(removed.max(1) as u64);
-    op.effects.everywhere();
+    op.changed(removed.max(1) as u64);
     op.reply.ok();
     Ok(())
 }
@@ -183,8 +182,7 @@ fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
         // Touched, so that what has expired is logged in front of the exchange.
         op.keys.numbered(number)?;
     }
-    op.effects.changed(1);
-    op.effects.everywhere();
+    op.changed(1);
     op.reply.ok();
     Ok(())
 }

@@ -6,8 +6,8 @@
 
 use super::info::fold_inner;
 use crate::base::clock::UnixMs;
-use crate::command::help::reply_help;
 use crate::config::Settings;
+use crate::engine::help::reply_help;
 use crate::engine::{Command, CommandId, Context, NodeFuture, Registry, Run, SessionOp};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};

@@ -5,7 +5,7 @@
 
 use super::info::{Overview, overview};
 use crate::base::numbers::parse_i64;
-use crate::command::help::reply_help;
+use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, KeyFlags, KeySpec, arg, command};

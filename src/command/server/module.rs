@@ -5,7 +5,7 @@
 //! Redis does where no such library, or no such module, is found. Before that `enable-module-command` is asked, `no` by
 //! default, which refuses these three and neither LIST nor HELP ([`Protection`]).
 
-use crate::command::help::{HelpEntry, help_command, reply_help};
+use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, Protection, arg, command};

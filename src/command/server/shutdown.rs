@@ -3,7 +3,7 @@
 //! There is nothing that a shutdown waits for (no replica has to catch up), so it is over as soon as it has begun, and
 //! ABORT never finds one.
 
-use crate::engine::local::Shutdown;
+use crate::engine::node::Shutdown;
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};

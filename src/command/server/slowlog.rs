@@ -4,7 +4,7 @@
 //! over all shards. The log is therefore the newest ids of all, and no shard can have dropped one of them.
 
 use crate::base::numbers::parse_i64;
-use crate::command::help::reply_help;
+use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, NodeFuture, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};

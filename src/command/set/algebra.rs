@@ -4,16 +4,15 @@
 //! by side. A key that is missing is a set without members. The result of a `STORE` form is built beside whatever the target
 //! holds, as that may be among the sources.
 
-use super::{READ, log_members};
+use super::READ;
 use crate::base::hash::HashSeed;
 use crate::command::list::reply_item;
-use crate::command::numbers::natural;
-use crate::config::KeyspaceEvents;
 use crate::data::TypedValue;
 use crate::data::listpack::Item;
 use crate::data::set::{self, Set, SetRef};
-use crate::engine::op::Keyspace;
-use crate::engine::{Command, Op, Run};
+use crate::engine::Keyspace;
+use crate::engine::arguments::numbers::natural;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use std::ops::ControlFlow;
@@ -200,25 +199,12 @@ fn store(op: &mut Op, algebra: Algebra, event: &'static str) -> Result<(), Reply
         result.add(item.as_bytes(&mut digits), limits, seed);
         ControlFlow::Continue(())
     });
-    let members: Vec<Vec<u8>> = match op.effects.is_spread {
-        true => {
-            let mut members = Vec::with_capacity(result.len());
-            result.as_ref().for_each(|item| members.push(item.to_vec()));
-            members
-        }
-        false => Vec::new(),
-    };
     let len = result.len();
     if op.keys.replace(target, result)? {
-        op.effects.changed(1);
-        if op.effects.is_spread {
-            op.effects
-                .instead(op.keys.slot_of(target), op.keys.db, &[b"DEL", target]);
-            log_members(op, b"SADD", target, &members);
-        }
+        op.changed(1);
         match len {
-            0 => op.event(KeyspaceEvents::GENERIC, "del", target),
-            _ => op.event(KeyspaceEvents::SET, event, target),
+            0 => op.also(target, Event::generic("del")),
+            _ => op.also(target, Event::set(event)),
         }
     }
     op.reply.integer(len as i64);

@@ -1,14 +1,13 @@
 //! Members by name: SADD SREM SMOVE SCARD SISMEMBER SMISMEMBER SMEMBERS SSCAN.
 
-use super::{INSERT, READ, TAKE, log_members, tell_removal};
+use super::{INSERT, READ, TAKE, tell_removal};
 use crate::base::glob;
-use crate::command::element_scan::ElementScan;
 use crate::command::list::reply_item;
-use crate::command::numbers;
-use crate::config::KeyspaceEvents;
 use crate::data::set::{Set, SetRef};
+use crate::engine::arguments::element_scan::ElementScan;
+use crate::engine::arguments::numbers;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -34,8 +33,8 @@ fn sadd(op: &mut Op) -> Result<(), ReplyError> {
     let (key, members) = (op.args.at(1), op.args.slice_from(2));
     let added_count = add(op, key, members)?;
     if added_count > 0 {
-        op.effects.changed(added_count);
-        op.event(KeyspaceEvents::SET, "sadd", key);
+        op.changed(added_count);
+        op.also(key, Event::set("sadd"));
     }
     op.reply.integer(added_count as i64);
     Ok(())
@@ -79,8 +78,8 @@ fn srem(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let (removed_count, is_gone) = removed.unwrap_or_default();
     if removed_count > 0 {
-        op.effects.changed(removed_count as u64);
-        tell_removal(op, "srem", key, is_gone);
+        op.changed(removed_count as u64);
+        tell_removal(op, "srem", key);
     }
     op.reply.integer(removed_count as i64);
     Ok(())
@@ -116,17 +115,11 @@ fn smove(op: &mut Op) -> Result<(), ReplyError> {
         set.remove(member, seed);
         Edited::Changed(set.is_empty())
     })?;
-    tell_removal(op, "srem", source, is_gone == Some(true));
+    tell_removal(op, "srem", source);
     let added_count = add(op, target, op.args.slice_from(3))?;
-    op.effects.changed(1 + added_count);
+    op.changed(1 + added_count);
     if added_count > 0 {
-        op.event(KeyspaceEvents::SET, "sadd", target);
-    }
-    if op.effects.is_spread {
-        log_members(op, b"SREM", source, &[member]);
-        if added_count > 0 {
-            log_members(op, b"SADD", target, &[member]);
-        }
+        op.also(target, Event::set("sadd"));
     }
     op.reply.integer(1);
     Ok(())

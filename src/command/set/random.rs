@@ -4,10 +4,10 @@
 
 use super::{READ, TAKE, log_members, tell_removal};
 use crate::command::list::reply_item;
-use crate::command::numbers::{element_count, negatable};
 use crate::data::set::SetRef;
+use crate::engine::arguments::numbers::{element_count, negatable};
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 
@@ -88,9 +88,9 @@ fn take(op: &mut Op, key: &[u8], count: usize) -> Result<Option<Taken>, ReplyErr
 }
 
 fn finish_pop(op: &mut Op, key: &[u8], taken: &[Vec<u8>], is_gone: bool) {
-    op.effects.changed(taken.len() as u64);
+    op.changed(taken.len() as u64);
     log_members(op, b"SREM", key, taken);
-    tell_removal(op, "spop", key, is_gone);
+    tell_removal(op, "spop", key);
 }
 
 /// Takes a set as a whole. It is the key that is deleted, so what takes long to free is freed in the background.
@@ -101,7 +101,8 @@ fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     let reply = &mut op.reply;
     reply.set(set.len());
     set.for_each(|item| reply_item(reply, item));
-    op.effects.changed(set.len() as u64);
+    let count = set.len() as u64;
+    op.changed(count);
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     op.keys.numbered(slot)?.remove(db, key, moment);
@@ -109,8 +110,9 @@ fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
         true => b"UNLINK",
         false => b"DEL",
     };
-    op.effects.instead(slot, db, &[verb, key]);
-    tell_removal(op, "spop", key, true);
+    op.instead(&[verb, key]);
+    tell_removal(op, "spop", key);
+    op.also(key, Event::generic("del"));
     Ok(())
 }
 

@@ -5,11 +5,10 @@
 
 use super::{GROWING, KEY, MEMBER};
 use crate::base::numbers::parse_f64;
-use crate::command::expiry_options::is_word;
-use crate::config::KeyspaceEvents;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
+use crate::engine::arguments::is_word;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -126,11 +125,9 @@ fn add(op: &mut Op, elements: Args, options: AddOptions, counts_changes: bool) -
         Edited::when(added + updated > 0, (added, updated))
     })?;
     if added + updated > 0 {
-        op.effects.changed(added + updated);
-        if added > 0 {
-            op.keys.signal_ready(key);
-        }
-        op.event(KeyspaceEvents::SORTED_SET, "zadd", key);
+        op.changed(added + updated);
+        if added > 0 {}
+        op.also(key, Event::sorted_set("zadd"));
     }
     let changed = if counts_changes { added + updated } else { added };
     op.reply.integer(changed as i64);
@@ -183,11 +180,9 @@ fn increment(op: &mut Op, by: &[u8], member: &[u8], options: AddOptions) -> Resu
     })?;
     match outcome {
         AddOutcome::Added(score) | AddOutcome::Updated(score) => {
-            op.effects.changed(1);
-            if matches!(outcome, AddOutcome::Added(_)) {
-                op.keys.signal_ready(key);
-            }
-            op.event(KeyspaceEvents::SORTED_SET, "zincr", key);
+            op.changed(1);
+            if matches!(outcome, AddOutcome::Added(_)) {}
+            op.also(key, Event::sorted_set("zincr"));
             op.reply.double(score);
         }
         AddOutcome::Same(score) => op.reply.double(score),

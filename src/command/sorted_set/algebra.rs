@@ -11,13 +11,13 @@
 
 use super::{GROWING, KEY, READ, TARGET, WITHSCORES, reply_elements, store};
 use crate::base::numbers::parse_f64;
-use crate::command::expiry_options::is_word;
-use crate::command::numbers::{integer, natural};
 use crate::data::listpack::Item;
 use crate::data::set::{Set, SetRef};
 use crate::data::sorted_set::{Accumulator, Aggregate, SortedSet, SortedSetRef, weighted};
 use crate::data::{TypedValue, ValueType};
-use crate::engine::op::Keyspace;
+use crate::engine::Keyspace;
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers::{integer, natural};
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};

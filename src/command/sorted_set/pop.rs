@@ -7,8 +7,8 @@
 //! | ZMPOP | the key, and pairs | the key, and pairs |
 
 use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored, tell_removal};
-use crate::command::expiry_options::is_word;
-use crate::command::numbers::{element_count, natural};
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers::{element_count, natural};
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{ReplyError, error};
@@ -98,8 +98,8 @@ fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
         None => op.reply.array(0),
         Some((0, _)) => {}
         Some((count, is_gone)) => {
-            op.effects.changed(count as u64);
-            tell_removal(op, end.event(), key, is_gone);
+            op.changed(count as u64);
+            tell_removal(op, end.event(), key);
         }
     }
     Ok(())
@@ -175,11 +175,9 @@ fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
         Edited::when(count > 0, (count, set.is_empty()))
     })?;
     let (count, is_gone) = taken.expect("the key has just been looked at");
-    op.effects.changed(count as u64);
-    let (slot, db) = (op.keys.slot_of(key), op.keys.db);
+    op.changed(count as u64);
     let mut digits = itoa::Buffer::new();
-    op.effects
-        .instead(slot, db, &[end.command(), key, digits.format(count).as_bytes()]);
-    tell_removal(op, end.event(), key, is_gone);
+    op.instead(&[end.command(), key, digits.format(count).as_bytes()]);
+    tell_removal(op, end.event(), key);
     Ok(())
 }

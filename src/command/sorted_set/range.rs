@@ -10,10 +10,10 @@ use super::{
     GROWING, KEY, MAX_MEMBER, MAX_SCORE, MIN_MEMBER, MIN_SCORE, ONE_KEY, READ, TARGET, WITHSCORES, reply_elements,
     store,
 };
-use crate::command::numbers::integer;
 use crate::data::sorted_set::{
     Accumulator, LexRange, ScoreRange, SortedSet, SortedSetRef, limit, resolve_ranks, resolve_ranks_reversed,
 };
+use crate::engine::arguments::numbers::integer;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};

@@ -7,11 +7,11 @@ use super::{
 };
 use crate::base::glob;
 use crate::base::numbers::format_f64;
-use crate::command::element_scan::ElementScan;
-use crate::command::expiry_options::is_word;
-use crate::command::numbers;
-use crate::command::numbers::negatable;
 use crate::data::sorted_set::{ScoredMember, SortedSetRef};
+use crate::engine::arguments::element_scan::ElementScan;
+use crate::engine::arguments::is_word;
+use crate::engine::arguments::numbers;
+use crate::engine::arguments::numbers::negatable;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Reply, ReplyBuf, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};

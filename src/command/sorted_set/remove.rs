@@ -42,8 +42,8 @@ fn zrem(op: &mut Op) -> Result<(), ReplyError> {
 fn finish(op: &mut Op, key: &[u8], event: &'static str, removed: Option<(usize, bool)>) {
     let (count, is_gone) = removed.unwrap_or_default();
     if count > 0 {
-        op.effects.changed(count as u64);
-        tell_removal(op, event, key, is_gone);
+        op.changed(count as u64);
+        tell_removal(op, event, key);
     }
     op.reply.integer(count as i64);
 }

@@ -1,11 +1,10 @@
 //! XGROUP, which makes and ends groups and their consumers, and XACK.
 
 use super::{parse_id, parse_integer};
-use crate::command::help::{HelpEntry, reply_help};
-use crate::config::KeyspaceEvents;
 use crate::data::stream::{Entries, Group, Stream, StreamId};
+use crate::engine::help::{HelpEntry, reply_help};
 use crate::engine::typed::Edited;
-use crate::engine::{Op, SessionOp};
+use crate::engine::{Event, Op, SessionOp};
 use crate::resp::{ReplyError, error};
 
 /// Where a group begins to read.
@@ -84,8 +83,8 @@ fn with_group<R>(op: &mut Op, change: impl FnOnce(&mut Group, &Entries) -> R) ->
 }
 
 fn changed(op: &mut Op, event: &'static str) {
-    op.effects.changed(1);
-    op.event(KeyspaceEvents::STREAM, event, op.args.at(2));
+    op.changed(1);
+    op.also(op.args.at(2), Event::stream(event));
 }
 
 pub(super) fn create(op: &mut Op) -> Result<(), ReplyError> {
@@ -130,7 +129,6 @@ pub(super) fn destroy(op: &mut Op) -> Result<(), ReplyError> {
     if is_removed {
         changed(op, "xgroup-destroy");
         // Clients that wait for new entries of this group have to be told that it is gone.
-        op.keys.signal_ready(key);
     }
     op.reply.integer(i64::from(is_removed));
     Ok(())
@@ -198,7 +196,7 @@ pub(super) fn xack(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Same(ids.map(|ids| ids.into_iter().filter(|id| group.acknowledge(*id)).count()))
     })?;
     let done = done.unwrap_or(Ok(0))?;
-    op.effects.changed(done as u64);
+    op.changed(done as u64);
     op.reply.integer(done as i64);
     Ok(())
 }

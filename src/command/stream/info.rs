@@ -5,8 +5,8 @@
 
 use super::{parse_integer, reply_entry, reply_id};
 use crate::base::clock::UnixMs;
-use crate::command::help::{HelpEntry, reply_help};
 use crate::data::stream::{Consumer, Entry, Group, Stream, StreamId};
+use crate::engine::help::{HelpEntry, reply_help};
 use crate::engine::{Op, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
 

@@ -94,7 +94,7 @@ const fn container(name: &'static str) -> Command {
 }
 
 const fn help(run: fn(&mut SessionOp) -> Result<(), ReplyError>) -> Command {
-    crate::command::help::help_command(Group::Stream, Categories::STREAM, "5.0.0", run)
+    crate::engine::help::help_command(Group::Stream, Categories::STREAM, "5.0.0", run)
 }
 
 /// Keys behind the word STREAMS, each with an ID behind all of them.

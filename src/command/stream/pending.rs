@@ -215,7 +215,7 @@ pub(super) fn xclaim(op: &mut Op) -> Result<(), ReplyError> {
     check_group(op)?;
     let claiming = Claiming::parse(op.args, op.keys.moment.now)?;
     let (key, name, consumer) = (op.args.at(1), op.args.at(2), op.args.at(3));
-    let mut effects = GroupEffects::new(op.effects.is_wanted);
+    let mut effects = GroupEffects::new(op.is_logged());
     let reply = &mut op.reply;
     op.keys.edit_stream(key, |stream| {
         let Stream { entries, groups } = stream;
@@ -277,7 +277,7 @@ pub(super) fn xautoclaim(op: &mut Op) -> Result<(), ReplyError> {
         now,
     };
     let (key, name, consumer) = (args.at(1), args.at(2), args.at(3));
-    let mut effects = GroupEffects::new(op.effects.is_wanted);
+    let mut effects = GroupEffects::new(op.is_logged());
     let reply = &mut op.reply;
     op.keys.edit_stream(key, |stream| {
         let Stream { entries, groups } = stream;

@@ -240,7 +240,7 @@ fn read_group(
     from: From,
 ) -> Result<bool, ReplyError> {
     let now = op.keys.moment.now;
-    let mut effects = GroupEffects::new(op.effects.is_wanted);
+    let mut effects = GroupEffects::new(op.is_logged());
     let reply = &mut op.reply;
     let has_answered = op.keys.edit_stream(key, |stream| {
         let Stream { entries, groups } = stream;

@@ -5,11 +5,10 @@
 
 use super::{parse_id, parse_integer, reply_id};
 use crate::base::clock::UnixMs;
-use crate::config::KeyspaceEvents;
 use crate::data::Limits;
 use crate::data::stream::{AppendError, NewId, Stream, StreamId, Trim, TrimBound};
-use crate::engine::Op;
 use crate::engine::typed::Edited;
+use crate::engine::{Event, Op};
 use crate::resp::{Args, ReplyError, error};
 
 /// What stands before the fields of an XADD, or behind the key of an XTRIM.
@@ -103,8 +102,8 @@ impl Options {
 
     /// The command as it is logged: the ID that was given, and an exact trim with this bound.
     fn log(&self, op: &mut Op, id: Option<StreamId>, bound: &[u8]) {
-        if !op.effects.is_wanted {
-            return op.effects.nothing();
+        if !op.is_logged() {
+            return op.logs_nothing();
         }
         let is_approximate = self.trim.is_some_and(|trim| trim.is_approximate);
         let id = id.map(StreamId::text);
@@ -118,8 +117,7 @@ impl Options {
             _ => Some(word),
         });
         let words: Vec<&[u8]> = words.collect();
-        let (slot, db) = (op.keys.slot_of(args.at(1)), op.keys.db);
-        op.effects.instead(slot, db, &words);
+        op.instead(&words);
     }
 }
 
@@ -170,17 +168,16 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
         AppendError::IdTooSmall | AppendError::SeqExhausted => error::STREAM_ID_TOO_SMALL,
         AppendError::TooLarge => error::STREAM_ELEMENTS_TOO_LARGE,
     })?;
-    op.effects.changed(1);
-    op.event(KeyspaceEvents::STREAM, "xadd", key);
+    op.changed(1);
+    op.also(key, Event::stream("xadd"));
     if added.trimmed > 0 {
-        op.event(KeyspaceEvents::STREAM, "xtrim", key);
+        op.also(key, Event::stream("xtrim"));
     }
     let is_approximate = options.trim.is_some_and(|trim| trim.is_approximate);
     if is_approximate || !matches!(wanted, NewId::Exact(_)) {
         options.log(op, Some(added.id), &added.bound);
     }
     reply_id(&mut op.reply, added.id);
-    op.keys.signal_ready(key);
     Ok(())
 }
 
@@ -216,8 +213,8 @@ pub(super) fn xtrim(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let (trimmed, bound) = trimmed.unwrap_or_default();
     if trimmed > 0 {
-        op.effects.changed(trimmed);
-        op.event(KeyspaceEvents::STREAM, "xtrim", key);
+        op.changed(trimmed);
+        op.also(key, Event::stream("xtrim"));
         if trim.is_approximate {
             options.log(op, None, &bound);
         }
@@ -241,8 +238,8 @@ pub(super) fn xdel(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let deleted = deleted.unwrap_or(Ok(0))?;
     if deleted > 0 {
-        op.effects.changed(deleted as u64);
-        op.event(KeyspaceEvents::STREAM, "xdel", key);
+        op.changed(deleted as u64);
+        op.also(key, Event::stream("xdel"));
     }
     op.reply.integer(deleted as i64);
     Ok(())
@@ -284,8 +281,8 @@ pub(super) fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Changed(Ok(()))
     })?;
     set.ok_or(error::NO_SUCH_KEY)??;
-    op.effects.changed(1);
-    op.event(KeyspaceEvents::STREAM, "xsetid", key);
+    op.changed(1);
+    op.also(key, Event::stream("xsetid"));
     op.reply.ok();
     Ok(())
 }

@@ -92,7 +92,7 @@ fn add(op: &mut Op, increment: i64) -> Result<(), ReplyError> {
         let old = old.map_or(Ok(0), integer)?;
         old.checked_add(increment).ok_or(error::INCREMENT_OVERFLOW)
     })?;
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.integer(sum);
     Ok(())
 }
@@ -139,8 +139,8 @@ fn incrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
     op.keys
         .numbered(slot)?
         .set_string(db, key, &text, StringForm::Text, Expiry::Keep, moment);
-    op.effects.changed(1);
-    op.effects.instead(slot, db, &[b"SET", key, &text, b"KEEPTTL"]);
+    op.changed(1);
+    op.instead(&[b"SET", key, &text, b"KEEPTTL"]);
     op.reply.bulk(&text);
     Ok(())
 }
@@ -166,7 +166,7 @@ fn append(op: &mut Op) -> Result<(), ReplyError> {
     }
     let (db, moment) = (op.keys.db, op.keys.moment);
     let len = op.keys.slot(key)?.append(db, key, tail, moment);
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.integer(len as i64);
     Ok(())
 }
@@ -209,7 +209,7 @@ fn setrange(op: &mut Op) -> Result<(), ReplyError> {
     check_length(op, offset, part)?;
     let (db, moment) = (op.keys.db, op.keys.moment);
     let len = op.keys.slot(key)?.set_range(db, key, offset as usize, part, moment);
-    op.effects.changed(1);
+    op.changed(1);
     op.reply.integer(len as i64);
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use super::reply_string;
 use crate::base::numbers::parse_i64;
-use crate::command::expiry_options::is_word;
 use crate::data::ValueType;
 use crate::data::lcs::Lcs;
 use crate::data::string::get_range;
+use crate::engine::arguments::is_word;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};

@@ -6,9 +6,10 @@
 
 use super::reply_string;
 use crate::base::clock::UnixMs;
-use crate::command::expiry_options::{ExpiryOptions, GivenTime, TimeForm, is_word};
 use crate::data::string::StringForm;
-use crate::engine::{Command, Op, Run};
+use crate::engine::arguments::expiry::{ExpiryOptions, GivenTime, TimeForm};
+use crate::engine::arguments::is_word;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{EntryRef, Expiry};
@@ -137,7 +138,7 @@ fn set(op: &mut Op) -> Result<(), ReplyError> {
         let (db, moment) = (op.keys.db, op.keys.moment);
         let slot = op.keys.slot(key)?;
         slot.set_string(db, key, value, StringForm::Detect, Expiry::Clear, moment);
-        op.effects.changed(1);
+        op.changed(1);
         op.reply.ok();
         return Ok(());
     }
@@ -182,9 +183,9 @@ fn store<'a>(op: &mut Op<'a, '_>, key: &'a [u8], value: &'a [u8], options: SetOp
     op.keys
         .numbered(slot)?
         .set_string(db, key, value, StringForm::Detect, expiry, moment);
-    op.effects.changed(1);
-    if op.effects.is_wanted {
-        log_set(op, slot, key, value, time, gets);
+    op.changed(1);
+    if op.is_logged() {
+        log_set(op, key, value, time, gets);
     }
     match options.answer {
         Answer::Ok => op.reply.ok(),
@@ -195,17 +196,16 @@ fn store<'a>(op: &mut Op<'a, '_>, key: &'a [u8], value: &'a [u8], options: SetOp
 }
 
 /// Logs a SET whose effect is not the command itself: relative times become absolute ones, and `GET` is left out.
-fn log_set(op: &mut Op, slot: u16, key: &[u8], value: &[u8], time: Option<UnixMs>, gets: bool) {
-    let db = op.keys.db;
+fn log_set(op: &mut Op, key: &[u8], value: &[u8], time: Option<UnixMs>, gets: bool) {
     if let Some(at) = time {
         let mut digits = itoa::Buffer::new();
         let at = digits.format(at.signed()).as_bytes();
-        op.effects.instead(slot, db, &[b"SET", key, value, b"PXAT", at]);
+        op.instead(&[b"SET", key, value, b"PXAT", at]);
     } else if gets {
         let options = op.args.slice_from(3);
         let mut words = vec![b"SET", key, value];
         words.extend(options.iter().filter(|word| !word.eq_ignore_ascii_case(b"GET")));
-        op.effects.instead(slot, db, &words);
+        op.instead(&words);
     }
 }
 
@@ -354,8 +354,8 @@ fn delete(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     op.keys.numbered(slot)?.remove(db, key, moment);
-    op.effects.changed(1);
-    op.effects.instead(slot, db, &[b"DEL", key]);
+    op.changed(1);
+    op.instead(&[b"DEL", key]);
     Ok(())
 }
 
@@ -409,15 +409,15 @@ fn getex(op: &mut Op) -> Result<(), ReplyError> {
         (Some(at), Some(given)) if given.form.is_absolute() && at <= moment.now => delete(op, key)?,
         (Some(at), _) => {
             op.keys.numbered(slot)?.set_expiry(db, key, Some(at), moment);
-            op.effects.changed(1);
+            op.changed(1);
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.signed()).as_bytes();
-            op.effects.instead(slot, db, &[b"PEXPIREAT", key, at]);
+            op.instead(&[b"PEXPIREAT", key, at]);
         }
         (None, _) if options.persists && had_expiry => {
             op.keys.numbered(slot)?.set_expiry(db, key, None, moment);
-            op.effects.changed(1);
-            op.effects.instead(slot, db, &[b"PERSIST", key]);
+            op.changed(1);
+            op.instead(&[b"PERSIST", key]);
         }
         (None, _) => {}
     }
@@ -489,14 +489,9 @@ fn store_pairs(op: &mut Op) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     for index in (1..op.args.len()).step_by(2) {
         let (key, value) = (op.args.at(index), op.args.at(index + 1));
-        let slot = op.keys.slot_of(key);
-        op.keys
-            .numbered(slot)?
-            .set_string(db, key, value, StringForm::Detect, Expiry::Clear, moment);
-        if op.effects.is_spread {
-            op.effects.instead(slot, db, &[b"SET", key, value]);
-        }
+        let slot = op.keys.slot(key)?;
+        slot.set_string(db, key, value, StringForm::Detect, Expiry::Clear, moment);
+        op.wrote(key, Event::string("set"));
     }
-    op.effects.changed(op.args.len() as u64 / 2);
     Ok(())
 }

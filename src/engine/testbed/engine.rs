@@ -15,10 +15,12 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::config::{Config, Settings};
 use crate::data::access::Moment;
-use crate::engine::local::{LocalOptions, Observation, Observed, Surroundings};
+use crate::engine::env::{Observation, Observed};
+use crate::engine::local::LocalOptions;
+use crate::engine::node::Surroundings;
 use crate::engine::{CommandId, Local, Node, Registry};
 use crate::resp::{OwnedArgs, Proto};
-use crate::shard::{ConnRef, EffectSwitch, Realm, ShardId, TicketSource, link};
+use crate::shard::{ConnRef, Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
 use crate::store::{DbIndex, HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
@@ -92,6 +94,8 @@ fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, 
         executable: String::new(),
         memory: MemoryAccount::closed(shard_count),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
+        attention: Default::default(),
+        log_switch: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Nowhere),
     })
@@ -102,8 +106,6 @@ fn realm(shard_count: usize, slot_count: u16) -> Realm {
         shard_count: shard_count as u16,
         slot_count,
         tickets: TicketSource::new(),
-        effects: EffectSwitch::new(),
-        effect_lag_bytes_max: u64::MAX,
     }
 }
 
@@ -211,6 +213,8 @@ fn observer(
                 Observation::Committed => What::Committed,
                 Observation::Aborted => What::Aborted,
                 Observation::Evicted(key) => What::Evicted(key.to_vec()),
+                // The model has its own clock for that.
+                Observation::Expired(_) => return,
             };
             records.borrow_mut().push(Record {
                 shard,

@@ -16,6 +16,7 @@
 
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
+use super::is_word;
 use crate::resp::{Args, ReplyError, error};
 
 /// In what a time is counted, and from when on.
@@ -135,11 +136,6 @@ impl<'a> ExpiryOptions<'a> {
         self.persists |= is_taken;
         is_taken.then_some(index + 1)
     }
-}
-
-/// Whether the argument at `index` is this word, in any letter case.
-pub fn is_word(args: Args, index: usize, word: &[u8]) -> bool {
-    args.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

@@ -1,0 +1,404 @@
+//! An attempt at a unit of work: how far it reached, and all that follows from it, kept until the unit has ended.
+//!
+//! A unit may find out as it runs that it lacks a slot; then everything is taken back, and it runs again. Nothing of the first
+//! attempt may be seen: so whatever a command leads to besides its changes (effects for the log, keyspace events, keys that
+//! became ready or went away, what it counts in the statistics) is put down here first. [`Attempt::roll_back`] drops it with the
+//! changes, and the end of the unit ([`Env::end_unit`](super::Env::end_unit), the only one) hands it on.
+//!
+//! Of what follows a handler says three things itself ([`Op`](super::Op)): that it wrote a key, which event that is, and what stands in
+//! the log, if not the command itself. The rest the slots tell ([`Told`]), where their tables change: that a time
+//! was over, that a key is new or has lost its last element, that a stream grew. From that come `expired`, `new` and `del` among the
+//! events, the DELs of expired keys in the log, and the [`Signal`]s for clients that wait for keys.
+//!
+//! Most commands lead to nothing that anybody wants to know: then there are no [`Consequences`], and all this is one branch.
+//!
+//! Invariants: (1) the effects of expired keys stand before those of the command that met them; (2) events stand in Redis's order,
+//! in which a key's `new` comes before, and the `del` of an emptied value after, the event of the write; (3) signals stand in
+//! the order in which they first came, each once.
+
+use super::counted::{Counted, Expirations};
+use crate::config::KeyspaceEvents;
+use crate::data::ValueType;
+use crate::resp::Args;
+use crate::shard::{Footprint, SlotMarks, View};
+use crate::store::{DbIndex, Detached, Happening, Slot, Told};
+use std::collections::HashSet;
+
+/// See the essay above.
+#[derive(Default, Debug)]
+pub struct Attempt {
+    /// Slots that the command which runs has looked at (they may have something to tell).
+    pub touched: SlotMarks,
+    /// Slots that are needed and not held.
+    pub lacking: SlotMarks,
+    /// The whole keyspace is needed.
+    pub lacks_everything: bool,
+    /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
+    /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
+    pub can_undo: bool,
+    undone_from: SlotMarks,
+    /// None: nobody wants to know.
+    pub consequences: Option<Box<Consequences>>,
+}
+
+/// What follows from a unit of work.
+#[derive(Default, Debug)]
+pub struct Consequences {
+    /// Effects are to be logged.
+    pub is_logged: bool,
+    /// The classes of events that are wanted.
+    pub classes: KeyspaceEvents,
+    /// Effects of the unit, in their order.
+    pub effects: EffectBuffer,
+    /// What the command that runs logs instead of itself, in full.
+    own: EffectBuffer,
+    pub events: Vec<KeyEvent>,
+    pub signals: Vec<Signal>,
+    /// What its commands count, as far as that waits for the end.
+    pub counted: Vec<Counted>,
+    /// Keys that have lost their last element since the write that is still to be told.
+    emptied: Vec<(DbIndex, Box<[u8]>)>,
+}
+
+/// What a keyspace event is about: its class, and Redis's name of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What `notify-keyspace-events` asks for it by.
+    pub class: KeyspaceEvents,
+    /// `lpush`, `del`.
+    pub name: &'static str,
+}
+
+/// Something that happened to a key (`notify-keyspace-events`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEvent {
+    pub event: Event,
+    pub db: DbIndex,
+    pub key: Box<[u8]>,
+}
+
+/// What clients that wait for keys are to be told when the unit has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// A list, sorted set or stream came to be where none was, a stream grew, a group went.
+    Ready(DbIndex, Box<[u8]>),
+    /// The key was deleted, is over, or has another value now.
+    Gone(DbIndex, Box<[u8]>),
+    /// All keys of the db are gone.
+    Flushed(DbIndex),
+    /// These dbs have changed places.
+    Swapped(DbIndex, DbIndex),
+}
+
+macro_rules! classes {
+    ($($function:ident $class:ident $what:literal;)+) => {
+        impl Event {
+            $(
+                #[doc = concat!("An event of ", $what, ".")]
+                pub const fn $function(name: &'static str) -> Event {
+                    Event { class: KeyspaceEvents::$class, name }
+                }
+            )+
+        }
+    };
+}
+
+classes! {
+    generic GENERIC "keys of any type";
+    string STRING "strings";
+    list LIST "lists";
+    set SET "sets";
+    hash HASH "hashes";
+    sorted_set SORTED_SET "sorted sets";
+    stream STREAM "streams";
+}
+
+const NEW: Event = Event {
+    class: KeyspaceEvents::NEW,
+    name: "new",
+};
+const MISS: Event = Event {
+    class: KeyspaceEvents::KEY_MISS,
+    name: "keymiss",
+};
+const EXPIRED: Event = Event {
+    class: KeyspaceEvents::EXPIRED,
+    name: "expired",
+};
+/// A key was evicted.
+pub(super) const EVICTED: Event = Event {
+    class: KeyspaceEvents::EVICTED,
+    name: "evicted",
+};
+const DELETED: Event = Event::generic("del");
+
+impl Attempt {
+    /// Whether the unit of work has to be run again with more slots.
+    #[inline]
+    pub fn is_lacking(&self) -> bool {
+        self.lacks_everything || !self.lacking.is_empty()
+    }
+
+    /// What the unit of work lacks.
+    pub fn into_footprint(self) -> Footprint {
+        if self.lacks_everything {
+            Footprint::Everything
+        } else {
+            Footprint::Slots(self.lacking.into_set())
+        }
+    }
+
+    /// The slot of that number, if it is held; the first look at a slot opens its undo, if there is to be one.
+    #[inline]
+    pub(super) fn held<'k>(&mut self, view: &'k mut View<'_, Slot>, slot: u16) -> Option<&'k mut Slot> {
+        let Some(found) = view.slot(slot) else {
+            self.lacking.insert(slot);
+            return None;
+        };
+        self.touched.insert(slot);
+        if self.can_undo && self.undone_from.insert(slot) {
+            found.begin_undo();
+        }
+        Some(found)
+    }
+
+    /// Takes back all changes of the unit of work, and forgets what would have followed. Hands what is to be freed to `discard`.
+    pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
+        for slot in std::mem::take(&mut self.undone_from).iter() {
+            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
+            slot.rollback();
+            if let Some(discarded) = slot.take_discarded() {
+                discard(*discarded);
+            }
+        }
+        self.touched = SlotMarks::new();
+        self.consequences = None;
+    }
+
+    /// Makes all changes final. Hands what is to be freed to `discard`.
+    pub(super) fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
+        if self.undone_from.is_empty() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.undone_from).iter() {
+            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
+            discard(slot.commit_undo());
+        }
+    }
+
+    /// Keeps what a command of a unit that can be taken back counts, until it cannot.
+    pub(super) fn put_aside(&mut self, counted: Counted) {
+        self.consequences.get_or_insert_default().counted.push(counted);
+    }
+
+    /// Takes in what the slots have told that the command has looked at; the next command of the unit looks at its own only. What
+    /// takes long to free goes to `discard`.
+    pub(super) fn collect(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) -> Expirations {
+        let mut expirations = Expirations::default();
+        for slot in std::mem::take(&mut self.touched).iter() {
+            let Some(found) = view.slot(slot) else { continue };
+            if let Some(discarded) = found.take_discarded() {
+                discard(*discarded);
+            }
+            let told = found.take_told();
+            if !told.is_empty() {
+                expirations.add(&told);
+                if let Some(consequences) = &mut self.consequences {
+                    consequences.take_in(told);
+                }
+            }
+        }
+        if let Some(consequences) = &mut self.consequences {
+            consequences.tell_emptied();
+        }
+        expirations
+    }
+}
+
+impl Consequences {
+    /// Is as new, with its buffers as far as they are small.
+    pub(super) fn clear(&mut self) {
+        self.effects.clear();
+        self.own.clear();
+        self.events.clear();
+        self.signals.clear();
+        self.counted.clear();
+        self.emptied.clear();
+        self.events.shrink_to(KEPT_MAX);
+        self.signals.shrink_to(KEPT_MAX);
+        self.counted.shrink_to(KEPT_MAX);
+    }
+
+    /// Puts down an event, if its class is wanted.
+    pub(super) fn tell(&mut self, event: Event, db: DbIndex, key: &[u8]) {
+        if self.classes.contains(event.class) {
+            let key = key.into();
+            self.events.push(KeyEvent { event, db, key });
+        }
+    }
+
+    /// A look-up for reading has found nothing.
+    pub(super) fn tell_miss(&mut self, db: DbIndex, key: &[u8]) {
+        self.tell(MISS, db, key);
+    }
+
+    /// A key was written: what its slot has told so far comes before the event, and the end of an emptied value behind it.
+    pub(super) fn wrote(&mut self, told: Vec<Told>, event: Event, db: DbIndex, key: &[u8]) {
+        self.take_in(told);
+        self.tell(event, db, key);
+        if let Some(at) = self
+            .emptied
+            .iter()
+            .position(|(of, emptied)| *of == db && **emptied == *key)
+        {
+            self.emptied.remove(at);
+            self.tell(DELETED, db, key);
+        }
+    }
+
+    /// Puts down what has followed from what a slot has told.
+    pub(super) fn take_in(&mut self, told: Vec<Told>) {
+        for Told { db, key, what } in told {
+            match what {
+                Happening::Expired => {
+                    self.log(db, &[b"DEL", &key]);
+                    self.tell(EXPIRED, db, &key);
+                    self.signals.push(Signal::Gone(db, key));
+                }
+                Happening::FieldsExpired(fields) => {
+                    for field in &fields {
+                        self.log(db, &[b"HDEL", &key, field]);
+                    }
+                    self.tell(Event::hash("hexpired"), db, &key);
+                }
+                Happening::Created(kind) => {
+                    self.tell(NEW, db, &key);
+                    if matches!(kind, ValueType::List | ValueType::SortedSet | ValueType::Stream) {
+                        self.signals.push(Signal::Ready(db, key));
+                    }
+                }
+                Happening::Grown | Happening::GroupGone => self.signals.push(Signal::Ready(db, key)),
+                Happening::Emptied => {
+                    self.signals.push(Signal::Gone(db, key.clone()));
+                    self.emptied.push((db, key));
+                }
+                Happening::Removed | Happening::Overwritten => self.signals.push(Signal::Gone(db, key)),
+                Happening::Flushed => self.signals.push(Signal::Flushed(db)),
+                Happening::Swapped(other) => self.signals.push(Signal::Swapped(db, other)),
+            }
+        }
+    }
+
+    /// Values that were emptied by what is no write of their key (fields of a hash that expired).
+    fn tell_emptied(&mut self) {
+        for (db, key) in std::mem::take(&mut self.emptied) {
+            self.tell(DELETED, db, &key);
+        }
+    }
+
+    /// Logs an effect that comes before those of the command.
+    pub(super) fn log(&mut self, db: DbIndex, words: &[&[u8]]) {
+        if self.is_logged {
+            self.effects.push(db, words);
+        }
+    }
+
+    /// Notes what the command that runs logs instead of itself.
+    pub(super) fn log_own(&mut self, db: DbIndex, words: &[&[u8]]) {
+        if self.is_logged {
+            self.own.push(db, words);
+        }
+    }
+
+    /// The command has ended: what it logs joins the effects of the unit, if it has changed anything.
+    pub(super) fn end_command(&mut self, db: DbIndex, args: Args, has_changed: bool, is_replaced: bool) {
+        if has_changed && self.is_logged {
+            if is_replaced {
+                self.effects.append(&self.own);
+            } else {
+                self.effects.push_args(db, args);
+            }
+        }
+        self.own.clear();
+    }
+
+    /// Each signal once, in the order in which it first came.
+    pub(super) fn settle_signals(&mut self) {
+        if self.signals.len() > 1 {
+            let mut seen = HashSet::with_capacity(self.signals.len());
+            self.signals.retain(|signal| seen.insert(signal.clone()));
+        }
+    }
+}
+
+/// So many of anything room is kept for; what a larger unit needed is given back.
+const KEPT_MAX: usize = 64;
+/// The same for bytes.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Commands as RESP-encoded bytes one behind another, each with its db.
+#[derive(Default, Debug, Clone)]
+pub struct EffectBuffer {
+    bytes: Vec<u8>,
+    /// Where each one ends.
+    ends: Vec<(usize, DbIndex)>,
+}
+
+impl EffectBuffer {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Each with its db, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (DbIndex, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(end, _)| end));
+        self.ends
+            .iter()
+            .zip(starts)
+            .map(|(&(end, db), start)| (db, &self.bytes[start..end]))
+    }
+
+    pub(super) fn push(&mut self, db: DbIndex, words: &[&[u8]]) {
+        encode_command(&mut self.bytes, words);
+        self.ends.push((self.bytes.len(), db));
+    }
+
+    fn push_args(&mut self, db: DbIndex, args: Args) {
+        args.encode_resp(&mut self.bytes);
+        self.ends.push((self.bytes.len(), db));
+    }
+
+    fn append(&mut self, other: &EffectBuffer) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ends.extend(other.ends.iter().map(|&(end, db)| (offset + end, db)));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES_MAX);
+        self.ends.clear();
+        self.ends.shrink_to(KEPT_MAX);
+    }
+}
+
+/// Appends a command as a RESP array of bulk strings.
+pub(super) fn encode_command(bytes: &mut Vec<u8>, words: &[&[u8]]) {
+    let head = |bytes: &mut Vec<u8>, mark: u8, number: usize| {
+        bytes.push(mark);
+        bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    };
+    head(bytes, b'*', words.len());
+    for word in words {
+        head(bytes, b'$', word.len());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+}

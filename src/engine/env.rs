@@ -1,0 +1,374 @@
+//! What a running command may know and count besides its keys, and what ends its unit of work.
+//!
+//! The time of a unit of work is the shard's, and stands still while the unit runs; it never goes back, and it is a millisecond old at
+//! most when the unit begins ([`Env::begin_unit`]).
+//!
+//! [`Env::end_unit`] is the one end of every unit, however it was run (at once, shipped here, on loans, as EXEC, by the cron, by eviction):
+//! changes are final, and what follows from them is handed on.
+
+use super::attempt::{Attempt, Consequences};
+use super::log::Log;
+use super::node::Node;
+use super::{CommandId, Registered, Registry};
+use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
+use crate::base::limits::LOG_LAG_BYTES_MAX;
+use crate::base::random::Random;
+use crate::client::ReplyResizing;
+use crate::config::{ClientClass, Settings};
+use crate::data::Limits;
+use crate::data::access::{AccessPolicy, Moment};
+use crate::persist::value::Making;
+use crate::resp::Args;
+use crate::shard::{ConnRef, ShardId, View};
+use crate::spec::Flags;
+use crate::stats::Stats;
+use crate::store::{DbIndex, Detached, HashSeed, Slot};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// `CLIENT PAUSE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    pub until: UnixMs,
+    pub writes_only: bool,
+}
+
+/// See the essay above.
+pub struct Env {
+    pub shard: ShardId,
+    pub shards: usize,
+    pub node: Arc<Node>,
+    pub registry: &'static Registry,
+    /// Replaced by [`Env::follow`] only.
+    pub settings: Arc<Settings>,
+    /// The thresholds of packed values, as `settings` has them.
+    pub limits: Limits,
+    /// The secret of the hashes: the keyspace's, and that of every table in a value.
+    pub seed: HashSeed,
+    pub stats: Stats,
+    pub random: Random,
+    /// Deleted values and tables that are freed in the background.
+    pub garbage: Garbage,
+    pub pause: Option<Pause>,
+    /// `DEBUG SET-ACTIVE-EXPIRE`.
+    pub expires_actively: bool,
+    pub clock: Clock,
+    calendar: Calendar,
+    /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
+    pub reply_bytes_max: usize,
+    /// `DEBUG PAUSE-CRON`.
+    pub is_cron_paused: bool,
+    pub reply_resizing: ReplyResizing,
+    /// When the last command ended, which is when the next one begins.
+    pub ticks: Ticks,
+    /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
+    /// ([`Env::begin_unit`]).
+    pub now: UnixMs,
+    /// When the millisecond of `now` is over.
+    now_until: Ticks,
+    /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
+    pub observer: Option<Observer>,
+    /// The effects of the units that this shard has run.
+    pub log: Log,
+    /// For the next unit that leads to anything.
+    spare: Option<Box<Consequences>>,
+    /// This shard's settings ask for events.
+    pays_attention: bool,
+}
+
+/// Who is told of units of work as they take effect.
+pub type Observer = Box<dyn FnMut(&Observed<'_>)>;
+
+/// One unit of work, at the moment at which it takes effect.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    pub origin: ConnRef,
+    /// Of the command that the client sent; nothing but 0 where none did.
+    pub command: CommandId,
+    /// The db that its client had selected, or that of the key.
+    pub db: DbIndex,
+    pub now: UnixMs,
+    pub what: Observation<'a>,
+    /// What has followed from it.
+    pub consequences: Option<&'a Consequences>,
+}
+
+/// A unit of work that has run to its end.
+pub(super) struct Ended<'a> {
+    pub origin: ConnRef,
+    /// Of the command that the client sent; nothing but 0 where none did.
+    pub command: CommandId,
+    pub db: DbIndex,
+    pub what: Observation<'a>,
+}
+
+/// What such a unit did.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// A command over keys ran, alone.
+    Ran(Args<'a>),
+    /// These keys are watched from now on.
+    Watched(Args<'a>),
+    /// A transaction ran to its end.
+    Committed,
+    /// A watched key had changed: the transaction did nothing.
+    Aborted,
+    /// A key was evicted.
+    Evicted(&'a [u8]),
+    /// So many keys were deleted because their time was over.
+    Expired(usize),
+}
+
+/// Values and tables that wait to be freed.
+#[derive(Default)]
+pub struct Garbage {
+    tables: VecDeque<Detached>,
+}
+
+impl Garbage {
+    pub fn absorb(&mut self, detached: Detached) {
+        if !detached.is_empty() {
+            self.tables.push_back(detached);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// How many keys wait (`lazyfree_pending_objects`).
+    pub fn pending_count(&self) -> usize {
+        self.tables.iter().map(Detached::entry_count).sum()
+    }
+
+    /// Frees about `count` elements. Returns how many entries have gone by it.
+    pub fn free_step(&mut self, count: usize) -> usize {
+        let Some(table) = self.tables.front_mut() else { return 0 };
+        let before = table.entry_count();
+        let is_gone = table.free_step(count);
+        let freed = before - table.entry_count();
+        if is_gone {
+            self.tables.pop_front();
+        }
+        freed
+    }
+}
+
+impl Env {
+    /// What the shard of that number begins with.
+    pub fn new(shard: ShardId, node: Arc<Node>, seed: HashSeed, clock: Clock, random: Random) -> Env {
+        let settings = Arc::new(node.lock_config().settings().clone());
+        let mut env = Env {
+            shard,
+            shards: node.shards,
+            registry: node.registry,
+            limits: limits_of(&settings, Limits::default().list_packed_threshold),
+            reply_bytes_max: reply_bytes_max(&settings),
+            is_cron_paused: false,
+            reply_resizing: ReplyResizing::DEFAULT,
+            seed,
+            stats: Stats::new(node.registry.all().len()),
+            random,
+            garbage: Garbage::default(),
+            pause: None,
+            expires_actively: true,
+            clock,
+            calendar: Calendar::default(),
+            ticks: Ticks::default(),
+            now: UnixMs::EPOCH,
+            now_until: Ticks::default(),
+            observer: None,
+            log: Log::new(node.log_switch.clone(), LOG_LAG_BYTES_MAX),
+            spare: None,
+            pays_attention: false,
+            settings: settings.clone(),
+            node,
+        };
+        env.follow(settings);
+        env.begin_pass();
+        env
+    }
+
+    /// Works by other settings from now on.
+    pub fn follow(&mut self, settings: Arc<Settings>) {
+        self.stats.follow(&settings);
+        let pays_attention = !settings.notify_keyspace_events.is_empty();
+        if pays_attention != std::mem::replace(&mut self.pays_attention, pays_attention) {
+            if pays_attention {
+                self.node.attention.begin();
+            } else {
+                self.node.attention.end();
+            }
+        }
+        // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
+        self.limits = limits_of(&settings, self.limits.list_packed_threshold);
+        self.reply_bytes_max = reply_bytes_max(&settings);
+        self.settings = settings;
+    }
+
+    /// The time of the unit of work that runs now, and how it counts accesses.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        Moment {
+            now: self.now,
+            policy: self.access_policy(),
+            keeps_stale: self.is_paused(),
+        }
+    }
+
+    /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some_and(|pause| pause.until > self.now)
+    }
+
+    #[inline]
+    fn access_policy(&self) -> AccessPolicy {
+        self.stats.access_policy
+    }
+
+    /// What values are made by that come from outside.
+    pub fn making(&self) -> Making<'_> {
+        Making {
+            limits: &self.limits,
+            seed: self.seed,
+        }
+    }
+
+    /// Reads the clock at the end of a command; the next one is counted from here.
+    #[inline]
+    pub fn tick(&mut self) -> Ticks {
+        self.ticks = self.clock.ticks();
+        self.ticks
+    }
+
+    /// Reads both clocks.
+    pub(super) fn begin_pass(&mut self) {
+        let ticks = self.tick();
+        self.calendar.follow(self.clock.unix(), ticks);
+        self.move_on();
+    }
+
+    /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
+    #[inline]
+    pub fn begin_unit(&mut self) {
+        if self.ticks >= self.now_until {
+            self.move_on();
+        }
+    }
+
+    #[cold]
+    fn move_on(&mut self) {
+        self.now = self.now.max(self.calendar.at(self.ticks));
+        self.now_until = self.calendar.next_ms_at(self.ticks);
+    }
+
+    /// Another shard has got that far: what it knows of must not be in this one's future.
+    pub(super) fn hear(&mut self, now: UnixMs) {
+        self.now = self.now.max(now);
+    }
+
+    /// Gets a unit ready to put down what follows from it, if anybody wants to know.
+    #[inline]
+    pub(super) fn arm(&mut self, attempt: &mut Attempt) {
+        let is_logged = self.log.is_wanted();
+        if is_logged || attempt.can_undo || attempt.consequences.is_some() || self.node.attention.is_paid() {
+            self.arm_in_full(attempt, is_logged);
+        }
+    }
+
+    #[cold]
+    fn arm_in_full(&mut self, attempt: &mut Attempt, is_logged: bool) {
+        let spare = &mut self.spare;
+        let consequences = attempt
+            .consequences
+            .get_or_insert_with(|| spare.take().unwrap_or_default());
+        consequences.is_logged = is_logged;
+        consequences.classes = self.settings.notify_keyspace_events;
+    }
+
+    /// Ends a unit of work that has run: nothing of it can be taken back any more, and what has followed from it is handed on.
+    #[inline]
+    pub(super) fn end_unit(&mut self, attempt: &mut Attempt, view: &mut View<'_, Slot>, unit: Ended<'_>) {
+        attempt.commit(view, |detached| self.garbage.absorb(detached));
+        if attempt.consequences.is_some() || self.observer.is_some() {
+            self.hand_on(attempt.consequences.take(), unit);
+        }
+    }
+
+    #[cold]
+    fn hand_on(&mut self, mut consequences: Option<Box<Consequences>>, unit: Ended<'_>) {
+        if let Some(consequences) = &mut consequences {
+            consequences.settle_signals();
+            if !consequences.effects.is_empty() {
+                self.log.append(&consequences.effects);
+            }
+        }
+        if let Some(observer) = &mut self.observer {
+            let Ended {
+                origin,
+                command,
+                db,
+                what,
+            } = unit;
+            observer(&Observed {
+                origin,
+                command,
+                db,
+                now: self.now,
+                what,
+                consequences: consequences.as_deref(),
+            });
+        }
+        if let Some(mut spare) = consequences {
+            spare.clear();
+            self.spare = Some(spare);
+        }
+    }
+
+    /// Puts a command that took long into the slow log, and among the events of the latency monitor.
+    #[inline]
+    pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
+        let limit = self.stats.slow_limit_us;
+        if self.stats.latency.is_noted(elapsed_us / 1000) {
+            let is_fast = found.command.flags.contains(Flags::FAST);
+            let event = if is_fast { "fast-command" } else { "command" };
+            self.stats.latency.note(event, elapsed_us / 1000, self.now);
+        }
+        if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
+            let secrets = found
+                .command
+                .secrets_of
+                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
+            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
+        }
+    }
+}
+
+/// How long a client's output may be at all; no limit is the whole address space.
+fn reply_bytes_max(settings: &Settings) -> usize {
+    match settings.client_output_buffer_limit.of(ClientClass::Normal).hard_bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+    }
+}
+
+/// The thresholds of packed values. What is beyond the address space is no limit at all.
+fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        hash_max_listpack_entries: count(settings.hash_max_listpack_entries),
+        hash_max_listpack_value: count(settings.hash_max_listpack_value),
+        set_max_intset_entries: count(settings.set_max_intset_entries),
+        set_max_listpack_entries: count(settings.set_max_listpack_entries),
+        set_max_listpack_value: count(settings.set_max_listpack_value),
+        zset_max_listpack_entries: count(settings.zset_max_listpack_entries),
+        zset_max_listpack_value: count(settings.zset_max_listpack_value),
+        list_max_listpack_size: i64::from(settings.list_max_listpack_size),
+        list_compress_depth: settings.list_compress_depth as usize,
+        list_packed_threshold,
+        stream_node_max_bytes: count(settings.stream_node_max_bytes),
+        stream_node_max_entries: count(settings.stream_node_max_entries),
+        hll_sparse_max_bytes: count(settings.hll_sparse_max_bytes),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a slot tells of itself: keys that have come, grown, gone, or whose time was over.
+//!
+//! What must follow a change of a key beyond the change itself (a DEL in the log, an event, a client that waits and can be served) is
+//! nobody's duty in the handlers: the few functions that change the table tell it here, and whoever ran the command takes
+//! the list ([`Slot::take_told`](super::Slot::take_told)) and draws the consequences.
+//!
+//! That a time was over is told always, since the log must have it. The rest is told only while somebody in the process pays
+//! attention ([`Attention`]): who wants events, or waits for keys. An undo takes back what was told since it began.
+
+use super::slot::DbIndex;
+use crate::data::ValueType;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Something that happened to a key, or to a whole db.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The db.
+    pub db: DbIndex,
+    /// The key; empty where a whole db is meant.
+    pub key: Box<[u8]>,
+    /// What it was.
+    pub what: Happening,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// Its time was over, so it was deleted.
+    Expired,
+    /// The time of these fields was over, so the hash has lost them. (A hash that has lost its last one is `Emptied` behind it.)
+    FieldsExpired(Vec<Box<[u8]>>),
+    /// A key came where none was.
+    Created(ValueType),
+    /// Its value has lost its last element, so the key is gone.
+    Emptied,
+    /// It was removed, and may have been put elsewhere.
+    Removed,
+    /// Another value has taken the place of this one, which was no string.
+    Overwritten,
+    /// A stream has got entries.
+    Grown,
+    /// A stream has lost a consumer group.
+    GroupGone,
+    /// All keys of the db are gone.
+    Flushed,
+    /// The db has changed places with this one.
+    Swapped(DbIndex),
+}
+
+/// How many in the process want to be told more than that keys have expired.
+#[derive(Debug, Default)]
+pub struct Attention(AtomicUsize);
+
+impl Attention {
+    /// One more.
+    pub fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less.
+    pub fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is anybody.
+    #[inline]
+    pub fn is_paid(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
