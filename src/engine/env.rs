@@ -330,6 +330,14 @@ impl Env {
     #[inline]
     pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
+        if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
+            self.note_command_slow(found, args, elapsed_us);
+        }
+    }
+
+    #[cold]
+    fn note_command_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
+        let limit = self.stats.slow_limit_us;
         if self.stats.latency.is_noted(elapsed_us / 1000) {
             let is_fast = found.command.flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
