@@ -60,13 +60,14 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
     let mut random = Random::with_seed(7);
     let config =
         Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
+    let registry: &'static Registry = Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole")));
     let node = Arc::new(Node {
         started_at: UnixMs(1_700_000_000_000),
         run_id: random.random_hex(40),
         replid: random.random_hex(40),
         shards: count,
         clients: ClientTable::new(),
-        registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
+        command_count: registry.all().len(),
         config: Mutex::new(config),
         executable: String::new(),
         memory: MemoryAccount::new(count),
@@ -87,6 +88,7 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
             Local::new(LocalOptions {
                 id: ShardId(index as u16),
                 node: node.clone(),
+                registry,
                 realm: realm.clone(),
                 seed: HashSeed([1, 2]),
                 port,
@@ -212,7 +214,9 @@ fn loads(is_wanted: impl Fn(&str) -> bool) -> Vec<Load> {
     load("incr", &nothing, &|n| format!("INCR key:{n:012}"));
     let push = |_| "LPUSH list value".to_owned();
     let pop = |_| "LPOP list".to_owned();
-    load("lpush_lpop", &|n| Some(push(n)), &|n| if n % 2 == 0 { push(n) } else { pop(n) });
+    load("lpush_lpop", &|n| Some(push(n)), &|n| {
+        if n % 2 == 0 { push(n) } else { pop(n) }
+    });
     load("sadd", &nothing, &|n| format!("SADD set element:{n:012}"));
     load("hset", &nothing, &|n| format!("HSET hash element:{n:012} value"));
     load("zadd", &nothing, &|n| format!("ZADD sorted {n} element:{n:012}"));

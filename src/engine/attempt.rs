@@ -167,7 +167,10 @@ impl Attempt {
         if self.lacks_everything {
             Footprint::Everything
         } else {
-            Footprint::Slots(self.seldom.map_or_else(SlotSet::new, |seldom| seldom.lacking.into_set()))
+            Footprint::Slots(
+                self.seldom
+                    .map_or_else(SlotSet::new, |seldom| seldom.lacking.into_set()),
+            )
         }
     }
 

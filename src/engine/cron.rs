@@ -105,15 +105,15 @@ impl Local {
             stats.rates.sample(now, counters);
         }
         // The allocator counts for the whole process: one shard reads it.
-        let is_young = now.since(self.env.node.started_at) < YOUTH;
+        let is_young = now.since(self.node.started_at) < YOUTH;
         let read_every = if is_young { SAMPLE_EVERY } else { SECOND };
         if self.env.shard.0 == 0 && now.since(self.cron.memory_read_at) >= read_every {
             self.cron.memory_read_at = now;
             self.publish_memory();
-            let memory = Memory::read(&self.env.node.memory);
+            let memory = Memory::read(&self.node.memory);
             // Soon after the start shards still take what they begin with.
             let part = if is_young { 2 } else { 8 };
-            self.env.node.memory.correct(memory.allocated, part);
+            self.node.memory.correct(memory.allocated, part);
         }
         self.look_at_clients(period);
         self.evict_cron();

@@ -18,10 +18,12 @@
 use super::attempt::Attempt;
 use super::env::{Ended, Observation};
 use super::evict::runs_over_keys;
+use super::exec::ExecStep;
+use super::literal::Control;
+use super::literal::{Caller, Registered, Run};
 use super::local::{Envelope, Local, REPLY_TO_WRITE};
-use super::task::{ExecStep, Outcome, Task, TaskKind, run_keys, run_session};
-use super::transaction::Control;
-use super::{Caller, Registered, Run};
+use super::run::{Outcome, run_keys, run_session};
+use super::task::{Task, TaskKind};
 use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, ReplyMode, Stall};
@@ -219,7 +221,7 @@ impl Local {
     /// One request.
     #[inline]
     fn request(&mut self, client: &mut Client, args: Args) -> Flow {
-        let registry = self.env.registry;
+        let registry = self.registry;
         let found = match registry.resolve_after(client.last_command, args) {
             Ok(found) => found,
             Err(error) => return self.refuse_unknown(client, args, &error),
@@ -275,9 +277,9 @@ impl Local {
 
     /// The rule of a container whose subcommands are its own affair: arity, guard, password, then the subcommand.
     #[cold]
-    fn pass_guard(&self, client: &Client, found: &Registered, args: Args) -> Result<(), ReplyError> {
+    fn pass_guard(&self, client: &Client, found: &'static Registered, args: Args) -> Result<(), ReplyError> {
         let container = match found.parent {
-            Some(parent) if found.is_inner => self.env.registry.get(parent),
+            Some(parent) if found.is_inner => self.registry.get(parent),
             _ => found,
         };
         let Run::Guarded(guarded) = container.command.run else {
@@ -319,11 +321,11 @@ impl Local {
     }
 
     /// Commands that are not queued by MULTI.
-    fn acts_inside_multi(&self, found: &Registered) -> bool {
+    fn acts_inside_multi(&self, found: &'static Registered) -> bool {
         matches!(found.command.run, Run::Transaction(control) if control != Control::Unwatch)
     }
 
-    fn run(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+    fn run(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
         if client.transaction.is_some() && !self.acts_inside_multi(found) {
             return self.queue(client, found, args);
         }
@@ -337,9 +339,18 @@ impl Local {
                 } else {
                     client.pending.tail()
                 };
-                let counted = run_session(found, args, &mut client.session, false, &mut self.env, buffer);
+                let counted = run_session(
+                    found,
+                    args,
+                    &mut client.session,
+                    false,
+                    &mut self.env,
+                    &self.node,
+                    self.registry,
+                    buffer,
+                );
                 counted.count(&mut self.env.stats);
-                self.env.note_slow(found, args, counted.elapsed_us);
+                self.env.note_slow(found.command, args, counted.elapsed_us);
                 client.is_closing |= client.session.closes;
                 Flow::Go
             }
@@ -350,7 +361,7 @@ impl Local {
     }
 
     /// Runs a command under `CLIENT REPLY OFF` or `SKIP`: its reply is taken away again.
-    fn run_silenced(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+    fn run_silenced(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
         if client.session.reply_mode == ReplyMode::SkipNext {
             client.session.reply_mode = ReplyMode::Skipping;
         }
@@ -383,7 +394,7 @@ impl Local {
     }
 
     #[inline]
-    fn run_over_slots(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+    fn run_over_slots(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
         if let Some(position) = found.single_key {
             let key = &args[position];
             let slot = self.foreseen.take_slot(key).unwrap_or_else(|| key_slot(key));
@@ -420,13 +431,13 @@ impl Local {
             self.foresee_keys(found, args, DbIndex(client.session.db));
             return self.run_among(client, found, args, slots.as_slice());
         }
-        let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
+        let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
         self.start(client, task, footprint)
     }
 
     /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
     #[inline(never)]
-    fn run_among(&mut self, client: &mut Client, found: &Registered, args: Args, slots: &[u16]) -> Flow {
+    fn run_among(&mut self, client: &mut Client, found: &'static Registered, args: Args, slots: &[u16]) -> Flow {
         self.run_here(client, found, args, slots, None)
     }
 
@@ -435,7 +446,7 @@ impl Local {
     fn run_here(
         &mut self,
         client: &mut Client,
-        found: &Registered,
+        found: &'static Registered,
         args: Args,
         slots: &[u16],
         first: Option<(&[u8], u16)>,
@@ -456,7 +467,7 @@ impl Local {
             {
                 return self.start_single(client, found, args, slot);
             }
-            let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
+            let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
             let footprint = Footprint::Slots(slots.iter().copied().collect());
             return self.start(client, task, footprint);
         };
@@ -494,7 +505,7 @@ impl Local {
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }
-                let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
+                let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
                 let mut footprint = Footprint::Slots(slots.iter().copied().collect());
                 footprint.merge(&attempt.into_footprint());
                 self.start(client, task, footprint)
@@ -504,7 +515,7 @@ impl Local {
 
     /// Sends a command on one slot to the slot's home.
     #[inline]
-    fn ship(&mut self, client: &mut Client, found: &Registered, args: Args, slot: u16, home: ShardId) -> Flow {
+    fn ship(&mut self, client: &mut Client, found: &'static Registered, args: Args, slot: u16, home: ShardId) -> Flow {
         if !client.pending.is_empty() {
             if self.is_strict() && client.pending_home != Some(home) {
                 return Flow::Wait(Stall::Barrier);
@@ -586,7 +597,7 @@ impl Local {
         let place = origin_of(from, header);
         let caller = caller_of(header);
         self.env.begin_unit();
-        let registry = self.env.registry;
+        let registry = self.registry;
         let found = registry.get(header.command);
         let first = found.single_key.map(|position| (&args[position], header.slot));
         let mut reply = std::mem::take(&mut self.scratch);
@@ -661,7 +672,7 @@ impl Local {
         let work = Box::new(Task {
             sequence: header.sequence,
             origin,
-            command: header.command,
+            found: Some(self.registry.get(header.command)),
             is_write: header.flags & CALLER_WRITES != 0,
             caller: caller_of(header),
             reply: ReplyBuf::default(),
@@ -687,8 +698,8 @@ impl Local {
     }
 
     /// Starts a command on a single slot of this shard, which is lent: later commands need not wait for it.
-    fn start_single(&mut self, client: &mut Client, found: &Registered, args: Args, slot: u16) -> Flow {
-        let mut task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
+    fn start_single(&mut self, client: &mut Client, found: &'static Registered, args: Args, slot: u16) -> Flow {
+        let mut task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
         task.is_write = writes(found.command);
         task.sequence = self.reserve_single(client, self.env.shard, args.byte_len(), task.is_write);
         self.submit(client.place, task, Footprint::one(slot));
@@ -699,7 +710,7 @@ impl Local {
     pub(super) fn start(&mut self, client: &mut Client, mut task: Task, footprint: Footprint) -> Flow {
         debug_assert!(client.pending.is_empty());
         task.is_write = match &task.kind {
-            TaskKind::Command { .. } => writes(self.env.registry.get(task.command).command),
+            TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
             TaskKind::Exec(step) => self.any_writes(&step.queue),
             TaskKind::Watch { .. } | TaskKind::Unwatch { .. } => false,
         };
@@ -771,7 +782,7 @@ impl Local {
     }
 
     /// Whether CLIENT PAUSE holds this request back.
-    fn is_paused(&mut self, client: &Client, found: &Registered, _args: Args) -> bool {
+    fn is_paused(&mut self, client: &Client, found: &'static Registered, _args: Args) -> bool {
         let Some(pause) = self.env.pause else { return false };
         if pause.until <= self.env.now {
             self.end_pause();
@@ -791,7 +802,7 @@ impl Local {
     fn any_writes(&self, queue: &[Queued]) -> bool {
         queue
             .iter()
-            .any(|queued| writes(self.env.registry.get(queued.command).command))
+            .any(|queued| writes(self.registry.get(queued.command).command))
     }
 
     /// Lets the clients that CLIENT PAUSE held back go on.
@@ -808,7 +819,12 @@ impl Local {
     }
 
     /// Refuses a request before it is run: an error, and a transaction that is being queued is aborted.
-    pub(super) fn reject(&mut self, client: &mut Client, found: Option<&Registered>, error: &ReplyError) -> Flow {
+    pub(super) fn reject(
+        &mut self,
+        client: &mut Client,
+        found: Option<&'static Registered>,
+        error: &ReplyError,
+    ) -> Flow {
         if let Some(found) = found {
             self.env.stats.count_rejection(found.id);
         }
@@ -837,7 +853,7 @@ impl Local {
     }
 
     /// Answers a command that was run and failed.
-    pub(super) fn fail_now(&mut self, client: &mut Client, found: &Registered, error: &ReplyError) {
+    pub(super) fn fail_now(&mut self, client: &mut Client, found: &'static Registered, error: &ReplyError) {
         self.env.stats.count_failure(found.id, 0);
         self.env.stats.count_error(error);
         let proto = client.session.proto;
@@ -845,7 +861,12 @@ impl Local {
     }
 
     /// Answers a command that was run.
-    pub(super) fn answer_now(&mut self, client: &mut Client, found: &Registered, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(super) fn answer_now(
+        &mut self,
+        client: &mut Client,
+        found: &'static Registered,
+        write: impl FnOnce(&mut Reply<'_>),
+    ) {
         self.env.stats.count_call(found.id, 0);
         let proto = client.session.proto;
         write(&mut Reply::new(client.reply_buffer(), proto));
@@ -853,7 +874,7 @@ impl Local {
 }
 
 /// Whether a command is one that CLIENT PAUSE WRITE holds back.
-fn writes(command: &super::Command) -> bool {
+fn writes(command: &super::literal::Command) -> bool {
     command.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
 }
 

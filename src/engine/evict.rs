@@ -25,9 +25,9 @@
 
 use super::attempt::{Attempt, EVICTED};
 use super::env::{Ended, Observation};
+use super::literal::Control;
+use super::literal::{Registered, Run};
 use super::local::{Envelope, Local};
-use super::transaction::Control;
-use super::{Registered, Run};
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::base::random::Random;
 use crate::client::Client;
@@ -148,14 +148,14 @@ impl Local {
     fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
         let shard = usize::from(self.env.shard.0);
-        let mut counted = self.env.node.memory.publish(shard, self.under_way.bytes());
-        let mut used = self.env.node.memory.counted_bytes();
+        let mut counted = self.node.memory.publish(shard, self.under_way.bytes());
+        let mut used = self.node.memory.counted_bytes();
         if used > limit {
             self.count_links();
-            counted = self.env.node.memory.publish(shard, self.under_way.bytes());
-            used = self.env.node.memory.counted_bytes();
+            counted = self.node.memory.publish(shard, self.under_way.bytes());
+            used = self.node.memory.counted_bytes();
         }
-        let account = &self.env.node.memory;
+        let account = &self.node.memory;
         let taken = counted - std::mem::replace(&mut self.eviction.counted_seen, counted);
         if used <= limit {
             account.clear_duty(shard);
@@ -179,7 +179,7 @@ impl Local {
                 self.count_evictable();
                 self.know_coldness();
             }
-            let account = &self.env.node.memory;
+            let account = &self.node.memory;
             account.share_out(excess, rule);
             let duty = account.duty(shard, excess).max(own);
             self.ask_others(rule, limit / ASKED_PART);
@@ -187,7 +187,7 @@ impl Local {
         };
         if duty > 0 {
             let freed = self.evict(duty);
-            let account = &self.env.node.memory;
+            let account = &self.node.memory;
             account.paid(shard, freed, tolerated);
             if freed <= 0 && self.eviction.exceeded_since.is_none() {
                 account.clear_duty(shard);
@@ -204,9 +204,9 @@ impl Local {
     /// come to it yet.
     fn ask_others(&mut self, rule: u8, duty_min: usize) {
         for shard in 0..self.env.shards {
-            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard, rule, duty_min) {
+            if shard != usize::from(self.env.shard.0) && self.node.memory.ask(shard, rule, duty_min) {
                 let visit = move |there: &mut Local| {
-                    there.env.node.memory.heed(shard);
+                    there.node.memory.heed(shard);
                     there.relieve();
                 };
                 self.link()
@@ -235,7 +235,7 @@ impl Local {
         };
         match found.command.run {
             Run::Transaction(Control::Exec) => transaction.queue.iter().any(|queued| {
-                let queued = self.env.registry.get(queued.command);
+                let queued = self.registry.get(queued.command);
                 queued.command.flags.contains(Flags::DENYOOM)
             }),
             Run::Transaction(Control::Discard | Control::Reset | Control::Quit) => false,
@@ -245,7 +245,7 @@ impl Local {
 
     /// Whether more is used than may be, and nothing can be done about it.
     fn lacks_memory(&mut self) -> bool {
-        if self.env.node.memory.counted_bytes() <= self.env.settings.maxmemory as usize {
+        if self.node.memory.counted_bytes() <= self.env.settings.maxmemory as usize {
             return false;
         }
         if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
@@ -253,11 +253,11 @@ impl Local {
         }
         let shard = usize::from(self.env.shard.0);
         let rule = self.env.settings.maxmemory_policy.rule();
-        let is_counted = self.env.node.memory.has_counted(shard, rule);
+        let is_counted = self.node.memory.has_counted(shard, rule);
         if !is_counted || self.eviction.slots.is_empty() && self.knows_more_than_counted() {
             self.count_evictable();
         }
-        !self.env.node.memory.is_anything_evictable(rule)
+        !self.node.memory.is_anything_evictable(rule)
     }
 
     /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.
@@ -433,10 +433,7 @@ impl Local {
             }
         }
         let shard = usize::from(self.env.shard.0);
-        self.env
-            .node
-            .memory
-            .publish_evictable(shard, policy.rule(), bytes, total);
+        self.node.memory.publish_evictable(shard, policy.rule(), bytes, total);
     }
 
     /// Tells the others how cold the keys are of a shard that has not evicted yet, or not lately.
@@ -453,7 +450,7 @@ impl Local {
         let policy = self.env.settings.maxmemory_policy;
         let coldness = score.map_or(0, |score| policy.coldness(score, self.env.now));
         let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish_coldness(shard, coldness);
+        self.node.memory.publish_coldness(shard, coldness);
     }
 
     /// Whether a count may bring to light what the last one did not.
@@ -469,11 +466,10 @@ impl Local {
     pub fn evict_cron(&mut self) {
         let settings = self.env.settings.clone();
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
-            let is_full = self.env.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
+            let is_full = self.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
             let is_new = self.eviction.counted_policy != Some(settings.maxmemory_policy)
                 || !self
-                    .env
                     .node
                     .memory
                     .has_counted(usize::from(self.env.shard.0), settings.maxmemory_policy.rule());
@@ -482,7 +478,7 @@ impl Local {
                 self.know_coldness();
             }
         } else {
-            self.env.node.memory.forget_evictable(usize::from(self.env.shard.0));
+            self.node.memory.forget_evictable(usize::from(self.env.shard.0));
         }
     }
 }

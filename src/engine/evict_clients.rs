@@ -33,7 +33,7 @@ impl Local {
                 largest.push((bytes, client.place.index));
             }
         }
-        let account = &self.env.node.memory;
+        let account = &self.node.memory;
         account.publish_clients(shard, sum, &classes);
         let all = account.client_bytes();
         if all <= limit {

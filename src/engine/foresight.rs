@@ -15,7 +15,7 @@
 //! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took user CPU per request from 1.05 to 0.6 us
 //! (November 2026, a loaded two-core guest, medians of three).
 
-use super::Registered;
+use super::literal::Registered;
 use super::local::Local;
 use crate::base::hash::HashSeed;
 use crate::base::slot::key_slot;
@@ -177,7 +177,7 @@ impl Local {
     /// Notes a command that has been shipped here and is run soon.
     #[inline]
     pub(super) fn foresee_shipped(&mut self, header: &CommandHeader, arguments: &[u8]) {
-        let position = self.env.registry.get(header.command).single_key;
+        let position = self.registry.get(header.command).single_key;
         if let Some(key) = position.and_then(|position| Args::peek(arguments, position)) {
             self.foreseen
                 .push(DbIndex(header.db), header.slot, key, None, self.env.seed);

@@ -15,6 +15,7 @@ use super::cron::Cron;
 use super::env::Env;
 use super::evict::Eviction;
 use super::foresight::Foreseen;
+use super::literal::Registry;
 use super::node::Node;
 use super::pass::Passes;
 use super::task::{Task, TaskKind};
@@ -55,6 +56,8 @@ pub enum Envelope {
 /// One shard's thread, sockets excepted.
 pub struct Local {
     pub env: Env,
+    pub node: Arc<Node>,
+    pub registry: &'static Registry,
     pub core: Shard<Slot, Box<Task>>,
     pub clients: Clients,
     pub(super) outbound: Outbound<Envelope>,
@@ -152,6 +155,7 @@ pub(super) const REPLY_TO_WRITE: u16 = 1;
 pub struct LocalOptions {
     pub id: ShardId,
     pub node: Arc<Node>,
+    pub registry: &'static Registry,
     pub realm: Realm,
     pub seed: HashSeed,
     pub port: Port<Envelope>,
@@ -189,6 +193,7 @@ impl Local {
         let LocalOptions {
             id,
             node,
+            registry,
             realm,
             seed,
             port,
@@ -201,11 +206,13 @@ impl Local {
             occupancy: Some(node.occupancy.clone()),
             attention: node.attention.clone(),
         });
-        let env = Env::new(id, node, seed, clock, random);
+        let env = Env::new(id, &node, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
                 env,
+                node,
+                registry,
                 core,
                 clients: Clients::default(),
                 outbound: port.outbound,
@@ -257,7 +264,7 @@ impl Local {
             generation,
         };
         let maxclients = self.env.settings.maxclients as usize;
-        let Some(registration) = self.env.node.clients.clone().register(place, maxclients) else {
+        let Some(registration) = self.node.clients.clone().register(place, maxclients) else {
             self.env.stats.rejected_connections += 1;
             return false;
         };

@@ -79,8 +79,7 @@ impl Local {
     #[inline]
     pub(super) fn publish_memory(&mut self) {
         self.count_links();
-        self.env
-            .node
+        self.node
             .memory
             .publish(usize::from(self.env.shard.0), self.under_way.bytes());
     }
