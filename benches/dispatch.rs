@@ -14,7 +14,7 @@ use shardis::command::FAMILIES;
 use shardis::config::{Config, Settings};
 use shardis::engine::local::{Executor, LocalOptions};
 use shardis::engine::node::Surroundings;
-use shardis::engine::pass::{Handed, Wire};
+use shardis::engine::wire::{Handed, Wire};
 use shardis::engine::{Local, Node, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::{Realm, ShardId, TicketSource, link};

@@ -3,14 +3,14 @@
 //! It runs as a task of the executor of its connection's shard. The connection starts nothing while it is under way.
 //! It works on a copy of the session, which is put back with the reply.
 
-use super::dispatch::Flow;
 use super::literal::{Context, Registered, Run};
 use super::local::{Local, LocalHandle};
 use super::registry::CommandId;
+use super::route::Flow;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
-use crate::resp::{Args, OwnedArgs, Reply, ReplyBuf};
+use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, Ticket, Verdict};
 use std::cell::RefCell;
 use std::future::Future;

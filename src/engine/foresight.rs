@@ -15,11 +15,10 @@
 //! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took user CPU per request from 1.05 to 0.6 us
 //! (November 2026, a loaded two-core guest, medians of three).
 
+use super::ground::Core;
 use super::literal::Registered;
-use super::local::Local;
 use crate::base::hash::HashSeed;
 use crate::base::slot::key_slot;
-use crate::client::Client;
 use crate::data::dict::Foresight;
 use crate::resp::{Args, Peeked, peek_requests};
 use crate::shard::Places;
@@ -158,60 +157,62 @@ fn ask_elements(requests: &[ForeseenKey], places: &Places<Slot>) {
     }
 }
 
-impl Local {
+impl Foreseen {
     /// Asks for the memory that the next requests in `bytes` will need; answers how many bytes they take.
-    pub(super) fn foresee(&mut self, client: &Client, bytes: &[u8]) -> usize {
-        self.foreseen.clear();
-        let (db, seed) = (DbIndex(client.session.db), self.env.seed);
+    pub(super) fn look_ahead(&mut self, core: &Core, seed: HashSeed, db: DbIndex, bytes: &[u8]) -> usize {
+        self.clear();
         let bytes = &bytes[..bytes.len().min(FORESEEN_BYTES_MAX)];
         let looked_through = peek_requests(bytes, BATCH, |request| {
             let key = request.second;
-            self.foreseen.push(db, key_slot(key), key, element_of(&request), seed);
+            self.push(db, key_slot(key), key, element_of(&request), seed);
         });
-        if let Some(places) = self.core.places() {
-            self.foreseen.ask(places);
+        if let Some(places) = core.places() {
+            self.ask(places);
         }
         looked_through
     }
 
-    /// Notes a command that has been shipped here and is run soon.
+    /// Notes a command that has been shipped here and is run soon; its only key stands at `position` among its arguments.
     #[inline]
-    pub(super) fn foresee_shipped(&mut self, header: &CommandHeader, arguments: &[u8]) {
-        let position = self.registry.get(header.command).single_key;
+    pub(super) fn note_shipped(
+        &mut self,
+        seed: HashSeed,
+        position: Option<usize>,
+        header: &CommandHeader,
+        arguments: &[u8],
+    ) {
         if let Some(key) = position.and_then(|position| Args::peek(arguments, position)) {
-            self.foreseen
-                .push(DbIndex(header.db), header.slot, key, None, self.env.seed);
+            self.push(DbIndex(header.db), header.slot, key, None, seed);
         }
     }
 
     /// Asks for the memory of the commands that were noted.
     #[inline]
-    pub(super) fn foresee_collected(&mut self) {
-        if self.foreseen.keys.is_empty() {
+    pub(super) fn ask_noted(&mut self, core: &Core) {
+        if self.keys.is_empty() {
             return;
         }
-        if let Some(places) = self.core.places() {
-            self.foreseen.ask(places);
+        if let Some(places) = core.places() {
+            self.ask(places);
         }
-        self.foreseen.clear();
+        self.clear();
     }
 
     /// Asks for the memory of the first keys of one command that has several.
-    pub(super) fn foresee_keys(&mut self, found: &Registered, args: Args, db: DbIndex) {
-        self.foreseen.clear();
-        let (seed, foreseen) = (self.env.seed, &mut self.foreseen);
+    pub(super) fn ask_keys(&mut self, core: &Core, seed: HashSeed, found: &Registered, args: Args, db: DbIndex) {
+        self.clear();
         // What cannot be found is not asked for; the handler will refuse the call.
         let _ = key_positions(
             found.command.keys,
             args.len(),
             |index| args.at(index),
             |position| {
-                if foreseen.keys.len() < FORESEEN_KEYS_MAX {
+                if self.keys.len() < FORESEEN_KEYS_MAX {
                     let key = &args[position.index];
-                    foreseen.push(db, key_slot(key), key, None, seed);
+                    self.push(db, key_slot(key), key, None, seed);
                 }
             },
         );
-        self.foresee_collected();
+        self.ask_noted(core);
     }
 }

@@ -23,7 +23,7 @@ use crate::resp::{Args, Reply, ReplyError, error};
 use crate::shard::{Footprint, SlotSet};
 use crate::spec::Flags;
 
-use super::dispatch::Flow;
+use super::route::Flow;
 
 impl Local {
     /// Runs a command that controls the transaction.

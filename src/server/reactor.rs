@@ -12,7 +12,7 @@
 use super::crash::{self, Notes};
 use super::shared::{Listening, Shared};
 use crate::base::clock::Ticks;
-use crate::engine::pass::{Handed, Wire};
+use crate::engine::wire::{Handed, Wire};
 use crate::engine::{Envelope, Local};
 use crate::net::{
     ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, REPORTED_BYTES_MIN, Sent, UringPlane, Wait,

@@ -12,7 +12,7 @@
 use super::engine::uncharged;
 use super::fault::Fault;
 use crate::base::random::Random;
-use crate::engine::pass::{Handed, Wire};
+use crate::engine::wire::{Handed, Wire};
 use crate::resp::ReplyBuf;
 use crate::shard::ShardId;
 
