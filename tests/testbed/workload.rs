@@ -67,7 +67,11 @@ impl Workload for Commands {
             set("maxmemory", &random.u64_in(20_000..400_000).to_string());
         }
         if plan.features.has("output-limit") {
-            let hard_bytes = random.u64_in(1_000..100_000);
+            let hard_bytes = match random.below(3) {
+                0 => random.u64_in(100..1_000),
+                1 => random.u64_in(1_000..10_000),
+                _ => random.u64_in(10_000..100_000),
+            };
             set("client-output-buffer-limit", &format!("normal {hard_bytes} 0 0"));
         }
         if plan.features.has("client-eviction") {

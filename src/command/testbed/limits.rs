@@ -89,7 +89,9 @@ impl Run<'_> {
                 continue;
             };
             let waiting_bytes = socket.flight_bytes + client.out.len();
-            if waiting_bytes >= limit + limit.min(CORKED_BYTES_MAX) {
+            // It is weighed when it has waited long enough for what is behind it.
+            let corked_bytes = client.corked_at.map_or(0, |_| limit.min(CORKED_BYTES_MAX));
+            if waiting_bytes >= limit + corked_bytes {
                 return Err(Failure::new(
                     "limit",
                     format!("{waiting_bytes} bytes wait for client {}, of {limit}", socket.client),
