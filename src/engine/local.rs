@@ -31,12 +31,14 @@ use crate::store::{HashSeed, Slot, SlotCommon};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
+
+/// A connection as whoever owns the sockets hands it over: what it is, only they know.
+pub type Accepted = Box<dyn Any + Send>;
 
 /// What travels by the links besides small commands and replies.
 pub enum Envelope {
@@ -45,7 +47,7 @@ pub enum Envelope {
     /// A command that is too large to be copied into the link.
     Command(Box<(CommandHeader, OwnedArgs)>),
     /// A connection that another shard has accepted.
-    Adopt(OwnedFd),
+    Adopt(Accepted),
     /// Slow commands of one of the receiver's clients were run at the sender.
     Slow {
         place: ConnRef,
@@ -62,8 +64,8 @@ pub struct Local {
     pub clients: Clients,
     pub(super) outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
-    /// Sockets that came from other shards, for whoever owns the sockets.
-    pub adopted: Vec<OwnedFd>,
+    /// Connections that came from other shards, for whoever owns the sockets.
+    pub adopted: Vec<Accepted>,
     pub(super) outbox: Outbox<Slot, Box<Task>>,
     /// Clients that have output to send, or requests to start.
     pub(super) listed: Vec<u32>,

@@ -16,6 +16,8 @@
 //! | `sockets` | what lies between a shard and its clients' peers |
 //! | `peer` | the far end of a connection |
 //! | `run` | the steps |
+//! | `host` | what the host does to the shards |
+//! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
 //! | `judge` | whether what clients see is right |
 //! | `reply` | where a reply ends |
@@ -31,7 +33,9 @@
 
 mod engine;
 mod fault;
+mod host;
 mod judge;
+mod limits;
 mod peer;
 mod reply;
 mod rest;
