@@ -69,7 +69,7 @@ fn parse(args: Args) -> Result<Request, ReplyError> {
 
 fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
     match parse(op.args)? {
-        Request::Abort => Err(ReplyError::Static("ERR No shutdown in progress.")),
+        Request::Abort => Err(error::NO_SHUTDOWN),
         Request::End(asked) => {
             tracing::warn!("User requested shutdown...");
             let node = op.node;
