@@ -407,7 +407,7 @@ impl Local {
         {
             let owner = self.core.owner(slot);
             if owner == self.env.shard {
-                return self.run_here(client, found, args, &[slot], None);
+                return self.run_among(client, found, args, &[slot]);
             }
             return self.ship(client, found, args, slot, owner);
         }
@@ -417,14 +417,20 @@ impl Local {
         if let (Footprint::Slots(slots), Route::Here) = (&footprint, self.core.route(&footprint)) {
             let slots = slots.clone();
             self.foresee_keys(found, args, DbIndex(client.session.db));
-            return self.run_here(client, found, args, slots.as_slice(), None);
+            return self.run_among(client, found, args, slots.as_slice());
         }
         let task = Task::new(client, found.id, TaskKind::Command { args: args.to_owned() });
         self.start(client, task, footprint)
     }
 
+    /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
+    #[inline(never)]
+    fn run_among(&mut self, client: &mut Client, found: &Registered, args: Args, slots: &[u16]) -> Flow {
+        self.run_here(client, found, args, slots, None)
+    }
+
     /// Runs a command whose slots are at home here.
-    #[inline]
+    #[inline(always)]
     fn run_here(
         &mut self,
         client: &mut Client,

@@ -11,9 +11,6 @@ use crate::resp::{Args, OwnedArgs};
 use crate::shard::View;
 use crate::store::{DbIndex, ExpiredKey, Slot};
 
-/// Effects of a command for which room is kept: what one with more needed is given back.
-const LOGGED_KEPT_MAX: usize = 64;
-
 /// The effects of the command that runs.
 #[derive(Default, Debug)]
 pub struct Effects {
@@ -64,7 +61,7 @@ impl Effects {
             }
         }
         effects.changed(expired.len() as u64);
-        effects.flush(view, DbIndex(0), Args::EMPTY, Some(slot));
+        effects.log(view, DbIndex(0), Args::EMPTY, Some(slot));
     }
 
     /// The command concerns all slots: it is logged by every shard.
@@ -77,31 +74,25 @@ impl Effects {
         self.is_replaced = true;
     }
 
-    /// Writes what the command that has just run changed into the log, and is empty again. Returns the changes.
-    pub(super) fn flush(&mut self, view: &mut View<'_, Slot>, db: DbIndex, args: Args, first_slot: Option<u16>) -> u64 {
-        let changes = std::mem::take(&mut self.changes);
-        if changes > 0 && self.is_wanted {
-            if !self.is_replaced {
-                let mut encoded = Vec::new();
-                args.encode_resp(&mut encoded);
-                if self.is_everywhere {
-                    for slot in one_slot_of_each_shard(view) {
-                        self.logged.push((slot, db, encoded.clone().into_boxed_slice()));
-                    }
-                } else {
-                    self.logged
-                        .push((first_slot.unwrap_or(0), db, encoded.into_boxed_slice()));
+    /// Writes what the command that has just run changed into the log.
+    pub(super) fn log(self, view: &mut View<'_, Slot>, db: DbIndex, args: Args, first_slot: Option<u16>) {
+        if self.changes == 0 || !self.is_wanted {
+            return;
+        }
+        for (slot, db, command) in self.logged {
+            view.log(slot, db.0, command);
+        }
+        if !self.is_replaced {
+            let mut encoded = Vec::new();
+            args.encode_resp(&mut encoded);
+            if self.is_everywhere {
+                for slot in one_slot_of_each_shard(view) {
+                    view.log(slot, db.0, encoded.as_slice());
                 }
-            }
-            for (slot, db, command) in self.logged.drain(..) {
-                view.log(slot, db.0, command);
+            } else {
+                view.log(first_slot.unwrap_or(0), db.0, encoded);
             }
         }
-        self.logged.clear();
-        self.logged.shrink_to(LOGGED_KEPT_MAX);
-        self.is_replaced = false;
-        self.is_everywhere = false;
-        changes
     }
 }
 

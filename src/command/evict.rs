@@ -394,7 +394,7 @@ impl Local {
                 effects.is_wanted = true;
                 effects.instead(index, candidate.db, &[b"DEL", &candidate.key]);
                 effects.changed(1);
-                effects.flush(&mut view, DbIndex(0), Args::EMPTY, Some(index));
+                effects.log(&mut view, DbIndex(0), Args::EMPTY, Some(index));
             }
         }
         is_gone

@@ -105,22 +105,8 @@ impl Foreseen {
 
     /// Brings all keys through the stages, and then the elements.
     fn ask(&self, places: &Places<Slot>) {
-        let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
-        // One key alone is not worth it.
-        if distinct().nth(1).is_some() {
-            for key in distinct() {
-                if let Some(slot) = places.home(key.slot) {
-                    slot.foresee();
-                }
-            }
-            // A slot has seldom so many keys that its table has a second level.
-            for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
-                for key in distinct() {
-                    if let Some(slot) = places.home(key.slot) {
-                        slot.foresee_key(key.db, key.hash, stage);
-                    }
-                }
-            }
+        for batch in self.keys.chunks(BATCH) {
+            ask_keys(batch, places);
         }
         let mut rest = &self.keys[..];
         while let Some(first) = rest.iter().position(|key| key.element_hash.is_some()) {
@@ -128,6 +114,29 @@ impl Foreseen {
             let count = of_key.iter().take_while(|key| key.element_hash.is_some()).count();
             ask_elements(&of_key[..count], places);
             rest = &of_key[count..];
+        }
+    }
+}
+
+/// Brings at most [`BATCH`] keys through the stages.
+fn ask_keys(keys: &[ForeseenKey], places: &Places<Slot>) {
+    let mut asked: [Option<(&Slot, &ForeseenKey)>; BATCH] = [None; BATCH];
+    let mut count = 0;
+    for key in keys.iter().filter(|key| !key.is_repeated) {
+        if let Some(slot) = places.home(key.slot) {
+            slot.foresee();
+            asked[count] = Some((slot, key));
+            count += 1;
+        }
+    }
+    // One key alone is not worth it.
+    if count < 2 {
+        return;
+    }
+    // A slot has seldom so many keys that its table has a second level.
+    for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
+        for (slot, key) in asked[..count].iter().flatten() {
+            slot.foresee_key(key.db, key.hash, stage);
         }
     }
 }

@@ -12,7 +12,6 @@
 //! [`LocalHandle`] and never keep it borrowed while they wait (invariant).
 
 use super::cron::Cron;
-use super::effects::Effects;
 use super::evict::Eviction;
 use super::foresight::Foreseen;
 use super::pass::Passes;
@@ -136,7 +135,6 @@ pub struct Env {
     now_until: Ticks,
     /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
     pub observer: Option<Observer>,
-    pub(super) effects: Effects,
 }
 
 /// Who is told of units of work as they take effect.
@@ -293,6 +291,14 @@ impl Env {
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
     pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
+        let limit = self.stats.slow_limit_us;
+        if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
+            self.note_command_slow(found, args, elapsed_us);
+        }
+    }
+
+    #[cold]
+    fn note_command_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
         if self.stats.latency.is_noted(elapsed_us / 1000) {
             let is_fast = found.command.flags.contains(Flags::FAST);
@@ -525,7 +531,6 @@ impl Local {
             now: UnixMs::EPOCH,
             now_until: Ticks::default(),
             observer: None,
-            effects: Effects::default(),
             node,
         };
         env.begin_pass();

@@ -59,7 +59,11 @@ impl Op<'_, '_> {
     pub fn event(&mut self, class: KeyspaceEvents, name: &'static str, key: &[u8]) {
         if self.env.settings.notify_keyspace_events.contains(class) {
             let (db, key) = (self.keys.db, key.into());
-            self.keys.journal.events.push(KeyEvent { class, name, db, key });
+            self.keys
+                .journal
+                .seldom_mut()
+                .events
+                .push(KeyEvent { class, name, db, key });
         }
     }
 }
@@ -83,22 +87,28 @@ pub struct Keyspace<'a, 'v> {
 pub struct Journal {
     /// Slots that the command which runs has looked at (they may have keys that expired on the way).
     pub touched: SlotMarks,
-    /// Slots that are needed and not held.
-    pub lacking: SlotMarks,
     /// The whole keyspace is needed.
     pub lacks_everything: bool,
     /// Slots in which a list, sorted set or stream has got elements ([`Keyspace::signal_ready`]). Clients that wait for keys live
     /// in the slot with them: whoever ends the unit of work looks there, and nowhere else, for someone to serve.
     pub ready: SlotMarks,
-    /// Keyspace events of the unit of work, in their order, for whoever publishes them when it ends ([`Op::event`]). Empty
-    /// as long as `notify-keyspace-events` asks for none.
-    pub events: Vec<KeyEvent>,
     /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
     /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
+    seldom: Option<Box<Seldom>>,
+}
+
+/// What few units of work have. Apart, because a journal is made for each command.
+#[derive(Default, Debug)]
+struct Seldom {
+    /// Slots that are needed and not held.
+    lacking: SlotMarks,
+    /// Keyspace events of the unit of work, in their order, for whoever publishes them when it ends ([`Op::event`]). Empty
+    /// as long as `notify-keyspace-events` asks for none.
+    events: Vec<KeyEvent>,
     undone_from: SlotMarks,
     /// What the commands of a unit that can be taken back have counted so far.
-    pub deferred: Vec<Counted>,
+    deferred: Vec<Counted>,
 }
 
 /// Something that happened to a key (`notify-keyspace-events`).
@@ -113,8 +123,38 @@ pub struct KeyEvent {
 
 impl Journal {
     /// Whether the unit of work has to be run again with more slots.
+    #[inline]
     pub fn is_lacking(&self) -> bool {
-        self.lacks_everything || !self.lacking.is_empty()
+        let lacks_slots = |seldom: &Seldom| !seldom.lacking.is_empty();
+        self.lacks_everything || self.seldom.as_deref().is_some_and(lacks_slots)
+    }
+
+    /// For what is about to be put into it.
+    #[cold]
+    fn seldom_mut(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
+    }
+
+    /// The unit of work needs that slot, and does not hold it.
+    #[cold]
+    fn lack(&mut self, slot: u16) {
+        self.seldom_mut().lacking.insert(slot);
+    }
+
+    /// Puts aside what a command has counted, until the unit of work has ended.
+    pub fn defer(&mut self, counted: Counted) {
+        self.seldom_mut().deferred.push(counted);
+    }
+
+    /// What was put aside.
+    pub fn take_deferred(&mut self) -> Vec<Counted> {
+        let seldom = self.seldom.as_deref_mut();
+        seldom.map_or_else(Vec::new, |seldom| std::mem::take(&mut seldom.deferred))
+    }
+
+    fn take_undone_from(&mut self) -> SlotMarks {
+        let seldom = self.seldom.as_deref_mut();
+        seldom.map_or_else(SlotMarks::new, |seldom| std::mem::take(&mut seldom.undone_from))
     }
 
     /// What the unit of work lacks.
@@ -122,13 +162,16 @@ impl Journal {
         if self.lacks_everything {
             Footprint::Everything
         } else {
-            Footprint::Slots(self.lacking.into_set())
+            Footprint::Slots(
+                self.seldom
+                    .map_or_else(SlotSet::new, |seldom| seldom.lacking.into_set()),
+            )
         }
     }
 
     /// Takes back all changes of the unit of work. Hands what is to be freed to `discard`.
     pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in std::mem::take(&mut self.undone_from).iter() {
+        for slot in self.take_undone_from().iter() {
             let slot = view.slot(slot).expect("a slot with an undo journal is still held");
             slot.rollback();
             if let Some(discarded) = slot.take_discarded() {
@@ -136,14 +179,16 @@ impl Journal {
             }
         }
         self.touched = SlotMarks::new();
-        self.deferred.clear();
         self.ready = SlotMarks::new();
-        self.events.clear();
+        if let Some(seldom) = &mut self.seldom {
+            seldom.deferred.clear();
+            seldom.events.clear();
+        }
     }
 
     /// Makes all changes final. Hands what is to be freed to `discard`.
     pub fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in std::mem::take(&mut self.undone_from).iter() {
+        for slot in self.take_undone_from().iter() {
             discard(
                 view.slot(slot)
                     .expect("a slot with an undo journal is still held")
@@ -202,9 +247,7 @@ impl<'a, 'v> Keyspace<'a, 'v> {
     /// Asks for further slots: the error ends the handler, and the unit runs again with them on loan. One of them at least is
     /// not held.
     pub fn need_slots(&mut self, slots: &SlotSet) -> ReplyError {
-        slots.iter().for_each(|slot| {
-            self.journal.lacking.insert(slot);
-        });
+        slots.iter().for_each(|slot| self.journal.lack(slot));
         SLOT_LACKING
     }
 
@@ -273,14 +316,22 @@ impl<'a, 'v> Keyspace<'a, 'v> {
 #[inline]
 fn held<'k>(view: &'k mut View<'_, Slot>, journal: &mut Journal, slot: u16) -> Result<&'k mut Slot, ReplyError> {
     let Some(found) = view.slot(slot) else {
-        journal.lacking.insert(slot);
+        journal.lack(slot);
         return Err(SLOT_LACKING);
     };
     journal.touched.insert(slot);
-    if journal.can_undo && journal.undone_from.insert(slot) {
-        found.begin_undo();
+    if journal.can_undo {
+        keep_for_undo(found, journal, slot);
     }
     Ok(found)
+}
+
+/// What is changed from here on can be taken back.
+#[cold]
+fn keep_for_undo(content: &mut Slot, journal: &mut Journal, slot: u16) {
+    if journal.seldom_mut().undone_from.insert(slot) {
+        content.begin_undo();
+    }
 }
 
 /// The entry, if it is of that type.

@@ -358,7 +358,7 @@ impl ExecStep {
             }
         };
         if self.journal.can_undo {
-            self.journal.deferred.push(counted);
+            self.journal.defer(counted);
         } else {
             counted.count(&mut env.stats);
             env.note_slow(found, args, counted.elapsed_us);
@@ -372,7 +372,7 @@ impl ExecStep {
         self.journal.commit(view, |detached| env.garbage.absorb(detached));
         self.forget_watches(view);
         // While things can be taken back, each command of the queue puts aside one count.
-        for (counted, queued) in self.journal.deferred.drain(..).zip(&self.queue) {
+        for (counted, queued) in self.journal.take_deferred().into_iter().zip(&self.queue) {
             counted.count(&mut env.stats);
             env.note_slow(
                 env.registry.get(queued.command),
@@ -453,9 +453,9 @@ pub fn run_keys(
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
     let moment = env.moment();
-    let mut effects = std::mem::take(&mut env.effects);
-    effects.is_wanted = view.wants_effects();
-    if effects.is_wanted {
+    let mut effects = Effects::default();
+    if view.wants_effects() {
+        effects.is_wanted = true;
         effects.is_spread = env.shards > 1 && is_spread(found, args, view);
     }
     let mut op = Op {
@@ -471,15 +471,20 @@ pub fn run_keys(
     let (hits, misses) = (op.keys.hits, op.keys.misses);
     if journal.is_lacking() {
         reply.truncate(mark);
-        env.effects = Effects::default();
         return Outcome::Lacking;
     }
-    let expired = clear_up(view, journal, env, effects.is_wanted);
-    let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
+    let mut expired = Expirations::default();
+    let is_wanted = effects.is_wanted;
+    journal
+        .touched
+        .for_each(|slot| clear_up(slot, view, env, is_wanted, &mut expired));
+    let changes = effects.changes();
+    if is_wanted {
+        let first_slot = first.map(|(_, slot)| slot).or_else(|| journal.touched.iter().next());
+        effects.log(view, caller.db, args, first_slot);
+    }
     // The next command of the unit looks at its own slots only.
     journal.touched = SlotMarks::new();
-    let changes = effects.flush(view, caller.db, args, first_slot);
-    env.effects = effects;
     let elapsed_us = env.tick().us_since(began);
     let error = result.err();
     if let Some(error) = &error {
@@ -496,7 +501,7 @@ pub fn run_keys(
         expired,
     };
     if journal.can_undo {
-        journal.deferred.push(counted);
+        journal.defer(counted);
     } else {
         counted.count(&mut env.stats);
         env.note_slow(found, args, elapsed_us);
@@ -514,25 +519,29 @@ fn is_spread(found: &Registered, args: Args, view: &View<'_, Slot>) -> bool {
     owners.len() > 1
 }
 
-/// Keys that expired while the command looked at them are deleted: answers how many, and logs a DEL for each. What the unit has
+/// Keys of a slot that expired while the command looked at them are deleted: counts them, and logs a DEL for each. What the unit has
 /// removed or overwritten and takes long to free goes to the background.
-fn clear_up(view: &mut View<'_, Slot>, journal: &Journal, env: &mut Env, is_wanted: bool) -> Expirations {
-    let mut expirations = Expirations::default();
-    for slot in journal.touched.iter() {
-        let Some(found) = view.slot(slot) else { continue };
-        if let Some(discarded) = found.take_discarded() {
-            env.garbage.absorb(*discarded);
-        }
-        let expired = found.take_expired();
-        if expired.is_empty() {
-            continue;
-        }
-        expirations.add(&expired);
-        if is_wanted {
-            Effects::flush_expired(view, slot, &expired);
-        }
+#[inline]
+fn clear_up(slot: u16, view: &mut View<'_, Slot>, env: &mut Env, is_wanted: bool, expirations: &mut Expirations) {
+    if let Some(found) = view.slot(slot)
+        && found.has_leavings()
+    {
+        take_leavings(slot, view, env, is_wanted, expirations);
     }
-    expirations
+}
+
+/// As [`clear_up`], for the few slots that have something.
+#[cold]
+fn take_leavings(slot: u16, view: &mut View<'_, Slot>, env: &mut Env, is_wanted: bool, expirations: &mut Expirations) {
+    let Some(found) = view.slot(slot) else { return };
+    if let Some(discarded) = found.take_discarded() {
+        env.garbage.absorb(*discarded);
+    }
+    let expired = found.take_expired();
+    expirations.add(&expired);
+    if is_wanted && !expired.is_empty() {
+        Effects::flush_expired(view, slot, &expired);
+    }
 }
 
 /// Runs one command over the session and appends its reply. What comes back is still to be counted.
