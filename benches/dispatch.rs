@@ -193,33 +193,31 @@ struct Load {
 fn loads(is_wanted: impl Fn(&str) -> bool) -> Vec<Load> {
     let value = "v".repeat(64);
     let mut loads = Vec::new();
-    let mut load = |name: &str, before: &dyn Fn(usize) -> Option<String>, measured: &dyn Fn(usize) -> String| {
+    let mut load = |name: &str, before: Option<&dyn Fn(usize) -> String>, measured: &dyn Fn(usize) -> String| {
         if !is_wanted(name) {
             return;
         }
-        let before = before(0).map_or_else(Vec::new, |_| requests(|n| before(n).unwrap_or_default()));
         loads.push(Load {
             name: name.to_owned(),
             shards: 1,
             elements: PIPELINE,
-            before,
+            before: before.map_or_else(Vec::new, requests),
             measured: requests(measured),
         });
     };
-    let nothing = |_| None;
     let set = |n| format!("SET key:{n:012} {value}");
-    load("ping", &nothing, &|_| "PING".to_owned());
-    load("get", &|n| Some(set(n)), &|n| format!("GET key:{n:012}"));
-    load("set", &|n| Some(set(n)), &set);
-    load("incr", &nothing, &|n| format!("INCR key:{n:012}"));
+    load("ping", None, &|_| "PING".to_owned());
+    load("get", Some(&set), &|n| format!("GET key:{n:012}"));
+    load("set", Some(&set), &set);
+    load("incr", None, &|n| format!("INCR key:{n:012}"));
     let push = |_| "LPUSH list value".to_owned();
     let pop = |_| "LPOP list".to_owned();
-    load("lpush_lpop", &|n| Some(push(n)), &|n| {
+    load("lpush_lpop", Some(&push), &|n| {
         if n % 2 == 0 { push(n) } else { pop(n) }
     });
-    load("sadd", &nothing, &|n| format!("SADD set element:{n:012}"));
-    load("hset", &nothing, &|n| format!("HSET hash element:{n:012} value"));
-    load("zadd", &nothing, &|n| format!("ZADD sorted {n} element:{n:012}"));
+    load("sadd", None, &|n| format!("SADD set element:{n:012}"));
+    load("hset", None, &|n| format!("HSET hash element:{n:012} value"));
+    load("zadd", None, &|n| format!("ZADD sorted {n} element:{n:012}"));
     for count in [1_000, 10_000, 100_000, 400_000] {
         let name = format!("mset_of_{count}");
         if !is_wanted(&name) {
