@@ -356,7 +356,10 @@ fn no_files_of_the_engine_know_each_other_in_a_circle() {
         }
         left.retain(|name, _| !free.contains(name));
     }
-    assert!(left.is_empty(), "these know each other in a circle, or know one that does: {left:?}");
+    assert!(
+        left.is_empty(),
+        "these know each other in a circle, or know one that does: {left:?}"
+    );
 }
 
 /// Fails for every place of the words within the places that must not have them.
@@ -383,7 +386,15 @@ fn values_and_slots_read_no_clock() {
 
 #[test]
 fn what_runs_commands_knows_no_socket() {
-    let sockets = ["os::fd", "OwnedFd", "RawFd", "TcpStream", "TcpListener", "UnixStream", "crate::net"];
+    let sockets = [
+        "os::fd",
+        "OwnedFd",
+        "RawFd",
+        "TcpStream",
+        "TcpListener",
+        "UnixStream",
+        "crate::net",
+    ];
     not_in(&sockets, &["engine/", "command/"], &[]);
 }
 

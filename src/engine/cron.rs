@@ -48,11 +48,11 @@ impl Local {
             self.upkeep.sampled_at = now;
             let stats = &mut self.env.stats;
             let counters = Counters {
-                commands: stats.commands_processed,
-                input_bytes: stats.input_bytes,
-                output_bytes: stats.output_bytes,
-                passes: stats.loop_passes,
-                pass_us: stats.loop_us,
+                commands: stats.counts.commands_processed,
+                input_bytes: stats.counts.input_bytes,
+                output_bytes: stats.counts.output_bytes,
+                passes: stats.counts.loop_passes,
+                pass_us: stats.counts.loop_us,
             };
             stats.rates.sample(now, counters);
         }
@@ -203,7 +203,7 @@ impl Local {
         let expires_on = self.on_ground(|upkeep, on| upkeep.expiry.expire_some(on, began, deadline));
         while !self.env.garbage.is_empty() {
             let freed = self.env.garbage.free_step(ENTRIES_BETWEEN_CLOCKS);
-            self.env.stats.lazy_freed_objects += freed as u64;
+            self.env.stats.counts.lazy_freed_objects += freed as u64;
             if self.env.clock.ticks() >= deadline {
                 break;
             }
@@ -260,7 +260,7 @@ impl Local {
             String::from_utf8_lossy(&client.session.name),
             client.output_bytes()
         );
-        self.env.stats.output_limit_disconnections += 1;
+        self.env.stats.counts.output_limit_disconnections += 1;
         true
     }
 }

@@ -34,7 +34,7 @@ impl Local {
             return;
         };
         client.last_interaction = self.env.now;
-        self.env.stats.input_bytes += data.len() as u64;
+        self.env.stats.counts.input_bytes += data.len() as u64;
         if client.is_closing {
             // What comes after QUIT or a protocol error is not read.
         } else if client.query.is_empty() && client.stall == Stall::Not {
@@ -186,7 +186,7 @@ impl Local {
                 client.session.address,
                 client.query.len()
             );
-            self.env.stats.query_limit_disconnections += 1;
+            self.env.stats.counts.query_limit_disconnections += 1;
             client.is_killed = true;
             client.is_closing = true;
         }

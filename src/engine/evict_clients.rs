@@ -54,7 +54,7 @@ pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &Memo
             client.session.address
         );
         client.is_killed = true;
-        env.stats.evicted_clients += 1;
+        env.stats.counts.evicted_clients += 1;
         evicted.push(index);
     }
     evicted

@@ -233,7 +233,7 @@ impl Eviction {
         while MemoryAccount::own_balance_bytes() > goal {
             if !on.env.garbage.is_empty() {
                 let freed = on.env.garbage.free_step(ELEMENTS_AT_ONCE);
-                on.env.stats.lazy_freed_objects += freed as u64;
+                on.env.stats.counts.lazy_freed_objects += freed as u64;
             } else if self.evict_one(on) {
                 evicted += 1;
             } else {
@@ -253,11 +253,11 @@ impl Eviction {
         match (is_exceeded, self.exceeded_since) {
             (true, None) => self.exceeded_since = Some(began),
             (true, Some(since)) => {
-                stats.eviction_exceeded_us += ended.us_since(since);
+                stats.counts.eviction_exceeded_us += ended.us_since(since);
                 self.exceeded_since = Some(ended);
             }
             (false, Some(since)) => {
-                stats.eviction_exceeded_us += ended.us_since(since);
+                stats.counts.eviction_exceeded_us += ended.us_since(since);
                 self.exceeded_since = None;
             }
             (false, None) => {}
@@ -355,8 +355,8 @@ impl Eviction {
         let expired = attempt.collect(&mut view, |detached| env.garbage.absorb(detached));
         expired.count(&mut env.stats);
         if is_gone {
-            env.stats.evicted_keys += 1;
-            env.stats.changes += 1;
+            env.stats.counts.evicted_keys += 1;
+            env.stats.counts.changes += 1;
             if let Some(consequences) = &mut attempt.consequences {
                 consequences.tell(EVICTED, candidate.db, &candidate.key);
                 consequences.log(candidate.db, &[b"DEL", &candidate.key]);
@@ -386,7 +386,7 @@ impl Eviction {
             eviction.pool.clear();
         }
         eviction.counted_at = on.env.now;
-        eviction.counted_changes = on.env.stats.changes;
+        eviction.counted_changes = on.env.stats.counts.changes;
         // All slots are on loan as a whole: what was counted before stands.
         let Some(places) = on.core.places() else { return };
         eviction.slots.clear();
@@ -425,7 +425,7 @@ impl Eviction {
     /// Whether a count may bring to light what the last one did not.
     fn knows_more_than_counted(&self, on: &Ground<'_>) -> bool {
         let eviction = self;
-        eviction.counted_changes != on.env.stats.changes
+        eviction.counted_changes != on.env.stats.counts.changes
             || eviction.counted_policy != Some(on.env.settings.maxmemory_policy)
             // Slots that were on loan have come back, perhaps with more than they had.
             || on.env.now.since(eviction.counted_at) >= COUNT_EVERY_WHEN_FULL

@@ -56,7 +56,7 @@ impl Expiry {
     /// Looks for slots in which something is due, if it is time for that.
     pub(super) fn find_due_slots(&mut self, on: &mut Ground<'_>) {
         let now = on.env.now;
-        let changes = on.env.stats.changes;
+        let changes = on.env.stats.counts.changes;
         let expiry = self;
         if !on.env.expires_actively || on.env.pause.is_some() || !expiry.due.is_empty() {
             return;
@@ -149,12 +149,12 @@ impl Expiry {
             0.0
         };
         stats.expired_stale_percent = stale_percent * STALE_WEIGHT + stats.expired_stale_percent * (1.0 - STALE_WEIGHT);
-        stats.active_expire_us += expiry.spent_ns / 1000;
+        stats.counts.active_expire_us += expiry.spent_ns / 1000;
         stats
             .latency
             .note("expire-cycle", expiry.spent_ns / 1_000_000, on.env.now);
         if !expiry.due.is_empty() && expiry.budget_ns == 0 {
-            stats.expire_time_cap_reached += 1;
+            stats.counts.expire_time_cap_reached += 1;
         }
         let effort = u64::from(on.env.settings.active_expire_effort.clamp(1, 10)) - 1;
         // Redis's share of the time: a quarter, and two per cent more for each step of effort.

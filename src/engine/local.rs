@@ -216,14 +216,14 @@ impl Local {
         };
         let maxclients = self.env.settings.maxclients as usize;
         let Some(registration) = self.node.clients.clone().register(place, maxclients) else {
-            self.env.stats.rejected_connections += 1;
+            self.env.stats.counts.rejected_connections += 1;
             return false;
         };
         let mut session = Session::new(registration.id(), address, local_address, is_local);
         session.is_authenticated = self.env.settings.requirepass.is_empty();
         let client = Client::new(session, place, registration, self.env.now);
         self.clients.enter(client);
-        self.env.stats.connections_received += 1;
+        self.env.stats.counts.connections_received += 1;
         true
     }
 

@@ -36,7 +36,7 @@ impl Local {
     pub fn begin_pass(&mut self) {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
-        self.passes.busy_us_before = self.env.stats.command_us;
+        self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.is_background_overdue() && self.background_step();
     }
@@ -146,8 +146,8 @@ impl Local {
             let output_bytes = client.out.len() as u64;
             match wire.send(index, &mut client.out) {
                 Handed::Taken => {
-                    self.env.stats.output_bytes += output_bytes;
-                    self.env.stats.writes_processed += 1;
+                    self.env.stats.counts.output_bytes += output_bytes;
+                    self.env.stats.counts.writes_processed += 1;
                 }
                 Handed::Busy => is_written = false,
                 Handed::Gone => {}

@@ -200,7 +200,7 @@ impl Local {
                 | flag(self.is_silent(client), CALLER_IS_SILENT),
             protocol: 0,
         };
-        self.env.stats.hops += 1;
+        self.env.stats.counts.hops += 1;
         if bytes > SHIPPED_BYTES_MAX {
             let command = Box::new((header, args.to_owned()));
             self.link().message(home, Envelope::Command(command));

@@ -70,7 +70,7 @@ impl Reactor {
     fn handle(&mut self, event: Event, local: &mut Local) {
         match event {
             Event::Received { conn, buffer } => {
-                local.env.stats.reads_processed += 1;
+                local.env.stats.counts.reads_processed += 1;
                 local.receive(conn.index() as u32, self.plane.data(&buffer));
                 self.plane.give_back(buffer);
             }
@@ -117,7 +117,7 @@ impl Reactor {
     fn accept(&mut self, conn: ConnId, listener: ListenerId, peer: PeerAddr, local: &mut Local) {
         if self.is_protected(&peer, local) {
             self.refuse(conn, &error::PROTECTED_MODE);
-            local.env.stats.rejected_connections += 1;
+            local.env.stats.counts.rejected_connections += 1;
             return;
         }
         let target = if self.own_listeners.iter().any(|(own, _)| *own == listener) {

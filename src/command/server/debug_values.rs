@@ -49,8 +49,7 @@ pub(super) fn packed_threshold(context: &mut Context) -> NodeFuture<'_> {
     /// Larger listpacks there are not.
     const BYTES_END: u64 = 1 << 32;
     Box::pin(async move {
-        let bytes =
-            parse_memory(context.args().at(2)).ok_or(error::NO_MEMORY_VALUE)?;
+        let bytes = parse_memory(context.args().at(2)).ok_or(error::NO_MEMORY_VALUE)?;
         let threshold = match bytes {
             0 => Limits::default().list_packed_threshold,
             1..BYTES_END => bytes as usize,
