@@ -7,17 +7,21 @@
 //! 1. a client is ended at once only if it may have been owed as much as its output may be, or all clients together may have taken as much as
 //!    they may; and for that, none that is exempt;
 //! 2. at the end of a pass, no client has more output waiting than it may, and than waits for later replies of its pipeline;
-//! 3. when all have been left alone for a while, they take no more than they may, unless only exempt ones are left.
+//! 3. at the end of a pass, a peer is read from unless it waits for an earlier request and has sent more than may lie behind that;
+//! 4. when all have been left alone for a while, they take no more than they may, unless only exempt ones are left.
 
 use super::judge::Failure;
 use super::run::Run;
 use super::sockets::Closed;
 use super::story::Story;
+use crate::client::Stall;
 
 /// The lowest limit for all clients that is obeyed. Redis's figure.
 const CLIENTS_BYTES_MIN: usize = 128 << 10;
 /// Output that may wait for later replies of a pipeline.
 const CORKED_BYTES_MAX: usize = 16 << 10;
+/// Requests that may lie behind one that is waited for.
+const STALLED_BYTES_MAX: usize = 64 << 10;
 /// What a client takes that has sent nothing, at most, and for each request.
 const CLIENT_BYTES_MAX: usize = 8 << 10;
 const REQUEST_BYTES_MAX: usize = 1 << 10;
@@ -52,6 +56,11 @@ impl Limits {
         self.output_bytes = None;
     }
 
+    /// Whether all clients together have a limit.
+    pub(super) fn bound_all(&self) -> bool {
+        self.clients_bytes.is_some()
+    }
+
     /// How long all are left alone before it is looked at what they take.
     pub(super) fn settling_ns(&self) -> u64 {
         self.clients_bytes.map_or(0, |_| SETTLING_NS)
@@ -77,11 +86,9 @@ impl Run<'_> {
         limit.is_some_and(|limit| may_take_all() >= limit)
     }
 
-    /// What waits for the clients of a shard that has just finished a pass.
-    pub(super) fn check_output(&mut self, shard: usize) -> Result<(), Failure> {
-        let Some(limit) = self.limits.output_bytes else {
-            return Ok(());
-        };
+    /// What waits for the clients of a shard that has just finished a pass, and of them.
+    pub(super) fn check_buffers(&mut self, shard: usize) -> Result<(), Failure> {
+        let limit = self.limits.output_bytes.unwrap_or(usize::MAX);
         let local = self.engine.shards[shard].borrow();
         for client in local.clients.iter() {
             let index = client.place.index;
@@ -89,9 +96,22 @@ impl Run<'_> {
                 continue;
             };
             let waiting_bytes = socket.flight_bytes + client.out.len();
-            // It is weighed when it has waited long enough for what is behind it.
+            // It is weighed when it has waited long enough for what is behind it, and until then nothing else is seen to.
             let corked_bytes = client.corked_at.map_or(0, |_| limit.min(CORKED_BYTES_MAX));
-            if waiting_bytes >= limit + corked_bytes {
+            let may_send = client.stall == Stall::Not || client.query_bytes() <= STALLED_BYTES_MAX;
+            if client.corked_at.is_none() && socket.is_read != may_send {
+                return Err(Failure::new(
+                    "reading",
+                    format!(
+                        "client {} has sent {} bytes, waits for {:?}, and is {}read from",
+                        socket.client,
+                        client.query_bytes(),
+                        client.stall,
+                        if socket.is_read { "" } else { "not " }
+                    ),
+                ));
+            }
+            if waiting_bytes >= limit.saturating_add(corked_bytes) {
                 return Err(Failure::new(
                     "limit",
                     format!("{waiting_bytes} bytes wait for client {}, of {limit}", socket.client),

@@ -175,19 +175,30 @@ impl<'a> Run<'a> {
         self.check_clients()?;
         // What the data has become is asked for with no limit.
         self.limits.lift_output();
+        if self.limits.bound_all() {
+            // Who comes last would be ended for what exempt ones have.
+            self.leave(0..closing)?;
+            self.rest(0..closing, self.limits.settling_ns())?;
+        }
         self.play(closing..closing + 1)?;
-        for client in 0..self.peers.len() {
+        self.leave(0..closing + 1)?;
+        self.rest(0..closing + 1, REST_NS)?;
+        self.check_rest()
+    }
+
+    /// These clients leave, if they are still there.
+    fn leave(&mut self, clients: std::ops::Range<usize>) -> Result<(), Failure> {
+        for client in clients.clone() {
             self.judge.check_end(client)?;
         }
-        for client in 0..self.peers.len() {
+        for client in clients {
             match self.peers[client].phase {
                 Phase::Open if self.random.chance(1, 2) => self.break_off(client),
                 Phase::Open => self.half_close(client),
                 _ => {}
             }
         }
-        self.rest(0..closing + 1, REST_NS)?;
-        self.check_rest()
+        Ok(())
     }
 
     /// Steps until these clients are done.
@@ -434,7 +445,7 @@ impl<'a> Run<'a> {
         self.judge_units_after(step_ns)?;
         self.engine.step_ns.set(self.story.schedule.step_ns);
         let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
-        self.check_output(shard)?;
+        self.check_buffers(shard)?;
         self.settle(shard, brought)?;
         for connection in adopted {
             self.adopt(shard, connection)?;
