@@ -11,7 +11,7 @@ use shardis::base::random::Random;
 use shardis::base::slot::SLOT_COUNT;
 use shardis::client::ClientTable;
 use shardis::command::FAMILIES;
-use shardis::config::{Config, Settings};
+use shardis::config::{Config, Effect, Settings};
 use shardis::engine::local::{Executor, LocalOptions};
 use shardis::engine::node::Surroundings;
 use shardis::engine::wire::{Handed, Wire};
@@ -38,7 +38,7 @@ const KEY_COUNT: usize = 10_000;
 struct Nowhere;
 
 impl Surroundings for Nowhere {
-    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
     fn shut_down(&self) {}

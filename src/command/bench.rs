@@ -8,7 +8,7 @@ use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
-use crate::config::{Config, KeyspaceEvents, Settings};
+use crate::config::{Config, Effect, KeyspaceEvents, Settings};
 use crate::engine::local::{Executor, LocalOptions};
 use crate::engine::log::ReaderId;
 use crate::engine::node::Surroundings;
@@ -30,7 +30,7 @@ pub(super) const NOW: UnixMs = UnixMs(1_700_000_000_000);
 struct Nowhere;
 
 impl Surroundings for Nowhere {
-    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
     fn shut_down(&self) {}

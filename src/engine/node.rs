@@ -3,7 +3,7 @@
 use super::log::LogSwitch;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Effect, Settings};
 use crate::stats::MemoryAccount;
 use crate::store::{Attention, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,9 +46,8 @@ pub struct Shutdown {
 
 /// What commands ask of the process around the shards.
 pub trait Surroundings: Send + Sync {
-    /// Gives effect to a changed parameter that reaches beyond the shards (ports, log file, process title...). The error
-    /// is the reason that CONFIG SET answers.
-    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String>;
+    /// Gives effect to a changed parameter that reaches beyond the shards. The error is the reason that CONFIG SET answers.
+    fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
     /// Ends the process's service: called once [`Node::shutdown`] is set.
     fn shut_down(&self);
 }

@@ -150,7 +150,10 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
                 .set(&pairs, &set_context)
                 .map_err(|refused| ReplyError::owned(refused.to_string()))?;
             let changed = change
-                .apply(|parameter, settings| node.surroundings.apply(parameter.name, settings))
+                .apply(|parameter, settings| match parameter.effect {
+                    Some(effect) => node.surroundings.apply(effect, settings),
+                    None => Ok(()),
+                })
                 .map_err(|refused| ReplyError::owned(refused.to_string()))?;
             *config = changed;
             config.shared_settings()

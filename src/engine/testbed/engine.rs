@@ -13,7 +13,7 @@ use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Effect, Settings};
 use crate::data::access::Moment;
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::LocalOptions;
@@ -70,7 +70,7 @@ pub(super) struct Engine {
 struct Nowhere;
 
 impl Surroundings for Nowhere {
-    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
     fn shut_down(&self) {}
