@@ -151,7 +151,7 @@ impl Local {
         let shard = usize::from(self.env.shard.0);
         let mut counted = self.env.node.memory.publish(shard, self.under_way.bytes());
         let mut used = self.env.node.memory.counted_bytes();
-        if used > limit {
+        if used + self.under_way.unsure_bytes() > limit {
             self.count_links();
             counted = self.env.node.memory.publish(shard, self.under_way.bytes());
             used = self.env.node.memory.counted_bytes();
