@@ -17,13 +17,16 @@ use crate::config::{Config, Effect, Settings};
 use crate::data::access::Moment;
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::LocalOptions;
+use crate::engine::log::ReaderId;
 use crate::engine::node::Surroundings;
 use crate::engine::{CommandId, Local, Node, Registry};
+use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
 use crate::shard::{ConnRef, Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
 use crate::store::{DbIndex, HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
@@ -43,10 +46,14 @@ pub(super) struct Record {
     /// What the common course of time was.
     pub(super) course_ns: u64,
     pub(super) what: What,
+    /// What it has logged: commands, each with its db.
+    pub(super) effects: Vec<(DbIndex, Vec<u8>)>,
 }
 
 #[derive(Debug)]
 pub(super) enum What {
+    /// Keys were deleted because their time was over.
+    Expired,
     Ran(Vec<Vec<u8>>),
     Watched(Vec<Vec<u8>>),
     Committed,
@@ -64,6 +71,8 @@ pub(super) struct Engine {
     /// What has been reported and not been looked at yet.
     pub(super) records: Rc<RefCell<Vec<Record>>>,
     pub(super) clients: Arc<ClientTable>,
+    /// Of each shard's log, if there are any.
+    readers: Vec<ReaderId>,
     balances: Vec<isize>,
 }
 
@@ -130,6 +139,7 @@ impl Engine {
                 .collect(),
             records: Rc::default(),
             clients: node.clients.clone(),
+            readers: Vec::new(),
             balances: vec![0; shard_count],
             course_ns,
             step_ns,
@@ -154,6 +164,9 @@ impl Engine {
                 }),
                 random: Random::with_seed(story.schedule_seed ^ index as u64),
             });
+            if story.features.has("logged") {
+                engine.readers.push(local.borrow_mut().env.log.subscribe());
+            }
             local.borrow_mut().env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
             engine.shards.push(local);
             engine.tasks.push(tasks);
@@ -167,6 +180,17 @@ impl Engine {
         let answer = f(&mut self.shards[shard].borrow_mut());
         self.balances[shard] = MemoryAccount::own_balance_bytes();
         answer
+    }
+
+    /// What a shard has logged since the last call.
+    pub(super) fn read_log(&mut self, shard: usize) -> Vec<u8> {
+        let Some(reader) = self.readers.get(shard).copied() else {
+            return Vec::new();
+        };
+        self.with(shard, |local| {
+            let bytes = local.env.log.read(reader).expect("it is read after each pass");
+            uncharged(|| bytes.clone())
+        })
     }
 
     /// Polls a task of a shard, and charges its memory to the shard.
@@ -214,9 +238,15 @@ fn observer(
                 Observation::Committed => What::Committed,
                 Observation::Aborted => What::Aborted,
                 Observation::Evicted(key) => What::Evicted(key.to_vec()),
-                // The model has its own clock for that.
-                Observation::Expired(_) => return,
+                Observation::Expired(_) => What::Expired,
             };
+            let effects = observed.consequences.map_or_else(Vec::new, |consequences| {
+                let effects = consequences.effects.iter();
+                effects.map(|(db, command)| (db, command.to_vec())).collect()
+            });
+            if matches!(what, What::Expired) && effects.is_empty() {
+                return;
+            }
             records.borrow_mut().push(Record {
                 shard,
                 origin: observed.origin,
@@ -225,6 +255,7 @@ fn observer(
                 now: observed.now,
                 course_ns: course_ns.get(),
                 what,
+                effects,
             });
         });
     })
@@ -260,19 +291,45 @@ impl Reference {
         Ok(Reference { local, tasks })
     }
 
+    /// Does what a shard has logged, at this time; the error is a reply that is one.
+    pub(super) fn apply(&mut self, db: DbIndex, command: &[u8], now: UnixMs) -> Result<(), String> {
+        let reply = self.feed(0, db, Proto::Resp2, now, command);
+        match reply.first() {
+            Some(b'-') => Err(String::from_utf8_lossy(&reply).into_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is stored, as of this time: each key with its db, when it expires, and the fingerprint of its value.
+    pub(super) fn picture(&self, now: UnixMs) -> BTreeMap<(u32, Vec<u8>), (Option<UnixMs>, Digest)> {
+        let mut picture = BTreeMap::new();
+        for (_, slot) in self.local.borrow().core.contents_here() {
+            for db in slot.dbs() {
+                slot.for_each(db, now, |entry| {
+                    picture.insert((db.0, entry.key().to_vec()), (entry.expiry(), digest_value(entry)));
+                });
+            }
+        }
+        picture
+    }
+
     /// Runs a request for this client, at this time; the reply.
     pub(super) fn run(&mut self, client: u32, request: &Call<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        OwnedArgs::from_slices(request.words).as_args().encode_resp(&mut bytes);
+        self.feed(client, request.db, request.proto, request.now, &bytes)
+    }
+
+    fn feed(&mut self, client: u32, db: DbIndex, proto: Proto, now: UnixMs, bytes: &[u8]) -> Vec<u8> {
         let mut local = self.local.borrow_mut();
         if local.clients.at(client).is_none() {
             assert!(local.connect(client, 0, "127.0.0.1:1", "127.0.0.1:2", true));
         }
         // The time is set, not read: units on other slots may be at an earlier one, as calendars differ.
-        local.env.now = request.now;
+        local.env.now = now;
         let there = local.clients.at(client).expect("it was connected");
-        (there.session.db, there.session.proto) = (request.db.0, request.proto);
-        let mut bytes = Vec::new();
-        OwnedArgs::from_slices(request.words).as_args().encode_resp(&mut bytes);
-        local.receive(client, &bytes);
+        (there.session.db, there.session.proto) = (db.0, proto);
+        local.receive(client, bytes);
         drop(local);
         while self.tasks.ready_count() > 0 {
             self.tasks.poll(0);

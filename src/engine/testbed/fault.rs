@@ -28,6 +28,8 @@ pub enum Fault {
     LieAboutTime,
     /// A unit of work is not reported.
     HideUnit,
+    /// A unit of work logs nothing.
+    LoseEffects,
     /// Two units of work are reported in the wrong order.
     SwapUnits,
     /// A pause does not reach one of the shards.
@@ -41,7 +43,7 @@ pub enum Fault {
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 15] = [
+pub const FAULTS: [Fault; 16] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -52,6 +54,7 @@ pub const FAULTS: [Fault; 15] = [
     Fault::StopCalendar,
     Fault::LieAboutTime,
     Fault::HideUnit,
+    Fault::LoseEffects,
     Fault::SwapUnits,
     Fault::EndPause,
     Fault::KeepClient,

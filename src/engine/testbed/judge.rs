@@ -44,6 +44,9 @@ impl Failure {
 /// Clock readings that lie between the beginning of a unit and the report of it, beside those of a transaction's commands.
 const READINGS_MAX: u64 = 12;
 
+/// So many units and replies apart what the logs make is compared.
+const COMPARED_EVERY: u64 = 16;
+
 /// What an answer may take that no reference gives: an error, or what an asynchronous command says of the whole server.
 const ANSWER_BYTES_MAX: usize = 512;
 const REPORT_BYTES_MAX: usize = 16 << 10;
@@ -59,6 +62,10 @@ struct Floor {
 pub(super) struct Judge {
     registry: &'static Registry,
     reference: Reference,
+    /// What the logs have become elsewhere, if there are logs.
+    replica: Option<Reference>,
+    /// The latest time of any unit.
+    latest: UnixMs,
     clients: Vec<Judged>,
     by_origin: BTreeMap<ConnRef, usize>,
     /// The last unit on each slot.
@@ -144,6 +151,11 @@ impl Judge {
         Ok(Judge {
             registry,
             reference: Reference::new(story, registry)?,
+            replica: match story.features.has("logged") {
+                true => Some(Reference::new(story, registry)?),
+                false => None,
+            },
+            latest: UnixMs::EPOCH,
             clients: clients
                 .chain(closing)
                 .map(|(number, program)| Judged::new(registry, number, program))
@@ -288,6 +300,10 @@ impl Judge {
     pub(super) fn take(&mut self, records: Vec<Record>, step_ns: u64) -> Result<(), Failure> {
         for record in records {
             self.progress += 1;
+            if matches!(record.what, What::Expired) {
+                self.replicate(&record)?;
+                continue;
+            }
             if let What::Evicted(key) = &record.what {
                 let slot = key_slot(key);
                 self.check_pause(&record, true, || format!("eviction of {}", shortened(key)))?;
@@ -297,6 +313,7 @@ impl Judge {
                         format!("{} was evicted, and should not be there", shortened(key)),
                     ));
                 }
+                self.replicate(&record)?;
                 continue;
             }
             let Some(&client) = self.by_origin.get(&record.origin) else {
@@ -310,8 +327,43 @@ impl Judge {
             let writes = self.writes(client, index);
             self.check_pause(&record, writes, || self.clients[client].describe(index))?;
             self.execute(client, index, &record);
+            self.replicate(&record)?;
         }
         Ok(())
+    }
+
+    /// The effects of all units, in the order in which these took effect, must make of another server what this one is.
+    fn replicate(&mut self, record: &Record) -> Result<(), Failure> {
+        self.latest = self.latest.max(record.now);
+        let Some(replica) = &mut self.replica else {
+            return Ok(());
+        };
+        for (db, command) in &record.effects {
+            replica.apply(*db, command, record.now).map_err(|error| {
+                let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
+                Failure::new("log", text)
+            })?;
+        }
+        if !self.progress.is_multiple_of(COMPARED_EVERY) {
+            return Ok(());
+        }
+        let (here, there) = (self.reference.picture(self.latest), replica.picture(self.latest));
+        let differs = here.iter().find(|(key, value)| there.get(*key) != Some(*value));
+        let differs = differs
+            .map(|(key, _)| key)
+            .or_else(|| there.keys().find(|key| !here.contains_key(*key)));
+        match differs {
+            None => Ok(()),
+            Some((db, key)) => Err(Failure::new(
+                "log",
+                format!(
+                    "key {} of db {db} is {:?} here, and the log makes {:?} of it",
+                    shortened(key),
+                    here.get(&(*db, key.clone())),
+                    there.get(&(*db, key.clone()))
+                ),
+            )),
+        }
     }
 
     /// The request that a unit was: the first that is as the unit was, has arrived and was not run.
@@ -846,5 +898,6 @@ pub(super) fn tell(record: &Record) -> String {
         What::Committed => "a transaction".to_owned(),
         What::Aborted => "a transaction whose keys had changed".to_owned(),
         What::Evicted(key) => format!("eviction of {}", shortened(key)),
+        What::Expired => "expiry".to_owned(),
     }
 }

@@ -487,13 +487,14 @@ impl<'a> Run<'a> {
 
     fn judge_units_after(&mut self, step_ns: u64) -> Result<(), Failure> {
         let mut records = std::mem::take(&mut *self.engine.records.borrow_mut());
+        self.check_logs(&records)?;
         self.spoil(&mut records);
         for record in &records {
             let (judge, now) = (&self.judge, record.now);
             self.digest = mix(self.digest, now.0 ^ u64::from(record.command) << 48);
             if self.manner.is_told {
                 let line = match &record.what {
-                    What::Ran(_) | What::Watched(_) | What::Evicted(_) => tell(record),
+                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired => tell(record),
                     _ => format!("{} ({})", judge.name_of(record), tell(record)),
                 };
                 let (at, origin) = (record.course_ns - self.begin_ns, record.origin);
@@ -510,11 +511,36 @@ impl<'a> Run<'a> {
         self.judge.take(records, step_ns)
     }
 
+    /// Whatever has followed from units is in the logs of the shards that ran them, in its order.
+    fn check_logs(&mut self, records: &[Record]) -> Result<(), Failure> {
+        for shard in 0..self.shards.len() {
+            let logged = self.engine.read_log(shard);
+            let mut rest = &logged[..];
+            let effects = records.iter().filter(|record| record.shard == shard);
+            for (_, command) in effects.flat_map(|record| &record.effects) {
+                let Some(at) = memchr::memmem::find(rest, command) else {
+                    let text = format!(
+                        "{} is not in the log of shard {shard}",
+                        super::story::shortened(command)
+                    );
+                    return Err(Failure::new("log", text));
+                };
+                rest = &rest[at + command.len()..];
+            }
+        }
+        Ok(())
+    }
+
     /// What a fault makes of what was reported.
     fn spoil(&mut self, records: &mut Vec<Record>) {
         match self.manner.fault {
             Fault::HideUnit if !records.is_empty() && self.random.chance(1, 8) => {
                 records.pop();
+            }
+            Fault::LoseEffects => {
+                if let Some(record) = records.last_mut() {
+                    record.effects.clear();
+                }
             }
             Fault::SwapUnits if records.len() > 1 => records.reverse(),
             Fault::LieAboutTime if self.random.chance(1, 4) => {

@@ -36,6 +36,7 @@ pub const FEATURES: &[&str] = &[
     "one-slot-each",
     "set-back",
     "handed-over",
+    "logged",
 ];
 
 impl Features {
