@@ -68,8 +68,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// What `local` reports now.
-    pub fn of(local: &mut Local) -> Report {
+    /// What `local` reports now; of each command only if that is asked for.
+    pub fn of(local: &mut Local, tells_commands: bool) -> Report {
         let mut report = Report {
             shard: local.env.shard.0 as usize,
             ..Report::default()
@@ -102,7 +102,9 @@ impl Report {
             report.client_bytes += memory.total_bytes;
         }
         let stats = &local.env.stats;
-        report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
+        if tells_commands {
+            report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
+        }
         report.errors = stats.errors.clone();
         report.commands_processed = stats.commands_processed;
         report.connections_received = stats.connections_received;
@@ -205,6 +207,8 @@ impl Report {
 pub struct Memory {
     /// Taken from the allocator by the program, as all shards know it.
     pub used: usize,
+    /// What of it does not count against `maxmemory`.
+    pub not_counted: usize,
     /// The same as the allocator says.
     pub allocated: usize,
     pub peak: usize,
@@ -234,6 +238,7 @@ impl Memory {
         let peak = node.memory_peak.fetch_max(used, Ordering::Relaxed).max(used);
         Memory {
             used,
+            not_counted: node.memory.under_way_bytes(),
             allocated,
             peak,
             startup: node.memory_at_start.load(Ordering::Relaxed).min(used),
