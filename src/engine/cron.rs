@@ -158,7 +158,7 @@ impl Local {
 
     /// Tells the other shards what this one has taken. In every pass, limit or not: the sum must be right when a limit is set.
     #[inline]
-    pub(super) fn publish_memory(&mut self) {
+    pub fn publish_memory(&mut self) {
         self.count_links();
         let shard = usize::from(self.env.shard.0);
         self.node.memory.publish(shard, self.upkeep.under_way.bytes());

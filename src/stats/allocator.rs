@@ -19,6 +19,8 @@ pub fn allocator_figure(name: &str) -> u64 {
 pub struct Memory {
     /// Taken from the allocator by the program, as all shards know it.
     pub used: usize,
+    /// What of it does not count against `maxmemory`.
+    pub not_counted: usize,
     /// The same as the allocator says.
     pub allocated: usize,
     pub peak: usize,
@@ -48,6 +50,7 @@ impl Memory {
         let peak = account.note_peak(used);
         Memory {
             used,
+            not_counted: account.under_way_bytes(),
             allocated,
             peak,
             startup: account.at_start_bytes().min(used),

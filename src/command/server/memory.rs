@@ -148,7 +148,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
 
 fn stats(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let overview = overview(context).await;
+        let overview = overview(context, false).await;
         let (before, after) = figures(&overview);
         let dbs: Vec<(u32, usize)> = overview
             .total
@@ -243,7 +243,7 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
 
 fn doctor(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let overview = overview(context).await;
+        let overview = overview(context, false).await;
         let text = diagnose(&overview.memory, overview.total.client_bytes, overview.total.clients);
         context.reply().verbatim("txt", text.as_bytes());
         Ok(())

@@ -12,7 +12,7 @@ mod sections;
 pub use report::Report;
 
 use crate::base::slot::SLOT_COUNT;
-use crate::engine::{Command, Context, NodeFuture, Registry, Run};
+use crate::engine::{Command, Context, Local, NodeFuture, Registry, Run};
 use crate::resp::Args;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
 use crate::stats::{CommandStats, Memory};
@@ -54,7 +54,8 @@ pub struct Overview {
 fn info(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let wanted: Vec<usize> = chosen(context.args().slice_from(1));
-        let overview = overview(context).await;
+        let tells_commands = wanted.iter().any(|&index| SECTIONS[index].is_of_commands());
+        let overview = overview(context, tells_commands).await;
         let mut text = String::new();
         for index in wanted {
             let section = &SECTIONS[index];
@@ -86,11 +87,19 @@ fn chosen(args: Args<'_>) -> Vec<usize> {
         .collect()
 }
 
-/// Asks all shards, until no slot is under way.
-pub async fn overview(context: &Context) -> Overview {
+/// Asks all shards, until no slot is under way. What they count of each command takes a good part of a hundred kilobytes of each, and is
+/// told only if it is asked for.
+pub async fn overview(context: &Context, tells_commands: bool) -> Overview {
+    // What the reports take is gone when the answer comes: it is no part of it.
+    let memory = context.with(|local| {
+        local.publish_memory();
+        Memory::read(&local.node.memory)
+    });
     let mut attempts = 0;
     let shards = loop {
-        let reports = context.ask_all(Report::of).await;
+        let reports = context
+            .ask_all(move |local: &mut Local| Report::of(local, tells_commands))
+            .await;
         attempts += 1;
         let seen: usize = reports.iter().map(|report| report.slots_seen).sum();
         if seen == SLOT_COUNT || attempts == ATTEMPTS_MAX {
@@ -110,8 +119,9 @@ pub async fn overview(context: &Context) -> Overview {
             local.env.now,
         )
     });
-    fold_inner(registry, &mut total.commands);
-    let memory = Memory::read(&node.memory);
+    if tells_commands {
+        fold_inner(registry, &mut total.commands);
+    }
     Overview {
         total,
         shards,

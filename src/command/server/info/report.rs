@@ -42,8 +42,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// What `local` reports now.
-    pub fn of(local: &mut Local) -> Report {
+    /// What `local` reports now; of each command only if that is asked for.
+    pub fn of(local: &mut Local, tells_commands: bool) -> Report {
         let mut report = Report {
             shard: local.env.shard.0 as usize,
             ..Report::default()
@@ -76,7 +76,9 @@ impl Report {
             report.client_bytes += memory.total_bytes;
         }
         let stats = &local.env.stats;
-        report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
+        if tells_commands {
+            report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
+        }
         report.errors = stats.errors.clone();
         report.counts = stats.counts.clone();
         report.commands_per_second = stats.rates.commands_per_second();

@@ -16,6 +16,13 @@ pub struct Section {
     pub write: fn(&Overview, &mut String),
 }
 
+impl Section {
+    /// Whether it tells something of each command.
+    pub fn is_of_commands(&self) -> bool {
+        matches!(self.name, "commandstats" | "latencystats")
+    }
+}
+
 const fn section(
     name: &'static str,
     title: &'static str,
@@ -201,7 +208,7 @@ fn memory(o: &Overview, out: &mut String) {
         "rss_overhead_bytes": m.resident as i64 - m.allocator_resident as i64,
         "mem_fragmentation_ratio": format_args!("{:.2}", ratio(m.resident, m.used)),
         "mem_fragmentation_bytes": m.resident as i64 - m.used as i64,
-        "mem_not_counted_for_evict": o.node.memory.under_way_bytes(),
+        "mem_not_counted_for_evict": m.not_counted,
         "mem_replication_backlog": 0,
         "mem_total_replication_buffers": 0,
         "mem_clients_slaves": 0,
