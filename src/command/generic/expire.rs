@@ -8,7 +8,7 @@
 
 use crate::base::clock::UnixMs;
 use crate::engine::arguments::expiry::{GivenTime, TimeForm};
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -129,15 +129,16 @@ fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
     }
     if when <= moment.now.signed() {
         op.keys.slot(key)?.remove(db, key, moment);
+        op.wrote(key, Event::generic("del"));
         op.instead(&[b"DEL", key]);
     } else {
         op.keys
             .slot(key)?
             .set_expiry(db, key, Some(UnixMs::from_signed(when)), moment);
+        op.wrote(key, Event::generic("expire"));
         let when = itoa::Buffer::new().format(when).to_owned();
         op.instead(&[b"PEXPIREAT", key, when.as_bytes()]);
     }
-    op.changed(1);
     op.reply.integer(1);
     Ok(())
 }
@@ -192,7 +193,7 @@ fn persist(op: &mut Op) -> Result<(), ReplyError> {
     let has_expiry = op.keys.peek(key)?.is_some_and(|entry| entry.expiry().is_some());
     if has_expiry {
         op.keys.slot(key)?.set_expiry(db, key, None, moment);
-        op.changed(1);
+        op.wrote(key, Event::generic("persist"));
     }
     op.reply.integer(i64::from(has_expiry));
     Ok(())

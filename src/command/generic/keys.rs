@@ -5,7 +5,7 @@
 //! background whoever deletes it (the store sees to that): only for a long string, which is one allocation, there is a
 //! difference.
 
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, Detached};
@@ -107,10 +107,10 @@ fn delete(op: &mut Op, in_background: bool) -> Result<(), ReplyError> {
             op.keys.slot(key)?.remove(db, key, moment)
         };
         if was_there {
+            op.wrote(key, Event::generic("del"));
             deleted_count += 1;
         }
     }
-    op.changed(deleted_count as u64);
     op.reply.integer(deleted_count);
     Ok(())
 }

@@ -12,8 +12,7 @@
 //! | [`wait`] | WAIT |
 //!
 //! Most effects are the commands themselves. The others, so that every reader of a log sees what happened whenever it
-//! reads it: a relative time becomes an absolute one, a time in the past becomes a deletion, and what changes keys of
-//! several shards becomes one effect for each key, each in its own shard's log ([`relocate`] says how).
+//! reads it: a relative time becomes an absolute one, and a time in the past becomes a deletion.
 
 mod expire;
 mod keys;

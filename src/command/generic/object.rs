@@ -98,8 +98,14 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
 
 /// The entry that the call is about.
 fn subject<'o>(op: &'o mut Op) -> Result<Option<EntryRef<'o>>, ReplyError> {
+    let key = op.args.at(2);
+    if !op.keys.exists(key)? {
+        // A miss, but no event.
+        op.keys.misses += 1;
+        return Ok(None);
+    }
     op.keys.access = Access::Peek;
-    op.keys.read(op.args.at(2))
+    op.keys.read(key)
 }
 
 fn encoding(op: &mut Op) -> Result<(), ReplyError> {

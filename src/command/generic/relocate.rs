@@ -1,18 +1,14 @@
 //! COPY, MOVE, RENAME and RENAMENX: a value under another key, or in another db.
 //!
 //! The entry is taken out of one table and put into another, whichever slots these belong to; its value is not copied (long
-//! strings are shared even by COPY).
+//! strings are shared even by COPY). The effect is the command itself.
 //!
-//! When the two keys are at home on the same shard, the effect is the command itself. Otherwise no single log could replay it: the
-//! source's log gets a DEL, and the target's log a RESTORE with the whole value, its expiry as an absolute time.
+//! What is under the new key goes before the value comes, as in Redis: so the key is new even where there was one before.
 
 use super::db_index;
-use crate::base::clock::UnixMs;
-use crate::engine::{Command, Op, Run};
-use crate::persist::payload;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
-use crate::store::DbIndex;
 
 pub(super) const COPY: Command = Command {
     summary: "Copies the value of a key to another key.",
@@ -131,7 +127,9 @@ fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError>
         return Err(error::NO_SUCH_KEY);
     };
     op.keys.slot(target)?.put(db, target, entry, moment);
-    op.changed(1);
+    op.came(target);
+    op.wrote(source, Event::generic("rename_from"));
+    op.also(target, Event::generic("rename_to"));
     Ok(())
 }
 
@@ -178,7 +176,7 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
     }
     entry.set_access_clock(clock);
     place.put(target_db, target, entry, moment);
-    op.changed(1);
+    op.wrote_in(target_db, target, Event::generic("copy_to"), 1);
     op.reply.integer(1);
     Ok(())
 }
@@ -204,7 +202,8 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     let has_moved = moved.is_some();
     if let Some(entry) = moved {
         slot.put(target_db, key, entry, moment);
-        op.changed(1);
+        op.wrote(key, Event::generic("move_from"));
+        op.wrote_in(target_db, key, Event::generic("move_to"), 0);
     }
     op.reply.integer(i64::from(has_moved));
     Ok(())

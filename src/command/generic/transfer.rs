@@ -3,7 +3,7 @@
 use super::integer;
 use crate::base::clock::UnixMs;
 use crate::data::access::{AccessPolicy, lfu_clock, lru_clock_idle};
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::persist::payload::{self, PayloadError};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -124,8 +124,8 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     if expiry.is_some_and(|expiry| expiry <= moment.now) {
         // It would be over at once: all that remains of it is that the key is not there.
         if options.replaces && op.keys.slot(key)?.remove(db, key, moment) {
+            op.wrote(key, Event::generic("del"));
             op.instead(&[b"DEL", key]);
-            op.changed(1);
         }
         op.reply.ok();
         return Ok(());
@@ -137,6 +137,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     };
     let entry = value.into_entry(key, expiry, clock);
     op.keys.slot(key)?.put(db, key, entry, moment);
+    op.wrote(key, Event::generic("restore"));
     if let Some(expiry) = expiry
         && !options.is_absolute
     {
@@ -146,7 +147,6 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         words.push(b"ABSTTL");
         op.instead(&words);
     }
-    op.changed(1);
     op.reply.ok();
     Ok(())
 }

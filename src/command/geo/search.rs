@@ -619,19 +619,13 @@ fn store(
             &op.env.limits,
         );
     }
-    let is_changed = op.keys.replace(destination, set)?;
-    if !found.is_empty() {
-        let event = if caller == Caller::SearchStore {
-            "geosearchstore"
-        } else {
-            "georadiusstore"
+    if op.keys.replace(destination, set)? {
+        let event = match caller {
+            _ if found.is_empty() => Event::generic("del"),
+            Caller::SearchStore => Event::sorted_set("geosearchstore"),
+            _ => Event::sorted_set("georadiusstore"),
         };
-        op.also(destination, Event::sorted_set(event));
-    } else if is_changed {
-        op.also(destination, Event::generic("del"));
-    }
-    if is_changed {
-        op.changed(found.len().max(1) as u64);
+        op.wrote_times(destination, event, found.len().max(1) as u64);
     }
     op.reply.integer(found.len() as i64);
     Ok(())

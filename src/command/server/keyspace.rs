@@ -135,7 +135,8 @@ fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
         return Err(op.keys.need_everything());
     };
     let mut removed = 0;
-    for (_, slot) in slots {
+    let mut telling = Vec::new();
+    for (number, slot) in slots {
         let detached = match db {
             Some(db) => {
                 removed += slot.len(db);
@@ -151,7 +152,11 @@ fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
         } else {
             op.env.garbage.absorb(detached);
         }
+        if slot.has_told() {
+            telling.push(number);
+        }
     }
+    listen(op, &telling)?;
     // Logged even when there was nothing: whoever reads the log may have keys that expired here already.
     op.changed(removed.max(1) as u64);
     op.reply.ok();
@@ -172,19 +177,25 @@ fn swapdb(op: &mut Op) -> Result<(), ReplyError> {
     let Some(slots) = op.keys.view.all_slots() else {
         return Err(op.keys.need_everything());
     };
-    let mut with_expired = Vec::new();
+    let mut telling = Vec::new();
     for (number, slot) in slots {
-        if slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32), at) {
-            with_expired.push(number);
+        slot.swap_dbs(DbIndex(first as u32), DbIndex(second as u32), at);
+        if slot.has_told() {
+            telling.push(number);
         }
     }
-    for number in with_expired {
-        // Touched, so that what has expired is logged in front of the exchange.
-        op.keys.numbered(number)?;
-    }
+    listen(op, &telling)?;
     op.changed(1);
     op.reply.ok();
     Ok(())
+}
+
+/// Touches the slots that have something to tell: it belongs to this command (what has expired is logged in front of the exchange), and
+/// would else be taken for another's.
+fn listen(op: &mut Op, telling: &[u16]) -> Result<(), ReplyError> {
+    telling
+        .iter()
+        .try_for_each(|number| op.keys.numbered(*number).map(|_| ()))
 }
 
 fn time(op: &mut SessionOp) -> Result<(), ReplyError> {

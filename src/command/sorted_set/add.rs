@@ -125,9 +125,7 @@ fn add(op: &mut Op, elements: Args, options: AddOptions, counts_changes: bool) -
         Edited::when(added + updated > 0, (added, updated))
     })?;
     if added + updated > 0 {
-        op.changed(added + updated);
-        if added > 0 {}
-        op.also(key, Event::sorted_set("zadd"));
+        op.wrote_times(key, Event::sorted_set("zadd"), added + updated);
     }
     let changed = if counts_changes { added + updated } else { added };
     op.reply.integer(changed as i64);
@@ -180,9 +178,7 @@ fn increment(op: &mut Op, by: &[u8], member: &[u8], options: AddOptions) -> Resu
     })?;
     match outcome {
         AddOutcome::Added(score) | AddOutcome::Updated(score) => {
-            op.changed(1);
-            if matches!(outcome, AddOutcome::Added(_)) {}
-            op.also(key, Event::sorted_set("zincr"));
+            op.wrote(key, Event::sorted_set("zincr"));
             op.reply.double(score);
         }
         AddOutcome::Same(score) => op.reply.double(score),

@@ -138,7 +138,7 @@ fn set(op: &mut Op) -> Result<(), ReplyError> {
         let (db, moment) = (op.keys.db, op.keys.moment);
         let slot = op.keys.slot(key)?;
         slot.set_string(db, key, value, StringForm::Detect, Expiry::Clear, moment);
-        op.changed(1);
+        op.wrote(key, Event::string("set"));
         op.reply.ok();
         return Ok(());
     }
@@ -183,7 +183,10 @@ fn store<'a>(op: &mut Op<'a, '_>, key: &'a [u8], value: &'a [u8], options: SetOp
     op.keys
         .numbered(slot)?
         .set_string(db, key, value, StringForm::Detect, expiry, moment);
-    op.changed(1);
+    op.wrote(key, Event::string("set"));
+    if time.is_some() {
+        op.also(key, Event::generic("expire"));
+    }
     if op.is_logged() {
         log_set(op, key, value, time, gets);
     }
@@ -354,7 +357,7 @@ fn delete(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     op.keys.numbered(slot)?.remove(db, key, moment);
-    op.changed(1);
+    op.wrote(key, Event::generic("del"));
     op.instead(&[b"DEL", key]);
     Ok(())
 }
@@ -409,14 +412,14 @@ fn getex(op: &mut Op) -> Result<(), ReplyError> {
         (Some(at), Some(given)) if given.form.is_absolute() && at <= moment.now => delete(op, key)?,
         (Some(at), _) => {
             op.keys.numbered(slot)?.set_expiry(db, key, Some(at), moment);
-            op.changed(1);
+            op.wrote(key, Event::generic("expire"));
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.signed()).as_bytes();
             op.instead(&[b"PEXPIREAT", key, at]);
         }
         (None, _) if options.persists && had_expiry => {
             op.keys.numbered(slot)?.set_expiry(db, key, None, moment);
-            op.changed(1);
+            op.wrote(key, Event::generic("persist"));
             op.instead(&[b"PERSIST", key]);
         }
         (None, _) => {}

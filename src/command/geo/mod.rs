@@ -7,7 +7,7 @@
 //! | command | its effect |
 //! |---|---|
 //! | GEOADD | `ZADD key [NX\|XX] [CH] score member ...`: no replica has to compute a position |
-//! | GEOSEARCHSTORE, GEORADIUS and GEORADIUSBYMEMBER with `STORE` | the command itself; over several shards `DEL destkey` and `ZADD destkey score member ...` |
+//! | GEOSEARCHSTORE, GEORADIUS and GEORADIUSBYMEMBER with `STORE` | the command itself |
 
 mod search;
 #[cfg(test)]
@@ -121,8 +121,7 @@ fn geoadd(op: &mut Op) -> Result<(), ReplyError> {
         Edited::when(added + updated > 0, (added, updated))
     })?;
     if added + updated > 0 {
-        op.changed(added + updated);
-        op.also(key, Event::sorted_set("zadd"));
+        op.wrote_times(key, Event::sorted_set("zadd"), added + updated);
         if op.is_logged() {
             let texts: Vec<String> = scores.iter().map(|score| format!("{score:.0}")).collect();
             let mut words: Vec<&[u8]> = vec![b"ZADD", key];

@@ -3,12 +3,8 @@
 //! The bits themselves are [`crate::data::bitmap`]'s. What is kept here is what clients and replicas can see: the order in
 //! which arguments are refused, which commands count hits and misses, and that a command that changed nothing is not
 //! logged. SETBIT that writes the bit which was there already, and BITFIELD none of whose operations changed anything, are
-//! no changes to watchers either; but the string is `raw` after them, as in Redis, which makes it writable first.
-//!
-//! | command | its effect |
-//! |---|---|
-//! | SETBIT, BITFIELD | the command itself, if a bit was changed or the string was made longer |
-//! | BITOP | the command itself; over several shards `SET destkey value`, or `DEL destkey` |
+//! no changes to watchers either; but the string is `raw` after them, as in Redis, which makes it writable first. Every effect is the
+//! command itself.
 //!
 //! BITFIELD and BITFIELD_RO read all of their operations before the first one is done: an error in any of them does nothing.
 
@@ -79,8 +75,7 @@ fn setbit(op: &mut Op) -> Result<(), ReplyError> {
         });
     }
     if is_changed {
-        op.changed(1);
-        op.also(key, Event::string("setbit"));
+        op.wrote(key, Event::string("setbit"));
     }
     op.reply.integer(i64::from(was_set));
     Ok(())
@@ -337,14 +332,12 @@ fn bitop(op: &mut Op) -> Result<(), ReplyError> {
     op.reply.integer(result.len() as i64);
     if result.is_empty() {
         if slot.remove(db, key, moment) {
-            op.changed(1);
-            op.also(key, Event::generic("del"));
+            op.wrote(key, Event::generic("del"));
         }
         return Ok(());
     }
-    slot.set_shared(db, key, result.clone(), StringForm::Raw, Expiry::Clear, moment);
-    op.changed(1);
-    op.also(key, Event::string("set"));
+    slot.set_shared(db, key, result, StringForm::Raw, Expiry::Clear, moment);
+    op.wrote(key, Event::string("set"));
     Ok(())
 }
 
@@ -607,8 +600,7 @@ fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
         Edited::when(changes > 0, ())
     });
     if changes > 0 {
-        op.changed(changes);
-        op.also(key, Event::string("setbit"));
+        op.wrote_times(key, Event::string("setbit"), changes);
     }
     Ok(())
 }
