@@ -14,7 +14,7 @@ use shardis::command::FAMILIES;
 use shardis::config::{Config, Settings};
 use shardis::engine::local::{Executor, LocalOptions};
 use shardis::engine::node::Surroundings;
-use shardis::engine::pass::{Handed, Wire};
+use shardis::engine::wire::{Handed, Wire};
 use shardis::engine::{Local, Node, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::{Realm, ShardId, TicketSource, link};
@@ -60,13 +60,14 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
     let mut random = Random::with_seed(7);
     let config =
         Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
+    let registry: &'static Registry = Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole")));
     let node = Arc::new(Node {
         started_at: UnixMs(1_700_000_000_000),
         run_id: random.random_hex(40),
         replid: random.random_hex(40),
         shards: count,
         clients: ClientTable::new(),
-        registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole"))),
+        command_count: registry.all().len(),
         config: Mutex::new(config),
         executable: String::new(),
         memory: MemoryAccount::new(count),
@@ -87,6 +88,7 @@ fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
             Local::new(LocalOptions {
                 id: ShardId(index as u16),
                 node: node.clone(),
+                registry,
                 realm: realm.clone(),
                 seed: HashSeed([1, 2]),
                 port,
@@ -187,30 +189,42 @@ struct Load {
     measured: Vec<Vec<u8>>,
 }
 
-fn loads() -> Vec<Load> {
+/// The loads whose names are wanted. (To make the requests of all of them takes longer than to run most of them.)
+fn loads(is_wanted: impl Fn(&str) -> bool) -> Vec<Load> {
     let value = "v".repeat(64);
     let mut loads = Vec::new();
-    let mut load = |name: &str, before: &[Vec<u8>], measured: Vec<Vec<u8>>| {
+    let mut load = |name: &str, before: &dyn Fn(usize) -> Option<String>, measured: &dyn Fn(usize) -> String| {
+        if !is_wanted(name) {
+            return;
+        }
+        let before = before(0).map_or_else(Vec::new, |_| requests(|n| before(n).unwrap_or_default()));
         loads.push(Load {
             name: name.to_owned(),
             shards: 1,
             elements: PIPELINE,
-            before: before.to_vec(),
-            measured,
+            before,
+            measured: requests(measured),
         });
     };
-    let set = requests(|n| format!("SET key:{n:012} {value}"));
-    load("ping", &[], requests(|_| "PING".to_owned()));
-    load("get", &set, requests(|n| format!("GET key:{n:012}")));
-    load("set", &set, set.clone());
-    load("incr", &[], requests(|n| format!("INCR key:{n:012}")));
-    let push = requests(|_| "LPUSH list value".to_owned());
-    let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
-    load("lpush_lpop", &push, push_and_pop);
-    load("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
-    load("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
-    load("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    let nothing = |_| None;
+    let set = |n| format!("SET key:{n:012} {value}");
+    load("ping", &nothing, &|_| "PING".to_owned());
+    load("get", &|n| Some(set(n)), &|n| format!("GET key:{n:012}"));
+    load("set", &|n| Some(set(n)), &set);
+    load("incr", &nothing, &|n| format!("INCR key:{n:012}"));
+    let push = |_| "LPUSH list value".to_owned();
+    let pop = |_| "LPOP list".to_owned();
+    load("lpush_lpop", &|n| Some(push(n)), &|n| {
+        if n % 2 == 0 { push(n) } else { pop(n) }
+    });
+    load("sadd", &nothing, &|n| format!("SADD set element:{n:012}"));
+    load("hset", &nothing, &|n| format!("HSET hash element:{n:012} value"));
+    load("zadd", &nothing, &|n| format!("ZADD sorted {n} element:{n:012}"));
     for count in [1_000, 10_000, 100_000, 400_000] {
+        let name = format!("mset_of_{count}");
+        if !is_wanted(&name) {
+            continue;
+        }
         let mut random = Random::with_seed(5);
         let mut words = vec![b"MSET".to_vec()];
         for _ in 0..count {
@@ -220,7 +234,7 @@ fn loads() -> Vec<Load> {
         let mut request = Vec::new();
         OwnedArgs::from_slices(&words).as_args().encode_resp(&mut request);
         loads.push(Load {
-            name: format!("mset_of_{count}"),
+            name,
             shards: 1,
             elements: count,
             before: Vec::new(),
@@ -230,8 +244,12 @@ fn loads() -> Vec<Load> {
     for shards in [1, 4] {
         // By the command, these should be the same.
         for count in [16, 1000, 16_000] {
+            let name = format!("exec_of_{count}_on_{shards}");
+            if !is_wanted(&name) {
+                continue;
+            }
             loads.push(Load {
-                name: format!("exec_of_{count}_on_{shards}"),
+                name,
                 shards,
                 elements: count,
                 before: Vec::new(),
@@ -254,7 +272,7 @@ impl Load {
 
 fn dispatch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dispatch");
-    for load in loads() {
+    for load in loads(|_| true) {
         group.throughput(Throughput::Elements(load.elements as u64));
         group.bench_function(&load.name, |bencher| {
             let shards = load.prepare();
@@ -276,7 +294,7 @@ fn main() {
         return Criterion::default().configure_from_args().final_summary();
     };
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    for load in loads().iter().filter(|load| wanted.contains(&load.name)) {
+    for load in loads(|name| wanted.iter().any(|wanted| wanted == name)) {
         let shards = load.prepare();
         for batch in load.measured.iter().cycle().take(rounds) {
             send(&shards, batch);

@@ -82,13 +82,14 @@ impl Bench {
     pub(super) fn new(shards: usize) -> Bench {
         let mut random = Random::with_seed(7);
         let config = Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).unwrap();
+        let registry: &'static Registry = Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap()));
         let node = Arc::new(Node {
             started_at: NOW,
             run_id: random.random_hex(40),
             replid: random.random_hex(40),
             shards,
             clients: ClientTable::new(),
-            registry: Box::leak(Box::new(Registry::new(FAMILIES, &[]).unwrap())),
+            command_count: registry.all().len(),
             config: Mutex::new(config),
             executable: String::new(),
             memory: crate::stats::MemoryAccount::new(shards),
@@ -117,6 +118,7 @@ impl Bench {
                 Local::new(LocalOptions {
                     id: ShardId(index as u16),
                     node: node.clone(),
+                    registry,
                     realm: realm.clone(),
                     seed: HashSeed([1, 2]),
                     port,

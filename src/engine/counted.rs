@@ -4,7 +4,7 @@
 //! needs) must not be counted twice: what it counts is put aside until the transaction has ended, and is dropped when everything
 //! is taken back.
 
-use super::CommandId;
+use super::registry::CommandId;
 use crate::resp::ReplyError;
 use crate::stats::Stats;
 use crate::store::{Happening, Told};

@@ -1,7 +1,6 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
 use super::log::LogSwitch;
-use super::registry::Registry;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Settings};
@@ -18,7 +17,8 @@ pub struct Node {
     pub replid: String,
     pub shards: usize,
     pub clients: Arc<ClientTable>,
-    pub registry: &'static Registry,
+    /// How many commands there are, subcommands included.
+    pub command_count: usize,
     /// The configuration as it is now; each shard has the typed settings of it (`Env::settings`).
     pub config: Mutex<Config>,
     pub executable: String,

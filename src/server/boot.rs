@@ -288,7 +288,7 @@ fn start(
         replid: random.random_hex(40),
         shards,
         clients: ClientTable::new(),
-        registry,
+        command_count: registry.all().len(),
         config: Mutex::new(config),
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
@@ -332,6 +332,7 @@ fn start(
         let parts = ShardParts {
             index,
             node: node.clone(),
+            registry,
             realm: realm.clone(),
             seed,
             port,
@@ -400,6 +401,7 @@ fn banner(settings: &Settings, placement: &[Option<usize>], has_logo: bool) -> S
 struct ShardParts {
     index: usize,
     node: Arc<Node>,
+    registry: &'static Registry,
     realm: Realm,
     seed: HashSeed,
     port: Port<crate::engine::Envelope>,
@@ -411,6 +413,7 @@ async fn run_shard(parts: ShardParts) {
     let ShardParts {
         index,
         node,
+        registry,
         realm,
         seed,
         port,
@@ -427,6 +430,7 @@ async fn run_shard(parts: ShardParts) {
     let local = Local::new(LocalOptions {
         id: ShardId(index as u16),
         node,
+        registry,
         realm,
         seed,
         port,

@@ -521,6 +521,12 @@ impl Slot {
         self.rare_mut().told.push(Told { db, key, what });
     }
 
+    /// Whether there may be something for [`Slot::take_told`] or [`Slot::take_discarded`].
+    #[inline]
+    pub fn has_leavings(&self) -> bool {
+        self.rare.is_some()
+    }
+
     /// What was removed or overwritten since the last call and takes long to free.
     #[inline]
     pub fn take_discarded(&mut self) -> Option<Box<Detached>> {

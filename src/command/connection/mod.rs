@@ -22,7 +22,7 @@ mod client_pause;
 
 use crate::base::numbers::parse_i64;
 use crate::config::REDIS_VERSION;
-use crate::engine::transaction::Control;
+use crate::engine::Control;
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{Proto, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};

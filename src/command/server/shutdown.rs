@@ -72,7 +72,7 @@ fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
         Request::Abort => Err(ReplyError::Static("ERR No shutdown in progress.")),
         Request::End(asked) => {
             tracing::warn!("User requested shutdown...");
-            let node = &op.env.node;
+            let node = op.node;
             *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
             // Nothing that the client has sent behind it is run.
             op.session.closes = true;
