@@ -55,7 +55,7 @@ impl Op<'_, '_> {
         let slot = self.keys.slot_of(key);
         // A slot that was written to is held. (Who flushes has no key.)
         let told = self.keys.view.slot(slot).map_or_else(Vec::new, |slot| slot.take_told());
-        self.expirations.add(&told);
+        self.keys.expirations.add(&told);
         if let Some(consequences) = &mut self.keys.attempt.consequences {
             match event {
                 Some(event) => consequences.wrote(told, event, db, key),

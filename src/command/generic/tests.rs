@@ -170,15 +170,15 @@ fn flushing_and_swapping_are_no_events_but_those_who_wait_are_told() {
         ]);
         bench.pass(51);
         bench.expect(&[
-            // What is watched and is over goes first.
+            // What is watched and is over goes before the exchange; who waits is told in the order of slots.
             (
                 "swapdb 0 3",
                 &["DEL a", "swapdb 0 3"],
                 &["expired a"],
-                &["gone a", "swapped 0 3"],
+                &["swapped 0 3", "gone a"],
             ),
             ("unwatch", &[], &[], &[]),
-            ("flushall async", &["flushall async"], &[], &["flushed 0", "flushed 3"]),
+            ("flushall async", &["flushall async"], &[], &["flushed 3", "flushed 0"]),
             ("set a 1", &["set a 1"], &["new a", "set a"], &[]),
         ]);
     }
