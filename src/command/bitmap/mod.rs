@@ -410,6 +410,63 @@ const BITFIELD: Command = Command {
     ..command("bitfield", Run::Keys(bitfield))
 };
 
+fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
+    let operations = Operation::parse_all(op.args, op.env.settings.proto_max_bulk_len)?;
+    let written = operations
+        .iter()
+        .filter(|operation| !matches!(operation.action, Action::Get))
+        .map(|operation| operation.at + u64::from(operation.kind.width()))
+        .max();
+    let Some(end) = written else {
+        return read_fields(op, &operations);
+    };
+    let key = op.args.at(1);
+    let len_min = end.div_ceil(8) as usize;
+    let mut digits = itoa::Buffer::new();
+    let old = op.keys.peek_string(key)?;
+    let is_long_enough = old.is_some_and(|entry| entry.value().string_len() >= len_min);
+    if let Some(entry) = old
+        && is_long_enough
+        && entry.encoding() == Encoding::Raw
+    {
+        let bytes = entry.value().as_bytes(&mut digits);
+        // As long as nothing changes, each operation sees what the first one sees.
+        if operations
+            .iter()
+            .all(|operation| operation.outcome(bytes).new.is_none())
+        {
+            op.reply.array(operations.len());
+            for operation in &operations {
+                answer(&mut op.reply, operation.outcome(bytes).answer);
+            }
+            return Ok(());
+        }
+    }
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let mut changes = 0;
+    op.reply.array(operations.len());
+    let reply = &mut op.reply;
+    op.keys.slot(key)?.edit_string(db, key, len_min, moment, |bytes| {
+        for operation in &operations {
+            let outcome = operation.outcome(bytes);
+            if let Some(new) = outcome.new {
+                operation.kind.write(bytes, operation.at, new);
+                changes += 1;
+            }
+            answer(reply, outcome.answer);
+        }
+        if !is_long_enough {
+            // A string that has become longer is another one, even if no operation did anything.
+            changes = changes.max(1);
+        }
+        Edited::when(changes > 0, ())
+    });
+    if changes > 0 {
+        op.wrote_times(key, Event::string("setbit"), changes);
+    }
+    Ok(())
+}
+
 const BITFIELD_RO: Command = Command {
     summary: "Reads integers of any width that lie in a string.",
     since: "6.0.0",
@@ -428,6 +485,17 @@ const BITFIELD_RO: Command = Command {
     ],
     ..command("bitfield_ro", Run::Keys(bitfield_ro))
 };
+
+fn bitfield_ro(op: &mut Op) -> Result<(), ReplyError> {
+    let operations = Operation::parse_all(op.args, op.env.settings.proto_max_bulk_len)?;
+    if operations
+        .iter()
+        .any(|operation| !matches!(operation.action, Action::Get))
+    {
+        return Err(error::BITFIELD_RO_NOT_GET);
+    }
+    read_fields(op, &operations)
+}
 
 /// One operation of BITFIELD.
 #[derive(Clone, Copy)]
@@ -546,74 +614,6 @@ fn field_offset(text: &[u8], kind: FieldKind, bytes_max: u64) -> Result<u64, Rep
             .filter(|offset| offset / 8 < bytes_max)
             .ok_or(error::BIT_OFFSET_INVALID),
     }
-}
-
-fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
-    let operations = Operation::parse_all(op.args, op.env.settings.proto_max_bulk_len)?;
-    let written = operations
-        .iter()
-        .filter(|operation| !matches!(operation.action, Action::Get))
-        .map(|operation| operation.at + u64::from(operation.kind.width()))
-        .max();
-    let Some(end) = written else {
-        return read_fields(op, &operations);
-    };
-    let key = op.args.at(1);
-    let len_min = end.div_ceil(8) as usize;
-    let mut digits = itoa::Buffer::new();
-    let old = op.keys.peek_string(key)?;
-    let is_long_enough = old.is_some_and(|entry| entry.value().string_len() >= len_min);
-    if let Some(entry) = old
-        && is_long_enough
-        && entry.encoding() == Encoding::Raw
-    {
-        let bytes = entry.value().as_bytes(&mut digits);
-        // As long as nothing changes, each operation sees what the first one sees.
-        if operations
-            .iter()
-            .all(|operation| operation.outcome(bytes).new.is_none())
-        {
-            op.reply.array(operations.len());
-            for operation in &operations {
-                answer(&mut op.reply, operation.outcome(bytes).answer);
-            }
-            return Ok(());
-        }
-    }
-    let (db, moment) = (op.keys.db, op.keys.moment);
-    let mut changes = 0;
-    op.reply.array(operations.len());
-    let reply = &mut op.reply;
-    op.keys.slot(key)?.edit_string(db, key, len_min, moment, |bytes| {
-        for operation in &operations {
-            let outcome = operation.outcome(bytes);
-            if let Some(new) = outcome.new {
-                operation.kind.write(bytes, operation.at, new);
-                changes += 1;
-            }
-            answer(reply, outcome.answer);
-        }
-        if !is_long_enough {
-            // A string that has become longer is another one, even if no operation did anything.
-            changes = changes.max(1);
-        }
-        Edited::when(changes > 0, ())
-    });
-    if changes > 0 {
-        op.wrote_times(key, Event::string("setbit"), changes);
-    }
-    Ok(())
-}
-
-fn bitfield_ro(op: &mut Op) -> Result<(), ReplyError> {
-    let operations = Operation::parse_all(op.args, op.env.settings.proto_max_bulk_len)?;
-    if operations
-        .iter()
-        .any(|operation| !matches!(operation.action, Action::Get))
-    {
-        return Err(error::BITFIELD_RO_NOT_GET);
-    }
-    read_fields(op, &operations)
 }
 
 fn read_fields(op: &mut Op, operations: &[Operation]) -> Result<(), ReplyError> {

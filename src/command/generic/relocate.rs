@@ -31,108 +31,6 @@ pub(super) const COPY: Command = Command {
     ..command("copy", Run::Keys(copy))
 };
 
-pub(super) const MOVE: Command = Command {
-    summary: "Moves a key to another db.",
-    since: "1.0.0",
-    group: Group::Generic,
-    complexity: "O(1)",
-    arity: 3,
-    flags: Flags::WRITE.union(Flags::FAST),
-    categories: Categories::KEYSPACE,
-    keys: &[KeySpec::one(
-        1,
-        KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
-    )],
-    arguments: &[Argument::key("key", 0), arg("db", ArgumentKind::Integer)],
-    ..command("move", Run::Keys(move_to_db))
-};
-
-pub(super) const RENAME: Command = Command {
-    summary: "Renames a key, over whatever the new name holds.",
-    since: "1.0.0",
-    group: Group::Generic,
-    complexity: "O(1), and what deleting the value costs that was under the new name.",
-    arity: 3,
-    flags: Flags::WRITE,
-    categories: Categories::KEYSPACE,
-    keys: &[
-        KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
-        KeySpec::one(2, KeyFlags::OW.union(KeyFlags::UPDATE)),
-    ],
-    arguments: &[Argument::key("key", 0), Argument::key("newkey", 1)],
-    ..command("rename", Run::Keys(rename))
-};
-
-pub(super) const RENAMENX: Command = Command {
-    summary: "Renames a key if the new name is free.",
-    since: "1.0.0",
-    group: Group::Generic,
-    complexity: "O(1)",
-    arity: 3,
-    flags: Flags::WRITE.union(Flags::FAST),
-    categories: Categories::KEYSPACE,
-    keys: &[
-        KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
-        KeySpec::one(2, KeyFlags::OW.union(KeyFlags::INSERT)),
-    ],
-    arguments: &[Argument::key("key", 0), Argument::key("newkey", 1)],
-    history: &[("3.2.0", "Equal names are no error any more.")],
-    ..command("renamenx", Run::Keys(renamenx))
-};
-
-fn rename(op: &mut Op) -> Result<(), ReplyError> {
-    let (source, target) = (op.args.at(1), op.args.at(2));
-    if !find_both(op, source, target)?.source {
-        return Err(error::NO_SUCH_KEY);
-    }
-    if source != target {
-        relocate(op, source, target)?;
-    }
-    op.reply.ok();
-    Ok(())
-}
-
-fn renamenx(op: &mut Op) -> Result<(), ReplyError> {
-    let (source, target) = (op.args.at(1), op.args.at(2));
-    let found = find_both(op, source, target)?;
-    if !found.source {
-        return Err(error::NO_SUCH_KEY);
-    }
-    if !found.target {
-        relocate(op, source, target)?;
-    }
-    op.reply.integer(i64::from(!found.target));
-    Ok(())
-}
-
-/// Which of two keys exist.
-struct Found {
-    source: bool,
-    target: bool,
-}
-
-fn find_both(op: &mut Op, source: &[u8], target: &[u8]) -> Result<Found, ReplyError> {
-    // The target first, so that its slot is known to be held before anything is changed.
-    let target = op.keys.exists(target)?;
-    Ok(Found {
-        source: op.keys.exists(source)?,
-        target,
-    })
-}
-
-/// Moves an entry that exists to another key of the same db.
-fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError> {
-    let (db, moment) = (op.keys.db, op.keys.moment);
-    let Some(entry) = op.keys.slot(source)?.take(db, source, moment) else {
-        return Err(error::NO_SUCH_KEY);
-    };
-    op.keys.slot(target)?.put(db, target, entry, moment);
-    op.came(target);
-    op.wrote(source, Event::generic("rename_from"));
-    op.also(target, Event::generic("rename_to"));
-    Ok(())
-}
-
 fn copy(op: &mut Op) -> Result<(), ReplyError> {
     let (source, target) = (op.args.at(1), op.args.at(2));
     let source_db = op.keys.db;
@@ -181,6 +79,22 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
+pub(super) const MOVE: Command = Command {
+    summary: "Moves a key to another db.",
+    since: "1.0.0",
+    group: Group::Generic,
+    complexity: "O(1)",
+    arity: 3,
+    flags: Flags::WRITE.union(Flags::FAST),
+    categories: Categories::KEYSPACE,
+    keys: &[KeySpec::one(
+        1,
+        KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::UPDATE),
+    )],
+    arguments: &[Argument::key("key", 0), arg("db", ArgumentKind::Integer)],
+    ..command("move", Run::Keys(move_to_db))
+};
+
 fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     if op.env.settings.cluster_enabled {
         return Err(error::MOVE_IN_CLUSTER);
@@ -206,5 +120,91 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
         op.wrote_in(target_db, key, Event::generic("move_to"), 0);
     }
     op.reply.integer(i64::from(has_moved));
+    Ok(())
+}
+
+pub(super) const RENAME: Command = Command {
+    summary: "Renames a key, over whatever the new name holds.",
+    since: "1.0.0",
+    group: Group::Generic,
+    complexity: "O(1), and what deleting the value costs that was under the new name.",
+    arity: 3,
+    flags: Flags::WRITE,
+    categories: Categories::KEYSPACE,
+    keys: &[
+        KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::one(2, KeyFlags::OW.union(KeyFlags::UPDATE)),
+    ],
+    arguments: &[Argument::key("key", 0), Argument::key("newkey", 1)],
+    ..command("rename", Run::Keys(rename))
+};
+
+fn rename(op: &mut Op) -> Result<(), ReplyError> {
+    let (source, target) = (op.args.at(1), op.args.at(2));
+    if !find_both(op, source, target)?.source {
+        return Err(error::NO_SUCH_KEY);
+    }
+    if source != target {
+        relocate(op, source, target)?;
+    }
+    op.reply.ok();
+    Ok(())
+}
+
+pub(super) const RENAMENX: Command = Command {
+    summary: "Renames a key if the new name is free.",
+    since: "1.0.0",
+    group: Group::Generic,
+    complexity: "O(1)",
+    arity: 3,
+    flags: Flags::WRITE.union(Flags::FAST),
+    categories: Categories::KEYSPACE,
+    keys: &[
+        KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
+        KeySpec::one(2, KeyFlags::OW.union(KeyFlags::INSERT)),
+    ],
+    arguments: &[Argument::key("key", 0), Argument::key("newkey", 1)],
+    history: &[("3.2.0", "Equal names are no error any more.")],
+    ..command("renamenx", Run::Keys(renamenx))
+};
+
+fn renamenx(op: &mut Op) -> Result<(), ReplyError> {
+    let (source, target) = (op.args.at(1), op.args.at(2));
+    let found = find_both(op, source, target)?;
+    if !found.source {
+        return Err(error::NO_SUCH_KEY);
+    }
+    if !found.target {
+        relocate(op, source, target)?;
+    }
+    op.reply.integer(i64::from(!found.target));
+    Ok(())
+}
+
+/// Which of two keys exist.
+struct Found {
+    source: bool,
+    target: bool,
+}
+
+fn find_both(op: &mut Op, source: &[u8], target: &[u8]) -> Result<Found, ReplyError> {
+    // The target first, so that its slot is known to be held before anything is changed.
+    let target = op.keys.exists(target)?;
+    Ok(Found {
+        source: op.keys.exists(source)?,
+        target,
+    })
+}
+
+/// Moves an entry that exists to another key of the same db.
+fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError> {
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let Some(entry) = op.keys.slot(source)?.take(db, source, moment) else {
+        return Err(error::NO_SUCH_KEY);
+    };
+    op.keys.slot(target)?.put(db, target, entry, moment);
+    op.came(target);
+    op.wrote(source, Event::generic("rename_from"));
+    op.also(target, Event::generic("rename_to"));
     Ok(())
 }

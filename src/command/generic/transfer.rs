@@ -22,6 +22,15 @@ pub(super) const DUMP: Command = Command {
     ..command("dump", Run::Keys(dump))
 };
 
+fn dump(op: &mut Op) -> Result<(), ReplyError> {
+    let form = payload::Form::of(&op.env.settings);
+    match op.keys.read(op.args.at(1))? {
+        Some(entry) => op.reply.bulk_shared(payload::dump(entry, form).into()),
+        None => op.reply.null(),
+    }
+    Ok(())
+}
+
 pub(super) const RESTORE: Command = Command {
     summary: "Creates a key from what DUMP has answered.",
     since: "2.6.0",
@@ -53,53 +62,6 @@ pub(super) const RESTORE: Command = Command {
     ],
     ..command("restore", Run::Keys(restore))
 };
-
-fn dump(op: &mut Op) -> Result<(), ReplyError> {
-    let form = payload::Form::of(&op.env.settings);
-    match op.keys.read(op.args.at(1))? {
-        Some(entry) => op.reply.bulk_shared(payload::dump(entry, form).into()),
-        None => op.reply.null(),
-    }
-    Ok(())
-}
-
-/// The options of RESTORE.
-#[derive(Default)]
-struct RestoreOptions {
-    replaces: bool,
-    is_absolute: bool,
-    idle_s: Option<u64>,
-    frequency: Option<u8>,
-}
-
-impl RestoreOptions {
-    fn parse(words: Args) -> Result<RestoreOptions, ReplyError> {
-        let mut found = RestoreOptions::default();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            if word.eq_ignore_ascii_case(b"replace") {
-                found.replaces = true;
-            } else if word.eq_ignore_ascii_case(b"absttl") {
-                found.is_absolute = true;
-            } else if word.eq_ignore_ascii_case(b"idletime")
-                && found.frequency.is_none()
-                && let Some(value) = words.next()
-            {
-                let idle_s = u64::try_from(integer(value)?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
-                found.idle_s = Some(idle_s);
-            } else if word.eq_ignore_ascii_case(b"freq")
-                && found.idle_s.is_none()
-                && let Some(value) = words.next()
-            {
-                let frequency = u8::try_from(integer(value)?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
-                found.frequency = Some(frequency);
-            } else {
-                return Err(error::SYNTAX);
-            }
-        }
-        Ok(found)
-    }
-}
 
 fn restore(op: &mut Op) -> Result<(), ReplyError> {
     let options = RestoreOptions::parse(op.args.slice_from(4))?;
@@ -149,4 +111,42 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     }
     op.reply.ok();
     Ok(())
+}
+
+/// The options of RESTORE.
+#[derive(Default)]
+struct RestoreOptions {
+    replaces: bool,
+    is_absolute: bool,
+    idle_s: Option<u64>,
+    frequency: Option<u8>,
+}
+
+impl RestoreOptions {
+    fn parse(words: Args) -> Result<RestoreOptions, ReplyError> {
+        let mut found = RestoreOptions::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word.eq_ignore_ascii_case(b"replace") {
+                found.replaces = true;
+            } else if word.eq_ignore_ascii_case(b"absttl") {
+                found.is_absolute = true;
+            } else if word.eq_ignore_ascii_case(b"idletime")
+                && found.frequency.is_none()
+                && let Some(value) = words.next()
+            {
+                let idle_s = u64::try_from(integer(value)?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
+                found.idle_s = Some(idle_s);
+            } else if word.eq_ignore_ascii_case(b"freq")
+                && found.idle_s.is_none()
+                && let Some(value) = words.next()
+            {
+                let frequency = u8::try_from(integer(value)?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
+                found.frequency = Some(frequency);
+            } else {
+                return Err(error::SYNTAX);
+            }
+        }
+        Ok(found)
+    }
 }
