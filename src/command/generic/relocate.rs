@@ -6,6 +6,7 @@
 //! What is under the new key goes before the value comes, as in Redis: so the key is new even where there was one before.
 
 use super::db_index;
+use crate::engine::arguments::Options;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -36,22 +37,18 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
     let source_db = op.keys.db;
     let mut target_db = source_db;
     let mut replaces = false;
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(option) = options.next() {
-        if option.eq_ignore_ascii_case(b"replace") {
+    let mut options = Options::behind(op.args, 3);
+    while !options.is_empty() {
+        if options.flag(b"REPLACE") {
             replaces = true;
-        } else if option.eq_ignore_ascii_case(b"db")
-            && let Some(number) = options.next()
-        {
-            target_db = db_index(number, op.env.settings.databases)?;
+        } else if options.flag(b"DB") {
+            target_db = db_index(options.word()?, op.env.settings.databases)?;
         } else {
             return Err(error::SYNTAX);
         }
     }
     if op.env.settings.cluster_enabled && target_db != source_db {
-        return Err(ReplyError::Static(
-            "ERR Copying to another database is not allowed in cluster mode",
-        ));
+        return Err(error::COPY_DB_IN_CLUSTER);
     }
     if target_db == source_db && source == target {
         return Err(error::SAME_OBJECT);

@@ -1,11 +1,12 @@
 //! DUMP and RESTORE: a value as bytes, and back, in Redis's own format ([`crate::persist::payload`]).
 
-use super::integer;
 use crate::base::clock::UnixMs;
 use crate::data::access::{AccessPolicy, lfu_clock, lru_clock_idle};
+use crate::engine::arguments::Options;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::{Command, Event, Op, Run};
 use crate::persist::payload::{self, PayloadError};
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
 pub(super) const DUMP: Command = Command {
@@ -64,7 +65,7 @@ pub(super) const RESTORE: Command = Command {
 };
 
 fn restore(op: &mut Op) -> Result<(), ReplyError> {
-    let options = RestoreOptions::parse(op.args.slice_from(4))?;
+    let options = RestoreOptions::parse(Options::behind(op.args, 4))?;
     let (key, db, moment) = (op.args.at(1), op.keys.db, op.keys.moment);
     if !options.replaces && op.keys.exists(key)? {
         return Err(error::RESTORE_BUSY_KEY);
@@ -123,25 +124,18 @@ struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    fn parse(words: Args) -> Result<RestoreOptions, ReplyError> {
+    fn parse(mut options: Options) -> Result<RestoreOptions, ReplyError> {
         let mut found = RestoreOptions::default();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            if word.eq_ignore_ascii_case(b"replace") {
+        while !options.is_empty() {
+            if options.flag(b"REPLACE") {
                 found.replaces = true;
-            } else if word.eq_ignore_ascii_case(b"absttl") {
+            } else if options.flag(b"ABSTTL") {
                 found.is_absolute = true;
-            } else if word.eq_ignore_ascii_case(b"idletime")
-                && found.frequency.is_none()
-                && let Some(value) = words.next()
-            {
-                let idle_s = u64::try_from(integer(value)?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
+            } else if found.frequency.is_none() && options.flag(b"IDLETIME") {
+                let idle_s = u64::try_from(options.integer()?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
                 found.idle_s = Some(idle_s);
-            } else if word.eq_ignore_ascii_case(b"freq")
-                && found.idle_s.is_none()
-                && let Some(value) = words.next()
-            {
-                let frequency = u8::try_from(integer(value)?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
+            } else if found.idle_s.is_none() && options.flag(b"FREQ") {
+                let frequency = u8::try_from(options.integer()?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
                 found.frequency = Some(frequency);
             } else {
                 return Err(error::SYNTAX);

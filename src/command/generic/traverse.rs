@@ -31,10 +31,9 @@
 //! A pattern that fixes the hash tag (`{user:7}:*`, or no wildcard at all) can only match keys of one slot: then that slot is all
 //! that SCAN and KEYS look at.
 
-use super::integer;
 use crate::base::glob;
 use crate::base::slot::{SLOT_COUNT, key_slot};
-use crate::engine::arguments::numbers;
+use crate::engine::arguments::{Options, numbers};
 use crate::engine::{Command, Keyspace, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;
@@ -268,19 +267,18 @@ impl<'a> Scan<'a> {
             type_name: None,
             count: COUNT_DEFAULT,
         };
-        let mut options = args.slice_from(2).iter();
-        while let Some(option) = options.next() {
-            let value = options.next().ok_or(error::SYNTAX)?;
-            if option.eq_ignore_ascii_case(b"count") {
-                let count = integer(value)?;
+        let mut options = Options::behind(args, 2);
+        while !options.is_empty() {
+            if options.flag(b"COUNT") {
+                let count = options.integer()?;
                 scan.count = usize::try_from(count)
                     .ok()
                     .filter(|count| *count > 0)
                     .ok_or(error::SYNTAX)?;
-            } else if option.eq_ignore_ascii_case(b"match") {
-                scan.pattern = Some(value);
-            } else if option.eq_ignore_ascii_case(b"type") {
-                scan.type_name = Some(value);
+            } else if options.flag(b"MATCH") {
+                scan.pattern = Some(options.word()?);
+            } else if options.flag(b"TYPE") {
+                scan.type_name = Some(options.word()?);
             } else {
                 return Err(error::SYNTAX);
             }

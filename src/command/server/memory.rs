@@ -4,7 +4,7 @@
 //! keeps of itself. Nothing is estimated from samples: what a key takes is known, so SAMPLES is read and not needed.
 
 use super::info::{Overview, overview};
-use crate::base::numbers::parse_i64;
+use crate::engine::arguments::Options;
 use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
@@ -179,13 +179,9 @@ const MEMORY_USAGE: Command = Command {
 };
 
 fn usage(op: &mut Op) -> Result<(), ReplyError> {
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(word) = options.next() {
-        let count = options.next();
-        let (true, Some(count)) = (word.eq_ignore_ascii_case(b"SAMPLES"), count) else {
-            return Err(error::SYNTAX);
-        };
-        if parse_i64(count).ok_or(error::NOT_AN_INTEGER)? < 0 {
+    let mut options = Options::behind(op.args, 3);
+    while !options.is_empty() {
+        if !options.flag(b"SAMPLES") || options.integer()? < 0 {
             return Err(error::SYNTAX);
         }
     }

@@ -7,7 +7,7 @@
 //! | ZMPOP | the key, and pairs | the key, and pairs |
 
 use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored};
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{element_count, natural};
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
@@ -129,22 +129,20 @@ fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
     if key_count >= args.len() - 2 {
         return Err(error::SYNTAX);
     }
-    let mut index = 2 + key_count;
-    let end = if is_word(args, index, b"MIN") {
+    let mut options = Options::behind(args, 2 + key_count);
+    let end = if options.flag(b"MIN") {
         End::Lowest
-    } else if is_word(args, index, b"MAX") {
+    } else if options.flag(b"MAX") {
         End::Highest
     } else {
         return Err(error::SYNTAX);
     };
-    index += 1;
     let mut given = None;
-    while index < args.len() {
-        if given.is_some() || !is_word(args, index, b"COUNT") || index + 1 == args.len() {
+    while !options.is_empty() {
+        if given.is_some() || !options.flag(b"COUNT") {
             return Err(error::SYNTAX);
         }
-        given = Some(natural(args.at(index + 1), 1, error::COUNT_NOT_POSITIVE)?);
-        index += 2;
+        given = Some(natural(options.word()?, 1, error::COUNT_NOT_POSITIVE)?);
     }
     let keys = args.range(2, 2 + key_count);
     let mut found = None;
