@@ -5,7 +5,7 @@
 
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
-use crate::base::slot::SLOT_COUNT;
+use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, Effect, KeyspaceEvents, Settings};
@@ -15,7 +15,7 @@ use crate::engine::node::Surroundings;
 use crate::engine::{Local, Node, Registry, Signal};
 use crate::resp::OwnedArgs;
 use crate::shard::{Realm, ShardId, TicketSource, link};
-use crate::store::{HashSeed, Occupancy};
+use crate::store::{DbIndex, HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -35,6 +35,9 @@ impl Surroundings for Nowhere {
     }
     fn shut_down(&self) {}
 }
+
+/// A command, what it logs, its keyspace events, and what clients that wait for keys are told of it.
+pub(super) type Step<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
 type Spawned = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -149,16 +152,19 @@ impl Bench {
                 let Some(consequences) = observed.consequences else {
                     return;
                 };
-                let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+                let text = |db: DbIndex, key: &[u8]| match db {
+                    DbIndex(0) => String::from_utf8_lossy(key).into_owned(),
+                    DbIndex(other) => format!("{}@{other}", String::from_utf8_lossy(key)),
+                };
                 let told = consequences.events.iter();
                 events
                     .borrow_mut()
-                    .extend(told.map(|event| format!("{} {}", event.event.name, text(&event.key))));
+                    .extend(told.map(|event| format!("{} {}", event.event.name, text(event.db, &event.key))));
                 signals
                     .borrow_mut()
                     .extend(consequences.signals.iter().map(|signal| match signal {
-                        Signal::Ready(_, key) => format!("ready {}", text(key)),
-                        Signal::Gone(_, key) => format!("gone {}", text(key)),
+                        Signal::Ready(db, key) => format!("ready {}", text(*db, key)),
+                        Signal::Gone(db, key) => format!("gone {}", text(*db, key)),
                         Signal::Flushed(db) => format!("flushed {}", db.0),
                         Signal::Swapped(a, b) => format!("swapped {} {}", a.0, b.0),
                     }));
@@ -228,7 +234,7 @@ impl Bench {
         logged
     }
 
-    /// The keyspace events since the last call, each with its key.
+    /// The keyspace events since the last call, each with its key (and the db, if that is not 0).
     pub(super) fn events(&self) -> Vec<String> {
         std::mem::take(&mut self.events.borrow_mut())
     }
@@ -236,6 +242,34 @@ impl Bench {
     /// What clients that wait for keys would have been told since the last call.
     pub(super) fn signals(&self) -> Vec<String> {
         std::mem::take(&mut self.signals.borrow_mut())
+    }
+
+    /// Runs one command after the other, and compares what each of them has led to.
+    pub(super) fn expect(&mut self, steps: &[Step]) {
+        for (line, effects, events, signals) in steps {
+            let reply = self.run(line);
+            // A unit is whole in one log, whichever shard it ran on.
+            let logged: Vec<String> = (0..self.shards.len()).flat_map(|shard| self.logged(shard)).collect();
+            let of = format!("{line} on {} shards, which answered {reply}", self.shards.len());
+            assert_eq!(logged, *effects, "the effects of {of}");
+            assert_eq!(self.events(), *events, "the events of {of}");
+            assert_eq!(self.signals(), *signals, "the signals of {of}");
+        }
+    }
+
+    /// The first of the keys `k0`, `k1`... that is at home on that shard.
+    pub(super) fn key_of(&self, shard: usize) -> String {
+        let first = self.shards[0].borrow();
+        let is_there = |key: &String| first.core.owner(key_slot(key.as_bytes())).0 as usize == shard;
+        (0..).map(|number| format!("k{number}")).find(is_there).unwrap()
+    }
+
+    /// Lets time go on for all shards.
+    pub(super) fn pass(&self, ms: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.borrow_mut();
+            shard.env.now = UnixMs(shard.env.now.0 + ms);
+        }
     }
 
     /// `keyspace_hits` and `keyspace_misses` of the first shard.

@@ -286,6 +286,11 @@ impl Consequences {
         }
     }
 
+    /// Whether it is an event that a look-up for reading finds nothing.
+    pub(super) fn wants_misses(&self) -> bool {
+        self.classes.contains(MISS.class)
+    }
+
     /// A look-up for reading has found nothing.
     pub(super) fn tell_miss(&mut self, db: DbIndex, key: &[u8]) {
         self.tell(MISS, db, key);

@@ -7,7 +7,8 @@
 //! Time stands still within a unit of work: `moment` is read once, so a key cannot expire between two looks at it. Values are
 //! reached by their type in `typed`.
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Consequences};
+use super::counted::Expirations;
 use crate::base::slot::key_slot;
 use crate::data::ValueType;
 use crate::data::access::Moment;
@@ -28,6 +29,8 @@ pub struct Keyspace<'a, 'v> {
     pub hits: u32,
     pub misses: u32,
     pub attempt: &'a mut Attempt,
+    /// What was found to be over and has been taken from its slot.
+    pub(super) expirations: Expirations,
     /// The slot of the first key, which the dispatcher knows already, and the key.
     first: Option<(&'a [u8], u16)>,
 }
@@ -50,6 +53,7 @@ impl<'a, 'v> Keyspace<'a, 'v> {
             hits: 0,
             misses: 0,
             attempt,
+            expirations: Expirations::default(),
             first,
         }
     }
@@ -92,16 +96,34 @@ impl<'a, 'v> Keyspace<'a, 'v> {
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Result<Option<EntryRef<'_>>, ReplyError> {
         let slot = self.slot_of(key);
+        let consequences = self.attempt.consequences.as_deref();
+        if consequences.is_some_and(Consequences::wants_misses) && self.tell_miss(slot, key)? {
+            self.misses += 1;
+            return Ok(None);
+        }
         let found = held(self.view, self.attempt, slot)?.get(self.db, key, self.moment, self.access);
         if found.is_some() {
             self.hits += 1;
         } else {
             self.misses += 1;
-            if let Some(consequences) = &mut self.attempt.consequences {
-                consequences.tell_miss(self.db, key);
-            }
         }
         Ok(found)
+    }
+
+    /// Tells that there is no such key, if so; that its time was over comes first.
+    #[cold]
+    fn tell_miss(&mut self, slot: u16, key: &[u8]) -> Result<bool, ReplyError> {
+        let slot = held(self.view, self.attempt, slot)?;
+        if slot.get(self.db, key, self.moment, Access::Peek).is_some() {
+            return Ok(false);
+        }
+        let told = slot.take_told();
+        self.expirations.add(&told);
+        if let Some(consequences) = &mut self.attempt.consequences {
+            consequences.take_in(told);
+            consequences.tell_miss(self.db, key);
+        }
+        Ok(true)
     }
 
     /// Looks a key up before changing it: no hit, no miss, no change of the access clock (the change itself is an

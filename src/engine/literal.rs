@@ -9,7 +9,6 @@
 //! Kinds are told apart by type, so that what must not wait cannot wait. The parts of [`Op`] are fields, so that a handler can read an
 //! entry and write its reply at once.
 
-use super::counted::Expirations;
 use super::env::Env;
 use super::keyspace::Keyspace;
 use super::node::Node;
@@ -157,8 +156,6 @@ pub struct Op<'a, 'v> {
     pub(super) changes: u64,
     /// Something else is logged than the command itself, or nothing.
     pub(super) is_replaced: bool,
-    /// What was found to be over so far.
-    pub(super) expirations: Expirations,
 }
 
 /// One call of a command over the session.

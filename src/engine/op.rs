@@ -19,9 +19,15 @@ impl Op<'_, '_> {
     /// The same for what counts as so many changes (`rdb_changes_since_last_save`).
     #[inline]
     pub fn wrote_times(&mut self, key: &[u8], event: Event, changes: u64) {
+        self.wrote_in(self.keys.db, key, event, changes);
+    }
+
+    /// The same of a key in another db than the client's (MOVE, COPY).
+    #[inline]
+    pub fn wrote_in(&mut self, db: DbIndex, key: &[u8], event: Event, changes: u64) {
         self.changes += changes;
         if self.keys.attempt.consequences.is_some() {
-            self.tell(key, Some(event));
+            self.tell(db, key, Some(event));
         }
     }
 
@@ -40,17 +46,16 @@ impl Op<'_, '_> {
     /// Has it told now that a key is new, where that comes before the event of another key (RENAME).
     pub fn came(&mut self, key: &[u8]) {
         if self.keys.attempt.consequences.is_some() {
-            self.tell(key, None);
+            self.tell(self.keys.db, key, None);
         }
     }
 
     #[cold]
-    fn tell(&mut self, key: &[u8], event: Option<Event>) {
-        let db = self.keys.db;
+    fn tell(&mut self, db: DbIndex, key: &[u8], event: Option<Event>) {
         let slot = self.keys.slot_of(key);
         // A slot that was written to is held. (Who flushes has no key.)
         let told = self.keys.view.slot(slot).map_or_else(Vec::new, |slot| slot.take_told());
-        self.expirations.add(&told);
+        self.keys.expirations.add(&told);
         if let Some(consequences) = &mut self.keys.attempt.consequences {
             match event {
                 Some(event) => consequences.wrote(told, event, db, key),

@@ -5,7 +5,7 @@
 //! unit's [`Attempt`].
 
 use super::attempt::Attempt;
-use super::counted::{Counted, Expirations};
+use super::counted::Counted;
 use super::env::Env;
 use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp};
@@ -67,14 +67,17 @@ pub fn run_keys(
         command: found.command,
         changes: 0,
         is_replaced: false,
-        expirations: Expirations::default(),
     };
     let result = handler(&mut op);
     let Op {
         changes,
         is_replaced,
-        mut expirations,
-        keys: Keyspace { hits, misses, .. },
+        keys: Keyspace {
+            hits,
+            misses,
+            mut expirations,
+            ..
+        },
         ..
     } = op;
     if attempt.is_lacking() {

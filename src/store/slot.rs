@@ -302,10 +302,12 @@ impl Slot {
         Some(entry)
     }
 
-    /// Stores value, expiry and access clock of `entry` under `key`, over whatever is there.
+    /// Stores value, expiry and access clock of `entry` under `key`. What is there goes first, so it is told that the key has come
+    /// in any case.
     pub fn put(&mut self, db: DbIndex, key: &[u8], entry: OwnedEntry, at: Moment) {
         let hash = self.common.seed.hash(key);
         let entry = entry.with_key(key);
+        let kind = entry.as_ref().type_of();
         match self.find_live(db, hash, key, at) {
             Some(spot) => {
                 self.tell_overwritten(db, spot, key);
@@ -320,11 +322,10 @@ impl Slot {
             None => {
                 self.make_way(db, hash, key, at);
                 self.note_change(db, hash, key);
-                let kind = entry.as_ref().type_of();
                 self.insert(db, hash, entry);
-                self.tell(db, key, Happening::Created(kind));
             }
         }
+        self.tell(db, key, Happening::Created(kind));
     }
 
     /// The entry, if its value takes long to free, and to copy: what overwrites it takes it out instead.
@@ -445,12 +446,11 @@ impl Slot {
     }
 
     /// Exchanges two dbs. The keys that exist in either of them count as changed in both. One that is watched in either and is over is
-    /// deleted first: as at WATCH, its coming and its end are no changes. Answers whether there was such a key.
-    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, at: Moment) -> bool {
+    /// deleted first: as at WATCH, its coming and its end are no changes.
+    pub fn swap_dbs(&mut self, a: DbIndex, b: DbIndex, at: Moment) {
         if a == b {
-            return false;
+            return;
         }
-        let told_count = self.told_count();
         let watches = self.rare().and_then(|rare| rare.watches.as_ref());
         let watched = watches.map_or_else(Vec::new, |watches| watches.keys_in(&[a, b]));
         for key in watched {
@@ -479,9 +479,12 @@ impl Slot {
         if let Some(undo) = self.open_undo() {
             undo.keep_swap(a, b);
         }
-        let has_expired = self.told_count() > told_count;
         self.tell(a, b"", Happening::Swapped(b));
-        has_expired
+    }
+
+    /// Whether anything has happened since [`Slot::take_told`] was called last.
+    pub fn has_told(&self) -> bool {
+        self.rare().is_some_and(|rare| !rare.told.is_empty())
     }
 
     /// Whether there may be something for [`Slot::take_told`] or [`Slot::take_discarded`].
@@ -671,11 +674,6 @@ impl Slot {
 
 /// What few slots have.
 impl Slot {
-    /// How much has been told and not been taken.
-    fn told_count(&self) -> usize {
-        self.rare().map_or(0, |rare| rare.told.len())
-    }
-
     #[inline]
     pub(super) fn rare(&self) -> Option<&Rare> {
         self.rare.as_deref()

@@ -20,59 +20,40 @@ use crate::shard::SlotSet;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
 use topology::Topology;
 
-pub const COMMANDS: &[Command] = &[
-    Command {
-        summary: "Lets the next command see a slot that is being imported.",
-        since: "3.0.0",
-        group: Group::Cluster,
-        complexity: "O(1)",
-        arity: 1,
-        flags: Flags::FAST,
-        categories: Categories::CONNECTION,
-        ..command("asking", Run::Session(among_nodes))
-    },
-    Command {
-        summary: "Contains the commands about slots and nodes.",
-        since: "3.0.0",
-        group: Group::Cluster,
-        complexity: "Depends on subcommand.",
-        arity: -2,
-        subcommands: &[
-            COUNTKEYSINSLOT,
-            GETKEYSINSLOT,
-            help_command(Group::Cluster, Categories::NONE, "5.0.0", help),
-            INFO,
-            KEYSLOT,
-            LINKS,
-            MYID,
-            MYSHARDID,
-            NODES,
-            SHARDS,
-            SLOTS,
-        ],
-        ..command("cluster", Run::Container)
-    },
-    Command {
-        summary: "Allows reads on a replica of a cluster.",
-        since: "3.0.0",
-        group: Group::Cluster,
-        complexity: "O(1)",
-        arity: 1,
-        flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
-        categories: Categories::CONNECTION,
-        ..command("readonly", Run::Session(among_nodes))
-    },
-    Command {
-        summary: "Sends reads on a replica of a cluster to its master again.",
-        since: "3.0.0",
-        group: Group::Cluster,
-        complexity: "O(1)",
-        arity: 1,
-        flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
-        categories: Categories::CONNECTION,
-        ..command("readwrite", Run::Session(among_nodes))
-    },
-];
+pub const COMMANDS: &[Command] = &[CLUSTER_ASKING, CLUSTER, CLUSTER_READONLY, CLUSTER_READWRITE];
+
+const CLUSTER: Command = Command {
+    summary: "Contains the commands about slots and nodes.",
+    since: "3.0.0",
+    group: Group::Cluster,
+    complexity: "Depends on subcommand.",
+    arity: -2,
+    subcommands: &[
+        COUNTKEYSINSLOT,
+        GETKEYSINSLOT,
+        help_command(Group::Cluster, Categories::NONE, "5.0.0", help),
+        INFO,
+        KEYSLOT,
+        LINKS,
+        MYID,
+        MYSHARDID,
+        NODES,
+        SHARDS,
+        SLOTS,
+    ],
+    ..command("cluster", Run::Container)
+};
+
+const CLUSTER_ASKING: Command = Command {
+    summary: "Lets the next command see a slot that is being imported.",
+    since: "3.0.0",
+    group: Group::Cluster,
+    complexity: "O(1)",
+    arity: 1,
+    flags: Flags::FAST,
+    categories: Categories::CONNECTION,
+    ..command("asking", Run::Session(among_nodes))
+};
 
 /// ASKING, READONLY, READWRITE: this node serves all slots, and none is on its way, so there is nothing to note.
 fn among_nodes(op: &mut SessionOp) -> Result<(), ReplyError> {
@@ -82,6 +63,28 @@ fn among_nodes(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.ok();
     Ok(())
 }
+
+const CLUSTER_READONLY: Command = Command {
+    summary: "Allows reads on a replica of a cluster.",
+    since: "3.0.0",
+    group: Group::Cluster,
+    complexity: "O(1)",
+    arity: 1,
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::CONNECTION,
+    ..command("readonly", Run::Session(among_nodes))
+};
+
+const CLUSTER_READWRITE: Command = Command {
+    summary: "Sends reads on a replica of a cluster to its master again.",
+    since: "3.0.0",
+    group: Group::Cluster,
+    complexity: "O(1)",
+    arity: 1,
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::CONNECTION,
+    ..command("readwrite", Run::Session(among_nodes))
+};
 
 const ANSWERS_VARY: &[&str] = &["nondeterministic_output"];
 
@@ -140,16 +143,6 @@ const GETKEYSINSLOT: Command = Command {
     ..command("getkeysinslot", Run::Slots(getkeysinslot_slots, getkeysinslot))
 };
 
-/// The slot, and how many of its keys are wanted.
-fn slot_and_count(args: Args) -> Result<(u16, u64), ReplyError> {
-    let number = parse_i64(args.at(2)).ok_or(error::NOT_AN_INTEGER)?;
-    let count = parse_i64(args.at(3)).ok_or(error::NOT_AN_INTEGER)?;
-    match (slot_number(number), u64::try_from(count)) {
-        (Some(slot), Ok(count)) => Ok((slot, count)),
-        _ => Err(error::SLOT_OR_COUNT_INVALID),
-    }
-}
-
 fn getkeysinslot_slots(args: Args) -> Result<SlotSet, ReplyError> {
     let (slot, _) = slot_and_count(args)?;
     Ok([slot].into_iter().collect())
@@ -169,6 +162,16 @@ fn getkeysinslot(op: &mut Op) -> Result<(), ReplyError> {
     });
     op.reply.end_array(mark, count);
     Ok(())
+}
+
+/// The slot, and how many of its keys are wanted.
+fn slot_and_count(args: Args) -> Result<(u16, u64), ReplyError> {
+    let number = parse_i64(args.at(2)).ok_or(error::NOT_AN_INTEGER)?;
+    let count = parse_i64(args.at(3)).ok_or(error::NOT_AN_INTEGER)?;
+    match (slot_number(number), u64::try_from(count)) {
+        (Some(slot), Ok(count)) => Ok((slot, count)),
+        _ => Err(error::SLOT_OR_COUNT_INVALID),
+    }
 }
 
 fn slot_number(number: i64) -> Option<u16> {

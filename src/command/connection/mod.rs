@@ -28,115 +28,24 @@ use crate::resp::{Proto, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 use sha2::{Digest, Sha256};
 
-pub const COMMANDS: &[Command] = &[
-    Command {
-        summary: "Proves who the client is.",
-        since: "1.0.0",
-        group: Group::Connection,
-        complexity: "O(N) where N is the number of passwords defined for the user",
-        arity: -2,
-        flags: HANDSHAKE,
-        categories: Categories::CONNECTION,
-        arguments: &[
-            arg("username", ArgumentKind::String).optional().since("6.0.0"),
-            arg("password", ArgumentKind::String),
-        ],
-        history: &[("6.0.0", "A user's name may precede the password.")],
-        secrets_of: Some(|call| (1..call.len()).collect()),
-        ..command("auth", Run::Session(auth))
-    },
-    client::CLIENT,
-    Command {
-        summary: "Answers its argument.",
-        since: "1.0.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: 2,
-        flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
-        categories: Categories::CONNECTION,
-        arguments: &[arg("message", ArgumentKind::String)],
-        ..command("echo", Run::Session(echo))
-    },
-    Command {
-        summary: "Agrees on the protocol's version and says what this server is.",
-        since: "6.0.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: -1,
-        flags: HANDSHAKE,
-        categories: Categories::CONNECTION,
-        arguments: HELLO_ARGUMENTS,
-        history: &[(
-            "6.2.0",
-            "`protover` may be left out: the connection's properties are answered as they are.",
-        )],
-        secrets_of: Some(hello_secrets),
-        ..command("hello", Run::Session(hello))
-    },
-    Command {
-        summary: "Answers PONG, or its argument.",
-        since: "1.0.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: -1,
-        flags: Flags::FAST,
-        categories: Categories::CONNECTION,
-        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-        arguments: &[arg("message", ArgumentKind::String).optional()],
-        ..command("ping", Run::Session(ping))
-    },
-    Command {
-        summary: "Ends the connection.",
-        since: "1.0.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: -1,
-        flags: HANDSHAKE,
-        categories: Categories::CONNECTION,
-        deprecated: Some(("7.2.0", "just closing the connection")),
-        ..command("quit", Run::Transaction(Control::Quit))
-    },
-    Command {
-        summary: "Chooses the db of the commands that follow.",
-        since: "1.0.0",
-        group: Group::Connection,
-        complexity: "O(1)",
-        arity: 2,
-        flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
-        categories: Categories::CONNECTION,
-        arguments: &[arg("index", ArgumentKind::Integer)],
-        ..command("select", Run::Session(select))
-    },
-];
+pub const COMMANDS: &[Command] = &[AUTH, client::CLIENT, ECHO, HELLO, PING, QUIT, SELECT];
 
-/// What can be said before the client is authenticated, and while nothing else is answered.
-const HANDSHAKE: Flags = Flags::NOSCRIPT
-    .union(Flags::LOADING)
-    .union(Flags::STALE)
-    .union(Flags::FAST)
-    .union(Flags::NO_AUTH)
-    .union(Flags::ALLOW_BUSY);
-
-const HELLO_ARGUMENTS: &[Argument] = &[arg(
-    "arguments",
-    ArgumentKind::Block(&[
-        arg("protover", ArgumentKind::Integer),
-        arg(
-            "auth",
-            ArgumentKind::Block(&[
-                arg("username", ArgumentKind::String),
-                arg("password", ArgumentKind::String),
-            ]),
-        )
-        .token("AUTH")
-        .optional(),
-        arg("clientname", ArgumentKind::String).token("SETNAME").optional(),
-    ]),
-)
-.optional()];
-
-/// The only user.
-const DEFAULT_USER: &[u8] = b"default";
+const AUTH: Command = Command {
+    summary: "Proves who the client is.",
+    since: "1.0.0",
+    group: Group::Connection,
+    complexity: "O(N) where N is the number of passwords defined for the user",
+    arity: -2,
+    flags: HANDSHAKE,
+    categories: Categories::CONNECTION,
+    arguments: &[
+        arg("username", ArgumentKind::String).optional().since("6.0.0"),
+        arg("password", ArgumentKind::String),
+    ],
+    history: &[("6.0.0", "A user's name may precede the password.")],
+    secrets_of: Some(|call| (1..call.len()).collect()),
+    ..command("auth", Run::Session(auth))
+};
 
 fn auth(op: &mut SessionOp) -> Result<(), ReplyError> {
     match op.args.len() {
@@ -149,49 +58,39 @@ fn auth(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// Makes the session that of `user`, if the password is the user's.
-fn authenticate(op: &mut SessionOp, user: &[u8], password: &[u8]) -> Result<(), ReplyError> {
-    let required = &op.env.settings.requirepass;
-    // Without a password the user may say anything.
-    let is_known = user == DEFAULT_USER && (required.is_empty() || is_same_secret(required.as_bytes(), password));
-    if !is_known {
-        op.env.stats.counts.acl_denied_auth += 1;
-        return Err(error::WRONG_PASSWORD);
-    }
-    op.session.user = user.to_vec();
-    op.session.is_authenticated = true;
-    Ok(())
-}
-
-/// Whether two secrets are equal, in a time that depends on the length of the guess only.
-fn is_same_secret(secret: &[u8], guess: &[u8]) -> bool {
-    let (secret, guess) = (Sha256::digest(secret), Sha256::digest(guess));
-    secret
-        .iter()
-        .zip(&guess)
-        .fold(0, |differing, (a, b)| differing | (a ^ b))
-        == 0
-}
+const ECHO: Command = Command {
+    summary: "Answers its argument.",
+    since: "1.0.0",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::CONNECTION,
+    arguments: &[arg("message", ArgumentKind::String)],
+    ..command("echo", Run::Session(echo))
+};
 
 fn echo(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.bulk(&op.args[1]);
     Ok(())
 }
 
-/// User and password of every AUTH.
-fn hello_secrets(call: &[&[u8]]) -> Vec<usize> {
-    let mut secrets = Vec::new();
-    let mut index = 2;
-    while let Some(option) = call.get(index) {
-        if option.eq_ignore_ascii_case(b"AUTH") {
-            secrets.extend([index + 1, index + 2]);
-            index += 3;
-        } else {
-            index += 2;
-        }
-    }
-    secrets
-}
+const HELLO: Command = Command {
+    summary: "Agrees on the protocol's version and says what this server is.",
+    since: "6.0.0",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: -1,
+    flags: HANDSHAKE,
+    categories: Categories::CONNECTION,
+    arguments: HELLO_ARGUMENTS,
+    history: &[(
+        "6.2.0",
+        "`protover` may be left out: the connection's properties are answered as they are.",
+    )],
+    secrets_of: Some(hello_secrets),
+    ..command("hello", Run::Session(hello))
+};
 
 fn hello(op: &mut SessionOp) -> Result<(), ReplyError> {
     let mut proto = op.session.proto;
@@ -251,6 +150,19 @@ fn hello(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
+const PING: Command = Command {
+    summary: "Answers PONG, or its argument.",
+    since: "1.0.0",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: -1,
+    flags: Flags::FAST,
+    categories: Categories::CONNECTION,
+    tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+    arguments: &[arg("message", ArgumentKind::String).optional()],
+    ..command("ping", Run::Session(ping))
+};
+
 fn ping(op: &mut SessionOp) -> Result<(), ReplyError> {
     match op.args.len() {
         1 => op.reply.simple("PONG"),
@@ -259,6 +171,30 @@ fn ping(op: &mut SessionOp) -> Result<(), ReplyError> {
     }
     Ok(())
 }
+
+const QUIT: Command = Command {
+    summary: "Ends the connection.",
+    since: "1.0.0",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: -1,
+    flags: HANDSHAKE,
+    categories: Categories::CONNECTION,
+    deprecated: Some(("7.2.0", "just closing the connection")),
+    ..command("quit", Run::Transaction(Control::Quit))
+};
+
+const SELECT: Command = Command {
+    summary: "Chooses the db of the commands that follow.",
+    since: "1.0.0",
+    group: Group::Connection,
+    complexity: "O(1)",
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+    categories: Categories::CONNECTION,
+    arguments: &[arg("index", ArgumentKind::Integer)],
+    ..command("select", Run::Session(select))
+};
 
 fn select(op: &mut SessionOp) -> Result<(), ReplyError> {
     let (low, high) = (i32::MIN as i64, i32::MAX as i64);
@@ -275,6 +211,74 @@ fn select(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.session.db = db as u32;
     op.reply.ok();
     Ok(())
+}
+
+/// What can be said before the client is authenticated, and while nothing else is answered.
+const HANDSHAKE: Flags = Flags::NOSCRIPT
+    .union(Flags::LOADING)
+    .union(Flags::STALE)
+    .union(Flags::FAST)
+    .union(Flags::NO_AUTH)
+    .union(Flags::ALLOW_BUSY);
+
+const HELLO_ARGUMENTS: &[Argument] = &[arg(
+    "arguments",
+    ArgumentKind::Block(&[
+        arg("protover", ArgumentKind::Integer),
+        arg(
+            "auth",
+            ArgumentKind::Block(&[
+                arg("username", ArgumentKind::String),
+                arg("password", ArgumentKind::String),
+            ]),
+        )
+        .token("AUTH")
+        .optional(),
+        arg("clientname", ArgumentKind::String).token("SETNAME").optional(),
+    ]),
+)
+.optional()];
+
+/// The only user.
+const DEFAULT_USER: &[u8] = b"default";
+
+/// Makes the session that of `user`, if the password is the user's.
+fn authenticate(op: &mut SessionOp, user: &[u8], password: &[u8]) -> Result<(), ReplyError> {
+    let required = &op.env.settings.requirepass;
+    // Without a password the user may say anything.
+    let is_known = user == DEFAULT_USER && (required.is_empty() || is_same_secret(required.as_bytes(), password));
+    if !is_known {
+        op.env.stats.counts.acl_denied_auth += 1;
+        return Err(error::WRONG_PASSWORD);
+    }
+    op.session.user = user.to_vec();
+    op.session.is_authenticated = true;
+    Ok(())
+}
+
+/// Whether two secrets are equal, in a time that depends on the length of the guess only.
+fn is_same_secret(secret: &[u8], guess: &[u8]) -> bool {
+    let (secret, guess) = (Sha256::digest(secret), Sha256::digest(guess));
+    secret
+        .iter()
+        .zip(&guess)
+        .fold(0, |differing, (a, b)| differing | (a ^ b))
+        == 0
+}
+
+/// User and password of every AUTH.
+fn hello_secrets(call: &[&[u8]]) -> Vec<usize> {
+    let mut secrets = Vec::new();
+    let mut index = 2;
+    while let Some(option) = call.get(index) {
+        if option.eq_ignore_ascii_case(b"AUTH") {
+            secrets.extend([index + 1, index + 2]);
+            index += 3;
+        } else {
+            index += 2;
+        }
+    }
+    secrets
 }
 
 #[cfg(test)]

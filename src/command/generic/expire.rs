@@ -8,7 +8,7 @@
 
 use crate::base::clock::UnixMs;
 use crate::engine::arguments::expiry::{GivenTime, TimeForm};
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -48,6 +48,10 @@ pub(super) const EXPIRE: Command = Command {
     ..expiring("expire", expire)
 };
 
+fn expire(op: &mut Op) -> Result<(), ReplyError> {
+    set_expiry(op, TimeForm::Seconds)
+}
+
 pub(super) const PEXPIRE: Command = Command {
     summary: "Sets after how many milliseconds a key expires.",
     since: "2.6.0",
@@ -58,6 +62,10 @@ pub(super) const PEXPIRE: Command = Command {
     ],
     ..expiring("pexpire", pexpire)
 };
+
+fn pexpire(op: &mut Op) -> Result<(), ReplyError> {
+    set_expiry(op, TimeForm::Milliseconds)
+}
 
 pub(super) const EXPIREAT: Command = Command {
     summary: "Sets at which Unix time, in seconds, a key expires.",
@@ -70,6 +78,10 @@ pub(super) const EXPIREAT: Command = Command {
     ..expiring("expireat", expireat)
 };
 
+fn expireat(op: &mut Op) -> Result<(), ReplyError> {
+    set_expiry(op, TimeForm::UnixSeconds)
+}
+
 pub(super) const PEXPIREAT: Command = Command {
     summary: "Sets at which Unix time, in milliseconds, a key expires.",
     since: "2.6.0",
@@ -80,6 +92,10 @@ pub(super) const PEXPIREAT: Command = Command {
     ],
     ..expiring("pexpireat", pexpireat)
 };
+
+fn pexpireat(op: &mut Op) -> Result<(), ReplyError> {
+    set_expiry(op, TimeForm::UnixMilliseconds)
+}
 
 pub(super) const PERSIST: Command = Command {
     summary: "Takes the expiry from a key.",
@@ -94,20 +110,15 @@ pub(super) const PERSIST: Command = Command {
     ..command("persist", Run::Keys(persist))
 };
 
-fn expire(op: &mut Op) -> Result<(), ReplyError> {
-    set_expiry(op, TimeForm::Seconds)
-}
-
-fn pexpire(op: &mut Op) -> Result<(), ReplyError> {
-    set_expiry(op, TimeForm::Milliseconds)
-}
-
-fn expireat(op: &mut Op) -> Result<(), ReplyError> {
-    set_expiry(op, TimeForm::UnixSeconds)
-}
-
-fn pexpireat(op: &mut Op) -> Result<(), ReplyError> {
-    set_expiry(op, TimeForm::UnixMilliseconds)
+fn persist(op: &mut Op) -> Result<(), ReplyError> {
+    let (key, db, moment) = (op.args.at(1), op.keys.db, op.keys.moment);
+    let has_expiry = op.keys.peek(key)?.is_some_and(|entry| entry.expiry().is_some());
+    if has_expiry {
+        op.keys.slot(key)?.set_expiry(db, key, None, moment);
+        op.wrote(key, Event::generic("persist"));
+    }
+    op.reply.integer(i64::from(has_expiry));
+    Ok(())
 }
 
 fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
@@ -129,15 +140,16 @@ fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
     }
     if when <= moment.now.signed() {
         op.keys.slot(key)?.remove(db, key, moment);
+        op.wrote(key, Event::generic("del"));
         op.instead(&[b"DEL", key]);
     } else {
         op.keys
             .slot(key)?
             .set_expiry(db, key, Some(UnixMs::from_signed(when)), moment);
+        op.wrote(key, Event::generic("expire"));
         let when = itoa::Buffer::new().format(when).to_owned();
         op.instead(&[b"PEXPIREAT", key, when.as_bytes()]);
     }
-    op.changed(1);
     op.reply.integer(1);
     Ok(())
 }
@@ -185,17 +197,6 @@ impl Condition {
             || self.gt && present.is_none_or(|present| when <= present)
             || self.lt && present.is_some_and(|present| when >= present))
     }
-}
-
-fn persist(op: &mut Op) -> Result<(), ReplyError> {
-    let (key, db, moment) = (op.args.at(1), op.keys.db, op.keys.moment);
-    let has_expiry = op.keys.peek(key)?.is_some_and(|entry| entry.expiry().is_some());
-    if has_expiry {
-        op.keys.slot(key)?.set_expiry(db, key, None, moment);
-        op.changed(1);
-    }
-    op.reply.integer(i64::from(has_expiry));
-    Ok(())
 }
 
 #[cfg(test)]

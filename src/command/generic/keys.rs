@@ -5,7 +5,7 @@
 //! background whoever deletes it (the store sees to that): only for a long string, which is one allocation, there is a
 //! difference.
 
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, Detached};
@@ -28,6 +28,11 @@ pub(super) const DEL: Command = Command {
     ..command("del", Run::Keys(del))
 };
 
+fn del(op: &mut Op) -> Result<(), ReplyError> {
+    let in_background = op.env.settings.lazyfree_lazy_user_del;
+    delete(op, in_background)
+}
+
 pub(super) const UNLINK: Command = Command {
     summary: "Deletes one or more keys at once and frees their values in the background.",
     since: "4.0.0",
@@ -41,6 +46,10 @@ pub(super) const UNLINK: Command = Command {
     arguments: &[Argument::key("key", 0).multiple()],
     ..command("unlink", Run::Keys(unlink))
 };
+
+fn unlink(op: &mut Op) -> Result<(), ReplyError> {
+    delete(op, true)
+}
 
 pub(super) const EXISTS: Command = Command {
     summary: "Counts how many of the named keys exist.",
@@ -57,6 +66,11 @@ pub(super) const EXISTS: Command = Command {
     ..command("exists", Run::Keys(exists))
 };
 
+fn exists(op: &mut Op) -> Result<(), ReplyError> {
+    op.keys.access = Access::Peek;
+    count_found(op)
+}
+
 pub(super) const TOUCH: Command = Command {
     summary: "Counts how many of the named keys exist, and counts the call as an access to them.",
     since: "3.2.1",
@@ -71,6 +85,12 @@ pub(super) const TOUCH: Command = Command {
     ..command("touch", Run::Keys(touch))
 };
 
+fn touch(op: &mut Op) -> Result<(), ReplyError> {
+    // Even for a client that has asked for CLIENT NO-TOUCH.
+    op.keys.access = Access::Read;
+    count_found(op)
+}
+
 pub(super) const TYPE: Command = Command {
     summary: "Names the type of the value that a key holds.",
     since: "1.0.0",
@@ -84,13 +104,13 @@ pub(super) const TYPE: Command = Command {
     ..command("type", Run::Keys(type_of))
 };
 
-fn del(op: &mut Op) -> Result<(), ReplyError> {
-    let in_background = op.env.settings.lazyfree_lazy_user_del;
-    delete(op, in_background)
-}
-
-fn unlink(op: &mut Op) -> Result<(), ReplyError> {
-    delete(op, true)
+fn type_of(op: &mut Op) -> Result<(), ReplyError> {
+    op.keys.access = Access::Peek;
+    match op.keys.read(op.args.at(1))? {
+        Some(entry) => op.reply.simple(entry.type_of().name()),
+        None => op.reply.simple("none"),
+    }
+    Ok(())
 }
 
 fn delete(op: &mut Op, in_background: bool) -> Result<(), ReplyError> {
@@ -107,10 +127,10 @@ fn delete(op: &mut Op, in_background: bool) -> Result<(), ReplyError> {
             op.keys.slot(key)?.remove(db, key, moment)
         };
         if was_there {
+            op.wrote(key, Event::generic("del"));
             deleted_count += 1;
         }
     }
-    op.changed(deleted_count as u64);
     op.reply.integer(deleted_count);
     Ok(())
 }
@@ -133,31 +153,11 @@ fn remove_in_background(op: &mut Op, key: &[u8]) -> Result<bool, ReplyError> {
     Ok(true)
 }
 
-fn exists(op: &mut Op) -> Result<(), ReplyError> {
-    op.keys.access = Access::Peek;
-    count_found(op)
-}
-
-fn touch(op: &mut Op) -> Result<(), ReplyError> {
-    // Even for a client that has asked for CLIENT NO-TOUCH.
-    op.keys.access = Access::Read;
-    count_found(op)
-}
-
 fn count_found(op: &mut Op) -> Result<(), ReplyError> {
     let mut found_count = 0;
     for key in op.args.slice_from(1).iter() {
         found_count += i64::from(op.keys.read(key)?.is_some());
     }
     op.reply.integer(found_count);
-    Ok(())
-}
-
-fn type_of(op: &mut Op) -> Result<(), ReplyError> {
-    op.keys.access = Access::Peek;
-    match op.keys.read(op.args.at(1))? {
-        Some(entry) => op.reply.simple(entry.type_of().name()),
-        None => op.reply.simple("none"),
-    }
     Ok(())
 }

@@ -12,8 +12,7 @@
 //! | [`wait`] | WAIT |
 //!
 //! Most effects are the commands themselves. The others, so that every reader of a log sees what happened whenever it
-//! reads it: a relative time becomes an absolute one, a time in the past becomes a deletion, and what changes keys of
-//! several shards becomes one effect for each key, each in its own shard's log ([`relocate`] says how).
+//! reads it: a relative time becomes an absolute one, and a time in the past becomes a deletion.
 
 mod expire;
 mod keys;
@@ -28,7 +27,9 @@ mod wait;
 mod tests;
 
 use crate::engine::Command;
+use crate::engine::arguments::numbers::integer;
 use crate::resp::{ReplyError, error};
+use crate::store::DbIndex;
 
 pub const COMMANDS: &[Command] = &[
     relocate::COPY,
@@ -58,19 +59,14 @@ pub const COMMANDS: &[Command] = &[
     wait::WAIT,
 ];
 
-/// A signed integer in its canonical form.
-fn integer(text: &[u8]) -> Result<i64, ReplyError> {
-    crate::base::numbers::parse_i64(text).ok_or(error::NOT_AN_INTEGER)
-}
-
 /// The number of a db, as COPY and MOVE take it.
-fn db_index(text: &[u8], db_count: u32) -> Result<crate::store::DbIndex, ReplyError> {
+fn db_index(text: &[u8], db_count: u32) -> Result<DbIndex, ReplyError> {
     let number = integer(text)?;
     if i32::try_from(number).is_err() {
         return Err(error::out_of_bounds(i64::from(i32::MIN), i64::from(i32::MAX)));
     }
     match u32::try_from(number) {
-        Ok(index) if index < db_count => Ok(crate::store::DbIndex(index)),
+        Ok(index) if index < db_count => Ok(DbIndex(index)),
         _ => Err(error::DB_OUT_OF_RANGE),
     }
 }

@@ -32,39 +32,102 @@ pub(super) const OBJECT: Command = Command {
     complexity: "Depends on subcommand.",
     arity: -2,
     subcommands: &[
-        Command {
-            summary: "Names the encoding of the value that a key holds.",
-            since: "2.2.3",
-            ..asking("encoding", encoding)
-        },
-        Command {
-            summary: "Answers the logarithmic counter of accesses to a key.",
-            since: "4.0.0",
-            ..asking("freq", freq)
-        },
-        Command {
-            summary: "Describes the subcommands.",
-            since: "6.2.0",
-            group: Group::Generic,
-            complexity: "O(1)",
-            arity: 2,
-            flags: Flags::LOADING.union(Flags::STALE),
-            categories: Categories::KEYSPACE,
-            ..command("help", Run::Session(help))
-        },
-        Command {
-            summary: "Answers for how many seconds a key has not been accessed.",
-            since: "2.2.3",
-            ..asking("idletime", idletime)
-        },
-        Command {
-            summary: "Answers how many references there are to the value of a key.",
-            since: "2.2.3",
-            ..asking("refcount", refcount)
-        },
+        OBJECT_ENCODING,
+        OBJECT_FREQ,
+        OBJECT_HELP,
+        OBJECT_IDLETIME,
+        OBJECT_REFCOUNT,
     ],
     ..command("object", Run::Container)
 };
+
+const OBJECT_ENCODING: Command = Command {
+    summary: "Names the encoding of the value that a key holds.",
+    since: "2.2.3",
+    ..asking("encoding", encoding)
+};
+
+fn encoding(op: &mut Op) -> Result<(), ReplyError> {
+    let name = subject(op)?.map(|entry| entry.encoding().name());
+    match name {
+        Some(name) => op.reply.bulk_string(name),
+        None => op.reply.null(),
+    }
+    Ok(())
+}
+
+const OBJECT_FREQ: Command = Command {
+    summary: "Answers the logarithmic counter of accesses to a key.",
+    since: "4.0.0",
+    ..asking("freq", freq)
+};
+
+fn freq(op: &mut Op) -> Result<(), ReplyError> {
+    let moment = op.keys.moment;
+    let Some(clock) = subject(op)?.map(EntryRef::access_clock) else {
+        op.reply.null();
+        return Ok(());
+    };
+    let AccessPolicy::Lfu { decay_minutes, .. } = moment.policy else {
+        return Err(error::OBJECT_FREQ_NOT_LFU);
+    };
+    op.reply.integer(i64::from(frequency(clock, moment.now, decay_minutes)));
+    Ok(())
+}
+
+const OBJECT_HELP: Command = Command {
+    summary: "Describes the subcommands.",
+    since: "6.2.0",
+    group: Group::Generic,
+    complexity: "O(1)",
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    categories: Categories::KEYSPACE,
+    ..command("help", Run::Session(help))
+};
+
+fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
+    reply_help(&mut op.reply, "OBJECT", HELP);
+    Ok(())
+}
+
+const OBJECT_IDLETIME: Command = Command {
+    summary: "Answers for how many seconds a key has not been accessed.",
+    since: "2.2.3",
+    ..asking("idletime", idletime)
+};
+
+fn idletime(op: &mut Op) -> Result<(), ReplyError> {
+    let moment = op.keys.moment;
+    let Some(clock) = subject(op)?.map(EntryRef::access_clock) else {
+        op.reply.null();
+        return Ok(());
+    };
+    if matches!(moment.policy, AccessPolicy::Lfu { .. }) {
+        return Err(error::OBJECT_IDLETIME_LFU);
+    }
+    op.reply.integer(idle_s(clock, moment.now) as i64);
+    Ok(())
+}
+
+const OBJECT_REFCOUNT: Command = Command {
+    summary: "Answers how many references there are to the value of a key.",
+    since: "2.2.3",
+    ..asking("refcount", refcount)
+};
+
+fn refcount(op: &mut Op) -> Result<(), ReplyError> {
+    // A policy that needs an access clock for each value cannot share them; without a limit no policy is at work.
+    let shares = op.env.settings.maxmemory == 0 || !evicts_by_clock(op);
+    let shared =
+        subject(op)?.map(|entry| matches!(entry.value(), ValueRef::Int(number) if SHARED_INTEGERS.contains(&number)));
+    match shared {
+        Some(true) if shares => op.reply.integer(i64::from(i32::MAX)),
+        Some(_) => op.reply.integer(1),
+        None => op.reply.null(),
+    }
+    Ok(())
+}
 
 const HELP: &[(&str, &[&str])] = &[
     (
@@ -91,37 +154,16 @@ const HELP: &[(&str, &[&str])] = &[
 /// Redis shares the objects of the integers below this, and shows the largest `int` as their count of references.
 const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
 
-fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
-    reply_help(&mut op.reply, "OBJECT", HELP);
-    Ok(())
-}
-
 /// The entry that the call is about.
 fn subject<'o>(op: &'o mut Op) -> Result<Option<EntryRef<'o>>, ReplyError> {
+    let key = op.args.at(2);
+    if !op.keys.exists(key)? {
+        // A miss, but no event.
+        op.keys.misses += 1;
+        return Ok(None);
+    }
     op.keys.access = Access::Peek;
-    op.keys.read(op.args.at(2))
-}
-
-fn encoding(op: &mut Op) -> Result<(), ReplyError> {
-    let name = subject(op)?.map(|entry| entry.encoding().name());
-    match name {
-        Some(name) => op.reply.bulk_string(name),
-        None => op.reply.null(),
-    }
-    Ok(())
-}
-
-fn refcount(op: &mut Op) -> Result<(), ReplyError> {
-    // A policy that needs an access clock for each value cannot share them; without a limit no policy is at work.
-    let shares = op.env.settings.maxmemory == 0 || !evicts_by_clock(op);
-    let shared =
-        subject(op)?.map(|entry| matches!(entry.value(), ValueRef::Int(number) if SHARED_INTEGERS.contains(&number)));
-    match shared {
-        Some(true) if shares => op.reply.integer(i64::from(i32::MAX)),
-        Some(_) => op.reply.integer(1),
-        None => op.reply.null(),
-    }
-    Ok(())
+    op.keys.read(key)
 }
 
 fn evicts_by_clock(op: &Op) -> bool {
@@ -130,30 +172,4 @@ fn evicts_by_clock(op: &Op) -> bool {
         op.env.settings.maxmemory_policy,
         Policy::AllkeysLru | Policy::VolatileLru | Policy::AllkeysLfu | Policy::VolatileLfu
     )
-}
-
-fn idletime(op: &mut Op) -> Result<(), ReplyError> {
-    let moment = op.keys.moment;
-    let Some(clock) = subject(op)?.map(EntryRef::access_clock) else {
-        op.reply.null();
-        return Ok(());
-    };
-    if matches!(moment.policy, AccessPolicy::Lfu { .. }) {
-        return Err(error::OBJECT_IDLETIME_LFU);
-    }
-    op.reply.integer(idle_s(clock, moment.now) as i64);
-    Ok(())
-}
-
-fn freq(op: &mut Op) -> Result<(), ReplyError> {
-    let moment = op.keys.moment;
-    let Some(clock) = subject(op)?.map(EntryRef::access_clock) else {
-        op.reply.null();
-        return Ok(());
-    };
-    let AccessPolicy::Lfu { decay_minutes, .. } = moment.policy else {
-        return Err(error::OBJECT_FREQ_NOT_LFU);
-    };
-    op.reply.integer(i64::from(frequency(clock, moment.now, decay_minutes)));
-    Ok(())
 }

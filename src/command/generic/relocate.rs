@@ -1,18 +1,15 @@
 //! COPY, MOVE, RENAME and RENAMENX: a value under another key, or in another db.
 //!
 //! The entry is taken out of one table and put into another, whichever slots these belong to; its value is not copied (long
-//! strings are shared even by COPY).
+//! strings are shared even by COPY). The effect is the command itself.
 //!
-//! When the two keys are at home on the same shard, the effect is the command itself. Otherwise no single log could replay it: the
-//! source's log gets a DEL, and the target's log a RESTORE with the whole value, its expiry as an absolute time.
+//! What is under the new key goes before the value comes, as in Redis: so the key is new even where there was one before.
 
 use super::db_index;
-use crate::base::clock::UnixMs;
-use crate::engine::{Command, Op, Run};
-use crate::persist::payload;
+use crate::engine::arguments::Options;
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
-use crate::store::DbIndex;
 
 pub(super) const COPY: Command = Command {
     summary: "Copies the value of a key to another key.",
@@ -35,6 +32,50 @@ pub(super) const COPY: Command = Command {
     ..command("copy", Run::Keys(copy))
 };
 
+fn copy(op: &mut Op) -> Result<(), ReplyError> {
+    let (source, target) = (op.args.at(1), op.args.at(2));
+    let source_db = op.keys.db;
+    let mut target_db = source_db;
+    let mut replaces = false;
+    let mut options = Options::behind(op.args, 3);
+    while !options.is_empty() {
+        if options.flag(b"REPLACE") {
+            replaces = true;
+        } else if options.flag(b"DB") {
+            target_db = db_index(options.word()?, op.env.settings.databases)?;
+        } else {
+            return Err(error::SYNTAX);
+        }
+    }
+    if op.env.settings.cluster_enabled && target_db != source_db {
+        return Err(error::COPY_DB_IN_CLUSTER);
+    }
+    if target_db == source_db && source == target {
+        return Err(error::SAME_OBJECT);
+    }
+    op.keys.slot(target)?;
+    let Some(mut entry) = op.keys.read(source)?.map(|entry| entry.to_owned()) else {
+        op.reply.integer(0);
+        return Ok(());
+    };
+    let clock = op.keys.moment.new_clock();
+    let moment = op.keys.moment;
+    let place = op.keys.slot(target)?;
+    if !replaces
+        && place
+            .get(target_db, target, moment, crate::store::Access::Peek)
+            .is_some()
+    {
+        op.reply.integer(0);
+        return Ok(());
+    }
+    entry.set_access_clock(clock);
+    place.put(target_db, target, entry, moment);
+    op.wrote_in(target_db, target, Event::generic("copy_to"), 1);
+    op.reply.integer(1);
+    Ok(())
+}
+
 pub(super) const MOVE: Command = Command {
     summary: "Moves a key to another db.",
     since: "1.0.0",
@@ -50,6 +91,34 @@ pub(super) const MOVE: Command = Command {
     arguments: &[Argument::key("key", 0), arg("db", ArgumentKind::Integer)],
     ..command("move", Run::Keys(move_to_db))
 };
+
+fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
+    if op.env.settings.cluster_enabled {
+        return Err(error::MOVE_IN_CLUSTER);
+    }
+    let key = op.args.at(1);
+    let source_db = op.keys.db;
+    let target_db = db_index(op.args.at(2), op.env.settings.databases)?;
+    if source_db == target_db {
+        return Err(error::SAME_OBJECT);
+    }
+    let moment = op.keys.moment;
+    let slot = op.keys.slot(key)?;
+    let is_target_taken = slot.get(target_db, key, moment, crate::store::Access::Peek).is_some();
+    let moved = if is_target_taken {
+        None
+    } else {
+        slot.take(source_db, key, moment)
+    };
+    let has_moved = moved.is_some();
+    if let Some(entry) = moved {
+        slot.put(target_db, key, entry, moment);
+        op.wrote(key, Event::generic("move_from"));
+        op.wrote_in(target_db, key, Event::generic("move_to"), 0);
+    }
+    op.reply.integer(i64::from(has_moved));
+    Ok(())
+}
 
 pub(super) const RENAME: Command = Command {
     summary: "Renames a key, over whatever the new name holds.",
@@ -67,6 +136,18 @@ pub(super) const RENAME: Command = Command {
     ..command("rename", Run::Keys(rename))
 };
 
+fn rename(op: &mut Op) -> Result<(), ReplyError> {
+    let (source, target) = (op.args.at(1), op.args.at(2));
+    if !find_both(op, source, target)?.source {
+        return Err(error::NO_SUCH_KEY);
+    }
+    if source != target {
+        relocate(op, source, target)?;
+    }
+    op.reply.ok();
+    Ok(())
+}
+
 pub(super) const RENAMENX: Command = Command {
     summary: "Renames a key if the new name is free.",
     since: "1.0.0",
@@ -83,18 +164,6 @@ pub(super) const RENAMENX: Command = Command {
     history: &[("3.2.0", "Equal names are no error any more.")],
     ..command("renamenx", Run::Keys(renamenx))
 };
-
-fn rename(op: &mut Op) -> Result<(), ReplyError> {
-    let (source, target) = (op.args.at(1), op.args.at(2));
-    if !find_both(op, source, target)?.source {
-        return Err(error::NO_SUCH_KEY);
-    }
-    if source != target {
-        relocate(op, source, target)?;
-    }
-    op.reply.ok();
-    Ok(())
-}
 
 fn renamenx(op: &mut Op) -> Result<(), ReplyError> {
     let (source, target) = (op.args.at(1), op.args.at(2));
@@ -131,79 +200,8 @@ fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError>
         return Err(error::NO_SUCH_KEY);
     };
     op.keys.slot(target)?.put(db, target, entry, moment);
-    op.changed(1);
-    Ok(())
-}
-
-fn copy(op: &mut Op) -> Result<(), ReplyError> {
-    let (source, target) = (op.args.at(1), op.args.at(2));
-    let source_db = op.keys.db;
-    let mut target_db = source_db;
-    let mut replaces = false;
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(option) = options.next() {
-        if option.eq_ignore_ascii_case(b"replace") {
-            replaces = true;
-        } else if option.eq_ignore_ascii_case(b"db")
-            && let Some(number) = options.next()
-        {
-            target_db = db_index(number, op.env.settings.databases)?;
-        } else {
-            return Err(error::SYNTAX);
-        }
-    }
-    if op.env.settings.cluster_enabled && target_db != source_db {
-        return Err(error::COPY_IN_CLUSTER);
-    }
-    if target_db == source_db && source == target {
-        return Err(error::SAME_OBJECT);
-    }
-    op.keys.slot(target)?;
-    let Some(mut entry) = op.keys.read(source)?.map(|entry| entry.to_owned()) else {
-        op.reply.integer(0);
-        return Ok(());
-    };
-    let clock = op.keys.moment.new_clock();
-    let moment = op.keys.moment;
-    let place = op.keys.slot(target)?;
-    if !replaces
-        && place
-            .get(target_db, target, moment, crate::store::Access::Peek)
-            .is_some()
-    {
-        op.reply.integer(0);
-        return Ok(());
-    }
-    entry.set_access_clock(clock);
-    place.put(target_db, target, entry, moment);
-    op.changed(1);
-    op.reply.integer(1);
-    Ok(())
-}
-
-fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
-    if op.env.settings.cluster_enabled {
-        return Err(error::MOVE_IN_CLUSTER);
-    }
-    let key = op.args.at(1);
-    let source_db = op.keys.db;
-    let target_db = db_index(op.args.at(2), op.env.settings.databases)?;
-    if source_db == target_db {
-        return Err(error::SAME_OBJECT);
-    }
-    let moment = op.keys.moment;
-    let slot = op.keys.slot(key)?;
-    let is_target_taken = slot.get(target_db, key, moment, crate::store::Access::Peek).is_some();
-    let moved = if is_target_taken {
-        None
-    } else {
-        slot.take(source_db, key, moment)
-    };
-    let has_moved = moved.is_some();
-    if let Some(entry) = moved {
-        slot.put(target_db, key, entry, moment);
-        op.changed(1);
-    }
-    op.reply.integer(i64::from(has_moved));
+    op.came(target);
+    op.wrote(source, Event::generic("rename_from"));
+    op.also(target, Event::generic("rename_to"));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What clients do not see of the generic family: effects, hits and misses, access clocks; what several shards do together; and the
+//! What clients do not see of the generic family: effects, events, hits and misses, access clocks; what several shards do together; and the
 //! shapes of RESP3. Replies and errors are in `tests/transcripts/generic.txt`.
 
 use crate::base::glob;
@@ -10,25 +10,6 @@ use crate::store::DbIndex;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// The shard that a key is at home on.
-fn home(bench: &Bench, key: &str) -> usize {
-    bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize
-}
-
-/// The first key of the form `<prefix><number>` that is at home on that shard.
-fn key_at(bench: &Bench, prefix: &str, shard: usize) -> String {
-    (0..)
-        .map(|n| format!("{prefix}{n}"))
-        .find(|key| home(bench, key) == shard)
-        .unwrap()
-}
-
-fn forget_logs(bench: &mut Bench) {
-    for shard in 0..bench.shards.len() {
-        bench.logged(shard);
-    }
-}
-
 fn adjust(bench: &Bench, change: impl Fn(&mut Settings)) {
     for shard in &bench.shards {
         let mut shard = shard.borrow_mut();
@@ -39,53 +20,167 @@ fn adjust(bench: &Bench, change: impl Fn(&mut Settings)) {
     }
 }
 
-/// Lets time go on for all shards.
-fn pass(bench: &Bench, ms: u64) {
-    for shard in &bench.shards {
-        let mut shard = shard.borrow_mut();
-        shard.env.now = crate::base::clock::UnixMs(shard.env.now.0 + ms);
+#[test]
+fn writes_lead_to_what_they_lead_to_in_redis() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        bench.run("mset a 1 b 2 c 3 d 4 e 5 f 6");
+        bench.run("zadd z 1 m");
+        bench.run("zadd y 1 m");
+        for shard in 0..shards {
+            bench.logged(shard);
+        }
+        (bench.events(), bench.signals());
+        bench.expect(&[
+            ("del nothing", &[], &[], &[]),
+            (
+                "del a b a nothing",
+                &["del a b a nothing"],
+                &["del a", "del b"],
+                &["gone a", "gone b"],
+            ),
+            ("unlink c", &["unlink c"], &["del c"], &["gone c"]),
+            ("exists d nothing", &[], &["keymiss nothing"], &[]),
+            ("touch d nothing", &[], &["keymiss nothing"], &[]),
+            ("expire d 100", &["PEXPIREAT d 1700000100000"], &["expire d"], &[]),
+            ("pexpire d 100 lt", &["PEXPIREAT d 1700000000100"], &["expire d"], &[]),
+            ("pexpire d 100 gt", &[], &[], &[]),
+            (
+                "expireat d 1700000200",
+                &["PEXPIREAT d 1700000200000"],
+                &["expire d"],
+                &[],
+            ),
+            (
+                "pexpireat d 1700000300000 gt",
+                &["PEXPIREAT d 1700000300000"],
+                &["expire d"],
+                &[],
+            ),
+            ("persist d", &["persist d"], &["persist d"], &[]),
+            ("persist d", &[], &[], &[]),
+            ("persist nothing", &[], &[], &[]),
+            ("expire d 0", &["DEL d"], &["del d"], &["gone d"]),
+            ("expire d 0", &[], &[], &[]),
+            ("rename nothing e", &[], &[], &[]),
+            (
+                "rename e g",
+                &["rename e g"],
+                &["new g", "rename_from e", "rename_to g"],
+                &["gone e"],
+            ),
+            // What was under the new name goes first: the key is new all the same.
+            (
+                "rename g f",
+                &["rename g f"],
+                &["new f", "rename_from g", "rename_to f"],
+                &["gone g"],
+            ),
+            ("rename f f", &[], &[], &[]),
+            (
+                "renamenx f g",
+                &["renamenx f g"],
+                &["new g", "rename_from f", "rename_to g"],
+                &["gone f"],
+            ),
+            ("renamenx g g", &[], &[], &[]),
+            ("renamenx g z", &[], &[], &[]),
+            (
+                "rename z y",
+                &["rename z y"],
+                &["new y", "rename_from z", "rename_to y"],
+                &["gone y", "ready y", "gone z"],
+            ),
+            ("copy nothing h", &[], &["keymiss nothing"], &[]),
+            ("copy g h", &["copy g h"], &["new h", "copy_to h"], &[]),
+            ("copy g h", &[], &[], &[]),
+            ("copy g h replace", &["copy g h replace"], &["new h", "copy_to h"], &[]),
+            ("copy y x", &["copy y x"], &["new x", "copy_to x"], &["ready x"]),
+            (
+                "copy y h replace",
+                &["copy y h replace"],
+                &["new h", "copy_to h"],
+                &["ready h"],
+            ),
+            (
+                "copy y h replace",
+                &["copy y h replace"],
+                &["new h", "copy_to h"],
+                &["gone h", "ready h"],
+            ),
+            ("copy g g db 1", &["copy g g db 1"], &["new g@1", "copy_to g@1"], &[]),
+            (
+                "move h 2",
+                &["move h 2"],
+                &["new h@2", "move_from h", "move_to h@2"],
+                &["gone h", "ready h@2"],
+            ),
+            ("move g 1", &[], &[], &[]),
+            ("scan 0", &[], &[], &[]),
+            ("keys *", &[], &[], &[]),
+            ("randomkey", &[], &[], &[]),
+            ("type nothing", &[], &["keymiss nothing"], &[]),
+            ("ttl nothing", &[], &["keymiss nothing"], &[]),
+            ("dump nothing", &[], &["keymiss nothing"], &[]),
+            // A miss, but no event.
+            ("object encoding nothing", &[], &[], &[]),
+            ("object freq nothing", &[], &[], &[]),
+            ("memory usage nothing", &[], &[], &[]),
+            ("pexpire g 50", &["PEXPIREAT g 1700000000050"], &["expire g"], &[]),
+            ("pexpire y 50", &["PEXPIREAT y 1700000000050"], &["expire y"], &[]),
+        ]);
+        bench.pass(51);
+        bench.expect(&[
+            ("del g", &["DEL g"], &["expired g"], &["gone g"]),
+            (
+                "rename x y",
+                &["DEL y", "rename x y"],
+                &["expired y", "new y", "rename_from x", "rename_to y"],
+                &["gone y", "ready y", "gone x"],
+            ),
+        ]);
     }
 }
 
 #[test]
-fn effects_are_those_that_redis_propagates() {
-    let mut bench = Bench::new(1);
-    let steps: &[(&str, &[&str])] = &[
-        ("mset a 1 b 2 c 3 d 4 e 5", &["mset a 1 b 2 c 3 d 4 e 5"]),
-        ("del nothing", &[]),
-        ("del a b nothing", &["del a b nothing"]),
-        ("unlink c", &["unlink c"]),
-        ("exists d", &[]),
-        ("touch d", &[]),
-        ("expire d 100", &["PEXPIREAT d 1700000100000"]),
-        ("pexpire d 100 lt", &["PEXPIREAT d 1700000000100"]),
-        ("pexpire d 100 gt", &[]),
-        ("expireat d 1700000200", &["PEXPIREAT d 1700000200000"]),
-        ("pexpireat d 1700000300000 gt", &["PEXPIREAT d 1700000300000"]),
-        ("persist d", &["persist d"]),
-        ("persist d", &[]),
-        ("expire d 0", &["DEL d"]),
-        ("expire d 0", &[]),
-        ("rename e f", &["rename e f"]),
-        ("rename f f", &[]),
-        ("renamenx f g", &["renamenx f g"]),
-        ("renamenx g g", &[]),
-        ("copy g h", &["copy g h"]),
-        ("copy g h", &[]),
-        ("copy g h replace", &["copy g h replace"]),
-        ("copy g g db 1", &["copy g g db 1"]),
-        ("move h 2", &["move h 2"]),
-        ("move g 1", &[]),
-        ("scan 0", &[]),
-        ("keys *", &[]),
-        ("randomkey", &[]),
-        ("object encoding g", &[]),
-        ("type g", &[]),
-        ("ttl g", &[]),
-    ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+fn flushing_and_swapping_are_no_events_but_those_who_wait_are_told() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        bench.expect(&[
+            (
+                "mset a 1 b 2",
+                &["mset a 1 b 2"],
+                &["new a", "set a", "new b", "set b"],
+                &[],
+            ),
+            ("flushdb", &["flushdb"], &[], &["flushed 0"]),
+            ("flushdb", &["flushdb"], &[], &[]),
+            (
+                "mset a 1 b 2",
+                &["mset a 1 b 2"],
+                &["new a", "set a", "new b", "set b"],
+                &[],
+            ),
+            ("copy a a db 3", &["copy a a db 3"], &["new a@3", "copy_to a@3"], &[]),
+            ("pexpire a 50", &["PEXPIREAT a 1700000000050"], &["expire a"], &[]),
+            ("swapdb 0 3", &["swapdb 0 3"], &[], &["swapped 0 3"]),
+            ("swapdb 3 0", &["swapdb 3 0"], &[], &["swapped 3 0"]),
+            ("swapdb 3 3", &["swapdb 3 3"], &[], &[]),
+            ("watch a", &[], &[], &[]),
+        ]);
+        bench.pass(51);
+        bench.expect(&[
+            // What is watched and is over goes before the exchange; who waits is told in the order of slots.
+            (
+                "swapdb 0 3",
+                &["DEL a", "swapdb 0 3"],
+                &["expired a"],
+                &["swapped 0 3", "gone a"],
+            ),
+            ("unwatch", &[], &[], &[]),
+            ("flushall async", &["flushall async"], &[], &["flushed 3", "flushed 0"]),
+            ("set a 1", &["set a 1"], &["new a", "set a"], &[]),
+        ]);
     }
 }
 
@@ -102,6 +197,7 @@ fn restore_is_logged_with_an_absolute_time() {
         logged.starts_with("restore n 1700000005000 ") && logged.ends_with(" ABSTTL"),
         "{logged}"
     );
+    assert_eq!(bench.events()[2..], ["new n", "restore n"]);
     assert_eq!(bench.run("pttl n"), ":5000");
     assert_eq!(
         bench.run_words(&[b"restore", b"n", b"0", &payload]),
@@ -110,6 +206,7 @@ fn restore_is_logged_with_an_absolute_time() {
     assert!(bench.logged(0).is_empty());
     bench.run_words(&[b"restore", b"n", b"0", &payload, b"replace"]);
     assert!(bench.logged(0)[0].starts_with("restore n 0 "));
+    assert_eq!(bench.events(), ["new n", "restore n"]);
     assert_eq!(bench.run("ttl n"), ":-1");
     // A time that is over leaves no key, and nothing to tell if there was none.
     assert_eq!(
@@ -118,6 +215,10 @@ fn restore_is_logged_with_an_absolute_time() {
     );
     assert_eq!(bench.logged(0), ["DEL n"]);
     assert_eq!(
+        (bench.events(), bench.signals()),
+        (vec!["del n".to_owned()], vec!["gone n".to_owned()])
+    );
+    assert_eq!(
         bench.run_words(&[b"restore", b"n", b"1", &payload, b"absttl"]),
         b"+OK\r\n"
     );
@@ -125,55 +226,24 @@ fn restore_is_logged_with_an_absolute_time() {
     assert_eq!(bench.run("exists n"), ":0");
 }
 
+/// With its expiry and its bytes, and as one effect in the log of the shard that did it.
 #[test]
-fn each_shard_logs_what_became_of_its_own_keys() {
+fn a_value_goes_to_another_shard() {
     let mut bench = Bench::new(2);
-    let (here, there) = (key_at(&bench, "k", 0), key_at(&bench, "k", 1));
-    let fresh = key_at(&bench, "new", 1);
-    bench.run(&format!("mset {here} 1 {there} 2"));
-    bench.run(&format!("pexpire {here} 7000"));
-    forget_logs(&mut bench);
-
-    assert_eq!(bench.run(&format!("copy {here} {there}")), ":0");
-    assert!(bench.logged(0).is_empty() && bench.logged(1).is_empty());
-    assert_eq!(bench.run(&format!("copy {here} {there} replace")), ":1");
-    assert!(bench.logged(0).is_empty());
-    let [restored] = &bench.logged(1)[..] else { panic!() };
-    assert!(
-        restored.starts_with(&format!("RESTORE {there} 1700000007000 ")),
-        "{restored}"
-    );
-    assert!(restored.ends_with(" REPLACE ABSTTL"), "{restored}");
-
-    assert_eq!(bench.run(&format!("renamenx {here} {there}")), ":0");
-    assert_eq!(bench.run(&format!("rename {here} {fresh}")), "+OK");
-    assert_eq!(bench.logged(0), [format!("DEL {here}")]);
-    assert!(bench.logged(1)[0].starts_with(&format!("RESTORE {fresh} 1700000007000 ")));
-    assert_eq!(bench.run(&format!("mget {here} {fresh}")), "*2|$-1|$1|1");
-    assert_eq!(bench.run(&format!("pttl {fresh}")), ":7000");
-
-    bench.run(&format!("set {here} 1"));
-    forget_logs(&mut bench);
-    assert_eq!(bench.run(&format!("unlink {here} {there} missing")), ":2");
-    assert_eq!(bench.logged(0), [format!("UNLINK {here}")]);
-    assert_eq!(bench.logged(1), [format!("UNLINK {there}")]);
-    bench.run(&format!("set {here} 1"));
-    forget_logs(&mut bench);
-    assert_eq!(bench.run(&format!("del {fresh} {here} {here}")), ":2");
-    assert_eq!(bench.logged(0), [format!("DEL {here}")]);
-    assert_eq!(bench.logged(1), [format!("DEL {fresh}")]);
-}
-
-#[test]
-fn what_was_logged_restores_the_value() {
-    let mut bench = Bench::new(2);
-    let (here, there) = (key_at(&bench, "k", 0), key_at(&bench, "k", 1));
+    let (here, there) = (bench.key_of(0), bench.key_of(1));
     let value = "value ".repeat(50);
     bench.run_words(&[b"set", here.as_bytes(), value.as_bytes()]);
+    bench.run(&format!("pexpire {here} 7000"));
     let dumped = bench.run_words(&[b"dump", here.as_bytes()]);
-    bench.run(&format!("rename {here} {there}"));
-    assert_eq!(bench.run_words(&[b"dump", there.as_bytes()]), dumped);
-    assert_eq!(bench.run(&format!("strlen {there}")), format!(":{}", value.len()));
+    for line in [format!("rename {here} {there}"), format!("copy {there} {here}")] {
+        (bench.logged(0), bench.logged(1));
+        bench.run(&line);
+        assert_eq!([bench.logged(0), bench.logged(1)].concat(), [line]);
+    }
+    for key in [here, there] {
+        assert_eq!(bench.run_words(&[b"dump", key.as_bytes()]), dumped);
+        assert_eq!(bench.run(&format!("pttl {key}")), ":7000");
+    }
 }
 
 #[test]
@@ -216,7 +286,7 @@ fn only_reads_count_hits_and_misses() {
 fn asking_is_not_using() {
     let mut bench = Bench::new(1);
     bench.run("set k 1");
-    pass(&bench, 90_000);
+    bench.pass(90_000);
     for line in [
         "exists k",
         "type k",
@@ -241,7 +311,7 @@ fn asking_is_not_using() {
         .unwrap()
         .session
         .leaves_clocks = true;
-    pass(&bench, 30_000);
+    bench.pass(30_000);
     bench.run("dump copied");
     assert_eq!(bench.run("object idletime copied"), ":30");
     bench.run("touch copied");
@@ -307,7 +377,7 @@ fn expired_keys_are_gone_for_everyone() {
         bench.run(&format!("set k{n} 1 px 50"));
     }
     bench.run("set stays 1");
-    pass(&bench, 51);
+    bench.pass(51);
     assert_eq!(bench.run("keys *"), "*1|$5|stays");
     for _ in 0..10 {
         assert_eq!(bench.run("randomkey"), "$5|stays");
@@ -375,7 +445,7 @@ fn a_keyspace_that_was_large_ends_in_one_call() {
         for n in 1..60 {
             bench.run(&format!("del k{n}"));
         }
-        pass(&bench, 101);
+        bench.pass(101);
         let rest = (BTreeSet::from(["k0".to_owned()]), 1);
         assert_eq!(walk(&mut bench, ""), rest, "{shards} shards");
         let occupancy = bench.shards[0].borrow().node.occupancy.clone();
@@ -529,8 +599,8 @@ fn times_are_those_of_the_unit_of_work() {
     assert_eq!(bench.run("pexpiretime k"), format!(":{}", NOW.0 + 10_000));
     assert_eq!(bench.run("expiretime k"), format!(":{}", NOW.0 / 1000 + 10));
     assert_eq!(bench.run("pttl k"), ":10000");
-    pass(&bench, 500);
+    bench.pass(500);
     assert_eq!(bench.run("ttl k"), ":10");
-    pass(&bench, 1);
+    bench.pass(1);
     assert_eq!(bench.run("ttl k"), ":9");
 }

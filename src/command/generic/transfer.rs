@@ -1,11 +1,12 @@
 //! DUMP and RESTORE: a value as bytes, and back, in Redis's own format ([`crate::persist::payload`]).
 
-use super::integer;
 use crate::base::clock::UnixMs;
 use crate::data::access::{AccessPolicy, lfu_clock, lru_clock_idle};
-use crate::engine::{Command, Op, Run};
+use crate::engine::arguments::Options;
+use crate::engine::arguments::numbers::integer;
+use crate::engine::{Command, Event, Op, Run};
 use crate::persist::payload::{self, PayloadError};
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
 pub(super) const DUMP: Command = Command {
@@ -21,6 +22,15 @@ pub(super) const DUMP: Command = Command {
     arguments: &[Argument::key("key", 0)],
     ..command("dump", Run::Keys(dump))
 };
+
+fn dump(op: &mut Op) -> Result<(), ReplyError> {
+    let form = payload::Form::of(&op.env.settings);
+    match op.keys.read(op.args.at(1))? {
+        Some(entry) => op.reply.bulk_shared(payload::dump(entry, form).into()),
+        None => op.reply.null(),
+    }
+    Ok(())
+}
 
 pub(super) const RESTORE: Command = Command {
     summary: "Creates a key from what DUMP has answered.",
@@ -54,55 +64,8 @@ pub(super) const RESTORE: Command = Command {
     ..command("restore", Run::Keys(restore))
 };
 
-fn dump(op: &mut Op) -> Result<(), ReplyError> {
-    let form = payload::Form::of(&op.env.settings);
-    match op.keys.read(op.args.at(1))? {
-        Some(entry) => op.reply.bulk_shared(payload::dump(entry, form).into()),
-        None => op.reply.null(),
-    }
-    Ok(())
-}
-
-/// The options of RESTORE.
-#[derive(Default)]
-struct RestoreOptions {
-    replaces: bool,
-    is_absolute: bool,
-    idle_s: Option<u64>,
-    frequency: Option<u8>,
-}
-
-impl RestoreOptions {
-    fn parse(words: Args) -> Result<RestoreOptions, ReplyError> {
-        let mut found = RestoreOptions::default();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            if word.eq_ignore_ascii_case(b"replace") {
-                found.replaces = true;
-            } else if word.eq_ignore_ascii_case(b"absttl") {
-                found.is_absolute = true;
-            } else if word.eq_ignore_ascii_case(b"idletime")
-                && found.frequency.is_none()
-                && let Some(value) = words.next()
-            {
-                let idle_s = u64::try_from(integer(value)?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
-                found.idle_s = Some(idle_s);
-            } else if word.eq_ignore_ascii_case(b"freq")
-                && found.idle_s.is_none()
-                && let Some(value) = words.next()
-            {
-                let frequency = u8::try_from(integer(value)?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
-                found.frequency = Some(frequency);
-            } else {
-                return Err(error::SYNTAX);
-            }
-        }
-        Ok(found)
-    }
-}
-
 fn restore(op: &mut Op) -> Result<(), ReplyError> {
-    let options = RestoreOptions::parse(op.args.slice_from(4))?;
+    let options = RestoreOptions::parse(Options::behind(op.args, 4))?;
     let (key, db, moment) = (op.args.at(1), op.keys.db, op.keys.moment);
     if !options.replaces && op.keys.exists(key)? {
         return Err(error::RESTORE_BUSY_KEY);
@@ -124,8 +87,8 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     if expiry.is_some_and(|expiry| expiry <= moment.now) {
         // It would be over at once: all that remains of it is that the key is not there.
         if options.replaces && op.keys.slot(key)?.remove(db, key, moment) {
+            op.wrote(key, Event::generic("del"));
             op.instead(&[b"DEL", key]);
-            op.changed(1);
         }
         op.reply.ok();
         return Ok(());
@@ -137,6 +100,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     };
     let entry = value.into_entry(key, expiry, clock);
     op.keys.slot(key)?.put(db, key, entry, moment);
+    op.wrote(key, Event::generic("restore"));
     if let Some(expiry) = expiry
         && !options.is_absolute
     {
@@ -146,7 +110,37 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         words.push(b"ABSTTL");
         op.instead(&words);
     }
-    op.changed(1);
     op.reply.ok();
     Ok(())
+}
+
+/// The options of RESTORE.
+#[derive(Default)]
+struct RestoreOptions {
+    replaces: bool,
+    is_absolute: bool,
+    idle_s: Option<u64>,
+    frequency: Option<u8>,
+}
+
+impl RestoreOptions {
+    fn parse(mut options: Options) -> Result<RestoreOptions, ReplyError> {
+        let mut found = RestoreOptions::default();
+        while !options.is_empty() {
+            if options.flag(b"REPLACE") {
+                found.replaces = true;
+            } else if options.flag(b"ABSTTL") {
+                found.is_absolute = true;
+            } else if found.frequency.is_none() && options.flag(b"IDLETIME") {
+                let idle_s = u64::try_from(options.integer()?).map_err(|_| error::RESTORE_IDLETIME_INVALID)?;
+                found.idle_s = Some(idle_s);
+            } else if found.idle_s.is_none() && options.flag(b"FREQ") {
+                let frequency = u8::try_from(options.integer()?).map_err(|_| error::RESTORE_FREQ_INVALID)?;
+                found.frequency = Some(frequency);
+            } else {
+                return Err(error::SYNTAX);
+            }
+        }
+        Ok(found)
+    }
 }

@@ -31,10 +31,9 @@
 //! A pattern that fixes the hash tag (`{user:7}:*`, or no wildcard at all) can only match keys of one slot: then that slot is all
 //! that SCAN and KEYS look at.
 
-use super::integer;
 use crate::base::glob;
 use crate::base::slot::{SLOT_COUNT, key_slot};
-use crate::engine::arguments::numbers;
+use crate::engine::arguments::{Options, numbers};
 use crate::engine::{Command, Keyspace, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::SlotSet;
@@ -54,6 +53,34 @@ pub(super) const KEYS: Command = Command {
     ..command("keys", Run::Slots(keys_slots, keys))
 };
 
+fn keys_slots(args: Args) -> Result<SlotSet, ReplyError> {
+    let pattern = args.at(1);
+    Ok(one_slot(slot_of_pattern(pattern).unwrap_or_else(|| key_slot(pattern))))
+}
+
+fn keys(op: &mut Op) -> Result<(), ReplyError> {
+    let pattern = op.args.at(1);
+    let (db, now) = (op.keys.db, op.keys.moment.now);
+    let mark = op.reply.deferred();
+    let mut count = 0;
+    let mut list = |entry: EntryRef<'_>| {
+        if pattern == b"*" || glob::matches(pattern, entry.key()) {
+            op.reply.bulk(entry.key());
+            count += 1;
+        }
+    };
+    if let Some(only) = slot_of_pattern(pattern) {
+        op.keys.numbered(only)?.for_each(db, now, &mut list);
+    } else if op.keys.view.has_everything() {
+        let slots = op.keys.view.all_slots().into_iter().flatten();
+        slots.for_each(|(_, slot)| slot.for_each(db, now, &mut list));
+    } else {
+        return Err(op.keys.need_everything());
+    }
+    op.reply.end_array(mark, count);
+    Ok(())
+}
+
 pub(super) const RANDOMKEY: Command = Command {
     summary: "Names a key of the db, each with the same chance.",
     since: "1.0.0",
@@ -69,6 +96,37 @@ pub(super) const RANDOMKEY: Command = Command {
     ],
     ..command("randomkey", Run::Everything(randomkey))
 };
+
+fn randomkey(op: &mut Op) -> Result<(), ReplyError> {
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let Some(slots) = op.keys.view.all_slots() else {
+        return Err(op.keys.need_everything());
+    };
+    let mut counts: Vec<(u16, usize)> = slots
+        .map(|(number, slot)| (number, slot.len(db)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    loop {
+        let total: usize = counts.iter().map(|(_, count)| count).sum();
+        if total == 0 {
+            op.reply.null();
+            return Ok(());
+        }
+        let mut drawn = op.env.random.below(total);
+        let chosen = counts.iter_mut().find(|(_, count)| {
+            let is_here = drawn < *count;
+            drawn = drawn.saturating_sub(*count);
+            is_here
+        });
+        let (number, count) = chosen.expect("what was drawn is below the sum of the counts");
+        if let Some(entry) = op.keys.numbered(*number)?.random_key(db, &mut op.env.random, moment) {
+            op.reply.bulk(entry.key());
+            return Ok(());
+        }
+        // Whatever there is in that slot is over, gone or kept: it is not drawn again.
+        *count = 0;
+    }
+}
 
 pub(super) const SCAN: Command = Command {
     summary: "Lists the keys of the db piece by piece.",
@@ -95,6 +153,64 @@ pub(super) const SCAN: Command = Command {
     history: &[("6.0.0", "The option `TYPE`.")],
     ..command("scan", Run::Slots(scan_slots, scan))
 };
+
+fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
+    let scan = Scan::parse(args)?;
+    Ok(one_slot(scan.start.map_or(0, |start| start.slot)))
+}
+
+fn scan(op: &mut Op) -> Result<(), ReplyError> {
+    let scan = Scan::parse(op.args)?;
+    let (db, moment) = (op.keys.db, op.keys.moment);
+    let occupancy = &op.env.occupancy;
+    if let Some(start) = scan.start {
+        scan.borrow_ahead(&mut op.keys, occupancy, start, scan.count)?;
+    }
+    let mut found: Vec<Box<[u8]>> = Vec::new();
+    let mut left = scan.count;
+    let mut next = scan.start;
+    while left > 0 {
+        next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
+        let Some(cursor) = next else { break };
+        let after = match op.keys.view.peek(cursor.slot) {
+            None => {
+                // There were fewer keys before it than it seemed.
+                scan.borrow_ahead(&mut op.keys, occupancy, cursor, left)?;
+                unreachable!("the slot of the cursor is lacking at least");
+            }
+            Some(slot) if slot.len(db) == 0 => {
+                // A transaction may be rolled back, and have keys there again.
+                if !op.caller.is_nested {
+                    occupancy.settle(slot);
+                }
+                None
+            }
+            Some(_) => {
+                let slot = op.keys.numbered(cursor.slot)?;
+                slot.scan(db, cursor.position, left, moment, |entry| {
+                    left = left.saturating_sub(1);
+                    if scan.wants(entry) {
+                        found.push(entry.key().into());
+                    }
+                })
+            }
+        };
+        next = match after {
+            Some(position) => Some(Cursor { position, ..cursor }),
+            None if scan.only.is_some() => None,
+            None => cursor.next_slot(),
+        };
+    }
+    let next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
+    op.reply.array(2);
+    op.reply
+        .bulk(itoa::Buffer::new().format(next.map_or(0, Cursor::number)).as_bytes());
+    op.reply.array(found.len());
+    for key in &found {
+        op.reply.bulk(key);
+    }
+    Ok(())
+}
 
 /// Keys that a call visits without COUNT.
 const COUNT_DEFAULT: usize = 10;
@@ -151,19 +267,18 @@ impl<'a> Scan<'a> {
             type_name: None,
             count: COUNT_DEFAULT,
         };
-        let mut options = args.slice_from(2).iter();
-        while let Some(option) = options.next() {
-            let value = options.next().ok_or(error::SYNTAX)?;
-            if option.eq_ignore_ascii_case(b"count") {
-                let count = integer(value)?;
+        let mut options = Options::behind(args, 2);
+        while !options.is_empty() {
+            if options.flag(b"COUNT") {
+                let count = options.integer()?;
                 scan.count = usize::try_from(count)
                     .ok()
                     .filter(|count| *count > 0)
                     .ok_or(error::SYNTAX)?;
-            } else if option.eq_ignore_ascii_case(b"match") {
-                scan.pattern = Some(value);
-            } else if option.eq_ignore_ascii_case(b"type") {
-                scan.type_name = Some(value);
+            } else if options.flag(b"MATCH") {
+                scan.pattern = Some(options.word()?);
+            } else if options.flag(b"TYPE") {
+                scan.type_name = Some(options.word()?);
             } else {
                 return Err(error::SYNTAX);
             }
@@ -242,123 +357,6 @@ impl Scan<'_> {
             return Ok(());
         }
         Err(keys.need_slots(&lacking))
-    }
-}
-
-fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
-    let scan = Scan::parse(args)?;
-    Ok(one_slot(scan.start.map_or(0, |start| start.slot)))
-}
-
-fn scan(op: &mut Op) -> Result<(), ReplyError> {
-    let scan = Scan::parse(op.args)?;
-    let (db, moment) = (op.keys.db, op.keys.moment);
-    let occupancy = &op.env.occupancy;
-    if let Some(start) = scan.start {
-        scan.borrow_ahead(&mut op.keys, occupancy, start, scan.count)?;
-    }
-    let mut found: Vec<Box<[u8]>> = Vec::new();
-    let mut left = scan.count;
-    let mut next = scan.start;
-    while left > 0 {
-        next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
-        let Some(cursor) = next else { break };
-        let after = match op.keys.view.peek(cursor.slot) {
-            None => {
-                // There were fewer keys before it than it seemed.
-                scan.borrow_ahead(&mut op.keys, occupancy, cursor, left)?;
-                unreachable!("the slot of the cursor is lacking at least");
-            }
-            Some(slot) if slot.len(db) == 0 => {
-                // A transaction may be rolled back, and have keys there again.
-                if !op.caller.is_nested {
-                    occupancy.settle(slot);
-                }
-                None
-            }
-            Some(_) => {
-                let slot = op.keys.numbered(cursor.slot)?;
-                slot.scan(db, cursor.position, left, moment, |entry| {
-                    left = left.saturating_sub(1);
-                    if scan.wants(entry) {
-                        found.push(entry.key().into());
-                    }
-                })
-            }
-        };
-        next = match after {
-            Some(position) => Some(Cursor { position, ..cursor }),
-            None if scan.only.is_some() => None,
-            None => cursor.next_slot(),
-        };
-    }
-    let next = next.and_then(|from| scan.next_occupied(&op.keys, occupancy, from));
-    op.reply.array(2);
-    op.reply
-        .bulk(itoa::Buffer::new().format(next.map_or(0, Cursor::number)).as_bytes());
-    op.reply.array(found.len());
-    for key in &found {
-        op.reply.bulk(key);
-    }
-    Ok(())
-}
-
-fn keys_slots(args: Args) -> Result<SlotSet, ReplyError> {
-    let pattern = args.at(1);
-    Ok(one_slot(slot_of_pattern(pattern).unwrap_or_else(|| key_slot(pattern))))
-}
-
-fn keys(op: &mut Op) -> Result<(), ReplyError> {
-    let pattern = op.args.at(1);
-    let (db, now) = (op.keys.db, op.keys.moment.now);
-    let mark = op.reply.deferred();
-    let mut count = 0;
-    let mut list = |entry: EntryRef<'_>| {
-        if pattern == b"*" || glob::matches(pattern, entry.key()) {
-            op.reply.bulk(entry.key());
-            count += 1;
-        }
-    };
-    if let Some(only) = slot_of_pattern(pattern) {
-        op.keys.numbered(only)?.for_each(db, now, &mut list);
-    } else if op.keys.view.has_everything() {
-        let slots = op.keys.view.all_slots().into_iter().flatten();
-        slots.for_each(|(_, slot)| slot.for_each(db, now, &mut list));
-    } else {
-        return Err(op.keys.need_everything());
-    }
-    op.reply.end_array(mark, count);
-    Ok(())
-}
-
-fn randomkey(op: &mut Op) -> Result<(), ReplyError> {
-    let (db, moment) = (op.keys.db, op.keys.moment);
-    let Some(slots) = op.keys.view.all_slots() else {
-        return Err(op.keys.need_everything());
-    };
-    let mut counts: Vec<(u16, usize)> = slots
-        .map(|(number, slot)| (number, slot.len(db)))
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    loop {
-        let total: usize = counts.iter().map(|(_, count)| count).sum();
-        if total == 0 {
-            op.reply.null();
-            return Ok(());
-        }
-        let mut drawn = op.env.random.below(total);
-        let chosen = counts.iter_mut().find(|(_, count)| {
-            let is_here = drawn < *count;
-            drawn = drawn.saturating_sub(*count);
-            is_here
-        });
-        let (number, count) = chosen.expect("what was drawn is below the sum of the counts");
-        if let Some(entry) = op.keys.numbered(*number)?.random_key(db, &mut op.env.random, moment) {
-            op.reply.bulk(entry.key());
-            return Ok(());
-        }
-        // Whatever there is in that slot is over, gone or kept: it is not drawn again.
-        *count = 0;
     }
 }
 

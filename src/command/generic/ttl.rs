@@ -34,6 +34,11 @@ pub(super) const TTL: Command = Command {
     ..asking("ttl", ttl)
 };
 
+fn ttl(op: &mut Op) -> Result<(), ReplyError> {
+    let now = op.keys.moment.now.0;
+    answer(op, |expiry| Ms(expiry.saturating_sub(now)).seconds_rounded())
+}
+
 pub(super) const PTTL: Command = Command {
     summary: "Answers in how many milliseconds a key expires.",
     since: "2.6.0",
@@ -42,31 +47,26 @@ pub(super) const PTTL: Command = Command {
     ..asking("pttl", pttl)
 };
 
+fn pttl(op: &mut Op) -> Result<(), ReplyError> {
+    let now = op.keys.moment.now.0;
+    answer(op, |expiry| expiry.saturating_sub(now))
+}
+
 pub(super) const EXPIRETIME: Command = Command {
     summary: "Answers at which Unix time, in seconds, a key expires.",
     since: "7.0.0",
     ..asking("expiretime", expiretime)
 };
 
+fn expiretime(op: &mut Op) -> Result<(), ReplyError> {
+    answer(op, |expiry| Ms(expiry).seconds_rounded())
+}
+
 pub(super) const PEXPIRETIME: Command = Command {
     summary: "Answers at which Unix time, in milliseconds, a key expires.",
     since: "7.0.0",
     ..asking("pexpiretime", pexpiretime)
 };
-
-fn ttl(op: &mut Op) -> Result<(), ReplyError> {
-    let now = op.keys.moment.now.0;
-    answer(op, |expiry| Ms(expiry.saturating_sub(now)).seconds_rounded())
-}
-
-fn pttl(op: &mut Op) -> Result<(), ReplyError> {
-    let now = op.keys.moment.now.0;
-    answer(op, |expiry| expiry.saturating_sub(now))
-}
-
-fn expiretime(op: &mut Op) -> Result<(), ReplyError> {
-    answer(op, |expiry| Ms(expiry).seconds_rounded())
-}
 
 fn pexpiretime(op: &mut Op) -> Result<(), ReplyError> {
     answer(op, |expiry| expiry)

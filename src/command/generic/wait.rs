@@ -4,10 +4,10 @@
 //! waits as a task of its own, with nothing held: only its connection stands still. Inside a transaction nothing may wait, and
 //! the answer is what is true at that moment.
 
-use super::integer;
 use crate::base::clock::Ms;
 use crate::base::numbers::parse_i64;
 use crate::client::Client;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::{Command, Context, NodeFuture, Run};
 use crate::resp::error;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};

@@ -10,12 +10,12 @@
 //! by distance; members of equal distance keep that order. `COUNT` without `ANY` sorts by itself: it means the nearest.
 
 use super::{READ, UNIT, WRITE, position, reply_distance, reply_position, unit_m};
-use crate::base::numbers::{parse_f64, parse_i64};
+use crate::base::numbers::parse_f64;
 use crate::data::geo::{Area, Position, Shape};
 use crate::data::sorted_set::{AddOptions, ScoreBound, ScoreRange, SortedSet};
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::{Command, Event, Op, Run};
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeySpec, arg, command};
 
 const OVERWRITE: KeyFlags = KeyFlags::OW.union(KeyFlags::UPDATE);
@@ -321,7 +321,7 @@ enum Origin {
 }
 
 /// A call with its arguments read.
-struct Options<'a> {
+struct Call<'a> {
     /// Where the search begins; unknown where that is a member of a key that is missing.
     center: Option<Position>,
     origin: Option<Origin>,
@@ -337,11 +337,11 @@ struct Options<'a> {
     stores_distances: bool,
 }
 
-impl<'a> Options<'a> {
+impl<'a> Call<'a> {
     /// Reads the arguments of a call; `source` is the key that is searched, and whether it exists.
-    fn read(op: &mut Op<'a, '_>, caller: Caller, source: (&[u8], bool)) -> Result<Options<'a>, ReplyError> {
+    fn read(op: &mut Op<'a, '_>, caller: Caller, source: (&[u8], bool)) -> Result<Call<'a>, ReplyError> {
         let args = op.args;
-        let mut options = Options {
+        let mut call = Call {
             center: None,
             origin: None,
             shape: None,
@@ -354,89 +354,84 @@ impl<'a> Options<'a> {
             store: (caller == Caller::SearchStore).then(|| args.at(1)),
             stores_distances: false,
         };
-        let mut index = match caller {
+        let first = match caller {
             Caller::Radius { .. } => {
-                options.center = Some(position(args.at(2), args.at(3))?);
-                options.shape = Some(circle(args.at(4), args.at(5))?);
+                call.center = Some(position(args.at(2), args.at(3))?);
+                call.shape = Some(circle(args.at(4), args.at(5))?);
                 6
             }
             Caller::RadiusByMember { .. } => {
                 // What is searched around a member that cannot be there is not looked at.
                 if source.1 {
-                    options.center = Some(center_of(op, source.0, args.at(2))?);
-                    options.shape = Some(circle(args.at(3), args.at(4))?);
+                    call.center = Some(center_of(op, source.0, args.at(2))?);
+                    call.shape = Some(circle(args.at(3), args.at(4))?);
                 }
                 5
             }
             Caller::Search => 2,
             Caller::SearchStore => 3,
         };
-        while index < args.len() {
-            index = options.take(op, caller, source, index)?;
+        let mut options = Options::behind(args, first);
+        while !options.is_empty() {
+            call.take(op, caller, source, &mut options)?;
         }
-        options.judge(op, caller)?;
-        Ok(options)
+        call.judge(op, caller)?;
+        Ok(call)
     }
 
-    /// Reads the option at `index`; returns the index behind it.
+    /// Reads the next option.
     fn take(
         &mut self,
         op: &mut Op<'a, '_>,
         caller: Caller,
         source: (&[u8], bool),
-        index: usize,
-    ) -> Result<usize, ReplyError> {
-        let args = op.args;
-        let left = args.len() - index - 1;
-        let is = |word: &[u8]| is_word(args, index, word);
-        let mut taken = 1;
-        if is(b"WITHDIST") {
+        options: &mut Options<'a>,
+    ) -> Result<(), ReplyError> {
+        if options.flag(b"WITHDIST") {
             self.with_distance = true;
-        } else if is(b"WITHHASH") {
+        } else if options.flag(b"WITHHASH") {
             self.with_hash = true;
-        } else if is(b"WITHCOORD") {
+        } else if options.flag(b"WITHCOORD") {
             self.with_position = true;
-        } else if is(b"ANY") {
+        } else if options.flag(b"ANY") {
             self.is_any = true;
-        } else if is(b"ASC") {
+        } else if options.flag(b"ASC") {
             self.sort = Some(Sort::Nearest);
-        } else if is(b"DESC") {
+        } else if options.flag(b"DESC") {
             self.sort = Some(Sort::Farthest);
-        } else if is(b"COUNT") && left >= 1 {
-            let count = parse_i64(args.at(index + 1)).ok_or(error::NOT_AN_INTEGER)?;
+        } else if options.flag(b"COUNT") {
+            let count = options.integer()?;
             self.count = usize::try_from(count)
                 .ok()
                 .filter(|count| *count > 0)
                 .ok_or(error::GEO_COUNT_NOT_POSITIVE)?;
-            taken = 2;
-        } else if (is(b"STORE") || is(b"STOREDIST")) && left >= 1 && caller.may_name_a_store() {
-            self.store = args.get(index + 1);
-            self.stores_distances = is(b"STOREDIST");
-            taken = 2;
-        } else if is(b"STOREDIST") && caller == Caller::SearchStore {
+        } else if caller.may_name_a_store() && options.flag(b"STORE") {
+            self.store = Some(options.word()?);
+            self.stores_distances = false;
+        } else if caller.may_name_a_store() && options.flag(b"STOREDIST") {
+            self.store = Some(options.word()?);
+            self.stores_distances = true;
+        } else if caller == Caller::SearchStore && options.flag(b"STOREDIST") {
             self.stores_distances = true;
         } else if !caller.is_search() {
             return Err(error::SYNTAX);
-        } else if is(b"FROMMEMBER") && left >= 1 && self.origin != Some(Origin::Position) {
+        } else if self.origin != Some(Origin::Position) && options.flag(b"FROMMEMBER") {
+            let member = options.word()?;
             if source.1 {
-                self.center = Some(center_of(op, source.0, args.at(index + 1))?);
+                self.center = Some(center_of(op, source.0, member)?);
             }
             self.origin = Some(Origin::Member);
-            taken = 2;
-        } else if is(b"FROMLONLAT") && left >= 2 && self.origin != Some(Origin::Member) {
-            self.center = Some(position(args.at(index + 1), args.at(index + 2))?);
+        } else if self.origin != Some(Origin::Member) && options.flag(b"FROMLONLAT") {
+            self.center = Some(position(options.word()?, options.word()?)?);
             self.origin = Some(Origin::Position);
-            taken = 3;
-        } else if is(b"BYRADIUS") && left >= 2 && !matches!(self.shape, Some((Shape::Box { .. }, _))) {
-            self.shape = Some(circle(args.at(index + 1), args.at(index + 2))?);
-            taken = 3;
-        } else if is(b"BYBOX") && left >= 3 && !matches!(self.shape, Some((Shape::Circle { .. }, _))) {
-            self.shape = Some(rectangle(args.range(index + 1, index + 4))?);
-            taken = 4;
+        } else if !matches!(self.shape, Some((Shape::Box { .. }, _))) && options.flag(b"BYRADIUS") {
+            self.shape = Some(circle(options.word()?, options.word()?)?);
+        } else if !matches!(self.shape, Some((Shape::Circle { .. }, _))) && options.flag(b"BYBOX") {
+            self.shape = Some(rectangle(options.word()?, options.word()?, options.word()?)?);
         } else {
             return Err(error::SYNTAX);
         }
-        Ok(index + taken)
+        Ok(())
     }
 
     /// Refuses options that do not go together.
@@ -493,13 +488,13 @@ fn circle(radius: &[u8], unit: &[u8]) -> Result<(Shape, f64), ReplyError> {
 }
 
 /// `400 200 km`
-fn rectangle(args: Args) -> Result<(Shape, f64), ReplyError> {
-    let width = parse_f64(args.at(0)).ok_or(error::GEO_WIDTH_INVALID)?;
-    let height = parse_f64(args.at(1)).ok_or(error::GEO_HEIGHT_INVALID)?;
+fn rectangle(width: &[u8], height: &[u8], unit: &[u8]) -> Result<(Shape, f64), ReplyError> {
+    let width = parse_f64(width).ok_or(error::GEO_WIDTH_INVALID)?;
+    let height = parse_f64(height).ok_or(error::GEO_HEIGHT_INVALID)?;
     if width < 0.0 || height < 0.0 {
         return Err(error::GEO_BOX_NEGATIVE);
     }
-    Ok((Shape::Box { width, height }, unit_m(args.at(2))?))
+    Ok((Shape::Box { width, height }, unit_m(unit)?))
 }
 
 /// A member that was found.
@@ -514,30 +509,25 @@ struct Found {
 fn search(op: &mut Op, caller: Caller) -> Result<(), ReplyError> {
     let source = op.args.at(if caller == Caller::SearchStore { 2 } else { 1 });
     let exists = op.keys.read_sorted_set(source)?.is_some();
-    let options = Options::read(op, caller, (source, exists))?;
-    let mut found = match options.area() {
-        Some(area) if exists => look(
-            op,
-            source,
-            &area,
-            if options.is_any { options.count } else { usize::MAX },
-        )?,
+    let call = Call::read(op, caller, (source, exists))?;
+    let mut found = match call.area() {
+        Some(area) if exists => look(op, source, &area, if call.is_any { call.count } else { usize::MAX })?,
         _ => Vec::new(),
     };
     // The nearest are meant, unless any will do.
-    let is_limited = options.count > 0 && !options.is_any;
-    match options.sort.or(is_limited.then_some(Sort::Nearest)) {
+    let is_limited = call.count > 0 && !call.is_any;
+    match call.sort.or(is_limited.then_some(Sort::Nearest)) {
         Some(Sort::Nearest) => found.sort_by(|a, b| a.distance.total_cmp(&b.distance)),
         Some(Sort::Farthest) => found.sort_by(|a, b| b.distance.total_cmp(&a.distance)),
         None => {}
     }
-    if options.count > 0 {
-        found.truncate(options.count);
+    if call.count > 0 {
+        found.truncate(call.count);
     }
-    match options.store {
-        Some(destination) => store(op, caller, destination, &found, options.stores_distances),
+    match call.store {
+        Some(destination) => store(op, caller, destination, &found, call.stores_distances),
         None => {
-            reply_found(op, &found, &options);
+            reply_found(op, &found, &call);
             Ok(())
         }
     }
@@ -579,8 +569,8 @@ fn look(op: &mut Op, source: &[u8], area: &Area, count_max: usize) -> Result<Vec
     Ok(found)
 }
 
-fn reply_found(op: &mut Op, found: &[Found], options: &Options) {
-    let more = [options.with_distance, options.with_hash, options.with_position];
+fn reply_found(op: &mut Op, found: &[Found], call: &Call) {
+    let more = [call.with_distance, call.with_hash, call.with_position];
     let more = more.into_iter().filter(|is_wanted| *is_wanted).count();
     op.reply.array(found.len());
     for one in found {
@@ -588,13 +578,13 @@ fn reply_found(op: &mut Op, found: &[Found], options: &Options) {
             op.reply.array(1 + more);
         }
         op.reply.bulk(&one.member);
-        if options.with_distance {
+        if call.with_distance {
             reply_distance(&mut op.reply, one.distance);
         }
-        if options.with_hash {
+        if call.with_hash {
             op.reply.integer(one.score as i64);
         }
-        if options.with_position {
+        if call.with_position {
             reply_position(&mut op.reply, one.position);
         }
     }
@@ -619,19 +609,13 @@ fn store(
             &op.env.limits,
         );
     }
-    let is_changed = op.keys.replace(destination, set)?;
-    if !found.is_empty() {
-        let event = if caller == Caller::SearchStore {
-            "geosearchstore"
-        } else {
-            "georadiusstore"
+    if op.keys.replace(destination, set)? {
+        let event = match caller {
+            _ if found.is_empty() => Event::generic("del"),
+            Caller::SearchStore => Event::sorted_set("geosearchstore"),
+            _ => Event::sorted_set("georadiusstore"),
         };
-        op.also(destination, Event::sorted_set(event));
-    } else if is_changed {
-        op.also(destination, Event::generic("del"));
-    }
-    if is_changed {
-        op.changed(found.len().max(1) as u64);
+        op.wrote_times(destination, event, found.len().max(1) as u64);
     }
     op.reply.integer(found.len() as i64);
     Ok(())

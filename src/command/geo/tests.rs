@@ -1,52 +1,43 @@
-//! What clients do not see of the geo family: effects, hits and misses. Replies and errors are in `tests/transcripts/geo.txt`.
+//! What clients do not see of the geo family: effects, events, hits and misses. Replies and errors are in `tests/transcripts/geo.txt`.
 
-use crate::base::slot::key_slot;
 use crate::command::bench::Bench;
 
+/// GEOADD is logged as ZADD: no replica has to compute a position.
 #[test]
-fn effects_need_no_positions() {
-    let mut bench = Bench::new(1);
+fn writes_lead_to_what_they_lead_to_in_redis() {
     let added = "ZADD g 3479099956230698 a 3479447370796909 b";
     let moved = "ZADD g xx ch 3479447370796909 a";
     let search = "geosearchstore d g fromlonlat 15 37 byradius 200 km";
     let radius = "georadius g 15 37 200 km storedist d";
+    let by_member = "georadiusbymember g a 200 km store d";
     let nothing = "geosearchstore d g fromlonlat 15 37 byradius 1 m";
-    let steps: &[(&str, &[&str])] = &[
-        ("geoadd g 13.361389 38.115556 a 15.087269 37.502669 b", &[added]),
-        ("geoadd g 13.361389 38.115556 a", &[]),
-        ("geoadd g nx 15.087269 37.502669 a", &[]),
-        ("geoadd g xx ch 15.087269 37.502669 a", &[moved]),
-        ("geoadd new xx 15.087269 37.502669 a", &[]),
-        ("geosearch g fromlonlat 15 37 byradius 200 km", &[]),
-        (search, &[search]),
-        (radius, &[radius]),
-        (nothing, &[nothing]),
-        (nothing, &[]),
-    ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+    let nowhere = "georadius missing 15 37 200 km store d";
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        bench.expect(&[
+            (
+                "geoadd g 13.361389 38.115556 a 15.087269 37.502669 b",
+                &[added],
+                &["new g", "zadd g"],
+                &["ready g"],
+            ),
+            ("geoadd g 13.361389 38.115556 a", &[], &[], &[]),
+            ("geoadd g nx 15.087269 37.502669 a", &[], &[], &[]),
+            ("geoadd g xx ch 15.087269 37.502669 a", &[moved], &["zadd g"], &[]),
+            ("geoadd new xx 15.087269 37.502669 a", &[], &[], &[]),
+            ("geosearch g fromlonlat 15 37 byradius 200 km", &[], &[], &[]),
+            ("geodist missing a b", &[], &["keymiss missing"], &[]),
+            (search, &[search], &["new d", "geosearchstore d"], &["ready d"]),
+            (radius, &[radius], &["georadiusstore d"], &["gone d"]),
+            (by_member, &[by_member], &["georadiusstore d"], &["gone d"]),
+            (nothing, &[nothing], &["del d"], &["gone d"]),
+            (nothing, &[], &[], &[]),
+            (nowhere, &[], &["keymiss missing"], &[]),
+            ("expire g 1", &["PEXPIREAT g 1700000001000"], &["expire g"], &[]),
+        ]);
+        bench.pass(1001);
+        bench.expect(&[(nothing, &["DEL g"], &["expired g", "keymiss g"], &["gone g"])]);
     }
-}
-
-#[test]
-fn a_search_over_two_shards_logs_what_it_stored() {
-    let mut bench = Bench::new(2);
-    let home = |key: &str| bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize;
-    let here = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 0).unwrap();
-    let there = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 1).unwrap();
-    bench.run(&format!("geoadd {there} 13.361389 38.115556 a"));
-    bench.logged(1);
-    assert_eq!(
-        bench.run(&format!(
-            "geosearchstore {here} {there} fromlonlat 15 37 byradius 200 km"
-        )),
-        ":1"
-    );
-    assert_eq!(
-        bench.logged(0),
-        [format!("DEL {here}"), format!("ZADD {here} 3479099956230698 a")]
-    );
 }
 
 #[test]

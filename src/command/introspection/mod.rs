@@ -22,7 +22,9 @@ use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, Ke
 
 pub use info::reply_info;
 
-pub const COMMANDS: &[Command] = &[Command {
+pub const COMMANDS: &[Command] = &[COMMAND];
+
+const COMMAND: Command = Command {
     summary: "Answers what is known of all commands.",
     since: "2.8.13",
     group: Group::Server,
@@ -41,7 +43,7 @@ pub const COMMANDS: &[Command] = &[Command {
         LIST,
     ],
     ..command("command", Run::Session(info::all))
-}];
+};
 
 const FLAGS: Flags = Flags::LOADING.union(Flags::STALE);
 const ANY_ORDER: &[&str] = &["nondeterministic_output_order"];

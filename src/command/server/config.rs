@@ -14,75 +14,67 @@ const ADMIN: Flags = Flags::ADMIN
     .union(Flags::LOADING)
     .union(Flags::STALE);
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const CONFIG: Command = Command {
     summary: "Contains the commands on the configuration.",
     since: "2.0.0",
     group: Group::Server,
     complexity: "Depends on subcommand.",
     arity: -2,
     flags: Flags::NONE,
-    subcommands: &[
-        Command {
-            summary: "Writes the running configuration into the file that the server was started with.",
-            since: "2.8.0",
-            group: Group::Server,
-            complexity: "O(1)",
-            arity: 2,
-            flags: ADMIN,
-            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            ..command("rewrite", Run::Node(rewrite))
-        },
-        Command {
-            summary: "Sets the counters that INFO shows to zero.",
-            since: "2.0.0",
-            group: Group::Server,
-            complexity: "O(1)",
-            arity: 2,
-            flags: ADMIN,
-            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            ..command("resetstat", Run::Node(resetstat))
-        },
-        Command {
-            summary: "Explains the subcommands.",
-            since: "5.0.0",
-            group: Group::Server,
-            complexity: "O(1)",
-            arity: 2,
-            flags: Flags::LOADING.union(Flags::STALE),
-            ..command("help", Run::Session(help))
-        },
-        Command {
-            summary: "Answers the parameters whose names match the patterns.",
-            since: "2.0.0",
-            group: Group::Server,
-            complexity: "O(N) when N is the number of configuration parameters provided",
-            arity: -3,
-            flags: ADMIN,
-            arguments: &[arg("parameter", ArgumentKind::String).multiple()],
-            history: &[("7.0.0", "Several patterns in one call.")],
-            ..command("get", Run::Session(get))
-        },
-        Command {
-            summary: "Changes parameters: all of them, or none.",
-            since: "2.0.0",
-            group: Group::Server,
-            complexity: "O(N) when N is the number of configuration parameters provided",
-            arity: -4,
-            flags: ADMIN,
-            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            arguments: &[arg("data", ArgumentKind::Block(PAIR)).multiple()],
-            history: &[("7.0.0", "Several parameters in one call.")],
-            secrets_of: Some(set_secrets),
-            ..command("set", Run::Node(set))
-        },
-    ],
+    subcommands: &[CONFIG_REWRITE, CONFIG_RESETSTAT, CONFIG_HELP, CONFIG_GET, CONFIG_SET],
     ..command("config", Run::Container)
-}];
+};
 
-const PAIR: &[Argument] = &[
-    arg("parameter", ArgumentKind::String),
-    arg("value", ArgumentKind::String),
-];
+const CONFIG_REWRITE: Command = Command {
+    summary: "Writes the running configuration into the file that the server was started with.",
+    since: "2.8.0",
+    group: Group::Server,
+    complexity: "O(1)",
+    arity: 2,
+    flags: ADMIN,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    ..command("rewrite", Run::Node(rewrite))
+};
+
+fn rewrite(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let config = context.with(|local| local.node.lock_config().clone());
+        config
+            .rewrite(None)
+            .map_err(|failed| ReplyError::owned(failed.to_string()))?;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+const CONFIG_RESETSTAT: Command = Command {
+    summary: "Sets the counters that INFO shows to zero.",
+    since: "2.0.0",
+    group: Group::Server,
+    complexity: "O(1)",
+    arity: 2,
+    flags: ADMIN,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    ..command("resetstat", Run::Node(resetstat))
+};
+
+fn resetstat(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        context.ask_all(|local| local.env.stats.reset()).await;
+        context.reply().ok();
+        Ok(())
+    })
+}
+
+const CONFIG_HELP: Command = Command {
+    summary: "Explains the subcommands.",
+    since: "5.0.0",
+    group: Group::Server,
+    complexity: "O(1)",
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    ..command("help", Run::Session(help))
+};
 
 fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     reply_help(
@@ -107,6 +99,18 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
+const CONFIG_GET: Command = Command {
+    summary: "Answers the parameters whose names match the patterns.",
+    since: "2.0.0",
+    group: Group::Server,
+    complexity: "O(N) when N is the number of configuration parameters provided",
+    arity: -3,
+    flags: ADMIN,
+    arguments: &[arg("parameter", ArgumentKind::String).multiple()],
+    history: &[("7.0.0", "Several patterns in one call.")],
+    ..command("get", Run::Session(get))
+};
+
 fn get(op: &mut SessionOp) -> Result<(), ReplyError> {
     let patterns: Vec<&[u8]> = op.args.slice_from(2).iter().collect();
     let found = op.node.lock_config().get(&patterns);
@@ -118,16 +122,19 @@ fn get(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// The values of parameters that are secrets.
-fn set_secrets(call: &[&[u8]]) -> Vec<usize> {
-    let is_secret =
-        |name: &[u8]| Parameter::find(name).is_some_and(|(_, parameter)| parameter.is(config::Flags::SENSITIVE));
-    let names = (2..call.len()).step_by(2);
-    names
-        .filter(|&index| is_secret(call[index]))
-        .map(|index| index + 1)
-        .collect()
-}
+const CONFIG_SET: Command = Command {
+    summary: "Changes parameters: all of them, or none.",
+    since: "2.0.0",
+    group: Group::Server,
+    complexity: "O(N) when N is the number of configuration parameters provided",
+    arity: -4,
+    flags: ADMIN,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    arguments: &[arg("data", ArgumentKind::Block(PAIR)).multiple()],
+    history: &[("7.0.0", "Several parameters in one call.")],
+    secrets_of: Some(set_secrets),
+    ..command("set", Run::Node(set))
+};
 
 fn set(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
@@ -169,21 +176,18 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-fn resetstat(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        context.ask_all(|local| local.env.stats.reset()).await;
-        context.reply().ok();
-        Ok(())
-    })
-}
+const PAIR: &[Argument] = &[
+    arg("parameter", ArgumentKind::String),
+    arg("value", ArgumentKind::String),
+];
 
-fn rewrite(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let config = context.with(|local| local.node.lock_config().clone());
-        config
-            .rewrite(None)
-            .map_err(|failed| ReplyError::owned(failed.to_string()))?;
-        context.reply().ok();
-        Ok(())
-    })
+/// The values of parameters that are secrets.
+fn set_secrets(call: &[&[u8]]) -> Vec<usize> {
+    let is_secret =
+        |name: &[u8]| Parameter::find(name).is_some_and(|(_, parameter)| parameter.is(config::Flags::SENSITIVE));
+    let names = (2..call.len()).step_by(2);
+    names
+        .filter(|&index| is_secret(call[index]))
+        .map(|index| index + 1)
+        .collect()
 }

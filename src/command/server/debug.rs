@@ -27,7 +27,7 @@ const DEBUG_FLAGS: Flags = Flags::ADMIN
     .union(Flags::LOADING)
     .union(Flags::STALE);
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const DEBUG: Command = Command {
     summary: "Holds the commands for finding faults.",
     since: "1.0.0",
     group: Group::Server,
@@ -44,7 +44,7 @@ pub const COMMANDS: &[Command] = &[Command {
             },
         }),
     )
-}];
+};
 
 /// One subcommand.
 const fn sub(name: &'static str, summary: &'static str, arity: i16, run: Run) -> Command {

@@ -38,55 +38,47 @@ const fn reading(name: &'static str, arity: i16, run: for<'a> fn(&'a mut Context
     }
 }
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const LATENCY: Command = Command {
     summary: "Contains the commands on latency.",
     since: "2.8.13",
     group: Group::Server,
     complexity: "Depends on subcommand.",
     arity: -2,
     subcommands: &[
-        Command {
-            summary: "Says in words which events took long, and what to do about them.",
-            ..reading("doctor", 2, doctor)
-        },
-        Command {
-            summary: "Explains the subcommands.",
-            since: "2.8.13",
-            group: Group::Server,
-            arity: 2,
-            flags: Flags::LOADING.union(Flags::STALE),
-            ..command("help", Run::Session(help))
-        },
-        Command {
-            summary: "Answers the cumulative distribution of the times of commands.",
-            since: "7.0.0",
-            complexity: "O(N) where N is the number of commands with latency information being retrieved.",
-            arguments: &[arg("command", ArgumentKind::String).optional().multiple()],
-            ..reading("histogram", -2, histogram)
-        },
-        Command {
-            summary: "Forgets the samples of the named events, or of all.",
-            tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
-            arguments: &[arg("event", ArgumentKind::String).optional().multiple()],
-            ..reading("reset", -2, reset)
-        },
-        Command {
-            summary: "Draws the samples of an event.",
-            arguments: &[arg("event", ArgumentKind::String)],
-            ..reading("graph", 3, graph)
-        },
-        Command {
-            summary: "Answers the samples of an event.",
-            arguments: &[arg("event", ArgumentKind::String)],
-            ..reading("history", 3, history)
-        },
-        Command {
-            summary: "Answers the newest sample of each event, and its worst.",
-            ..reading("latest", 2, latest)
-        },
+        LATENCY_DOCTOR,
+        LATENCY_HELP,
+        LATENCY_HISTOGRAM,
+        LATENCY_RESET,
+        LATENCY_GRAPH,
+        LATENCY_HISTORY,
+        LATENCY_LATEST,
     ],
     ..command("latency", Run::Container)
-}];
+};
+
+const LATENCY_DOCTOR: Command = Command {
+    summary: "Says in words which events took long, and what to do about them.",
+    ..reading("doctor", 2, doctor)
+};
+
+fn doctor(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let all = events(context).await;
+        let settings = context.settings();
+        let text = diagnose(&all, &settings, UnixMs::now().seconds());
+        context.reply().verbatim("txt", text.as_bytes());
+        Ok(())
+    })
+}
+
+const LATENCY_HELP: Command = Command {
+    summary: "Explains the subcommands.",
+    since: "2.8.13",
+    group: Group::Server,
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    ..command("help", Run::Session(help))
+};
 
 fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     reply_help(
@@ -116,56 +108,55 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// The events of all shards.
-async fn events(context: &Context) -> LatencyMonitor {
-    let of_shards = context.ask_all(|local| local.env.stats.latency.clone()).await;
-    let mut all = LatencyMonitor::default();
-    for one in &of_shards {
-        all.merge(one);
-    }
-    all
-}
+const LATENCY_HISTOGRAM: Command = Command {
+    summary: "Answers the cumulative distribution of the times of commands.",
+    since: "7.0.0",
+    complexity: "O(N) where N is the number of commands with latency information being retrieved.",
+    arguments: &[arg("command", ArgumentKind::String).optional().multiple()],
+    ..reading("histogram", -2, histogram)
+};
 
-/// The name of the event in the third argument.
-fn event_name(context: &Context) -> String {
-    String::from_utf8_lossy(context.args().at(2)).into_owned()
-}
-
-fn latest(context: &mut Context) -> NodeFuture<'_> {
+fn histogram(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let all = events(context).await;
-        let mut reply = context.reply();
-        reply.array(all.events().count());
-        for (name, event) in all.events() {
-            let (second, ms) = event.samples.back().copied().unwrap_or_default();
-            reply.array(4);
-            reply.bulk(name.as_bytes());
-            reply.integer(second as i64);
-            reply.integer(i64::from(ms));
-            reply.integer(i64::from(event.all_time_max_ms));
+        let registry = context.with(|local| local.registry);
+        let of_shards = context
+            .ask_all(|local| {
+                let commands = &local.env.stats.commands;
+                commands.iter().map(CommandStats::snapshot).collect::<Vec<_>>()
+            })
+            .await;
+        let mut total: Vec<CommandStats> = registry.all().iter().map(|_| CommandStats::default()).collect();
+        for commands in &of_shards {
+            for (ours, theirs) in total.iter_mut().zip(commands) {
+                ours.add(theirs);
+            }
         }
-        Ok(())
-    })
-}
-
-fn history(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let name = event_name(context);
-        let all = events(context).await;
-        let mut reply = context.reply();
-        let Some(event) = all.event(&name) else {
-            reply.array(0);
-            return Ok(());
+        fold_inner(registry, &mut total);
+        let names = context.args().slice_from(2);
+        let wanted: Vec<CommandId> = match names.is_empty() {
+            true => registry.all().iter().map(|found| found.id).collect(),
+            false => names.iter().flat_map(|name| family(registry, name)).collect(),
         };
-        reply.array(event.samples.len());
-        for &(second, ms) in &event.samples {
-            reply.array(2);
-            reply.integer(second as i64);
-            reply.integer(i64::from(ms));
+        let shown: Vec<_> = wanted
+            .into_iter()
+            .filter_map(|id| Some((id, total[id as usize].histogram()?)))
+            .collect();
+        let mut reply = context.reply();
+        reply.map(shown.len());
+        for (id, histogram) in shown {
+            reply.bulk(registry.get(id).full_name.as_bytes());
+            reply_distribution(&mut reply, &histogram);
         }
         Ok(())
     })
 }
+
+const LATENCY_RESET: Command = Command {
+    summary: "Forgets the samples of the named events, or of all.",
+    tips: &["request_policy:all_nodes", "response_policy:agg_sum"],
+    arguments: &[arg("event", ArgumentKind::String).optional().multiple()],
+    ..reading("reset", -2, reset)
+};
 
 fn reset(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
@@ -194,6 +185,12 @@ fn reset(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
+const LATENCY_GRAPH: Command = Command {
+    summary: "Draws the samples of an event.",
+    arguments: &[arg("event", ArgumentKind::String)],
+    ..reading("graph", 3, graph)
+};
+
 fn graph(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let name = event_name(context);
@@ -206,6 +203,68 @@ fn graph(context: &mut Context) -> NodeFuture<'_> {
         context.reply().verbatim("txt", text.as_bytes());
         Ok(())
     })
+}
+
+const LATENCY_HISTORY: Command = Command {
+    summary: "Answers the samples of an event.",
+    arguments: &[arg("event", ArgumentKind::String)],
+    ..reading("history", 3, history)
+};
+
+fn history(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let name = event_name(context);
+        let all = events(context).await;
+        let mut reply = context.reply();
+        let Some(event) = all.event(&name) else {
+            reply.array(0);
+            return Ok(());
+        };
+        reply.array(event.samples.len());
+        for &(second, ms) in &event.samples {
+            reply.array(2);
+            reply.integer(second as i64);
+            reply.integer(i64::from(ms));
+        }
+        Ok(())
+    })
+}
+
+const LATENCY_LATEST: Command = Command {
+    summary: "Answers the newest sample of each event, and its worst.",
+    ..reading("latest", 2, latest)
+};
+
+fn latest(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let all = events(context).await;
+        let mut reply = context.reply();
+        reply.array(all.events().count());
+        for (name, event) in all.events() {
+            let (second, ms) = event.samples.back().copied().unwrap_or_default();
+            reply.array(4);
+            reply.bulk(name.as_bytes());
+            reply.integer(second as i64);
+            reply.integer(i64::from(ms));
+            reply.integer(i64::from(event.all_time_max_ms));
+        }
+        Ok(())
+    })
+}
+
+/// The events of all shards.
+async fn events(context: &Context) -> LatencyMonitor {
+    let of_shards = context.ask_all(|local| local.env.stats.latency.clone()).await;
+    let mut all = LatencyMonitor::default();
+    for one in &of_shards {
+        all.merge(one);
+    }
+    all
+}
+
+/// The name of the event in the third argument.
+fn event_name(context: &Context) -> String {
+    String::from_utf8_lossy(context.args().at(2)).into_owned()
 }
 
 const GRAPH_COLUMNS: usize = 80;
@@ -258,16 +317,6 @@ fn age(seconds: u64) -> String {
         3600..86400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86400),
     }
-}
-
-fn doctor(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let all = events(context).await;
-        let settings = context.settings();
-        let text = diagnose(&all, &settings, UnixMs::now().seconds());
-        context.reply().verbatim("txt", text.as_bytes());
-        Ok(())
-    })
 }
 
 /// What DOCTOR says.
@@ -339,41 +388,6 @@ fn diagnose(all: &LatencyMonitor, settings: &Settings, now_s: u64) -> String {
         let _ = writeln!(text, "- {line}");
     }
     text
-}
-
-fn histogram(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let registry = context.with(|local| local.registry);
-        let of_shards = context
-            .ask_all(|local| {
-                let commands = &local.env.stats.commands;
-                commands.iter().map(CommandStats::snapshot).collect::<Vec<_>>()
-            })
-            .await;
-        let mut total: Vec<CommandStats> = registry.all().iter().map(|_| CommandStats::default()).collect();
-        for commands in &of_shards {
-            for (ours, theirs) in total.iter_mut().zip(commands) {
-                ours.add(theirs);
-            }
-        }
-        fold_inner(registry, &mut total);
-        let names = context.args().slice_from(2);
-        let wanted: Vec<CommandId> = match names.is_empty() {
-            true => registry.all().iter().map(|found| found.id).collect(),
-            false => names.iter().flat_map(|name| family(registry, name)).collect(),
-        };
-        let shown: Vec<_> = wanted
-            .into_iter()
-            .filter_map(|id| Some((id, total[id as usize].histogram()?)))
-            .collect();
-        let mut reply = context.reply();
-        reply.map(shown.len());
-        for (id, histogram) in shown {
-            reply.bulk(registry.get(id).full_name.as_bytes());
-            reply_distribution(&mut reply, &histogram);
-        }
-        Ok(())
-    })
 }
 
 /// The command of that name and its subcommands.

@@ -8,7 +8,7 @@ use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{ArgumentKind, Flags, Group, arg, command};
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const LOLWUT: Command = Command {
     summary: "Draws something, and names the version.",
     since: "5.0.0",
     group: Group::Server,
@@ -17,13 +17,7 @@ pub const COMMANDS: &[Command] = &[Command {
     flags: Flags::READONLY.union(Flags::FAST),
     arguments: &[arg("version", ArgumentKind::Integer).token("VERSION").optional()],
     ..command("lolwut", Run::Session(lolwut))
-}];
-
-const COLUMNS_DEFAULT: i64 = 32;
-const ROWS_DEFAULT: i64 = 8;
-/// Nobody's terminal is larger.
-const COLUMNS_MAX: i64 = 500;
-const ROWS_MAX: i64 = 200;
+};
 
 fn lolwut(op: &mut SessionOp) -> Result<(), ReplyError> {
     let mut numbers = op.args.slice_from(1);
@@ -50,6 +44,12 @@ fn lolwut(op: &mut SessionOp) -> Result<(), ReplyError> {
     op.reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
+
+const COLUMNS_DEFAULT: i64 = 32;
+const ROWS_DEFAULT: i64 = 8;
+/// Nobody's terminal is larger.
+const COLUMNS_MAX: i64 = 500;
+const ROWS_MAX: i64 = 200;
 
 /// A cloth of that many crossings in each row.
 fn weave(columns: usize, rows: usize, random: &mut Random) -> String {

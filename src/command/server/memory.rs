@@ -4,7 +4,7 @@
 //! keeps of itself. Nothing is estimated from samples: what a key takes is known, so SAMPLES is read and not needed.
 
 use super::info::{Overview, overview};
-use crate::base::numbers::parse_i64;
+use crate::engine::arguments::Options;
 use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
@@ -34,55 +34,40 @@ const fn asking(name: &'static str, run: Run) -> Command {
     }
 }
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const MEMORY: Command = Command {
     summary: "Contains the commands on memory.",
     since: "4.0.0",
     group: Group::Server,
     complexity: "Depends on subcommand.",
     arity: -2,
     subcommands: &[
-        Command {
-            summary: "Answers the allocator's own statistics.",
-            complexity: "Depends on how much memory is allocated, could be slow",
-            ..asking("malloc-stats", Run::Session(malloc_stats))
-        },
-        Command {
-            summary: "Explains the subcommands.",
-            flags: Flags::LOADING.union(Flags::STALE),
-            tips: &[],
-            ..asking("help", Run::Session(help))
-        },
-        Command {
-            summary: "Says in words what is wrong with the use of memory.",
-            ..asking("doctor", Run::Node(doctor))
-        },
-        Command {
-            summary: "Has the allocator give unused memory back.",
-            complexity: "Depends on how much memory is allocated, could be slow",
-            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-            ..asking("purge", Run::Session(purge))
-        },
-        Command {
-            summary: "Answers where the memory is.",
-            ..asking("stats", Run::Node(stats))
-        },
-        Command {
-            summary: "Answers how many bytes a key takes.",
-            since: "4.0.0",
-            group: Group::Server,
-            complexity: "O(N) where N is the number of samples.",
-            arity: -3,
-            flags: Flags::READONLY,
-            keys: &[KeySpec::one(2, KeyFlags::RO)],
-            arguments: &[
-                Argument::key("key", 0),
-                arg("count", ArgumentKind::Integer).token("SAMPLES").optional(),
-            ],
-            ..command("usage", Run::Keys(usage))
-        },
+        MEMORY_MALLOC_STATS,
+        MEMORY_HELP,
+        MEMORY_DOCTOR,
+        MEMORY_PURGE,
+        MEMORY_STATS,
+        MEMORY_USAGE,
     ],
     ..command("memory", Run::Container)
-}];
+};
+
+const MEMORY_MALLOC_STATS: Command = Command {
+    summary: "Answers the allocator's own statistics.",
+    complexity: "Depends on how much memory is allocated, could be slow",
+    ..asking("malloc-stats", Run::Session(malloc_stats))
+};
+
+fn malloc_stats(op: &mut SessionOp) -> Result<(), ReplyError> {
+    op.reply.verbatim("txt", allocator_report().as_bytes());
+    Ok(())
+}
+
+const MEMORY_HELP: Command = Command {
+    summary: "Explains the subcommands.",
+    flags: Flags::LOADING.union(Flags::STALE),
+    tips: &[],
+    ..asking("help", Run::Session(help))
+};
 
 fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     reply_help(
@@ -105,14 +90,98 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
+const MEMORY_DOCTOR: Command = Command {
+    summary: "Says in words what is wrong with the use of memory.",
+    ..asking("doctor", Run::Node(doctor))
+};
+
+fn doctor(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let overview = overview(context, false).await;
+        let text = diagnose(&overview.memory, overview.total.client_bytes, overview.total.clients);
+        context.reply().verbatim("txt", text.as_bytes());
+        Ok(())
+    })
+}
+
+const MEMORY_PURGE: Command = Command {
+    summary: "Has the allocator give unused memory back.",
+    complexity: "Depends on how much memory is allocated, could be slow",
+    tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+    ..asking("purge", Run::Session(purge))
+};
+
+/// Unused pages are given back when their decay time is over; with a decay time of zero that is at once. Arenas that
+/// nobody uses have no such setting, and nothing to give back.
+fn purge(op: &mut SessionOp) -> Result<(), ReplyError> {
+    let count = arenas::narenas::read().map_err(|failed| ReplyError::owned(format!("ERR {failed}")))?;
+    for arena in 0..count {
+        for kind in ["dirty", "muzzy"] {
+            let key = format!("arena.{arena}.{kind}_decay_ms\0");
+            let name = key.as_str().name();
+            if let Ok(decay_ms) = name.update(0isize) {
+                // It was valid a moment ago.
+                let _ = name.write(decay_ms);
+            }
+        }
+    }
+    op.reply.ok();
+    Ok(())
+}
+
+const MEMORY_STATS: Command = Command {
+    summary: "Answers where the memory is.",
+    ..asking("stats", Run::Node(stats))
+};
+
+fn stats(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let overview = overview(context, false).await;
+        let (before, after) = figures(&overview);
+        let dbs: Vec<(u32, usize)> = overview
+            .total
+            .dbs
+            .iter()
+            .filter(|(_, db)| db.keys > 0)
+            .map(|(number, db)| (*number, db.keys))
+            .collect();
+        let mut reply = context.reply();
+        reply.map(before.len() + dbs.len() + after.len());
+        reply_figures(&mut reply, &before);
+        for (number, keys) in dbs {
+            reply.bulk(format!("db.{number}").as_bytes());
+            reply.map(3);
+            reply.bulk(b"overhead.hashtable.main");
+            reply.integer((keys * TABLE_BYTES_EACH) as i64);
+            reply.bulk(b"overhead.hashtable.expires");
+            reply.integer(0);
+            reply.bulk(b"overhead.hashtable.slot-to-keys");
+            reply.integer(0);
+        }
+        reply_figures(&mut reply, &after);
+        Ok(())
+    })
+}
+
+const MEMORY_USAGE: Command = Command {
+    summary: "Answers how many bytes a key takes.",
+    since: "4.0.0",
+    group: Group::Server,
+    complexity: "O(N) where N is the number of samples.",
+    arity: -3,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(2, KeyFlags::RO)],
+    arguments: &[
+        Argument::key("key", 0),
+        arg("count", ArgumentKind::Integer).token("SAMPLES").optional(),
+    ],
+    ..command("usage", Run::Keys(usage))
+};
+
 fn usage(op: &mut Op) -> Result<(), ReplyError> {
-    let mut options = op.args.slice_from(3).iter();
-    while let Some(word) = options.next() {
-        let count = options.next();
-        let (true, Some(count)) = (word.eq_ignore_ascii_case(b"SAMPLES"), count) else {
-            return Err(error::SYNTAX);
-        };
-        if parse_i64(count).ok_or(error::NOT_AN_INTEGER)? < 0 {
+    let mut options = Options::behind(op.args, 3);
+    while !options.is_empty() {
+        if !options.flag(b"SAMPLES") || options.integer()? < 0 {
             return Err(error::SYNTAX);
         }
     }
@@ -144,35 +213,6 @@ enum Figure {
 
 fn ratio(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
-}
-
-fn stats(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let overview = overview(context, false).await;
-        let (before, after) = figures(&overview);
-        let dbs: Vec<(u32, usize)> = overview
-            .total
-            .dbs
-            .iter()
-            .filter(|(_, db)| db.keys > 0)
-            .map(|(number, db)| (*number, db.keys))
-            .collect();
-        let mut reply = context.reply();
-        reply.map(before.len() + dbs.len() + after.len());
-        reply_figures(&mut reply, &before);
-        for (number, keys) in dbs {
-            reply.bulk(format!("db.{number}").as_bytes());
-            reply.map(3);
-            reply.bulk(b"overhead.hashtable.main");
-            reply.integer((keys * TABLE_BYTES_EACH) as i64);
-            reply.bulk(b"overhead.hashtable.expires");
-            reply.integer(0);
-            reply.bulk(b"overhead.hashtable.slot-to-keys");
-            reply.integer(0);
-        }
-        reply_figures(&mut reply, &after);
-        Ok(())
-    })
 }
 
 fn reply_figures(reply: &mut Reply<'_>, figures: &[(&str, Figure)]) {
@@ -241,15 +281,6 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
     (before, after)
 }
 
-fn doctor(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let overview = overview(context, false).await;
-        let text = diagnose(&overview.memory, overview.total.client_bytes, overview.total.clients);
-        context.reply().verbatim("txt", text.as_bytes());
-        Ok(())
-    })
-}
-
 /// Below this nothing that ratios say means anything, as in Redis.
 const DIAGNOSED_BYTES_MIN: usize = 5 << 20;
 /// A difference below this is no problem, whatever the ratio.
@@ -296,11 +327,6 @@ fn diagnose(memory: &Memory, client_bytes: usize, clients: usize) -> String {
     text
 }
 
-fn malloc_stats(op: &mut SessionOp) -> Result<(), ReplyError> {
-    op.reply.verbatim("txt", allocator_report().as_bytes());
-    Ok(())
-}
-
 /// What the allocator has, in all and by size class.
 fn allocator_report() -> String {
     // The statistics are a snapshot that is renewed by advancing the epoch.
@@ -323,24 +349,6 @@ fn allocator_report() -> String {
     }
     text.push_str("--- End jemalloc statistics ---\n");
     text
-}
-
-/// Unused pages are given back when their decay time is over; with a decay time of zero that is at once. Arenas that
-/// nobody uses have no such setting, and nothing to give back.
-fn purge(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let count = arenas::narenas::read().map_err(|failed| ReplyError::owned(format!("ERR {failed}")))?;
-    for arena in 0..count {
-        for kind in ["dirty", "muzzy"] {
-            let key = format!("arena.{arena}.{kind}_decay_ms\0");
-            let name = key.as_str().name();
-            if let Ok(decay_ms) = name.update(0isize) {
-                // It was valid a moment ago.
-                let _ = name.write(decay_ms);
-            }
-        }
-    }
-    op.reply.ok();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,13 +12,22 @@ mod module;
 mod shutdown;
 mod slowlog;
 
-pub use config::COMMANDS as CONFIG;
-pub use debug::COMMANDS as DEBUG;
-pub use info::COMMANDS as INFO;
-pub use keyspace::COMMANDS as KEYSPACE;
-pub use latency::COMMANDS as LATENCY;
-pub use lolwut::COMMANDS as LOLWUT;
-pub use memory::COMMANDS as MEMORY;
-pub use module::COMMANDS as MODULE;
-pub use shutdown::COMMANDS as SHUTDOWN;
-pub use slowlog::COMMANDS as SLOWLOG;
+use crate::engine::Command;
+
+pub const COMMANDS: &[Command] = &[
+    keyspace::DBSIZE,
+    keyspace::FLUSHALL,
+    keyspace::FLUSHDB,
+    keyspace::SWAPDB,
+    keyspace::TIME,
+    keyspace::ROLE,
+    config::CONFIG,
+    info::INFO,
+    shutdown::SHUTDOWN,
+    slowlog::SLOWLOG,
+    debug::DEBUG,
+    latency::LATENCY,
+    memory::MEMORY,
+    lolwut::LOLWUT,
+    module::MODULE,
+];

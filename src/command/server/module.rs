@@ -10,7 +10,7 @@ use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, Protection, arg, command};
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const MODULE: Command = Command {
     summary: "Contains the commands about modules.",
     since: "4.0.0",
     group: Group::Server,
@@ -18,52 +18,77 @@ pub const COMMANDS: &[Command] = &[Command {
     arity: -2,
     subcommands: &[
         help_command(Group::Server, Categories::NONE, "5.0.0", help),
-        Command {
-            summary: "Lists the loaded modules.",
-            since: "4.0.0",
-            group: Group::Server,
-            complexity: "O(N) where N is the number of loaded modules.",
-            arity: 2,
-            flags: Flags::ADMIN.union(Flags::NOSCRIPT),
-            tips: &["nondeterministic_output_order"],
-            ..command("list", Run::Session(list))
-        },
-        Command {
-            summary: "Loads a module.",
-            since: "4.0.0",
-            group: Group::Server,
-            arity: -3,
-            flags: CHANGES_MODULES,
-            protection: Some(Protection::ModuleCommand),
-            arguments: &[
-                arg("path", ArgumentKind::String),
-                arg("arg", ArgumentKind::String).optional().multiple(),
-            ],
-            ..command("load", Run::Session(load))
-        },
-        Command {
-            summary: "Loads a module with parameters of its own.",
-            since: "7.0.0",
-            group: Group::Server,
-            arity: -3,
-            flags: CHANGES_MODULES,
-            protection: Some(Protection::ModuleCommand),
-            arguments: LOADEX_ARGUMENTS,
-            ..command("loadex", Run::Session(load))
-        },
-        Command {
-            summary: "Unloads a module.",
-            since: "4.0.0",
-            group: Group::Server,
-            arity: 3,
-            flags: CHANGES_MODULES,
-            protection: Some(Protection::ModuleCommand),
-            arguments: &[arg("name", ArgumentKind::String)],
-            ..command("unload", Run::Session(unload))
-        },
+        MODULE_LIST,
+        MODULE_LOAD,
+        MODULE_LOADEX,
+        MODULE_UNLOAD,
     ],
     ..command("module", Run::Container)
-}];
+};
+
+const MODULE_LIST: Command = Command {
+    summary: "Lists the loaded modules.",
+    since: "4.0.0",
+    group: Group::Server,
+    complexity: "O(N) where N is the number of loaded modules.",
+    arity: 2,
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT),
+    tips: &["nondeterministic_output_order"],
+    ..command("list", Run::Session(list))
+};
+
+fn list(op: &mut SessionOp) -> Result<(), ReplyError> {
+    op.reply.array(0);
+    Ok(())
+}
+
+const MODULE_LOAD: Command = Command {
+    summary: "Loads a module.",
+    since: "4.0.0",
+    group: Group::Server,
+    arity: -3,
+    flags: CHANGES_MODULES,
+    protection: Some(Protection::ModuleCommand),
+    arguments: &[
+        arg("path", ArgumentKind::String),
+        arg("arg", ArgumentKind::String).optional().multiple(),
+    ],
+    ..command("load", Run::Session(load))
+};
+
+fn load(op: &mut SessionOp) -> Result<(), ReplyError> {
+    let path = op.args.at(2).escape_ascii();
+    tracing::warn!("Module {path} failed to load: this server has no modules");
+    Err(error::MODULE_NOT_LOADED)
+}
+
+const MODULE_LOADEX: Command = Command {
+    summary: "Loads a module with parameters of its own.",
+    since: "7.0.0",
+    group: Group::Server,
+    arity: -3,
+    flags: CHANGES_MODULES,
+    protection: Some(Protection::ModuleCommand),
+    arguments: LOADEX_ARGUMENTS,
+    ..command("loadex", Run::Session(load))
+};
+
+const MODULE_UNLOAD: Command = Command {
+    summary: "Unloads a module.",
+    since: "4.0.0",
+    group: Group::Server,
+    arity: 3,
+    flags: CHANGES_MODULES,
+    protection: Some(Protection::ModuleCommand),
+    arguments: &[arg("name", ArgumentKind::String)],
+    ..command("unload", Run::Session(unload))
+};
+
+fn unload(op: &mut SessionOp) -> Result<(), ReplyError> {
+    let name = op.args.at(2).escape_ascii();
+    tracing::warn!("Error unloading module {name}: no such module with that name");
+    Err(error::NO_SUCH_MODULE)
+}
 
 const CHANGES_MODULES: Flags = Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::NO_ASYNC_LOADING);
 
@@ -81,23 +106,6 @@ const LOADEX_ARGUMENTS: &[Argument] = &[
         .optional()
         .multiple(),
 ];
-
-fn list(op: &mut SessionOp) -> Result<(), ReplyError> {
-    op.reply.array(0);
-    Ok(())
-}
-
-fn load(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let path = op.args.at(2).escape_ascii();
-    tracing::warn!("Module {path} failed to load: this server has no modules");
-    Err(error::MODULE_NOT_LOADED)
-}
-
-fn unload(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let name = op.args.at(2).escape_ascii();
-    tracing::warn!("Error unloading module {name}: no such module with that name");
-    Err(error::NO_SUCH_MODULE)
-}
 
 const HELP: &[HelpEntry] = &[
     ("LIST", &["List the loaded modules."]),

@@ -9,7 +9,7 @@ use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 use std::sync::PoisonError;
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const SHUTDOWN: Command = Command {
     summary: "Ends the server, saving the data first where it is configured to.",
     since: "1.0.0",
     group: Group::Server,
@@ -33,7 +33,22 @@ pub const COMMANDS: &[Command] = &[Command {
     ],
     history: &[("7.0.0", "`NOW`, `FORCE` and `ABORT` were added.")],
     ..command("shutdown", Run::Session(shutdown))
-}];
+};
+
+fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
+    match parse(op.args)? {
+        Request::Abort => Err(error::NO_SHUTDOWN),
+        Request::End(asked) => {
+            tracing::warn!("User requested shutdown...");
+            let node = op.node;
+            *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+            // Nothing that the client has sent behind it is run.
+            op.session.closes = true;
+            node.surroundings.shut_down();
+            Ok(())
+        }
+    }
+}
 
 /// What the arguments ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,21 +80,6 @@ fn parse(args: Args) -> Result<Request, ReplyError> {
         return Err(error::SYNTAX);
     }
     Ok(if aborts { Request::Abort } else { Request::End(asked) })
-}
-
-fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
-    match parse(op.args)? {
-        Request::Abort => Err(error::NO_SHUTDOWN),
-        Request::End(asked) => {
-            tracing::warn!("User requested shutdown...");
-            let node = op.node;
-            *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
-            // Nothing that the client has sent behind it is run.
-            op.session.closes = true;
-            node.surroundings.shut_down();
-            Ok(())
-        }
-    }
 }
 
 #[cfg(test)]

@@ -15,59 +15,48 @@ const SLOWLOG_FLAGS: Flags = Flags::ADMIN.union(Flags::LOADING).union(Flags::STA
 /// How many entries GET answers when it is not told.
 const COUNT_DEFAULT: i64 = 10;
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const SLOWLOG: Command = Command {
     summary: "Contains the commands on the slow log.",
     since: "2.2.12",
     group: Group::Server,
     complexity: "Depends on subcommand.",
     arity: -2,
-    subcommands: &[
-        Command {
-            summary: "Counts the entries of the slow log.",
-            since: "2.2.12",
-            group: Group::Server,
-            arity: 2,
-            flags: SLOWLOG_FLAGS,
-            tips: &[
-                "request_policy:all_nodes",
-                "response_policy:agg_sum",
-                "nondeterministic_output",
-            ],
-            ..command("len", Run::Node(len))
-        },
-        Command {
-            summary: "Explains the subcommands.",
-            since: "6.2.0",
-            group: Group::Server,
-            arity: 2,
-            flags: Flags::LOADING.union(Flags::STALE),
-            ..command("help", Run::Session(help))
-        },
-        Command {
-            summary: "Answers the newest entries of the slow log.",
-            since: "2.2.12",
-            group: Group::Server,
-            complexity: "O(N) where N is the number of entries returned",
-            arity: -2,
-            flags: SLOWLOG_FLAGS,
-            tips: &["request_policy:all_nodes", "nondeterministic_output"],
-            arguments: &[arg("count", ArgumentKind::Integer).optional()],
-            history: &[("4.0.0", "Entries have the client's address and name.")],
-            ..command("get", Run::Node(get))
-        },
-        Command {
-            summary: "Removes all entries from the slow log.",
-            since: "2.2.12",
-            group: Group::Server,
-            complexity: "O(N) where N is the number of entries in the slowlog",
-            arity: 2,
-            flags: SLOWLOG_FLAGS,
-            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-            ..command("reset", Run::Node(reset))
-        },
-    ],
+    subcommands: &[SLOWLOG_LEN, SLOWLOG_HELP, SLOWLOG_GET, SLOWLOG_RESET],
     ..command("slowlog", Run::Container)
-}];
+};
+
+const SLOWLOG_LEN: Command = Command {
+    summary: "Counts the entries of the slow log.",
+    since: "2.2.12",
+    group: Group::Server,
+    arity: 2,
+    flags: SLOWLOG_FLAGS,
+    tips: &[
+        "request_policy:all_nodes",
+        "response_policy:agg_sum",
+        "nondeterministic_output",
+    ],
+    ..command("len", Run::Node(len))
+};
+
+fn len(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let lengths = context.ask_all(|local| local.env.stats.slow_log.len()).await;
+        let length_max = context.settings().slowlog_max_len as usize;
+        let length = lengths.into_iter().sum::<usize>().min(length_max);
+        context.reply().integer(length as i64);
+        Ok(())
+    })
+}
+
+const SLOWLOG_HELP: Command = Command {
+    summary: "Explains the subcommands.",
+    since: "6.2.0",
+    group: Group::Server,
+    arity: 2,
+    flags: Flags::LOADING.union(Flags::STALE),
+    ..command("help", Run::Session(help))
+};
 
 fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     reply_help(
@@ -89,20 +78,18 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
-/// All entries that the log has room for, newest first.
-async fn entries(context: &Context) -> Vec<SlowEntry> {
-    let of_shards = context
-        .ask_all(|local| local.env.stats.slow_log.iter().cloned().collect::<Vec<_>>())
-        .await;
-    merge(of_shards, context.settings().slowlog_max_len as usize)
-}
-
-fn merge(of_shards: Vec<Vec<SlowEntry>>, length_max: usize) -> Vec<SlowEntry> {
-    let mut all: Vec<SlowEntry> = of_shards.into_iter().flatten().collect();
-    all.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
-    all.truncate(length_max);
-    all
-}
+const SLOWLOG_GET: Command = Command {
+    summary: "Answers the newest entries of the slow log.",
+    since: "2.2.12",
+    group: Group::Server,
+    complexity: "O(N) where N is the number of entries returned",
+    arity: -2,
+    flags: SLOWLOG_FLAGS,
+    tips: &["request_policy:all_nodes", "nondeterministic_output"],
+    arguments: &[arg("count", ArgumentKind::Integer).optional()],
+    history: &[("4.0.0", "Entries have the client's address and name.")],
+    ..command("get", Run::Node(get))
+};
 
 fn get(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
@@ -136,15 +123,16 @@ fn get(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-fn len(context: &mut Context) -> NodeFuture<'_> {
-    Box::pin(async move {
-        let lengths = context.ask_all(|local| local.env.stats.slow_log.len()).await;
-        let length_max = context.settings().slowlog_max_len as usize;
-        let length = lengths.into_iter().sum::<usize>().min(length_max);
-        context.reply().integer(length as i64);
-        Ok(())
-    })
-}
+const SLOWLOG_RESET: Command = Command {
+    summary: "Removes all entries from the slow log.",
+    since: "2.2.12",
+    group: Group::Server,
+    complexity: "O(N) where N is the number of entries in the slowlog",
+    arity: 2,
+    flags: SLOWLOG_FLAGS,
+    tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+    ..command("reset", Run::Node(reset))
+};
 
 fn reset(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
@@ -152,6 +140,21 @@ fn reset(context: &mut Context) -> NodeFuture<'_> {
         context.reply().ok();
         Ok(())
     })
+}
+
+/// All entries that the log has room for, newest first.
+async fn entries(context: &Context) -> Vec<SlowEntry> {
+    let of_shards = context
+        .ask_all(|local| local.env.stats.slow_log.iter().cloned().collect::<Vec<_>>())
+        .await;
+    merge(of_shards, context.settings().slowlog_max_len as usize)
+}
+
+fn merge(of_shards: Vec<Vec<SlowEntry>>, length_max: usize) -> Vec<SlowEntry> {
+    let mut all: Vec<SlowEntry> = of_shards.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.id));
+    all.truncate(length_max);
+    all
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::{GROWING, KEY, MEMBER};
 use crate::base::numbers::parse_f64;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -51,28 +51,27 @@ pub(super) const ZADD: Command = Command {
     ..command("zadd", Run::Keys(zadd))
 };
 
-/// Reads the options, which begin at the second argument: they, whether CH is among them, and where they end.
+/// Reads the options, which begin behind the key: they, whether CH is among them, and where they end.
 fn read_options(args: Args) -> (AddOptions, bool, usize) {
     let mut options = AddOptions::default();
     let mut counts_changes = false;
-    let mut first = 2;
+    let mut words = Options::behind(args, 2);
     loop {
-        if is_word(args, first, b"NX") {
+        if words.flag(b"NX") {
             options.only_new = true;
-        } else if is_word(args, first, b"XX") {
+        } else if words.flag(b"XX") {
             options.only_existing = true;
-        } else if is_word(args, first, b"CH") {
+        } else if words.flag(b"CH") {
             counts_changes = true;
-        } else if is_word(args, first, b"INCR") {
+        } else if words.flag(b"INCR") {
             options.increment = true;
-        } else if is_word(args, first, b"GT") {
+        } else if words.flag(b"GT") {
             options.only_greater = true;
-        } else if is_word(args, first, b"LT") {
+        } else if words.flag(b"LT") {
             options.only_less = true;
         } else {
-            return (options, counts_changes, first);
+            return (options, counts_changes, words.index());
         }
-        first += 1;
     }
 }
 
@@ -125,9 +124,7 @@ fn add(op: &mut Op, elements: Args, options: AddOptions, counts_changes: bool) -
         Edited::when(added + updated > 0, (added, updated))
     })?;
     if added + updated > 0 {
-        op.changed(added + updated);
-        if added > 0 {}
-        op.also(key, Event::sorted_set("zadd"));
+        op.wrote_times(key, Event::sorted_set("zadd"), added + updated);
     }
     let changed = if counts_changes { added + updated } else { added };
     op.reply.integer(changed as i64);
@@ -180,9 +177,7 @@ fn increment(op: &mut Op, by: &[u8], member: &[u8], options: AddOptions) -> Resu
     })?;
     match outcome {
         AddOutcome::Added(score) | AddOutcome::Updated(score) => {
-            op.changed(1);
-            if matches!(outcome, AddOutcome::Added(_)) {}
-            op.also(key, Event::sorted_set("zincr"));
+            op.wrote(key, Event::sorted_set("zincr"));
             op.reply.double(score);
         }
         AddOutcome::Same(score) => op.reply.double(score),

@@ -16,7 +16,7 @@ use crate::data::set::{Set, SetRef};
 use crate::data::sorted_set::{Accumulator, Aggregate, SortedSet, SortedSetRef, weighted};
 use crate::data::{TypedValue, ValueType};
 use crate::engine::Keyspace;
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{integer, natural};
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -225,9 +225,9 @@ impl<'a> Call<'a> {
         if key_count > left {
             return Err(error::SYNTAX);
         }
-        let mut index = first + 1 + key_count;
+        let mut options = Options::behind(args, first + 1 + key_count);
         let mut call = Call {
-            keys: args.range(first + 1, index),
+            keys: args.range(first + 1, options.index()),
             weights: None,
             aggregate: Aggregate::Sum,
             with_scores: false,
@@ -240,24 +240,24 @@ impl<'a> Call<'a> {
             }
         }
         let combines = algebra != Algebra::Difference && form != Form::Count;
-        while index < args.len() {
-            let left = args.len() - index - 1;
-            if combines && left >= key_count && is_word(args, index, b"WEIGHTS") {
-                let weights = args.range(index + 1, index + 1 + key_count);
+        while !options.is_empty() {
+            if combines && options.flag(b"WEIGHTS") {
+                let first = options.index();
+                // All of them must be there before the first one is judged.
+                for _ in 0..key_count {
+                    options.word()?;
+                }
+                let weights = args.range(first, options.index());
                 if weights.iter().any(|weight| parse_f64(weight).is_none()) {
                     return Err(error::WEIGHT_NOT_A_FLOAT);
                 }
                 call.weights = Some(weights);
-                index += 1 + key_count;
-            } else if combines && left >= 1 && is_word(args, index, b"AGGREGATE") {
-                call.aggregate = aggregate(args.at(index + 1))?;
-                index += 2;
-            } else if form == Form::Answer && is_word(args, index, b"WITHSCORES") {
+            } else if combines && options.flag(b"AGGREGATE") {
+                call.aggregate = aggregate(options.word()?)?;
+            } else if form == Form::Answer && options.flag(b"WITHSCORES") {
                 call.with_scores = true;
-                index += 1;
-            } else if form == Form::Count && left >= 1 && is_word(args, index, b"LIMIT") {
-                call.limit = natural(args.at(index + 1), 0, error::LIMIT_NEGATIVE)?;
-                index += 2;
+            } else if form == Form::Count && options.flag(b"LIMIT") {
+                call.limit = natural(options.word()?, 0, error::LIMIT_NEGATIVE)?;
             } else {
                 return Err(error::SYNTAX);
             }

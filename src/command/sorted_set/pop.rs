@@ -6,11 +6,11 @@
 //! | ZPOPMIN with a count | member, score, member, score... | pairs |
 //! | ZMPOP | the key, and pairs | the key, and pairs |
 
-use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored, tell_removal};
-use crate::engine::arguments::is_word;
+use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored};
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{element_count, natural};
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 
@@ -58,11 +58,11 @@ enum End {
 }
 
 impl End {
-    fn event(self) -> &'static str {
-        match self {
+    fn event(self) -> Event {
+        Event::sorted_set(match self {
             End::Lowest => "zpopmin",
             End::Highest => "zpopmax",
-        }
+        })
     }
 
     fn command(self) -> &'static [u8] {
@@ -92,15 +92,12 @@ fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
                 reply.double(element.score);
             });
         }
-        Edited::when(count > 0, (count, set.is_empty()))
+        Edited::when(count > 0, count)
     })?;
     match taken {
         None => op.reply.array(0),
-        Some((0, _)) => {}
-        Some((count, is_gone)) => {
-            op.changed(count as u64);
-            tell_removal(op, end.event(), key);
-        }
+        Some(0) => {}
+        Some(count) => op.wrote_times(key, end.event(), count as u64),
     }
     Ok(())
 }
@@ -132,22 +129,20 @@ fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
     if key_count >= args.len() - 2 {
         return Err(error::SYNTAX);
     }
-    let mut index = 2 + key_count;
-    let end = if is_word(args, index, b"MIN") {
+    let mut options = Options::behind(args, 2 + key_count);
+    let end = if options.flag(b"MIN") {
         End::Lowest
-    } else if is_word(args, index, b"MAX") {
+    } else if options.flag(b"MAX") {
         End::Highest
     } else {
         return Err(error::SYNTAX);
     };
-    index += 1;
     let mut given = None;
-    while index < args.len() {
-        if given.is_some() || !is_word(args, index, b"COUNT") || index + 1 == args.len() {
+    while !options.is_empty() {
+        if given.is_some() || !options.flag(b"COUNT") {
             return Err(error::SYNTAX);
         }
-        given = Some(natural(args.at(index + 1), 1, error::COUNT_NOT_POSITIVE)?);
-        index += 2;
+        given = Some(natural(options.word()?, 1, error::COUNT_NOT_POSITIVE)?);
     }
     let keys = args.range(2, 2 + key_count);
     let mut found = None;
@@ -172,12 +167,11 @@ fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
             reply_member(reply, element.member);
             reply.double(element.score);
         });
-        Edited::when(count > 0, (count, set.is_empty()))
+        Edited::when(count > 0, count)
     })?;
-    let (count, is_gone) = taken.expect("the key has just been looked at");
-    op.changed(count as u64);
+    let count = taken.expect("the key has just been looked at");
+    op.wrote_times(key, end.event(), count as u64);
     let mut digits = itoa::Buffer::new();
     op.instead(&[end.command(), key, digits.format(count).as_bytes()]);
-    tell_removal(op, end.event(), key);
     Ok(())
 }

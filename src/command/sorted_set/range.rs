@@ -13,6 +13,7 @@ use super::{
 use crate::data::sorted_set::{
     Accumulator, LexRange, ScoreRange, SortedSet, SortedSetRef, limit, resolve_ranks, resolve_ranks_reversed,
 };
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::integer;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -261,25 +262,22 @@ impl<'a> Query<'a> {
     ) -> Result<Query<'a>, ReplyError> {
         let (mut offset, mut count) = (0, -1);
         let mut with_scores = false;
-        let mut index = 2;
-        while index < args.len() {
-            let is = |word: &[u8]| args.at(index).eq_ignore_ascii_case(word);
-            if may_have_scores && is(b"WITHSCORES") {
+        let mut options = Options::behind(args, 2);
+        while !options.is_empty() {
+            if may_have_scores && options.flag(b"WITHSCORES") {
                 with_scores = true;
-            } else if is(b"LIMIT") && args.len() - index > 2 {
-                offset = integer(args.at(index + 1))?;
-                count = integer(args.at(index + 2))?;
-                index += 2;
-            } else if is_reversed.is_none() && is(b"REV") {
+            } else if options.flag(b"LIMIT") {
+                let (first, second) = (options.word()?, options.word()?);
+                (offset, count) = (integer(first)?, integer(second)?);
+            } else if is_reversed.is_none() && options.flag(b"REV") {
                 is_reversed = Some(true);
-            } else if by.is_none() && is(b"BYLEX") {
+            } else if by.is_none() && options.flag(b"BYLEX") {
                 by = Some(By::Member);
-            } else if by.is_none() && is(b"BYSCORE") {
+            } else if by.is_none() && options.flag(b"BYSCORE") {
                 by = Some(By::Score);
             } else {
                 return Err(error::SYNTAX);
             }
-            index += 1;
         }
         let by = by.unwrap_or(By::Rank);
         let is_reversed = is_reversed.unwrap_or(false);

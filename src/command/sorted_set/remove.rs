@@ -2,9 +2,9 @@
 //! is in [`super::pop`].
 
 use super::range::Selector;
-use super::{KEY, MAX_MEMBER, MAX_SCORE, MEMBER, MIN_MEMBER, MIN_SCORE, tell_removal};
+use super::{KEY, MAX_MEMBER, MAX_SCORE, MEMBER, MIN_MEMBER, MIN_SCORE};
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
@@ -32,18 +32,17 @@ fn zrem(op: &mut Op) -> Result<(), ReplyError> {
             .iter()
             .filter(|member| set.remove(seed, member).is_some())
             .count();
-        Edited::when(count > 0, (count, set.is_empty()))
+        Edited::when(count > 0, count)
     })?;
     finish(op, key, "zrem", removed);
     Ok(())
 }
 
-/// Counts, tells and replies what was removed: how much, and whether it was all; None: there was no such key.
-fn finish(op: &mut Op, key: &[u8], event: &'static str, removed: Option<(usize, bool)>) {
-    let (count, is_gone) = removed.unwrap_or_default();
+/// Tells and replies how many were removed; None: there was no such key.
+fn finish(op: &mut Op, key: &[u8], event: &'static str, removed: Option<usize>) {
+    let count = removed.unwrap_or(0);
     if count > 0 {
-        op.changed(count as u64);
-        tell_removal(op, event, key);
+        op.wrote_times(key, Event::sorted_set(event), count as u64);
     }
     op.reply.integer(count as i64);
 }
@@ -107,7 +106,7 @@ fn remove(op: &mut Op, selector: Selector, event: &'static str) -> Result<(), Re
     let removed = op.keys.edit_sorted_set(key, |set| {
         let ranks = selector.resolve(set.as_ref(), false);
         let count = set.remove_ranks(seed, ranks);
-        Edited::when(count > 0, (count, set.is_empty()))
+        Edited::when(count > 0, count)
     })?;
     finish(op, key, event, removed);
     Ok(())

@@ -5,7 +5,7 @@ use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_i64;
 use crate::data::ValueType;
 use crate::data::string::{StringForm, exceeds_limit};
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::store::{EntryRef, Expiry, ValueRef};
@@ -92,7 +92,8 @@ fn add(op: &mut Op, increment: i64) -> Result<(), ReplyError> {
         let old = old.map_or(Ok(0), integer)?;
         old.checked_add(increment).ok_or(error::INCREMENT_OVERFLOW)
     })?;
-    op.changed(1);
+    // One event for all four of them, as in Redis.
+    op.wrote(key, Event::string("incrby"));
     op.reply.integer(sum);
     Ok(())
 }
@@ -139,7 +140,7 @@ fn incrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
     op.keys
         .numbered(slot)?
         .set_string(db, key, &text, StringForm::Text, Expiry::Keep, moment);
-    op.changed(1);
+    op.wrote(key, Event::string("incrbyfloat"));
     op.instead(&[b"SET", key, &text, b"KEEPTTL"]);
     op.reply.bulk(&text);
     Ok(())
@@ -166,7 +167,7 @@ fn append(op: &mut Op) -> Result<(), ReplyError> {
     }
     let (db, moment) = (op.keys.db, op.keys.moment);
     let len = op.keys.slot(key)?.append(db, key, tail, moment);
-    op.changed(1);
+    op.wrote(key, Event::string("append"));
     op.reply.integer(len as i64);
     Ok(())
 }
@@ -209,7 +210,7 @@ fn setrange(op: &mut Op) -> Result<(), ReplyError> {
     check_length(op, offset, part)?;
     let (db, moment) = (op.keys.db, op.keys.moment);
     let len = op.keys.slot(key)?.set_range(db, key, offset as usize, part, moment);
-    op.changed(1);
+    op.wrote(key, Event::string("setrange"));
     op.reply.integer(len as i64);
     Ok(())
 }

@@ -1,83 +1,153 @@
-//! What clients do not see of the string family: effects, hits and misses, limits; and the shapes of RESP3. Replies and
+//! What clients do not see of the string family: effects, events, hits and misses, limits; and the shapes of RESP3. Replies and
 //! errors are in `tests/transcripts/string.txt`.
 
-use crate::base::slot::key_slot;
 use crate::command::bench::Bench;
 use crate::config::Settings;
 use crate::resp::Proto;
 use std::sync::Arc;
 
 #[test]
-fn effects_are_those_that_redis_propagates() {
-    let mut bench = Bench::new(1);
-    let steps: &[(&str, &[&str])] = &[
-        ("set a 1", &["set a 1"]),
-        ("get a", &[]),
-        ("set a 2 GET", &["SET a 2"]),
-        ("set a 3 xx", &["set a 3 xx"]),
-        ("set a 3 nx", &[]),
-        ("set b 1 ex 100", &["SET b 1 PXAT 1700000100000"]),
-        ("set b 1 px 5 get", &["SET b 1 PXAT 1700000000005"]),
-        ("set b 2 keepttl", &["set b 2 keepttl"]),
-        ("set b 3 keepttl get", &["SET b 3 keepttl"]),
-        ("set b 3 get xx", &["SET b 3 xx"]),
-        ("set b 1 exat 1", &["SET b 1 PXAT 1000"]),
-        ("get b", &["DEL b"]),
-        ("set b 1 pxat 1800000000001 nx", &["SET b 1 PXAT 1800000000001"]),
-        ("set n 1 nx get", &["SET n 1 nx"]),
-        ("set n 1 nx get", &[]),
-        ("setnx n 1", &[]),
-        ("setnx m 1", &["setnx m 1"]),
-        ("setex b 10 v", &["SET b v PXAT 1700000010000"]),
-        ("psetex b 10 v", &["SET b v PXAT 1700000000010"]),
-        ("getset b 2", &["SET b 2"]),
-        ("getex a", &[]),
-        ("getex a persist", &[]),
-        ("getex a ex 100", &["PEXPIREAT a 1700000100000"]),
-        ("getex a pxat 1800000000001", &["PEXPIREAT a 1800000000001"]),
-        ("getex a persist", &["PERSIST a"]),
-        ("getex a ex 0", &[]),
-        ("getex a exat 1", &["DEL a"]),
-        ("getex a exat 1", &[]),
-        ("set a 10", &["set a 10"]),
-        ("incrbyfloat a 1.5", &["SET a 11.5 KEEPTTL"]),
-        ("incr a", &[]),
-        ("getdel a", &["DEL a"]),
-        ("getdel a", &[]),
-        ("incr c", &["incr c"]),
-        ("decrby c 0", &["decrby c 0"]),
-        ("append c 1", &["append c 1"]),
-        ("setrange c 3 x", &["setrange c 3 x"]),
-        ("mset x 1 y 2 x 3", &["mset x 1 y 2 x 3"]),
-        ("msetnx x 1 z 2", &[]),
-        ("msetnx v 1 w 2", &["msetnx v 1 w 2"]),
-        ("mset x 1 y", &[]),
-    ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+fn writes_lead_to_what_they_lead_to_in_redis() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        bench.expect(&[
+            ("get a", &[], &["keymiss a"], &[]),
+            ("set a 1", &["set a 1"], &["new a", "set a"], &[]),
+            ("get a", &[], &[], &[]),
+            ("set a 2 GET", &["SET a 2"], &["set a"], &[]),
+            ("set a 3 xx", &["set a 3 xx"], &["set a"], &[]),
+            ("set a 3 nx", &[], &[], &[]),
+            (
+                "set b 1 ex 100",
+                &["SET b 1 PXAT 1700000100000"],
+                &["new b", "set b", "expire b"],
+                &[],
+            ),
+            (
+                "set b 1 px 5 get",
+                &["SET b 1 PXAT 1700000000005"],
+                &["set b", "expire b"],
+                &[],
+            ),
+            ("set b 2 keepttl", &["set b 2 keepttl"], &["set b"], &[]),
+            ("set b 3 keepttl get", &["SET b 3 keepttl"], &["set b"], &[]),
+            ("set b 3 get xx", &["SET b 3 xx"], &["set b"], &[]),
+            ("set b 1 exat 1", &["SET b 1 PXAT 1000"], &["set b", "expire b"], &[]),
+            ("get b", &["DEL b"], &["expired b", "keymiss b"], &["gone b"]),
+            (
+                "set b 1 pxat 1800000000001 nx",
+                &["SET b 1 PXAT 1800000000001"],
+                &["new b", "set b", "expire b"],
+                &[],
+            ),
+            ("set n 1 nx get", &["SET n 1 nx"], &["keymiss n", "new n", "set n"], &[]),
+            ("set n 1 nx get", &[], &[], &[]),
+            ("setnx n 1", &[], &[], &[]),
+            ("setnx m 1", &["setnx m 1"], &["new m", "set m"], &[]),
+            (
+                "setex b 10 v",
+                &["SET b v PXAT 1700000010000"],
+                &["set b", "expire b"],
+                &[],
+            ),
+            (
+                "psetex b 10 v",
+                &["SET b v PXAT 1700000000010"],
+                &["set b", "expire b"],
+                &[],
+            ),
+            ("getset b 2", &["SET b 2"], &["set b"], &[]),
+            ("getset s 2", &["SET s 2"], &["keymiss s", "new s", "set s"], &[]),
+            ("getex missing", &[], &["keymiss missing"], &[]),
+            ("getex a", &[], &[], &[]),
+            ("getex a persist", &[], &[], &[]),
+            ("getex a ex 100", &["PEXPIREAT a 1700000100000"], &["expire a"], &[]),
+            (
+                "getex a pxat 1800000000001",
+                &["PEXPIREAT a 1800000000001"],
+                &["expire a"],
+                &[],
+            ),
+            ("getex a persist", &["PERSIST a"], &["persist a"], &[]),
+            ("getex a ex 0", &[], &[], &[]),
+            ("getex a exat 1", &["DEL a"], &["del a"], &["gone a"]),
+            ("set a 10", &["set a 10"], &["new a", "set a"], &[]),
+            ("incrbyfloat a 1.5", &["SET a 11.5 KEEPTTL"], &["incrbyfloat a"], &[]),
+            (
+                "incrbyfloat f 1.5",
+                &["SET f 1.5 KEEPTTL"],
+                &["new f", "incrbyfloat f"],
+                &[],
+            ),
+            ("incr a", &[], &[], &[]),
+            ("getdel a", &["DEL a"], &["del a"], &["gone a"]),
+            ("getdel a", &[], &["keymiss a"], &[]),
+            ("incr c", &["incr c"], &["new c", "incrby c"], &[]),
+            ("decr c", &["decr c"], &["incrby c"], &[]),
+            ("incrby c 5", &["incrby c 5"], &["incrby c"], &[]),
+            ("decrby c 0", &["decrby c 0"], &["incrby c"], &[]),
+            ("append c 1", &["append c 1"], &["append c"], &[]),
+            ("append e 1", &["append e 1"], &["new e", "append e"], &[]),
+            ("setrange c 3 x", &["setrange c 3 x"], &["setrange c"], &[]),
+            ("setrange r 1 x", &["setrange r 1 x"], &["new r", "setrange r"], &[]),
+            ("setrange r 9 ", &[], &[], &[]),
+            (
+                "mset x 1 y 2 x 3",
+                &["mset x 1 y 2 x 3"],
+                &["new x", "set x", "new y", "set y", "set x"],
+                &[],
+            ),
+            ("msetnx x 1 z 2", &[], &[], &[]),
+            (
+                "msetnx v 1 w 2",
+                &["msetnx v 1 w 2"],
+                &["new v", "set v", "new w", "set w"],
+                &[],
+            ),
+            ("mset x 1 y", &[], &[], &[]),
+            ("mget x 1 y 2", &[], &["keymiss 1", "keymiss 2"], &[]),
+            // What is overwritten and was no string, others may have waited for.
+            (
+                "zadd zset 1 m",
+                &["zadd zset 1 m"],
+                &["new zset", "zadd zset"],
+                &["ready zset"],
+            ),
+            (
+                "set zset 1 px 50",
+                &["SET zset 1 PXAT 1700000000050"],
+                &["set zset", "expire zset"],
+                &["gone zset"],
+            ),
+        ]);
+        bench.pass(51);
+        bench.expect(&[(
+            "incr zset",
+            &["DEL zset", "incr zset"],
+            &["expired zset", "new zset", "incrby zset"],
+            &["gone zset"],
+        )]);
     }
-    let before = bench.shards[0].borrow().env.stats.counts.changes;
-    bench.run("setrange missing 0 ");
-    bench.run("setrange c 9 ");
-    assert_eq!(
-        bench.shards[0].borrow().env.stats.counts.changes,
-        before,
-        "nothing was written"
-    );
-    bench.run("mset x 1 y 2 x 3");
-    assert_eq!(bench.shards[0].borrow().env.stats.counts.changes, before + 3);
 }
 
 #[test]
-fn mset_over_two_shards_logs_each_key_where_it_lives() {
+fn each_key_of_mset_is_a_change_and_what_is_not_written_is_none() {
+    let mut bench = Bench::new(1);
+    bench.run("mset x 1 y 2 x 3");
+    assert_eq!(bench.shards[0].borrow().env.stats.counts.changes, 3);
+    bench.run("setrange missing 0 ");
+    bench.run("setrange x 9 ");
+    assert_eq!(bench.shards[0].borrow().env.stats.counts.changes, 3);
+}
+
+#[test]
+fn mset_over_two_shards_is_one_effect() {
     let mut bench = Bench::new(2);
-    let home = |key: &str| bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize;
-    let here = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 0).unwrap();
-    let there = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 1).unwrap();
-    assert_eq!(bench.run(&format!("mset {here} 1 {there} 2 {here} 3")), "+OK");
-    assert_eq!(bench.logged(0), [format!("SET {here} 1"), format!("SET {here} 3")]);
-    assert_eq!(bench.logged(1), [format!("SET {there} 2")]);
+    let (here, there) = (bench.key_of(0), bench.key_of(1));
+    let line = format!("mset {here} 1 {there} 2 {here} 3");
+    assert_eq!(bench.run(&line), "+OK");
+    let logs = [bench.logged(0), bench.logged(1)].concat();
+    assert_eq!(logs, [line]);
     assert_eq!(bench.run(&format!("mget {there} {here}")), "*2|$1|2|$1|3");
     assert_eq!(bench.run(&format!("msetnx new 1 {there} 9")), ":0");
     assert_eq!(bench.run(&format!("set {there} 5 ex 7 get")), "$1|2");

@@ -7,8 +7,8 @@
 use super::reply_string;
 use crate::base::clock::UnixMs;
 use crate::data::string::StringForm;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::expiry::{ExpiryOptions, GivenTime, TimeForm};
-use crate::engine::arguments::is_word;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -110,25 +110,24 @@ impl<'a> SetOptions<'a> {
             answer: Answer::Ok,
             expiry: ExpiryOptions::default(),
         };
-        let mut index = 3;
-        while index < args.len() {
-            index = options.take(args, index).ok_or(error::SYNTAX)?;
+        let mut words = Options::behind(args, 3);
+        while !words.is_empty() {
+            options.take(&mut words)?;
         }
         Ok(options)
     }
 
-    fn take(&mut self, args: Args<'a>, index: usize) -> Option<usize> {
-        if is_word(args, index, b"NX") && self.condition != Condition::Present {
+    fn take(&mut self, words: &mut Options<'a>) -> Result<(), ReplyError> {
+        if self.condition != Condition::Present && words.flag(b"NX") {
             self.condition = Condition::Missing;
-        } else if is_word(args, index, b"XX") && self.condition != Condition::Missing {
+        } else if self.condition != Condition::Missing && words.flag(b"XX") {
             self.condition = Condition::Present;
-        } else if is_word(args, index, b"GET") {
+        } else if words.flag(b"GET") {
             self.answer = Answer::OldValue;
-        } else {
-            let behind = self.expiry.take_time(args, index);
-            return behind.or_else(|| self.expiry.take_keep(args, index));
+        } else if !(self.expiry.take_time(words)? || self.expiry.take_keep(words)) {
+            return Err(error::SYNTAX);
         }
-        Some(index + 1)
+        Ok(())
     }
 }
 
@@ -138,7 +137,7 @@ fn set(op: &mut Op) -> Result<(), ReplyError> {
         let (db, moment) = (op.keys.db, op.keys.moment);
         let slot = op.keys.slot(key)?;
         slot.set_string(db, key, value, StringForm::Detect, Expiry::Clear, moment);
-        op.changed(1);
+        op.wrote(key, Event::string("set"));
         op.reply.ok();
         return Ok(());
     }
@@ -183,7 +182,10 @@ fn store<'a>(op: &mut Op<'a, '_>, key: &'a [u8], value: &'a [u8], options: SetOp
     op.keys
         .numbered(slot)?
         .set_string(db, key, value, StringForm::Detect, expiry, moment);
-    op.changed(1);
+    op.wrote(key, Event::string("set"));
+    if time.is_some() {
+        op.also(key, Event::generic("expire"));
+    }
     if op.is_logged() {
         log_set(op, key, value, time, gets);
     }
@@ -354,7 +356,7 @@ fn delete(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     op.keys.numbered(slot)?.remove(db, key, moment);
-    op.changed(1);
+    op.wrote(key, Event::generic("del"));
     op.instead(&[b"DEL", key]);
     Ok(())
 }
@@ -390,11 +392,11 @@ pub(super) const GETEX: Command = Command {
 
 fn getex(op: &mut Op) -> Result<(), ReplyError> {
     let mut options = ExpiryOptions::default();
-    let mut index = 2;
-    while index < op.args.len() {
-        let behind = options.take_time(op.args, index);
-        let behind = behind.or_else(|| options.take_persist(op.args, index));
-        index = behind.ok_or(error::SYNTAX)?;
+    let mut words = Options::behind(op.args, 2);
+    while !words.is_empty() {
+        if !(options.take_time(&mut words)? || options.take_persist(&mut words)) {
+            return Err(error::SYNTAX);
+        }
     }
     let key = op.args.at(1);
     let old = op.keys.read_string(key)?;
@@ -409,14 +411,14 @@ fn getex(op: &mut Op) -> Result<(), ReplyError> {
         (Some(at), Some(given)) if given.form.is_absolute() && at <= moment.now => delete(op, key)?,
         (Some(at), _) => {
             op.keys.numbered(slot)?.set_expiry(db, key, Some(at), moment);
-            op.changed(1);
+            op.wrote(key, Event::generic("expire"));
             let mut digits = itoa::Buffer::new();
             let at = digits.format(at.signed()).as_bytes();
             op.instead(&[b"PEXPIREAT", key, at]);
         }
         (None, _) if options.persists && had_expiry => {
             op.keys.numbered(slot)?.set_expiry(db, key, None, moment);
-            op.changed(1);
+            op.wrote(key, Event::generic("persist"));
             op.instead(&[b"PERSIST", key]);
         }
         (None, _) => {}

@@ -14,10 +14,10 @@
 //! Syntax and value are read in two steps ([`ExpiryOptions`] keeps the text), because commands look at their key in
 //! between: `GETEX missing EX 0` is nil and no error.
 
-use super::is_word;
+use super::Options;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{ReplyError, error};
 
 /// In what a time is counted, and from when on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,30 +111,33 @@ impl GivenTime<'_> {
 }
 
 impl<'a> ExpiryOptions<'a> {
-    /// Takes the option at `index` if it is a time, and answers the index behind it. An option may be given twice, the
-    /// last one counts; a different one beside it is a syntax error, which here means that nothing is taken.
-    pub fn take_time(&mut self, args: Args<'a>, index: usize) -> Option<usize> {
-        let form = TimeForm::named(args.get(index)?)?;
-        let text = args.get(index + 1)?;
+    /// Takes the next option if it is a time that may stand there; whether it was one. An option may be given twice, the last one counts;
+    /// a different one beside it is left, which is a syntax error then.
+    pub fn take_time(&mut self, options: &mut Options<'a>) -> Result<bool, ReplyError> {
+        let Some(form) = options.peek().and_then(TimeForm::named) else {
+            return Ok(false);
+        };
         if self.keeps_ttl || self.persists || self.time.is_some_and(|time| time.form != form) {
-            return None;
+            return Ok(false);
         }
+        options.word()?;
+        let text = options.word()?;
         self.time = Some(GivenTime { form, text });
-        Some(index + 2)
+        Ok(true)
     }
 
     /// Takes `KEEPTTL`.
-    pub fn take_keep(&mut self, args: Args<'a>, index: usize) -> Option<usize> {
-        let is_taken = is_word(args, index, b"KEEPTTL") && !self.persists && self.time.is_none();
+    pub fn take_keep(&mut self, options: &mut Options) -> bool {
+        let is_taken = !self.persists && self.time.is_none() && options.flag(b"KEEPTTL");
         self.keeps_ttl |= is_taken;
-        is_taken.then_some(index + 1)
+        is_taken
     }
 
     /// Takes `PERSIST`.
-    pub fn take_persist(&mut self, args: Args<'a>, index: usize) -> Option<usize> {
-        let is_taken = is_word(args, index, b"PERSIST") && !self.keeps_ttl && self.time.is_none();
+    pub fn take_persist(&mut self, options: &mut Options) -> bool {
+        let is_taken = !self.keeps_ttl && self.time.is_none() && options.flag(b"PERSIST");
         self.persists |= is_taken;
-        is_taken.then_some(index + 1)
+        is_taken
     }
 }
 
@@ -205,13 +208,13 @@ mod tests {
     fn options_exclude_each_other() {
         let taken = |line: &str| {
             let owned = OwnedArgs::from_slices(&line.split(' ').collect::<Vec<_>>());
-            let args = owned.as_args();
+            let mut words = Options::behind(owned.as_args(), 0);
             let mut options = ExpiryOptions::default();
-            let mut index = 0;
-            while index < args.len() {
-                let next = options.take_time(args, index);
-                let next = next.or_else(|| options.take_keep(args, index));
-                index = next.or_else(|| options.take_persist(args, index))?;
+            while !words.is_empty() {
+                let is_taken = options.take_time(&mut words).ok()?;
+                if !(is_taken || options.take_keep(&mut words) || options.take_persist(&mut words)) {
+                    return None;
+                }
             }
             let text = options.time.map(|time| String::from_utf8_lossy(time.text).into_owned());
             Some((text.unwrap_or_default(), options.keeps_ttl, options.persists))

@@ -19,7 +19,7 @@ use crate::stats::{CommandStats, Memory};
 use sections::SECTIONS;
 use std::time::Duration;
 
-pub const COMMANDS: &[Command] = &[Command {
+pub(super) const INFO: Command = Command {
     summary: "Answers facts and figures about the server, by section.",
     since: "1.0.0",
     group: Group::Server,
@@ -35,21 +35,7 @@ pub const COMMANDS: &[Command] = &[Command {
     arguments: &[arg("section", ArgumentKind::String).optional().multiple()],
     history: &[("7.0.0", "Several sections in one call.")],
     ..command("info", Run::Node(info))
-}];
-
-/// How often the shards are asked again while slots are under way between them.
-const ATTEMPTS_MAX: usize = 50;
-
-/// What the sections are written from.
-pub struct Overview {
-    pub total: Report,
-    pub shards: Vec<Report>,
-    pub memory: Memory,
-    pub node: std::sync::Arc<crate::engine::Node>,
-    pub settings: std::sync::Arc<crate::config::Settings>,
-    pub registry: &'static crate::engine::Registry,
-    pub now: crate::base::clock::UnixMs,
-}
+};
 
 fn info(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
@@ -68,6 +54,20 @@ fn info(context: &mut Context) -> NodeFuture<'_> {
         context.reply().verbatim("txt", text.as_bytes());
         Ok(())
     })
+}
+
+/// How often the shards are asked again while slots are under way between them.
+const ATTEMPTS_MAX: usize = 50;
+
+/// What the sections are written from.
+pub struct Overview {
+    pub total: Report,
+    pub shards: Vec<Report>,
+    pub memory: Memory,
+    pub node: std::sync::Arc<crate::engine::Node>,
+    pub settings: std::sync::Arc<crate::config::Settings>,
+    pub registry: &'static crate::engine::Registry,
+    pub now: crate::base::clock::UnixMs,
 }
 
 /// The sections that the arguments ask for, in INFO's own order.

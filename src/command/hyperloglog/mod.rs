@@ -10,7 +10,7 @@
 //! |---|---|
 //! | PFADD | the command itself, if a register changed or the key is new |
 //! | PFCOUNT of one key | the command itself, if the estimate in the value was outdated: replicas then have it too |
-//! | PFMERGE | the command itself; over several shards `SET destkey value KEEPTTL` |
+//! | PFMERGE | the command itself |
 //! | PFDEBUG GETREG, TODENSE | the command itself, if the value became dense |
 //!
 //! PFCOUNT of one key writes the estimate into the value and yet is a command that only reads, as in Redis.
@@ -117,8 +117,7 @@ fn pfadd(op: &mut Op) -> Result<(), ReplyError> {
         }
     };
     if changes > 0 {
-        op.changed(changes as u64);
-        op.also(key, Event::string("pfadd"));
+        op.wrote_times(key, Event::string("pfadd"), changes as u64);
     }
     op.reply.integer(i64::from(changes > 0));
     Ok(())
@@ -164,6 +163,7 @@ fn pfcount(op: &mut Op) -> Result<(), ReplyError> {
         None => {
             let estimate = value.estimate()?;
             edit(op, key, |value| hyperloglog::set_estimate(value, estimate))?;
+            // No event: to clients the value is the same.
             op.changed(1);
             estimate
         }
@@ -227,11 +227,9 @@ fn pfmerge(op: &mut Op) -> Result<(), ReplyError> {
         hyperloglog::make_dense(&mut value)?;
     }
     hyperloglog::raise_all(&mut value, &merged.registers, sparse_bytes_max)?;
-    let value = Bytes::from(value);
-    store(op, key, value.clone())?;
-    op.changed(1);
+    store(op, key, value)?;
     // Redis has no event of its own for it.
-    op.also(key, Event::string("pfadd"));
+    op.wrote(key, Event::string("pfadd"));
     op.reply.ok();
     Ok(())
 }
@@ -269,6 +267,7 @@ fn pfdebug(op: &mut Op) -> Result<(), ReplyError> {
             } else {
                 store(op, key, value)?;
             }
+            // No event, in Redis neither.
             op.changed(1);
         }
         if is(b"TODENSE") {

@@ -8,34 +8,35 @@ use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 
-pub const COMMANDS: &[Command] = &[
-    Command {
-        summary: "Contains the commands about function libraries.",
-        since: "7.0.0",
-        group: Group::Scripting,
-        complexity: "Depends on subcommand.",
-        arity: -2,
-        subcommands: &[
-            FUNCTION_FLUSH,
-            help_command(Group::Scripting, Categories::SCRIPTING, "7.0.0", function_help),
-            FUNCTION_LIST,
-        ],
-        ..command("function", Run::Container)
-    },
-    Command {
-        summary: "Contains the commands about the cache of scripts.",
-        since: "2.6.0",
-        group: Group::Scripting,
-        complexity: "Depends on subcommand.",
-        arity: -2,
-        subcommands: &[
-            SCRIPT_EXISTS,
-            SCRIPT_FLUSH,
-            help_command(Group::Scripting, Categories::SCRIPTING, "5.0.0", script_help),
-        ],
-        ..command("script", Run::Container)
-    },
-];
+pub const COMMANDS: &[Command] = &[FUNCTION, FUNCTION_SCRIPT];
+
+const FUNCTION: Command = Command {
+    summary: "Contains the commands about function libraries.",
+    since: "7.0.0",
+    group: Group::Scripting,
+    complexity: "Depends on subcommand.",
+    arity: -2,
+    subcommands: &[
+        FUNCTION_FLUSH,
+        help_command(Group::Scripting, Categories::SCRIPTING, "7.0.0", function_help),
+        FUNCTION_LIST,
+    ],
+    ..command("function", Run::Container)
+};
+
+const FUNCTION_SCRIPT: Command = Command {
+    summary: "Contains the commands about the cache of scripts.",
+    since: "2.6.0",
+    group: Group::Scripting,
+    complexity: "Depends on subcommand.",
+    arity: -2,
+    subcommands: &[
+        SCRIPT_EXISTS,
+        SCRIPT_FLUSH,
+        help_command(Group::Scripting, Categories::SCRIPTING, "5.0.0", script_help),
+    ],
+    ..command("script", Run::Container)
+};
 
 const FLUSH_TYPE: Argument = arg(
     "flush-type",

@@ -3,12 +3,7 @@
 //!
 //! How a sorted set is laid out, what ranks a range has, and what scores are combined to is `data::sorted_set`'s matter. What is
 //! kept here is what clients and replicas can see: which error comes first, the shape of each reply in either protocol, what counts as a
-//! hit, and what a write is logged as when that is not the command itself:
-//!
-//! | command | its effect |
-//! |---|---|
-//! | ZMPOP | `ZPOPMIN key n` or `ZPOPMAX key n`, `n` being how many were taken |
-//! | ZRANGESTORE, ZUNIONSTORE, ZINTERSTORE, ZDIFFSTORE over several shards | `DEL` of the target and `ZADD` of the result |
+//! hit. A write is logged as itself, but ZMPOP as `ZPOPMIN key n` or `ZPOPMAX key n`, `n` being how many were taken.
 //!
 //! In RESP3 a score is a double, and elements with their scores are pairs; in RESP2 a score is its text, and the pairs
 //! lie flat in one array. What departs from this rule says so where it is written.
@@ -25,7 +20,6 @@ mod remove;
 #[cfg(test)]
 mod tests;
 
-use crate::base::numbers::format_f64;
 use crate::data::listpack::Item;
 use crate::data::sorted_set::{ScoredMember, SortedSet};
 use crate::engine::{Command, Event, Op};
@@ -121,22 +115,16 @@ fn reply_elements<'e>(
     }
 }
 
-/// Tells that elements are gone, and perhaps the last one.
-fn tell_removal(op: &mut Op, event: &'static str, key: &[u8]) {
-    op.also(key, Event::sorted_set(event));
-}
-
 /// Stores what a command has found over whatever is under the key (nothing deletes it), and replies with how much that is. The slot of
 /// the key has been looked at.
 fn store(op: &mut Op, target: &[u8], found: SortedSet, event: &'static str) -> Result<(), ReplyError> {
     let len = found.len();
     if op.keys.replace(target, found)? {
-        op.changed(1);
-        if len > 0 {
-            op.also(target, Event::sorted_set(event));
-        } else {
-            op.also(target, Event::generic("del"));
-        }
+        let event = match len {
+            0 => Event::generic("del"),
+            _ => Event::sorted_set(event),
+        };
+        op.wrote(target, event);
     }
     op.reply.integer(len as i64);
     Ok(())

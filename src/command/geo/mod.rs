@@ -7,7 +7,7 @@
 //! | command | its effect |
 //! |---|---|
 //! | GEOADD | `ZADD key [NX\|XX] [CH] score member ...`: no replica has to compute a position |
-//! | GEOSEARCHSTORE, GEORADIUS and GEORADIUSBYMEMBER with `STORE` | the command itself; over several shards `DEL destkey` and `ZADD destkey score member ...` |
+//! | GEOSEARCHSTORE, GEORADIUS and GEORADIUSBYMEMBER with `STORE` | the command itself |
 
 mod search;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_f64;
 use crate::data::geo::Position;
 use crate::data::sorted_set::{AddOptions, AddOutcome};
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Reply, ReplyError, error};
@@ -85,19 +85,19 @@ fn geoadd(op: &mut Op) -> Result<(), ReplyError> {
     let args = op.args;
     let mut options = AddOptions::default();
     let mut counts_changes = false;
-    let mut first = 2;
+    let mut words = Options::behind(args, 2);
     loop {
-        if is_word(args, first, b"NX") {
+        if words.flag(b"NX") {
             options.only_new = true;
-        } else if is_word(args, first, b"XX") {
+        } else if words.flag(b"XX") {
             options.only_existing = true;
-        } else if is_word(args, first, b"CH") {
+        } else if words.flag(b"CH") {
             counts_changes = true;
         } else {
             break;
         }
-        first += 1;
     }
+    let first = words.index();
     let count = args.len() - first;
     if !count.is_multiple_of(3) || (options.only_new && options.only_existing) {
         return Err(error::SYNTAX);
@@ -121,8 +121,7 @@ fn geoadd(op: &mut Op) -> Result<(), ReplyError> {
         Edited::when(added + updated > 0, (added, updated))
     })?;
     if added + updated > 0 {
-        op.changed(added + updated);
-        op.also(key, Event::sorted_set("zadd"));
+        op.wrote_times(key, Event::sorted_set("zadd"), added + updated);
         if op.is_logged() {
             let texts: Vec<String> = scores.iter().map(|score| format!("{score:.0}")).collect();
             let mut words: Vec<&[u8]> = vec![b"ZADD", key];

@@ -3,7 +3,7 @@
 //!
 //! How a string is encoded is the store's matter. What is kept here is what clients and replicas can see: which command
 //! counts hits and misses, which one drops the expiry and which keeps it, and what a write is logged as when that is not
-//! the command itself.
+//! the command itself. INCR, INCRBY, DECR and DECRBY are one event to Redis, `incrby`.
 //!
 //! | command | its effect |
 //! |---|---|
@@ -12,7 +12,6 @@
 //! | GETEX | `PEXPIREAT key ms`, `PERSIST key`, or `DEL key` when the time has passed |
 //! | GETDEL | `DEL key` |
 //! | INCRBYFLOAT | `SET key value KEEPTTL`: no replica has to round as we do |
-//! | MSET, MSETNX over several shards | `SET key value` for each key |
 //!
 //! Invariant: a write searches for its key once where it does not have to look at the old value as a whole. INCR and its
 //! relatives, plain SET and GET do one search and allocate nothing but the entry.
