@@ -386,9 +386,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// All sleep and nobody was rung at: then nothing may lie in any link.
+    /// All sleep and nobody was rung at: then nothing may lie in any link, or wait for room in one.
     fn check_wakes(&mut self) -> Result<(), Failure> {
         for shard in 0..self.shards.len() {
+            if self.engine.shards[shard].borrow_mut().link().has_backlog() {
+                return Err(Failure::new(
+                    "wake",
+                    format!(
+                        "shard {shard} sleeps, has something to send for which there is room, and nobody has woken it"
+                    ),
+                ));
+            }
             if self.has_frames(shard) {
                 return Err(Failure::new(
                     "wake",
