@@ -435,7 +435,8 @@ impl<'a> Run<'a> {
             let passed_ms = (self.engine.course_ns.get() - self.begin_ns) / 1_000_000;
             self.engine.set_skew_ms(0, self.skew_ms(0) - passed_ms as i64);
         }
-        self.judge.pass_begins(shard, self.engine.course_ns.get());
+        let began_ns = self.engine.course_ns.get();
+        self.judge.pass_begins(shard, began_ns);
         let mut brought = Brought::default();
         let sockets = &mut self.sockets[shard];
         let (random, travelling) = (&mut self.random, &mut self.travelling);
@@ -458,7 +459,7 @@ impl<'a> Run<'a> {
         self.judge_units_after(step_ns)?;
         self.engine.step_ns.set(self.story.schedule.step_ns);
         let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
-        self.check_buffers(shard)?;
+        self.check_buffers(shard, began_ns)?;
         self.settle(shard, brought)?;
         for socket in adopted {
             self.adopt(shard, &socket)?;
