@@ -49,6 +49,8 @@ pub const RULINGS: &[Ruling] = &[
     ruling("Z* ... \" 1\" ...", &[Redis82, Valkey91], "as above, for bounds and scores"),
     ruling("... 0x10 ...", &[Valkey91], "its reader of numbers knows no hexadecimal ones"),
     ruling("... 0x1p3 ...", &[Valkey91], "as above"),
+    ruling("ZR* ... 0x1* ...", &[Redis82], "its reader of bounds knows no hexadecimal numbers either; that of scores does"),
+    ruling("ZCOUNT ... 0x1* ...", &[Redis82], "as above"),
     ruling("GEOPOS ...", &[Redis82], "7.2 prints 17 digits behind the point; 8.2 the fewest that read back"),
     ruling("GEO* ... WITHCOORD ...", &[Redis82], "as GEOPOS"),
     // Words.

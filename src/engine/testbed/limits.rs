@@ -7,8 +7,9 @@
 //! 1. a client is ended at once only if it may have been owed as much as its output may be, or all clients together may have taken as much as
 //!    they may; and for that, none that is exempt;
 //! 2. at the end of a pass, no client has more output waiting than it may, and than waits for later replies of its pipeline;
-//! 3. at the end of a pass, a peer is read from unless it waits for an earlier request and has sent more than may lie behind that;
-//! 4. when all have been left alone for a while, they take no more than they may, unless only exempt ones are left.
+//! 3. what waits for later replies has not waited for too long when a pass begins that hands it over;
+//! 4. at the end of a pass, a peer is read from unless it waits for an earlier request and has sent more than may lie behind that;
+//! 5. when all have been left alone for a while, they take no more than they may, unless only exempt ones are left.
 
 use super::judge::Failure;
 use super::run::Run;
@@ -20,6 +21,8 @@ use crate::client::Stall;
 const CLIENTS_BYTES_MIN: usize = 128 << 10;
 /// Output that may wait for later replies of a pipeline.
 const CORKED_BYTES_MAX: usize = 16 << 10;
+/// And for so long.
+const CORKED_NS_MAX: u64 = 250_000;
 /// Requests that may lie behind one that is waited for.
 const STALLED_BYTES_MAX: usize = 64 << 10;
 /// What a client takes that has sent nothing, at most, and for each request.
@@ -87,7 +90,7 @@ impl Run<'_> {
     }
 
     /// What waits for the clients of a shard that has just finished a pass, and of them.
-    pub(super) fn check_buffers(&mut self, shard: usize) -> Result<(), Failure> {
+    pub(super) fn check_buffers(&mut self, shard: usize, began_ns: u64) -> Result<(), Failure> {
         let limit = self.limits.output_bytes.unwrap_or(usize::MAX);
         let local = self.engine.shards[shard].borrow();
         for client in local.clients.iter() {
@@ -96,6 +99,19 @@ impl Run<'_> {
                 continue;
             };
             let waiting_bytes = socket.flight_bytes + client.out.len();
+            if client
+                .corked_at
+                .is_some_and(|since| since.0 + CORKED_NS_MAX <= began_ns)
+            {
+                return Err(Failure::new(
+                    "corked",
+                    format!(
+                        "{} bytes for client {} were held back for too long",
+                        client.out.len(),
+                        socket.client
+                    ),
+                ));
+            }
             // It is weighed when it has waited long enough for what is behind it, and until then nothing else is seen to.
             let corked_bytes = client.corked_at.map_or(0, |_| limit.min(CORKED_BYTES_MAX));
             let may_send = client.stall == Stall::Not || client.query_bytes() <= STALLED_BYTES_MAX;

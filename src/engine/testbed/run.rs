@@ -381,9 +381,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// All sleep and nobody was rung at: then nothing may lie in any link.
+    /// All sleep and nobody was rung at: then nothing may lie in any link, or wait for room in one.
     fn check_wakes(&mut self) -> Result<(), Failure> {
         for shard in 0..self.shards.len() {
+            if self.engine.shards[shard].borrow_mut().link().has_backlog() {
+                return Err(Failure::new(
+                    "wake",
+                    format!(
+                        "shard {shard} sleeps, has something to send for which there is room, and nobody has woken it"
+                    ),
+                ));
+            }
             if self.has_frames(shard) {
                 return Err(Failure::new(
                     "wake",
@@ -422,7 +430,8 @@ impl<'a> Run<'a> {
             let passed_ms = (self.engine.course_ns.get() - self.begin_ns) / 1_000_000;
             self.engine.set_skew_ms(0, self.skew_ms(0) - passed_ms as i64);
         }
-        self.judge.pass_begins(shard, self.engine.course_ns.get());
+        let began_ns = self.engine.course_ns.get();
+        self.judge.pass_begins(shard, began_ns);
         let mut brought = Brought::default();
         let sockets = &mut self.sockets[shard];
         let random = &mut self.random;
@@ -445,7 +454,7 @@ impl<'a> Run<'a> {
         self.judge_units_after(step_ns)?;
         self.engine.step_ns.set(self.story.schedule.step_ns);
         let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
-        self.check_buffers(shard)?;
+        self.check_buffers(shard, began_ns)?;
         self.settle(shard, brought)?;
         for connection in adopted {
             self.adopt(shard, connection)?;
