@@ -14,6 +14,7 @@
 //! a family: which commands there are is the registry's, and that is handed in.
 
 pub mod arguments;
+pub mod assembly;
 pub mod attempt;
 pub mod context;
 pub mod counted;
@@ -32,6 +33,7 @@ pub mod op;
 pub mod pass;
 pub mod registry;
 pub mod session_op;
+pub mod stored;
 pub mod task;
 pub mod testbed;
 pub mod transaction;

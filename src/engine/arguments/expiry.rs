@@ -14,9 +14,9 @@
 //! Syntax and value are read in two steps ([`ExpiryOptions`] keeps the text), because commands look at their key in
 //! between: `GETEX missing EX 0` is nil and no error.
 
+use super::is_word;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use super::is_word;
 use crate::resp::{Args, ReplyError, error};
 
 /// In what a time is counted, and from when on.
