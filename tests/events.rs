@@ -3,7 +3,8 @@
 //! the same order.
 //!
 //! The expected side is redis-server 8.2. Where Redis 7.2 is known to do otherwise, [`AS_IN_7_0`] says so and redis-server 7.0 is asked
-//! instead; a line that stands there while both agree is a failure, too. Hash fields that expire have no other authority than 8.2.
+//! instead; a line that stands there while both agree is a failure, too. Hash fields that expire have no other authority than 8.2; they are
+//! looked at only when the background has deleted them, since redis-server deletes them as well when it meets them, and shardis does not.
 
 mod support;
 
@@ -20,7 +21,7 @@ use support::{Client, Oracle, Server, Value};
 const CLASSES: &str = "AKEnm";
 
 /// Blocks of commands, each on an empty keyspace. `@wait` lets so many milliseconds pass, `@work` lets what is over be deleted in the
-/// background, `@restore` dumps its second key and restores it as its first.
+/// background, `@exec` runs the commands behind it in a transaction, `@restore` dumps its second key and restores it as its first.
 const SCRIPT: &str = include_str!("support/events.txt");
 
 /// Lines of the script for which 7.0 knows what 7.2 does.
@@ -39,6 +40,13 @@ trait Subject {
         match words[0] {
             b"@wait" => self.wait(line["@wait ".len()..].parse().expect("milliseconds")),
             b"@work" => self.work(),
+            b"@exec" => {
+                self.run(&[b"multi"]);
+                for queued in line["@exec ".len()..].split("; ") {
+                    self.run_line(queued);
+                }
+                self.run(&[b"exec"]);
+            }
             b"@restore" => {
                 let dumped = self.run(&[b"dump", words[2]]);
                 let Value::Bulk(dumped) = dumped else {

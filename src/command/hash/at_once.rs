@@ -269,13 +269,11 @@ fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
         for index in (0..pairs.len()).step_by(2) {
             hash.set(pairs.at(index), pairs.at(index + 1), kept, now, limits, seed);
         }
-        if let Time::At(at) = setting.time {
+        if let Time::At(at) = setting.time
+            && at > now
+        {
             for field in fields() {
-                if at <= now {
-                    hash.remove(field, now, seed);
-                } else {
-                    hash.set_expiry(field, Some(at), now, seed);
-                }
+                hash.set_expiry(field, Some(at), now, seed);
             }
         }
         Edited::Changed(true)
@@ -287,7 +285,16 @@ fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
     log_hsetex(op, key, &setting);
     op.wrote_times(key, Event::hash("hset"), (pairs.len() / 2) as u64);
     match setting.time {
-        Time::At(at) if at <= now => op.also(key, Event::hash("hdel")),
+        Time::At(at) if at <= now => {
+            // They have come, for those who listen, and go.
+            op.keys.edit_hash(key, |hash| {
+                for field in fields() {
+                    hash.remove(field, now, seed);
+                }
+                Edited::Changed(())
+            })?;
+            op.also(key, Event::hash("hdel"));
+        }
         Time::At(_) => op.also(key, Event::hash("hexpire")),
         _ => {}
     }

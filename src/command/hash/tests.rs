@@ -73,7 +73,7 @@ fn what_follows_from_each_command() {
             &["hdel h", "del h"],
             &["gone h"],
         ),
-        ("exists h", &[], &[], &[]),
+        ("exists h", &[], &["keymiss h"], &[]),
         ("hgetdel h FIELDS 2 b x", &[], &[], &[]),
         (
             "hsetex h FNX EX 100 FIELDS 1 a 1",
@@ -94,6 +94,12 @@ fn what_follows_from_each_command() {
             &["HDEL h a"],
             &["hset h", "hdel h", "del h"],
             &["gone h"],
+        ),
+        (
+            "hsetex new EXAT 1 FIELDS 1 a 2",
+            &["HDEL new a"],
+            &["new new", "hset new", "hdel new", "del new"],
+            &["gone new"],
         ),
         ("hset h a 1", &["hset h a 1"], &["new h", "hset h"], &[]),
         ("hdel h a b", &["hdel h a b"], &["hdel h", "del h"], &["gone h"]),

@@ -109,6 +109,8 @@ fn smove(op: &mut Op) -> Result<(), ReplyError> {
         op.reply.integer(i64::from(has_it));
         return Ok(());
     }
+    // If the time of the target was over, that comes before all else.
+    op.came(target);
     op.keys.edit_set(source, |set| {
         set.remove(member, seed);
         Edited::Changed(())

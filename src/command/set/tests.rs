@@ -57,7 +57,7 @@ fn what_follows_from_each_command() {
 fn a_set_that_is_over_is_gone_before_the_next_one_comes() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        for key in ["a", "b", "c"] {
+        for key in ["a", "b", "c", "d"] {
             bench.run(&format!("sadd {key} 1"));
             bench.run(&format!("pexpire {key} 10"));
         }
@@ -72,10 +72,17 @@ fn a_set_that_is_over_is_gone_before_the_next_one_comes() {
             ),
             ("spop b", &["DEL b"], &["expired b"], &["gone b"]),
             (
+                "smove a d 2",
+                &["DEL d", "smove a d 2"],
+                &["expired d", "srem a", "del a", "new d", "sadd d"],
+                &["gone d", "gone a"],
+            ),
+            ("sadd a 2", &["sadd a 2"], &["new a", "sadd a"], &[]),
+            (
                 "sunionstore a c",
                 &["DEL c", "sunionstore a c"],
                 &["expired c", "keymiss c", "del a"],
-                &["gone c", "gone a"],
+                &["gone a", "gone c"],
             ),
         ]);
     }
