@@ -10,7 +10,8 @@ use shardis::base::clock::Clock;
 use shardis::base::random::Random;
 use shardis::command::FAMILIES;
 use shardis::engine::assembly::{Equipment, Plan, Tasks};
-use shardis::engine::pass::{Handed, Wire};
+
+use shardis::engine::wire::{Handed, Wire};
 use shardis::engine::{Local, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
 use shardis::shard::ShardId;
@@ -125,30 +126,40 @@ struct Load {
     measured: Vec<Vec<u8>>,
 }
 
-fn loads() -> Vec<Load> {
+/// The loads whose names are wanted. (To make the requests of all of them takes longer than to run most of them.)
+fn loads(is_wanted: impl Fn(&str) -> bool) -> Vec<Load> {
     let value = "v".repeat(64);
     let mut loads = Vec::new();
-    let mut load = |name: &str, before: &[Vec<u8>], measured: Vec<Vec<u8>>| {
+    let mut load = |name: &str, before: Option<&dyn Fn(usize) -> String>, measured: &dyn Fn(usize) -> String| {
+        if !is_wanted(name) {
+            return;
+        }
         loads.push(Load {
             name: name.to_owned(),
             shards: 1,
             elements: PIPELINE,
-            before: before.to_vec(),
-            measured,
+            before: before.map_or_else(Vec::new, requests),
+            measured: requests(measured),
         });
     };
-    let set = requests(|n| format!("SET key:{n:012} {value}"));
-    load("ping", &[], requests(|_| "PING".to_owned()));
-    load("get", &set, requests(|n| format!("GET key:{n:012}")));
-    load("set", &set, set.clone());
-    load("incr", &[], requests(|n| format!("INCR key:{n:012}")));
-    let push = requests(|_| "LPUSH list value".to_owned());
-    let push_and_pop = requests(|n| if n % 2 == 0 { "LPUSH list value" } else { "LPOP list" }.to_owned());
-    load("lpush_lpop", &push, push_and_pop);
-    load("sadd", &[], requests(|n| format!("SADD set element:{n:012}")));
-    load("hset", &[], requests(|n| format!("HSET hash element:{n:012} value")));
-    load("zadd", &[], requests(|n| format!("ZADD sorted {n} element:{n:012}")));
+    let set = |n| format!("SET key:{n:012} {value}");
+    load("ping", None, &|_| "PING".to_owned());
+    load("get", Some(&set), &|n| format!("GET key:{n:012}"));
+    load("set", Some(&set), &set);
+    load("incr", None, &|n| format!("INCR key:{n:012}"));
+    let push = |_| "LPUSH list value".to_owned();
+    let pop = |_| "LPOP list".to_owned();
+    load("lpush_lpop", Some(&push), &|n| {
+        if n % 2 == 0 { push(n) } else { pop(n) }
+    });
+    load("sadd", None, &|n| format!("SADD set element:{n:012}"));
+    load("hset", None, &|n| format!("HSET hash element:{n:012} value"));
+    load("zadd", None, &|n| format!("ZADD sorted {n} element:{n:012}"));
     for count in [1_000, 10_000, 100_000, 400_000] {
+        let name = format!("mset_of_{count}");
+        if !is_wanted(&name) {
+            continue;
+        }
         let mut random = Random::with_seed(5);
         let mut words = vec![b"MSET".to_vec()];
         for _ in 0..count {
@@ -158,7 +169,7 @@ fn loads() -> Vec<Load> {
         let mut request = Vec::new();
         OwnedArgs::from_slices(&words).as_args().encode_resp(&mut request);
         loads.push(Load {
-            name: format!("mset_of_{count}"),
+            name,
             shards: 1,
             elements: count,
             before: Vec::new(),
@@ -168,8 +179,12 @@ fn loads() -> Vec<Load> {
     for shards in [1, 4] {
         // By the command, these should be the same.
         for count in [16, 1000, 16_000] {
+            let name = format!("exec_of_{count}_on_{shards}");
+            if !is_wanted(&name) {
+                continue;
+            }
             loads.push(Load {
-                name: format!("exec_of_{count}_on_{shards}"),
+                name,
                 shards,
                 elements: count,
                 before: Vec::new(),
@@ -192,7 +207,7 @@ impl Load {
 
 fn dispatch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dispatch");
-    for load in loads() {
+    for load in loads(|_| true) {
         group.throughput(Throughput::Elements(load.elements as u64));
         group.bench_function(&load.name, |bencher| {
             let shards = load.prepare();
@@ -214,7 +229,7 @@ fn main() {
         return Criterion::default().configure_from_args().final_summary();
     };
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    for load in loads().iter().filter(|load| wanted.contains(&load.name)) {
+    for load in loads(|name| wanted.iter().any(|wanted| wanted == name)) {
         let shards = load.prepare();
         for batch in load.measured.iter().cycle().take(rounds) {
             send(&shards, batch);

@@ -217,12 +217,17 @@ fn table() -> BTreeMap<String, (usize, bool)> {
 
 /// The modules of the crate's root that the code names.
 fn uses(code: &str) -> Vec<(usize, String)> {
+    uses_behind("crate::", code)
+}
+
+/// The first names behind a prefix.
+fn uses_behind(prefix: &str, code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut line = 1;
     let mut rest = code;
-    while let Some(at) = rest.find("crate::") {
+    while let Some(at) = rest.find(prefix) {
         line += rest[..at].matches('\n').count();
-        rest = &rest[at + "crate::".len()..];
+        rest = &rest[at + prefix.len()..];
         // `use crate::{a::b, c}` names the first words between its outermost commas.
         let names: Vec<String> = match rest.strip_prefix('{') {
             Some(list) => {
@@ -295,6 +300,115 @@ fn every_module_stands_in_the_table_and_the_other_way_round() {
     declared.sort();
     let known: Vec<String> = table().into_keys().collect();
     assert_eq!(declared, known);
+}
+
+/// What the engine's files name of each other: a file, or a folder as one.
+fn engine_uses() -> BTreeMap<String, Vec<String>> {
+    let sources = sources();
+    let part_of = |path: &str| {
+        let inner = path.strip_prefix("engine/")?;
+        let part = inner.split('/').next()?.trim_end_matches(".rs");
+        (part != "mod").then(|| part.to_owned())
+    };
+    let parts: Vec<String> = sources.iter().filter_map(|source| part_of(&source.path)).collect();
+    let mut used: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in &sources {
+        let Some(part) = part_of(&source.path) else { continue };
+        let is_alone = !source.path.trim_start_matches("engine/").contains('/');
+        let prefixes: &[&str] = match is_alone {
+            true => &["super::", "crate::engine::"],
+            false => &["crate::engine::"],
+        };
+        let names = prefixes.iter().flat_map(|prefix| uses_behind(prefix, &source.code));
+        let names = names.map(|(_, name)| name).filter(|name| *name != part);
+        let entry = used.entry(part.clone()).or_default();
+        for name in names {
+            // What stands in the face of the engine is no file: it hides which one is meant.
+            let is_part = parts.contains(&name);
+            assert!(
+                is_part || !is_alone,
+                "src/{}: {name} is to be named by its file",
+                source.path
+            );
+            if is_part && !entry.contains(&name) {
+                entry.push(name);
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn no_files_of_the_engine_know_each_other_in_a_circle() {
+    let mut left = engine_uses();
+    assert!(left.len() > 20, "only {} files", left.len());
+    // Takes away, again and again, what uses nothing that is left.
+    loop {
+        let names: Vec<String> = left.keys().cloned().collect();
+        let is_free = |used: &Vec<String>| !used.iter().any(|name| names.contains(name));
+        let free: Vec<String> = left
+            .iter()
+            .filter(|(_, used)| is_free(used))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        left.retain(|name, _| !free.contains(name));
+    }
+    assert!(
+        left.is_empty(),
+        "these know each other in a circle, or know one that does: {left:?}"
+    );
+}
+
+/// Fails for every place of the words within the places that must not have them.
+fn not_in(words: &[&str], forbidden: &[&str], except: &[&str]) {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let is_meant = forbidden.iter().any(|place| source.path.starts_with(place));
+        if !is_meant || except.contains(&&*source.path) {
+            continue;
+        }
+        for word in words {
+            let lines = source.lines_with(word).into_iter();
+            faults.extend(lines.map(|line| format!("src/{}:{line}: {word}", source.path)));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn values_and_slots_read_no_clock() {
+    let clocks = ["Instant", "SystemTime", "now()", "ticks()", "Clock"];
+    not_in(&clocks, &["data/", "data.rs", "store/"], &[]);
+}
+
+#[test]
+fn what_runs_commands_knows_no_socket() {
+    let sockets = [
+        "os::fd",
+        "OwnedFd",
+        "RawFd",
+        "TcpStream",
+        "TcpListener",
+        "UnixStream",
+        "crate::net",
+    ];
+    not_in(&sockets, &["engine/", "command/"], &[]);
+}
+
+#[test]
+fn the_engine_knows_no_family() {
+    not_in(&["FAMILIES", "COMMANDS"], &["engine/"], &[]);
+}
+
+#[test]
+fn what_clients_are_told_of_errors_stands_in_one_file() {
+    let texts = ["ReplyError::Static", "ReplyError::Owned"];
+    // The one that no client ever sees: it ends a handler that lacks a slot.
+    let except = ["engine/keyspace.rs", "resp/reply.rs"];
+    not_in(&texts, &["engine/", "command/", "client/", "server/"], &except);
 }
 
 /// Fails for every place of the words outside the places that may have them.

@@ -200,6 +200,51 @@ pub fn format_f64_shortest(value: f64) -> F64Text {
     text
 }
 
+/// Prints a double with 17 significant digits, as C's `%.17g` does: 3.3 is `3.2999999999999998`, and 10^17 is `1e+17`.
+pub fn format_f64_long(value: f64) -> F64Text {
+    if !value.is_finite() || value == 0.0 {
+        return format_f64_shortest(value);
+    }
+    let mut text = F64Text::EMPTY;
+    if value < 0.0 {
+        text.push(b"-");
+    }
+    // One digit, the point, sixteen digits, and the exponent.
+    let printed = format!("{:.16e}", value.abs());
+    let (mantissa, exponent) = printed.split_once('e').expect("such a number has an exponent");
+    let exponent: i32 = exponent.parse().expect("an exponent is a number");
+    let digits = mantissa.replace('.', "");
+    let digits = digits.trim_end_matches('0').as_bytes();
+    if !(-4..17).contains(&exponent) {
+        text.push(&digits[..1]);
+        if digits.len() > 1 {
+            text.push(b".");
+            text.push(&digits[1..]);
+        }
+        text.push(
+            format!(
+                "e{}{:02}",
+                if exponent < 0 { '-' } else { '+' },
+                exponent.unsigned_abs()
+            )
+            .as_bytes(),
+        );
+    } else if exponent < 0 {
+        text.push(b"0.");
+        text.push_zeros(exponent.unsigned_abs() as usize - 1);
+        text.push(digits);
+    } else {
+        let whole = exponent as usize + 1;
+        text.push(&digits[..whole.min(digits.len())]);
+        text.push_zeros(whole.saturating_sub(digits.len()));
+        if digits.len() > whole {
+            text.push(b".");
+            text.push(&digits[whole..]);
+        }
+    }
+    text
+}
+
 /// A positive number as `digits` times ten to the power `exponent`.
 struct Shortest {
     digits: [u8; DIGIT_COUNT_MAX],
@@ -426,6 +471,46 @@ mod tests {
             assert_eq!(str::from_utf8(&format_f64(value)), Ok(text));
         }
         assert_eq!(&*format_f64(f64::NAN), b"nan");
+    }
+
+    #[test]
+    fn seventeen_digits_are_those_of_c() {
+        let printed = [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (3.3, "3.2999999999999998"),
+            (-0.1, "-0.10000000000000001"),
+            (1234.5, "1234.5"),
+            (100.0, "100"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (-123456789012345678.0, "-1.2345678901234568e+17"),
+            (0.0001, "0.0001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (1.7e308, "1.6999999999999999e+308"),
+            (-2.2250738585072014e-308, "-2.2250738585072014e-308"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, text) in printed {
+            assert_eq!(str::from_utf8(&format_f64_long(value)), Ok(text));
+        }
+        let mut generator = fastrand::Rng::with_seed(9);
+        for _ in 0..50_000 {
+            let value = match generator.bool() {
+                true => f64::from_bits(generator.u64(..)),
+                false => generator.i64(-999_999..999_999) as f64 / 10f64.powi(generator.i32(0..10)),
+            };
+            if value.is_finite() {
+                let mut buffer = [0u8; 64];
+                // SAFETY: the format takes one double, and at most as much is written as there is room.
+                let length =
+                    unsafe { libc::snprintf(buffer.as_mut_ptr().cast(), buffer.len(), c"%.17g".as_ptr(), value) };
+                assert_eq!(&*format_f64_long(value), &buffer[..length as usize], "{value:e}");
+            }
+        }
     }
 
     #[test]

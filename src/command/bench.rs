@@ -166,6 +166,9 @@ impl Bench {
     /// `keyspace_hits` and `keyspace_misses` of the first shard.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
         let first = self.shards[0].borrow();
-        (first.env.stats.keyspace_hits, first.env.stats.keyspace_misses)
+        (
+            first.env.stats.counts.keyspace_hits,
+            first.env.stats.counts.keyspace_misses,
+        )
     }
 }

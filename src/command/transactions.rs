@@ -1,7 +1,7 @@
 //! The literals of transactions. What they do with a connection's queue and its watched keys is the engine's own
 //! ([`Control`]).
 
-use crate::engine::transaction::Control;
+use crate::engine::Control;
 use crate::engine::{Command, Run};
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 

@@ -48,7 +48,7 @@ pub use choices::*;
 pub use file::{ConfigFileError, Directive, REDIS_VERSION};
 pub use invocation::Invocation;
 pub use kind::{Kind, parse_memory};
-pub use parameter::{Flags, Parameter, Subsystem};
+pub use parameter::{Effect, Flags, Parameter, Subsystem};
 pub use rewrite::RewriteError;
 pub use sample::sample;
 pub use settings::{PARAMETERS, Settings};

@@ -33,6 +33,8 @@ pub struct Parameter {
     pub group: &'static str,
     /// What reads it.
     pub subsystem: Subsystem,
+    /// What the process does when it changes, beyond the shards.
+    pub effect: Option<Effect>,
     /// What it does, line by line.
     pub doc: &'static [&'static str],
     pub(super) get: fn(&Settings) -> Value,
@@ -70,6 +72,29 @@ impl Flags {
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+}
+
+/// What the process does when a parameter changes that reaches beyond the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The log says more, or less.
+    LogLevel,
+    /// The process may open other numbers of files.
+    Descriptors,
+    /// It listens on another port.
+    Port,
+    /// It listens on other addresses.
+    Addresses,
+    /// Connections are kept alive otherwise.
+    KeepAlive,
+    /// The process has another title.
+    Title,
+    /// The kernel's killer prefers or spares the process.
+    OomScore,
+    /// The allocator's own thread.
+    AllocatorThread,
+    /// What a crash leaves behind.
+    CrashReport,
 }
 
 /// What reads a parameter. As long as a subsystem does not exist, its parameters keep their values and the log says

@@ -9,7 +9,7 @@
 use super::{
     choices::*,
     kind::{Kind, integer, integer_kept, memory, memory_of_at_least},
-    parameter::{Flags, Parameter, Subsystem},
+    parameter::{Effect, Flags, Parameter, Subsystem},
     table::*,
     value::{Endpoint, Field, KeyspaceEvents, MemoryOrPercent, OutputLimits, SavePoint, Text},
 };
@@ -20,12 +20,22 @@ const U32: i128 = u32::MAX as i128;
 const I64: i128 = i64::MAX as i128;
 const BYTES: u64 = i64::MAX as u64;
 
+/// The effect that a row names.
+macro_rules! effect {
+    () => {
+        None
+    };
+    ($effect:ident) => {
+        Some(Effect::$effect)
+    };
+}
+
 macro_rules! declare_parameters {
     (; $(
         chapter $group:literal;
         $(
             $(#[doc = $doc:literal])+
-            $name:literal $(| $alias:literal)* => $field:ident: $type:ty = $kind:expr, $default:literal, $flags:expr, $subsystem:ident;
+            $name:literal $(| $alias:literal)* => $field:ident: $type:ty = $kind:expr, $default:literal, $flags:expr, $subsystem:ident $(, effect $effect:ident)?;
         )+
     )+) => {
         /// The value of every parameter, each in its own type. Immutable once it is shared: a change makes a new one.
@@ -51,6 +61,7 @@ macro_rules! declare_parameters {
                 flags: $flags,
                 group: $group,
                 subsystem: Subsystem::$subsystem,
+                effect: effect!($($effect)?),
                 doc: &[$($doc),+],
                 get: |settings| settings.$field.to_value(),
                 put: |settings, value| settings.$field = Field::from_value(value),

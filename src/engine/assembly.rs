@@ -15,7 +15,7 @@ use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::client::ClientTable;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Effect, Settings};
 use crate::resp::OwnedArgs;
 use crate::shard::{Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
@@ -64,7 +64,7 @@ pub struct Equipment {
 struct Nowhere;
 
 impl Surroundings for Nowhere {
-    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
     fn shut_down(&self) {}
@@ -98,7 +98,7 @@ impl Plan<'_> {
             replid: "1".repeat(40),
             shards: self.shard_count,
             clients: ClientTable::new(),
-            registry: self.registry,
+            command_count: self.registry.all().len(),
             config: Mutex::new(config.map_err(|error| error.to_string())?),
             executable: String::new(),
             memory: self.memory,
@@ -123,6 +123,7 @@ impl Plan<'_> {
             Local::new(LocalOptions {
                 id: ShardId(index as u16),
                 node: node.clone(),
+                registry: self.registry,
                 realm: realm.clone(),
                 seed: HASH_SEED,
                 port,

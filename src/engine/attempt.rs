@@ -20,7 +20,7 @@ use super::counted::{Counted, Expirations};
 use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::resp::Args;
-use crate::shard::{Footprint, SlotMarks, View};
+use crate::shard::{Footprint, SlotMarks, SlotSet, View};
 use crate::store::{DbIndex, Detached, Happening, Slot, Told};
 use std::collections::HashSet;
 
@@ -29,16 +29,22 @@ use std::collections::HashSet;
 pub struct Attempt {
     /// Slots that the command which runs has looked at (they may have something to tell).
     pub touched: SlotMarks,
-    /// Slots that are needed and not held.
-    pub lacking: SlotMarks,
     /// The whole keyspace is needed.
     pub lacks_everything: bool,
     /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
     /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
-    undone_from: SlotMarks,
+    seldom: Option<Box<Seldom>>,
     /// None: nobody wants to know.
     pub consequences: Option<Box<Consequences>>,
+}
+
+/// What few attempts have. Apart, because there is an attempt for each command.
+#[derive(Default, Debug)]
+struct Seldom {
+    /// Slots that are needed and not held.
+    lacking: SlotMarks,
+    undone_from: SlotMarks,
 }
 
 /// What follows from a unit of work.
@@ -138,7 +144,24 @@ impl Attempt {
     /// Whether the unit of work has to be run again with more slots.
     #[inline]
     pub fn is_lacking(&self) -> bool {
-        self.lacks_everything || !self.lacking.is_empty()
+        self.lacks_everything || self.seldom.as_deref().is_some_and(|seldom| !seldom.lacking.is_empty())
+    }
+
+    /// For what is about to be put into it.
+    #[cold]
+    fn seldom_mut(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
+    }
+
+    /// The unit of work needs that slot, and does not hold it.
+    #[cold]
+    pub(super) fn lack(&mut self, slot: u16) {
+        self.seldom_mut().lacking.insert(slot);
+    }
+
+    fn take_undone_from(&mut self) -> SlotMarks {
+        let seldom = self.seldom.as_deref_mut();
+        seldom.map_or_else(SlotMarks::new, |seldom| std::mem::take(&mut seldom.undone_from))
     }
 
     /// What the unit of work lacks.
@@ -146,7 +169,10 @@ impl Attempt {
         if self.lacks_everything {
             Footprint::Everything
         } else {
-            Footprint::Slots(self.lacking.into_set())
+            Footprint::Slots(
+                self.seldom
+                    .map_or_else(SlotSet::new, |seldom| seldom.lacking.into_set()),
+            )
         }
     }
 
@@ -154,19 +180,27 @@ impl Attempt {
     #[inline]
     pub(super) fn held<'k>(&mut self, view: &'k mut View<'_, Slot>, slot: u16) -> Option<&'k mut Slot> {
         let Some(found) = view.slot(slot) else {
-            self.lacking.insert(slot);
+            self.lack(slot);
             return None;
         };
         self.touched.insert(slot);
-        if self.can_undo && self.undone_from.insert(slot) {
-            found.begin_undo();
+        if self.can_undo {
+            self.keep_for_undo(found, slot);
         }
         Some(found)
     }
 
+    /// What is changed from here on can be taken back.
+    #[cold]
+    fn keep_for_undo(&mut self, content: &mut Slot, slot: u16) {
+        if self.seldom_mut().undone_from.insert(slot) {
+            content.begin_undo();
+        }
+    }
+
     /// Takes back all changes of the unit of work, and forgets what would have followed. Hands what is to be freed to `discard`.
     pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in std::mem::take(&mut self.undone_from).iter() {
+        for slot in self.take_undone_from().iter() {
             let slot = view.slot(slot).expect("a slot with an undo journal is still held");
             slot.rollback();
             if let Some(discarded) = slot.take_discarded() {
@@ -179,10 +213,10 @@ impl Attempt {
 
     /// Makes all changes final. Hands what is to be freed to `discard`.
     pub(super) fn commit(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        if self.undone_from.is_empty() {
+        if self.seldom.is_none() {
             return;
         }
-        for slot in std::mem::take(&mut self.undone_from).iter() {
+        for slot in self.take_undone_from().iter() {
             let slot = view.slot(slot).expect("a slot with an undo journal is still held");
             discard(slot.commit_undo());
         }
@@ -195,25 +229,40 @@ impl Attempt {
 
     /// Takes in what the slots have told that the command has looked at; the next command of the unit looks at its own only. What
     /// takes long to free goes to `discard`.
+    #[inline]
     pub(super) fn collect(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) -> Expirations {
         let mut expirations = Expirations::default();
-        for slot in std::mem::take(&mut self.touched).iter() {
-            let Some(found) = view.slot(slot) else { continue };
-            if let Some(discarded) = found.take_discarded() {
-                discard(*discarded);
+        let consequences = &mut self.consequences;
+        self.touched.for_each(|slot| {
+            if let Some(found) = view.slot(slot)
+                && found.has_leavings()
+            {
+                take_leavings(found, consequences, &mut expirations, &mut discard);
             }
-            let told = found.take_told();
-            if !told.is_empty() {
-                expirations.add(&told);
-                if let Some(consequences) = &mut self.consequences {
-                    consequences.take_in(told);
-                }
-            }
-        }
+        });
+        self.touched = SlotMarks::new();
         if let Some(consequences) = &mut self.consequences {
             consequences.tell_emptied();
         }
         expirations
+    }
+}
+
+/// Takes what a slot has told, and what of it is to be freed.
+#[cold]
+fn take_leavings(
+    slot: &mut Slot,
+    consequences: &mut Option<Box<Consequences>>,
+    expirations: &mut Expirations,
+    discard: &mut impl FnMut(Detached),
+) {
+    if let Some(discarded) = slot.take_discarded() {
+        discard(*discarded);
+    }
+    let told = slot.take_told();
+    expirations.add(&told);
+    if let Some(consequences) = consequences {
+        consequences.take_in(told);
     }
 }
 

@@ -4,7 +4,7 @@
 //! needs) must not be counted twice: what it counts is put aside until the transaction has ended, and is dropped when everything
 //! is taken back.
 
-use super::CommandId;
+use super::registry::CommandId;
 use crate::resp::ReplyError;
 use crate::stats::Stats;
 use crate::store::{Happening, Told};
@@ -41,9 +41,9 @@ impl Counted {
     /// Adds it to the statistics.
     #[inline(always)]
     pub fn count(&self, stats: &mut Stats) {
-        stats.keyspace_hits += u64::from(self.hits);
-        stats.keyspace_misses += u64::from(self.misses);
-        stats.changes += self.changes;
+        stats.counts.keyspace_hits += u64::from(self.hits);
+        stats.counts.keyspace_misses += u64::from(self.misses);
+        stats.counts.changes += self.changes;
         self.expired.count(stats);
         match &self.error {
             None => stats.count_call(self.id, self.elapsed_us),
@@ -82,7 +82,7 @@ impl Expirations {
 
     #[inline]
     pub fn count(&self, stats: &mut Stats) {
-        stats.expired_keys += u64::from(self.keys);
-        stats.expired_subkeys += u64::from(self.fields);
+        stats.counts.expired_keys += u64::from(self.keys);
+        stats.counts.expired_subkeys += u64::from(self.fields);
     }
 }

@@ -9,7 +9,7 @@
 use super::attempt::{Attempt, Consequences};
 use super::log::Log;
 use super::node::Node;
-use super::{CommandId, Registered, Registry};
+use super::registry::CommandId;
 use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
@@ -20,9 +20,9 @@ use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
 use crate::resp::Args;
 use crate::shard::{ConnRef, ShardId, View};
-use crate::spec::Flags;
+use crate::spec::{Command, Flags};
 use crate::stats::Stats;
-use crate::store::{DbIndex, Detached, HashSeed, Slot};
+use crate::store::{Attention, DbIndex, Detached, HashSeed, Occupancy, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -37,8 +37,6 @@ pub struct Pause {
 pub struct Env {
     pub shard: ShardId,
     pub shards: usize,
-    pub node: Arc<Node>,
-    pub registry: &'static Registry,
     /// Replaced by [`Env::follow`] only.
     pub settings: Arc<Settings>,
     /// The thresholds of packed values, as `settings` has them.
@@ -47,6 +45,9 @@ pub struct Env {
     pub seed: HashSeed,
     pub stats: Stats,
     pub random: Random,
+    /// Which slots may have keys: what SCAN passes over without holding it.
+    pub occupancy: Arc<Occupancy>,
+    attention: Arc<Attention>,
     /// Deleted values and tables that are freed in the background.
     pub garbage: Garbage,
     pub pause: Option<Pause>,
@@ -156,18 +157,17 @@ impl Garbage {
 
 impl Env {
     /// What the shard of that number begins with.
-    pub fn new(shard: ShardId, node: Arc<Node>, seed: HashSeed, clock: Clock, random: Random) -> Env {
+    pub fn new(shard: ShardId, node: &Node, seed: HashSeed, clock: Clock, random: Random) -> Env {
         let settings = Arc::new(node.lock_config().settings().clone());
         let mut env = Env {
             shard,
             shards: node.shards,
-            registry: node.registry,
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
             reply_bytes_max: reply_bytes_max(&settings),
             is_cron_paused: false,
             reply_resizing: ReplyResizing::DEFAULT,
             seed,
-            stats: Stats::new(node.registry.all().len()),
+            stats: Stats::new(node.command_count),
             random,
             garbage: Garbage::default(),
             pause: None,
@@ -182,7 +182,8 @@ impl Env {
             spare: None,
             pays_attention: false,
             settings: settings.clone(),
-            node,
+            occupancy: node.occupancy.clone(),
+            attention: node.attention.clone(),
         };
         env.follow(settings);
         env.begin_pass();
@@ -195,9 +196,9 @@ impl Env {
         let pays_attention = !settings.notify_keyspace_events.is_empty();
         if pays_attention != std::mem::replace(&mut self.pays_attention, pays_attention) {
             if pays_attention {
-                self.node.attention.begin();
+                self.attention.begin();
             } else {
-                self.node.attention.end();
+                self.attention.end();
             }
         }
         // No parameter, but `DEBUG QUICKLIST-PACKED-THRESHOLD`.
@@ -272,7 +273,7 @@ impl Env {
     #[inline]
     pub(super) fn arm(&mut self, attempt: &mut Attempt) {
         let is_logged = self.log.is_wanted();
-        if is_logged || attempt.can_undo || attempt.consequences.is_some() || self.node.attention.is_paid() {
+        if is_logged || attempt.can_undo || attempt.consequences.is_some() || self.attention.is_paid() {
             self.arm_in_full(attempt, is_logged);
         }
     }
@@ -328,16 +329,23 @@ impl Env {
 
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
-    pub fn note_slow(&mut self, found: &Registered, args: Args, elapsed_us: u64) {
+    pub fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
+        let limit = self.stats.slow_limit_us;
+        if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
+            self.note_command_slow(command, args, elapsed_us);
+        }
+    }
+
+    #[cold]
+    fn note_command_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
         if self.stats.latency.is_noted(elapsed_us / 1000) {
-            let is_fast = found.command.flags.contains(Flags::FAST);
+            let is_fast = command.flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
             self.stats.latency.note(event, elapsed_us / 1000, self.now);
         }
-        if limit >= 0 && elapsed_us as i64 >= limit && !found.command.flags.contains(Flags::SKIP_SLOWLOG) {
-            let secrets = found
-                .command
+        if limit >= 0 && elapsed_us as i64 >= limit && !command.flags.contains(Flags::SKIP_SLOWLOG) {
+            let secrets = command
                 .secrets_of
                 .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
             self.stats.note_slow(args, &secrets, elapsed_us, self.now);

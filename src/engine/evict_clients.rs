@@ -8,56 +8,56 @@
 //!
 //! Clients that said `CLIENT NO-EVICT on` count in the sum and are never disconnected.
 
-use super::local::Local;
+use super::clients::Clients;
+use super::env::Env;
 use crate::config::{MemoryOrPercent, Settings};
-use crate::stats::{CLIENT_CLASS_COUNT, client_class};
+use crate::stats::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 
 /// The lowest limit that is obeyed: below it nobody could connect to raise it. Redis's figure.
 const LIMIT_BYTES_MIN: usize = 128 * 1024;
 
-impl Local {
-    /// Disconnects the largest clients while all together take too much. To be called by the cron.
-    pub(super) fn evict_clients(&mut self) {
-        let Some(limit) = client_limit(&self.env.settings) else {
-            return;
-        };
-        let shard = usize::from(self.env.shard.0);
-        let mut sum = 0;
-        let mut classes = [0; CLIENT_CLASS_COUNT];
-        let mut largest: Vec<(usize, u32)> = Vec::new();
-        for client in self.clients.iter().filter(|client| !client.is_killed) {
-            let bytes = client.memory().total_bytes;
-            sum += bytes;
-            if !client.session.is_exempt_from_eviction {
-                classes[client_class(bytes)] += bytes;
-                largest.push((bytes, client.place.index));
-            }
-        }
-        let account = &self.env.node.memory;
-        account.publish_clients(shard, sum, &classes);
-        let all = account.client_bytes();
-        if all <= limit {
-            return;
-        }
-        let mut duties = account.client_duties(shard, all - limit);
-        largest.sort_unstable();
-        for (bytes, index) in largest.into_iter().rev() {
-            let duty = &mut duties[client_class(bytes)];
-            if *duty == 0 {
-                continue;
-            }
-            *duty = duty.saturating_sub(bytes);
-            let Some(client) = self.clients.at(index) else { continue };
-            tracing::info!(
-                "Evicting client: id={} addr={} tot-mem={bytes}",
-                client.session.id,
-                client.session.address
-            );
-            client.is_killed = true;
-            self.env.stats.evicted_clients += 1;
-            self.list(index);
+/// Marks the largest clients to be disconnected while all together take too much; answers which. To be called by the cron.
+pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &MemoryAccount) -> Vec<u32> {
+    let Some(limit) = client_limit(&env.settings) else {
+        return Vec::new();
+    };
+    let shard = usize::from(env.shard.0);
+    let mut evicted = Vec::new();
+    let mut sum = 0;
+    let mut classes = [0; CLIENT_CLASS_COUNT];
+    let mut largest: Vec<(usize, u32)> = Vec::new();
+    for client in clients.iter().filter(|client| !client.is_killed) {
+        let bytes = client.memory().total_bytes;
+        sum += bytes;
+        if !client.session.is_exempt_from_eviction {
+            classes[client_class(bytes)] += bytes;
+            largest.push((bytes, client.place.index));
         }
     }
+    account.publish_clients(shard, sum, &classes);
+    let all = account.client_bytes();
+    if all <= limit {
+        return Vec::new();
+    }
+    let mut duties = account.client_duties(shard, all - limit);
+    largest.sort_unstable();
+    for (bytes, index) in largest.into_iter().rev() {
+        let duty = &mut duties[client_class(bytes)];
+        if *duty == 0 {
+            continue;
+        }
+        *duty = duty.saturating_sub(bytes);
+        let Some(client) = clients.at(index) else { continue };
+        tracing::info!(
+            "Evicting client: id={} addr={} tot-mem={bytes}",
+            client.session.id,
+            client.session.address
+        );
+        client.is_killed = true;
+        env.stats.counts.evicted_clients += 1;
+        evicted.push(index);
+    }
+    evicted
 }
 
 /// `maxmemory-clients` in bytes; None: no limit.

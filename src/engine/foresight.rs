@@ -15,11 +15,10 @@
 //! With 100,000 keys of 16 bytes, values of 64 bytes and a pipeline of 16, it took user CPU per request from 1.05 to 0.6 us
 //! (November 2026, a loaded two-core guest, medians of three).
 
-use super::Registered;
-use super::local::Local;
+use super::ground::Core;
+use super::literal::Registered;
 use crate::base::hash::HashSeed;
 use crate::base::slot::key_slot;
-use crate::client::Client;
 use crate::data::dict::Foresight;
 use crate::resp::{Args, Peeked, peek_requests};
 use crate::shard::Places;
@@ -105,22 +104,8 @@ impl Foreseen {
 
     /// Brings all keys through the stages, and then the elements.
     fn ask(&self, places: &Places<Slot>) {
-        let distinct = || self.keys.iter().filter(|key| !key.is_repeated);
-        // One key alone is not worth it.
-        if distinct().nth(1).is_some() {
-            for key in distinct() {
-                if let Some(slot) = places.home(key.slot) {
-                    slot.foresee();
-                }
-            }
-            // A slot has seldom so many keys that its table has a second level.
-            for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
-                for key in distinct() {
-                    if let Some(slot) = places.home(key.slot) {
-                        slot.foresee_key(key.db, key.hash, stage);
-                    }
-                }
-            }
+        for batch in self.keys.chunks(BATCH) {
+            ask_keys(batch, places);
         }
         let mut rest = &self.keys[..];
         while let Some(first) = rest.iter().position(|key| key.element_hash.is_some()) {
@@ -128,6 +113,29 @@ impl Foreseen {
             let count = of_key.iter().take_while(|key| key.element_hash.is_some()).count();
             ask_elements(&of_key[..count], places);
             rest = &of_key[count..];
+        }
+    }
+}
+
+/// Brings at most [`BATCH`] keys through the stages.
+fn ask_keys(keys: &[ForeseenKey], places: &Places<Slot>) {
+    let mut asked: [Option<(&Slot, &ForeseenKey)>; BATCH] = [None; BATCH];
+    let mut count = 0;
+    for key in keys.iter().filter(|key| !key.is_repeated) {
+        if let Some(slot) = places.home(key.slot) {
+            slot.foresee();
+            asked[count] = Some((slot, key));
+            count += 1;
+        }
+    }
+    // One key alone is not worth it.
+    if count < 2 {
+        return;
+    }
+    // A slot has seldom so many keys that its table has a second level.
+    for stage in [Foresight::Tags, Foresight::Words, Foresight::Elements] {
+        for (slot, key) in asked[..count].iter().flatten() {
+            slot.foresee_key(key.db, key.hash, stage);
         }
     }
 }
@@ -149,60 +157,62 @@ fn ask_elements(requests: &[ForeseenKey], places: &Places<Slot>) {
     }
 }
 
-impl Local {
+impl Foreseen {
     /// Asks for the memory that the next requests in `bytes` will need; answers how many bytes they take.
-    pub(super) fn foresee(&mut self, client: &Client, bytes: &[u8]) -> usize {
-        self.foreseen.clear();
-        let (db, seed) = (DbIndex(client.session.db), self.env.seed);
+    pub(super) fn look_ahead(&mut self, core: &Core, seed: HashSeed, db: DbIndex, bytes: &[u8]) -> usize {
+        self.clear();
         let bytes = &bytes[..bytes.len().min(FORESEEN_BYTES_MAX)];
         let looked_through = peek_requests(bytes, BATCH, |request| {
             let key = request.second;
-            self.foreseen.push(db, key_slot(key), key, element_of(&request), seed);
+            self.push(db, key_slot(key), key, element_of(&request), seed);
         });
-        if let Some(places) = self.core.places() {
-            self.foreseen.ask(places);
+        if let Some(places) = core.places() {
+            self.ask(places);
         }
         looked_through
     }
 
-    /// Notes a command that has been shipped here and is run soon.
+    /// Notes a command that has been shipped here and is run soon; its only key stands at `position` among its arguments.
     #[inline]
-    pub(super) fn foresee_shipped(&mut self, header: &CommandHeader, arguments: &[u8]) {
-        let position = self.env.registry.get(header.command).single_key;
+    pub(super) fn note_shipped(
+        &mut self,
+        seed: HashSeed,
+        position: Option<usize>,
+        header: &CommandHeader,
+        arguments: &[u8],
+    ) {
         if let Some(key) = position.and_then(|position| Args::peek(arguments, position)) {
-            self.foreseen
-                .push(DbIndex(header.db), header.slot, key, None, self.env.seed);
+            self.push(DbIndex(header.db), header.slot, key, None, seed);
         }
     }
 
     /// Asks for the memory of the commands that were noted.
     #[inline]
-    pub(super) fn foresee_collected(&mut self) {
-        if self.foreseen.keys.is_empty() {
+    pub(super) fn ask_noted(&mut self, core: &Core) {
+        if self.keys.is_empty() {
             return;
         }
-        if let Some(places) = self.core.places() {
-            self.foreseen.ask(places);
+        if let Some(places) = core.places() {
+            self.ask(places);
         }
-        self.foreseen.clear();
+        self.clear();
     }
 
     /// Asks for the memory of the first keys of one command that has several.
-    pub(super) fn foresee_keys(&mut self, found: &Registered, args: Args, db: DbIndex) {
-        self.foreseen.clear();
-        let (seed, foreseen) = (self.env.seed, &mut self.foreseen);
+    pub(super) fn ask_keys(&mut self, core: &Core, seed: HashSeed, found: &Registered, args: Args, db: DbIndex) {
+        self.clear();
         // What cannot be found is not asked for; the handler will refuse the call.
         let _ = key_positions(
             found.command.keys,
             args.len(),
             |index| args.at(index),
             |position| {
-                if foreseen.keys.len() < FORESEEN_KEYS_MAX {
+                if self.keys.len() < FORESEEN_KEYS_MAX {
                     let key = &args[position.index];
-                    foreseen.push(db, key_slot(key), key, None, seed);
+                    self.push(db, key_slot(key), key, None, seed);
                 }
             },
         );
-        self.foresee_collected();
+        self.ask_noted(core);
     }
 }

@@ -4,7 +4,7 @@
 //! line of its own and what it does on indented lines behind it, and HELP itself last. The sentences stand with the
 //! family whose commands they explain.
 
-use super::{Command, Run, SessionOp};
+use super::literal::{Command, Run, SessionOp};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Categories, Flags, Group, command};
 

@@ -78,9 +78,7 @@ impl<'a, 'v> Keyspace<'a, 'v> {
     /// Asks for further slots: the error ends the handler, and the unit runs again with them on loan. One of them at least is
     /// not held.
     pub fn need_slots(&mut self, slots: &SlotSet) -> ReplyError {
-        slots.iter().for_each(|slot| {
-            self.attempt.lacking.insert(slot);
-        });
+        slots.iter().for_each(|slot| self.attempt.lack(slot));
         SLOT_LACKING
     }
 

@@ -11,14 +11,15 @@
 //! Handlers that wait live outside of this value, as tasks of the shard's executor; they reach it through a
 //! [`LocalHandle`] and never keep it borrowed while they wait (invariant).
 
-use super::cron::Cron;
+use super::clients::Clients;
 use super::env::Env;
-use super::evict::Eviction;
 use super::foresight::Foreseen;
+use super::ground::Core;
+use super::literal::Registry;
 use super::node::Node;
-use super::pass::Passes;
 use super::task::{Task, TaskKind};
-use super::under_way::UnderWay;
+use super::upkeep::Upkeep;
+use super::wire::Passes;
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::client::{Client, Session, Stall};
@@ -30,12 +31,14 @@ use crate::store::{HashSeed, Slot, SlotCommon};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
+
+/// A connection as whoever owns the sockets hands it over: what it is, only they know.
+pub type Accepted = Box<dyn Any + Send>;
 
 /// What travels by the links besides small commands and replies.
 pub enum Envelope {
@@ -44,7 +47,7 @@ pub enum Envelope {
     /// A command that is too large to be copied into the link.
     Command(Box<(CommandHeader, OwnedArgs)>),
     /// A connection that another shard has accepted.
-    Adopt(OwnedFd),
+    Adopt(Accepted),
     /// Slow commands of one of the receiver's clients were run at the sender.
     Slow {
         place: ConnRef,
@@ -55,12 +58,14 @@ pub enum Envelope {
 /// One shard's thread, sockets excepted.
 pub struct Local {
     pub env: Env,
-    pub core: Shard<Slot, Box<Task>>,
+    pub node: Arc<Node>,
+    pub registry: &'static Registry,
+    pub core: Core,
     pub clients: Clients,
     pub(super) outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
-    /// Sockets that came from other shards, for whoever owns the sockets.
-    pub adopted: Vec<OwnedFd>,
+    /// Connections that came from other shards, for whoever owns the sockets.
+    pub adopted: Vec<Accepted>,
     pub(super) outbox: Outbox<Slot, Box<Task>>,
     /// Clients that have output to send, or requests to start.
     pub(super) listed: Vec<u32>,
@@ -72,10 +77,7 @@ pub struct Local {
     /// gone leaves them to run.
     pub writes_under_way: usize,
     pub(super) passes: Passes,
-    pub(super) under_way: UnderWay,
-    /// What the periodic work remembers.
-    pub(super) cron: Cron,
-    pub(super) eviction: Eviction,
+    pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -93,58 +95,6 @@ pub trait Executor {
 #[derive(Clone)]
 pub struct LocalHandle(pub Rc<RefCell<Local>>);
 
-/// The shard's clients, by the index of their connection.
-#[derive(Default)]
-pub struct Clients {
-    places: Vec<Option<Box<Client>>>,
-    count: usize,
-}
-
-impl Clients {
-    #[inline]
-    pub fn at(&mut self, index: u32) -> Option<&mut Box<Client>> {
-        self.places.get_mut(index as usize)?.as_mut()
-    }
-
-    /// The client of that connection, if it is still there.
-    #[inline]
-    pub fn get(&mut self, place: ConnRef) -> Option<&mut Box<Client>> {
-        self.at(place.index).filter(|client| client.place == place)
-    }
-
-    #[inline]
-    pub(super) fn take(&mut self, index: u32) -> Option<Box<Client>> {
-        self.places.get_mut(index as usize)?.take()
-    }
-
-    #[inline]
-    pub(super) fn put_back(&mut self, client: Box<Client>) {
-        let index = client.place.index as usize;
-        self.places[index] = Some(client);
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Client> {
-        self.places.iter().flatten().map(|client| &**client)
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
-        self.places.iter_mut().flatten().map(|client| &mut **client)
-    }
-
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// The first index that no client has.
-    pub(super) fn index_end(&self) -> u32 {
-        self.places.len() as u32
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
 /// [`ReplyHeader::flags`]: the command was one that writes.
 pub(super) const REPLY_TO_WRITE: u16 = 1;
 
@@ -152,6 +102,7 @@ pub(super) const REPLY_TO_WRITE: u16 = 1;
 pub struct LocalOptions {
     pub id: ShardId,
     pub node: Arc<Node>,
+    pub registry: &'static Registry,
     pub realm: Realm,
     pub seed: HashSeed,
     pub port: Port<Envelope>,
@@ -166,14 +117,20 @@ struct Intake<'a>(&'a mut Local);
 impl Take<Envelope> for Intake<'_> {
     #[inline]
     fn foresee(&mut self, header: &CommandHeader, arguments: &[u8]) {
-        self.0.foresee_shipped(header, arguments);
+        let Local {
+            foreseen,
+            registry,
+            env,
+            ..
+        } = &mut *self.0;
+        foreseen.note_shipped(env.seed, registry.get(header.command).single_key, header, arguments);
     }
 
     #[inline]
     fn take(&mut self, from: ShardId, frame: Frame<'_, Envelope>) {
         match frame {
             Frame::Command { header, arguments } => {
-                self.0.foresee_collected();
+                self.0.foreseen.ask_noted(&self.0.core);
                 self.0.run_shipped(from, header, arguments);
             }
             Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
@@ -189,6 +146,7 @@ impl Local {
         let LocalOptions {
             id,
             node,
+            registry,
             realm,
             seed,
             port,
@@ -201,11 +159,13 @@ impl Local {
             occupancy: Some(node.occupancy.clone()),
             attention: node.attention.clone(),
         });
-        let env = Env::new(id, node, seed, clock, random);
+        let env = Env::new(id, &node, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
                 env,
+                node,
+                registry,
                 core,
                 clients: Clients::default(),
                 outbound: port.outbound,
@@ -217,9 +177,7 @@ impl Local {
                 waiting_for_room: Vec::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
-                under_way: UnderWay::default(),
-                cron: Cron::default(),
-                eviction: Eviction::default(),
+                upkeep: Upkeep::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),
@@ -257,27 +215,22 @@ impl Local {
             generation,
         };
         let maxclients = self.env.settings.maxclients as usize;
-        let Some(registration) = self.env.node.clients.clone().register(place, maxclients) else {
-            self.env.stats.rejected_connections += 1;
+        let Some(registration) = self.node.clients.clone().register(place, maxclients) else {
+            self.env.stats.counts.rejected_connections += 1;
             return false;
         };
         let mut session = Session::new(registration.id(), address, local_address, is_local);
         session.is_authenticated = self.env.settings.requirepass.is_empty();
         let client = Client::new(session, place, registration, self.env.now);
-        if self.clients.places.len() <= index as usize {
-            self.clients.places.resize_with(index as usize + 1, || None);
-        }
-        self.clients.places[index as usize] = Some(Box::new(client));
-        self.clients.count += 1;
-        self.env.stats.connections_received += 1;
+        self.clients.enter(client);
+        self.env.stats.counts.connections_received += 1;
         true
     }
 
     /// Forgets a client whose connection has ended.
     pub fn disconnect(&mut self, index: u32) {
-        if let Some(mut client) = self.clients.take(index) {
-            self.clients.count -= 1;
-            self.under_way.forget(&mut client);
+        if let Some(mut client) = self.clients.remove(index) {
+            self.upkeep.under_way.forget(&mut client);
             self.unwatch(&mut client);
             self.post();
         }
@@ -417,7 +370,7 @@ impl Local {
         let Some(client) = self.clients.get(place) else { return };
         let Client { pending, out, .. } = &mut **client;
         pending.answer(header.sequence, out, |buffer| buffer.push(resp));
-        self.under_way.count_output(client);
+        self.upkeep.under_way.count_output(client);
         self.answered(place.index);
     }
 

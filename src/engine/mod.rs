@@ -15,105 +15,45 @@
 
 pub mod arguments;
 pub mod assembly;
+pub mod asynchronous;
 pub mod attempt;
-pub mod context;
+pub mod clients;
 pub mod counted;
 pub mod cron;
 pub mod dispatch;
 pub mod env;
-pub mod evict;
 pub mod evict_clients;
+pub mod eviction;
+pub mod exec;
+pub mod expiry;
 pub mod foresight;
+pub mod gates;
+pub mod ground;
 pub mod help;
 pub mod keyspace;
+pub mod literal;
 pub mod local;
 pub mod log;
 pub mod node;
 pub mod op;
 pub mod pass;
 pub mod registry;
-pub mod session_op;
+pub mod route;
+pub mod run;
 pub mod stored;
 pub mod task;
 pub mod testbed;
 pub mod transaction;
 pub mod typed;
 pub mod under_way;
+pub mod upkeep;
+pub mod wire;
 
 pub use attempt::{Event, KeyEvent, Signal};
-pub use context::Context;
 pub use env::Env;
 pub use keyspace::Keyspace;
+pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
 pub use node::Node;
-pub use op::{Caller, Op};
-pub use registry::{CommandId, Registered, Registry};
-pub use session_op::SessionOp;
+pub use registry::CommandId;
 pub use task::Task;
-
-use crate::resp::{Args, ReplyError};
-use crate::shard::{Footprint, SlotSet};
-use crate::spec::KeyPosition;
-use std::future::Future;
-use std::pin::Pin;
-
-/// A command literal of this server.
-pub type Command = crate::spec::Command<Run>;
-
-/// What an asynchronous handler returns.
-pub type NodeFuture<'a> = Pin<Box<dyn Future<Output = Result<(), ReplyError>> + 'a>>;
-
-/// How a command runs.
-#[derive(Clone, Copy)]
-pub enum Run {
-    /// Over the slots of the keys that its key specs find.
-    Keys(fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over slots that its arguments name in another way (SCAN's cursor, CLUSTER COUNTKEYSINSLOT).
-    Slots(
-        fn(Args) -> Result<SlotSet, ReplyError>,
-        fn(&mut Op) -> Result<(), ReplyError>,
-    ),
-    /// As [`Run::Keys`], and over slots of further keys that are found as it runs (SORT's patterns): it may lack some of them, and
-    /// then runs again. So it is never sent to another shard ahead of its client's next commands. The first function finds a key
-    /// in the arguments that no key spec can tell of (`STORE`).
-    Reaching(fn(Args) -> Option<KeyPosition>, fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over the whole keyspace: every shard lends all it has.
-    Everything(fn(&mut Op) -> Result<(), ReplyError>),
-    /// Over the client's session and what the shard knows by itself.
-    Session(fn(&mut SessionOp) -> Result<(), ReplyError>),
-    /// Over the node, waiting for other shards, for time, or for files.
-    Node(for<'a> fn(&'a mut Context) -> NodeFuture<'a>),
-    /// Moves the connection's transaction: the dispatcher's own.
-    Transaction(transaction::Control),
-    /// Only its subcommands run.
-    Container,
-    /// As [`Run::Container`], but its subcommands are nobody else's affair.
-    Guarded(&'static Guarded),
-}
-
-/// A container that looks from outside like one command (DEBUG): its subcommands have literals of their own, which say
-/// how each of them runs, but COMMAND does not list them, statistics count them as the container, and one rule lets
-/// all of them run or none.
-pub struct Guarded {
-    pub subcommands: &'static [Command],
-    /// Refuses the call, or does not; `is_local` is the client's.
-    pub guard: fn(settings: &crate::config::Settings, is_local: bool) -> Result<(), ReplyError>,
-}
-
-impl Run {
-    /// The slots that a call needs, for those kinds that run over slots.
-    pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
-        match self {
-            Run::Keys(_) | Run::Reaching(..) => Some(Ok(Footprint::Slots(op::key_slots(command, args)))),
-            Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
-            Run::Everything(_) => Some(Ok(Footprint::Everything)),
-            _ => None,
-        }
-    }
-
-    /// Whether a call may find out only as it runs that it needs more slots (SORT), or all of them (KEYS): it then runs again. What
-    /// its transaction has done before it must be taken back then, and nothing of its client may overtake it.
-    pub fn may_reach_further(&self) -> bool {
-        matches!(self, Run::Reaching(..) | Run::Slots(..))
-    }
-}

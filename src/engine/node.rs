@@ -1,10 +1,9 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
 use super::log::LogSwitch;
-use super::registry::Registry;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Effect, Settings};
 use crate::stats::MemoryAccount;
 use crate::store::{Attention, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +17,8 @@ pub struct Node {
     pub replid: String,
     pub shards: usize,
     pub clients: Arc<ClientTable>,
-    pub registry: &'static Registry,
+    /// How many commands there are, subcommands included.
+    pub command_count: usize,
     /// The configuration as it is now; each shard has the typed settings of it (`Env::settings`).
     pub config: Mutex<Config>,
     pub executable: String,
@@ -46,9 +46,8 @@ pub struct Shutdown {
 
 /// What commands ask of the process around the shards.
 pub trait Surroundings: Send + Sync {
-    /// Gives effect to a changed parameter that reaches beyond the shards (ports, log file, process title...). The error
-    /// is the reason that CONFIG SET answers.
-    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String>;
+    /// Gives effect to a changed parameter that reaches beyond the shards. The error is the reason that CONFIG SET answers.
+    fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
     /// Ends the process's service: called once [`Node::shutdown`] is set.
     fn shut_down(&self);
 }

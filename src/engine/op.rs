@@ -1,7 +1,4 @@
-//! What a command over keys may touch.
-//!
-//! [`Op`] is all of it: its arguments, its reply, the keyspace as far as its slots are held, and what
-//! its shard knows. The parts are fields, so that a handler can read an entry and write its reply at once.
+//! What a handler over keys says of what it did.
 //!
 //! A handler that has changed a key says so in one call, when the change is made: which key, which event that is, and how many
 //! changes it counts as ([`Op::wrote`]). What goes into the log is the command itself, unless the handler says otherwise
@@ -9,47 +6,8 @@
 //! was emptied, keys that become ready) the slots tell, and no handler does.
 
 use super::attempt::Event;
-use super::counted::Expirations;
-use super::env::Env;
-use super::keyspace::Keyspace;
-use super::{Command, Run};
-use crate::base::slot::key_slot;
-use crate::resp::{Args, Proto, Reply};
-use crate::shard::{SlotMarks, SlotSet};
-use crate::spec::{InvalidKeys, KeyPosition, key_positions};
+use super::literal::Op;
 use crate::store::DbIndex;
-
-/// Who has sent a command, as far as a handler over keys may know.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller {
-    pub db: DbIndex,
-    pub proto: Proto,
-    /// `CLIENT NO-TOUCH`.
-    pub leaves_clocks: bool,
-    /// A Unix socket or a loopback address.
-    pub is_local: bool,
-    /// It runs inside EXEC or a script.
-    pub is_nested: bool,
-    /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
-    pub is_silent: bool,
-}
-
-/// One call of a command over keys.
-pub struct Op<'a, 'v> {
-    pub args: Args<'a>,
-    pub reply: Reply<'a>,
-    pub keys: Keyspace<'a, 'v>,
-    pub env: &'a mut Env,
-    pub caller: Caller,
-    /// The literal that is being run.
-    pub command: &'static Command,
-    /// Changes to the keyspace so far.
-    pub(super) changes: u64,
-    /// Something else is logged than the command itself, or nothing.
-    pub(super) is_replaced: bool,
-    /// What was found to be over so far.
-    pub(super) expirations: Expirations,
-}
 
 impl Op<'_, '_> {
     /// Says that a key was written, which is one change: what event that is. To be called when the change is made.
@@ -128,38 +86,5 @@ impl Op<'_, '_> {
     pub fn is_logged(&self) -> bool {
         let consequences = self.keys.attempt.consequences.as_ref();
         consequences.is_some_and(|consequences| consequences.is_logged)
-    }
-}
-
-/// The slots of a call's keys. Keys that cannot be found (a count that is no number) are left out: the handler will
-/// refuse the call for the same reason.
-pub fn key_slots(command: &Command, args: Args) -> SlotSet {
-    let mut slots = SlotMarks::new();
-    // An error leaves the slots found so far, which is all that a call that will be refused needs.
-    let _ = each_key(command, args, |position| {
-        slots.insert(key_slot(&args[position.index]));
-    });
-    slots.into_set()
-}
-
-/// Calls `found` with each key of a call that can be told from its arguments: by the key specs, and by the literal's own function.
-pub fn each_key(command: &Command, args: Args, mut found: impl FnMut(KeyPosition)) -> Result<(), InvalidKeys> {
-    key_positions(command.keys, args.len(), |index| args.at(index), &mut found)?;
-    if let Run::Reaching(further, _) = command.run {
-        further(args).into_iter().for_each(found);
-    }
-    Ok(())
-}
-
-/// The argument that is the only key of a call, when the literal says that there is exactly one at a fixed place.
-#[inline]
-pub fn single_key(command: &Command) -> Option<usize> {
-    use crate::spec::{Begin, Find};
-    match command.keys {
-        [spec] => match (spec.begin, spec.find, command.run) {
-            (Begin::Index(index), Find::Range { last: 0, .. }, Run::Keys(_)) => Some(index),
-            _ => None,
-        },
-        _ => None,
     }
 }

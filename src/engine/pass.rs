@@ -14,11 +14,9 @@
 //! 2. what has arrived before the peer closed its side is run before the connection ends.
 
 use super::local::Local;
+use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
-use crate::resp::ReplyBuf;
-use crate::shard::ShardId;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
@@ -33,52 +31,12 @@ const CORKED_AT_MOST: Duration = Duration::from_micros(250);
 /// Replies of more than this leave at once: they fill segments of their own.
 const CORKED_BYTES_MAX: usize = 16 * 1024;
 
-/// What became of output that was handed over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Handed {
-    /// All of it was taken.
-    Taken,
-    /// Nothing was taken: an earlier piece is still being written. The client is to be listed when that is done.
-    Busy,
-    /// Nobody can be reached any more: it was dropped.
-    Gone,
-}
-
-/// The other side of a shard's clients: the connections, by the clients' indices, and the other shards' bells.
-pub trait Wire {
-    /// Takes a client's output.
-    fn send(&mut self, index: u32, output: &mut ReplyBuf) -> Handed;
-    /// Bytes that were taken and are not written yet, as far as the client will be listed when they are.
-    fn queued_bytes(&self, index: u32) -> usize;
-    /// Bytes of memory that are kept for all that was taken.
-    fn held_bytes(&self) -> usize {
-        0
-    }
-    /// Stops reading from the peer, or goes on.
-    fn read_on(&mut self, index: u32, reads: bool);
-    /// Ends the connection of a client that has just been forgotten: at once, or when what was taken is written.
-    fn close(&mut self, index: u32, at_once: bool);
-    /// Wakes another shard, which sleeps.
-    fn wake(&mut self, shard: ShardId);
-}
-
-/// What a shard remembers from pass to pass.
-#[derive(Default)]
-pub struct Passes {
-    began: Ticks,
-    busy_us_before: u64,
-    is_busy: bool,
-    cron_due: Ticks,
-    /// Clients whose output waits, by the time since when; some have been served meanwhile.
-    corked: VecDeque<(Ticks, u32)>,
-}
-
 impl Local {
     /// Begins a pass: reads the clocks, and does background work if that has waited for too long.
     pub fn begin_pass(&mut self) {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
-        self.passes.busy_us_before = self.env.stats.command_us;
+        self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.is_background_overdue() && self.background_step();
     }
@@ -91,14 +49,14 @@ impl Local {
             let pause = self.cron();
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
         }
-        self.under_way.count_wire(wire.held_bytes());
+        self.upkeep.under_way.count_wire(wire.held_bytes());
         is_busy |= self.settle_memory();
         while let Some(index) = self.next_listed() {
             is_busy = true;
             self.serve(index, wire);
         }
         self.uncork(wire);
-        self.under_way.count_wire(wire.held_bytes());
+        self.upkeep.under_way.count_wire(wire.held_bytes());
         let ended = self.env.tick();
         let Passes {
             began, busy_us_before, ..
@@ -188,15 +146,15 @@ impl Local {
             let output_bytes = client.out.len() as u64;
             match wire.send(index, &mut client.out) {
                 Handed::Taken => {
-                    self.env.stats.output_bytes += output_bytes;
-                    self.env.stats.writes_processed += 1;
+                    self.env.stats.counts.output_bytes += output_bytes;
+                    self.env.stats.counts.writes_processed += 1;
                 }
                 Handed::Busy => is_written = false,
                 Handed::Gone => {}
             }
         }
         client.in_flight_bytes = wire.queued_bytes(index);
-        self.under_way.count_output(client);
+        self.upkeep.under_way.count_output(client);
         if client.is_killed {
             return self.end(index, wire, true);
         }

@@ -7,21 +7,16 @@
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
 use super::attempt::Attempt;
-use super::counted::{Counted, Expirations};
 use super::env::{Ended, Env, Observation};
-use super::keyspace::Keyspace;
-use super::op::{Caller, Op};
-use super::session_op::SessionOp;
-use super::{CommandId, Registered, Run};
-use crate::base::clock::UnixMs;
-use crate::base::limits;
-use crate::base::random::Random;
-use crate::client::{Client, Queued, ReplyMode, Session};
-use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
+use super::exec::ExecStep;
+use super::literal::{Caller, Registered};
+use super::registry::CommandId;
+use super::run::{Outcome, run_keys};
+use crate::client::{Client, Session};
+use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
-use std::cell::Cell;
 
 /// One unit of work.
 pub struct Task {
@@ -29,8 +24,8 @@ pub struct Task {
     pub sequence: u32,
     /// The connection that it came from.
     pub origin: ConnRef,
-    /// The command that the client sent.
-    pub command: CommandId,
+    /// The command that the client sent; None: no client waits for it.
+    pub found: Option<&'static Registered>,
     /// It counts in [`Local::writes_under_way`](super::Local).
     pub is_write: bool,
     pub caller: Caller,
@@ -55,66 +50,24 @@ pub enum TaskKind {
     Exec(Box<ExecStep>),
 }
 
-/// A transaction, and how far it has got.
-///
-/// It may be run again from its beginning, with more slots, when one of its commands finds out late which slots it needs. Nothing of
-/// the first attempt is seen then: `attempt` takes the changes back and has what was to be counted, the session is the one
-/// that the client had, the queue is as it was, and random numbers are the same ones. (Time is not: the second attempt sees what
-/// others have done since, and must not be earlier than they were.)
-pub struct ExecStep {
-    pub queue: Vec<Queued>,
-    pub watched: Vec<(u16, WatchToken)>,
-    /// The session that its commands see and change; it goes back to the client.
-    pub session: Session,
-    /// It has commands that ask other shards, so it is run in steps, and time stands still at `now` across them. It holds
-    /// everything if any of its commands may find out late what it needs: what has asked other shards cannot be taken back.
-    pub asks_other_shards: bool,
-    /// The next command to run.
-    pub next_index: usize,
-    attempt: Attempt,
-    /// What it began with, if it may have to begin again.
-    beginning: Option<Box<Beginning>>,
-    now: UnixMs,
-}
-
-struct Beginning {
-    session: Session,
-    random: Random,
-}
-
-impl ExecStep {
-    pub fn new(
-        queue: Vec<Queued>,
-        watched: Vec<(u16, WatchToken)>,
-        asks_other_shards: bool,
-        client: &Client,
-    ) -> ExecStep {
-        ExecStep {
-            queue,
-            watched,
-            session: client.session.taken_along(),
-            asks_other_shards,
-            next_index: 0,
-            attempt: Attempt::default(),
-            beginning: None,
-            now: UnixMs::EPOCH,
-        }
-    }
-}
-
 impl Task {
     /// A task of `client`; its place among the replies is taken when it is started.
-    pub fn new(client: &Client, command: CommandId, kind: TaskKind) -> Task {
+    pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Task {
         Task {
             sequence: 0,
             origin: client.place,
-            command,
+            found: Some(found),
             is_write: false,
             caller: Caller::of(&client.session),
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind,
         }
+    }
+
+    /// The number of its command.
+    fn id(&self) -> CommandId {
+        self.found.map_or(0, |found| found.id)
     }
 
     /// Bytes of what it carries.
@@ -139,25 +92,12 @@ impl Task {
         Task {
             sequence: 0,
             origin: ConnRef::background(shard),
-            command: 0,
+            found: None,
             is_write: false,
             caller,
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind,
-        }
-    }
-}
-
-impl Caller {
-    pub fn of(session: &Session) -> Caller {
-        Caller {
-            db: DbIndex(session.db),
-            proto: session.proto,
-            leaves_clocks: session.leaves_clocks,
-            is_local: session.is_local,
-            is_nested: false,
-            is_silent: session.reply_mode != ReplyMode::On,
         }
     }
 }
@@ -178,10 +118,10 @@ impl Work<Slot> for Box<Task> {
 
 impl Task {
     fn run_kind(&mut self, view: &mut View<'_, Slot>, env: &mut Env) -> Verdict {
+        let id = self.id();
         match &mut self.kind {
             TaskKind::Command { args } => {
-                let found = env.registry;
-                let found = found.get(self.command);
+                let found = self.found.expect("a command was found before it became a unit of work");
                 // A single command looks for its slots before it changes any of them, so nothing is ever taken back.
                 let mut attempt = Attempt::default();
                 let outcome = run_keys(
@@ -198,7 +138,7 @@ impl Task {
                     Outcome::Ran => {
                         let ended = Ended {
                             origin: self.origin,
-                            command: self.command,
+                            command: id,
                             db: self.caller.db,
                             what: Observation::Ran(args.as_args()),
                         };
@@ -224,10 +164,10 @@ impl Task {
                 }
                 let expired = attempt.collect(view, |detached| env.garbage.absorb(detached));
                 expired.count(&mut env.stats);
-                env.stats.count_call(self.command, 0);
+                env.stats.count_call(id, 0);
                 let ended = Ended {
                     origin: self.origin,
-                    command: self.command,
+                    command: id,
                     db: self.caller.db,
                     what: Observation::Watched(keys.as_args()),
                 };
@@ -247,7 +187,7 @@ impl Task {
                 let began = env.tick();
                 let mut ended = Ended {
                     origin: self.origin,
-                    command: self.command,
+                    command: id,
                     db: self.caller.db,
                     what: Observation::Committed,
                 };
@@ -261,273 +201,11 @@ impl Task {
                 }
                 step.finish(view, env, ended);
                 let elapsed_us = env.tick().us_since(began);
-                env.stats.count_call(self.command, elapsed_us);
+                env.stats.count_call(id, elapsed_us);
                 Verdict::Done
             }
         }
     }
-}
-
-impl ExecStep {
-    /// Compares the watched keys and writes the head of the reply. False: a watched key has changed.
-    fn begin(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf, proto: Proto) -> bool {
-        let moment = env.moment();
-        let mut is_unchanged = true;
-        env.arm(&mut self.attempt);
-        for (slot, token) in &self.watched {
-            let found = self.attempt.held(view, *slot);
-            let found = found.expect("the slots of the watched keys are in the footprint");
-            is_unchanged &= found.is_unchanged(token, moment);
-        }
-        let expired = self.attempt.collect(view, |detached| env.garbage.absorb(detached));
-        expired.count(&mut env.stats);
-        let mut reply = Reply::new(reply, proto);
-        if is_unchanged {
-            reply.array(self.queue.len());
-        } else {
-            reply.null_array();
-        }
-        if !is_unchanged {
-            self.forget_watches(view);
-        }
-        // Without such a command nothing is kept to be taken back: a copy of a large value would cost what the value does.
-        // With everything on loan, nothing can be lacking.
-        let reaches_further = |queued: &Queued| env.registry.get(queued.command).command.run.may_reach_further();
-        if is_unchanged && !view.has_everything() && self.queue.iter().any(reaches_further) {
-            self.attempt.can_undo = true;
-            self.beginning.get_or_insert_with(|| {
-                Box::new(Beginning {
-                    session: self.session.clone(),
-                    random: env.random.fork(),
-                })
-            });
-        }
-        is_unchanged
-    }
-
-    /// Runs all commands; the error is the verdict on a unit that lacks slots, when everything has been taken back.
-    fn run_all(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Result<(), Verdict> {
-        let others = self.beginning.as_deref().map(|beginning| {
-            // The same random numbers in each attempt, or it might never find all its slots.
-            std::mem::replace(&mut env.random, beginning.random.clone())
-        });
-        let mut is_whole = true;
-        while is_whole && self.next_index < self.queue.len() {
-            is_whole = self.run_next(view, env, reply);
-        }
-        if let Some(others) = others {
-            env.random = others;
-        }
-        if is_whole {
-            Ok(())
-        } else {
-            Err(self.start_over(view, env, reply))
-        }
-    }
-
-    fn forget_watches(&mut self, view: &mut View<'_, Slot>) {
-        for (slot, token) in self.watched.drain(..) {
-            view.slot(slot)
-                .expect("the slots of the watched keys are in the footprint")
-                .unwatch(token);
-        }
-    }
-
-    /// Whether the next command asks other shards.
-    pub fn next_is_asynchronous(&self, env: &Env) -> bool {
-        self.queue
-            .get(self.next_index)
-            .is_some_and(|queued| matches!(env.registry.get(queued.command).command.run, Run::Node(_)))
-    }
-
-    /// Runs the next command, which is not asynchronous. False: slots are lacking, and everything is taken back.
-    pub fn run_next(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> bool {
-        let registry = env.registry;
-        let queued = &self.queue[self.next_index];
-        let found = registry.get(queued.command);
-        let args = queued.args.as_args();
-        let counted = match found.command.run {
-            Run::Session(_) => run_session(found, args, &mut self.session, true, env, reply),
-            Run::Transaction(_) => {
-                // Only UNWATCH is ever queued: EXEC has just dealt with the watched keys.
-                Reply::new(reply, self.session.proto).ok();
-                Counted::without_keys(found.id, 0, None)
-            }
-            _ => {
-                let mut caller = Caller::of(&self.session);
-                caller.is_nested = true;
-                // What is silent is the reply to EXEC, and that was settled when it came.
-                caller.is_silent = false;
-                if run_keys(found, args, &caller, None, view, &mut self.attempt, env, reply) == Outcome::Lacking {
-                    return false;
-                }
-                self.next_index += 1;
-                return true;
-            }
-        };
-        if self.attempt.can_undo {
-            self.attempt.put_aside(counted);
-        } else {
-            counted.count(&mut env.stats);
-            env.note_slow(found, args, counted.elapsed_us);
-        }
-        self.next_index += 1;
-        true
-    }
-
-    /// Ends the transaction: watches are forgotten, what was put aside is counted, and the unit has its end.
-    fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env, ended: Ended<'_>) {
-        self.forget_watches(view);
-        if self.attempt.can_undo
-            && let Some(consequences) = &mut self.attempt.consequences
-        {
-            // While things can be taken back, each command of the queue puts aside one count.
-            for (counted, queued) in consequences.counted.drain(..).zip(&self.queue) {
-                counted.count(&mut env.stats);
-                env.note_slow(
-                    env.registry.get(queued.command),
-                    queued.args.as_args(),
-                    counted.elapsed_us,
-                );
-            }
-        }
-        env.end_unit(&mut self.attempt, view, ended);
-    }
-
-    fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
-        let beginning = self.beginning.as_deref();
-        let beginning = beginning.expect("only what can be taken back was let find out late what it needs");
-        self.session = beginning.session.clone();
-        self.attempt.roll_back(view, |detached| env.garbage.absorb(detached));
-        self.next_index = 0;
-        reply.clear();
-        let lacking = std::mem::take(&mut self.attempt);
-        Verdict::Lacks(lacking.into_footprint())
-    }
-}
-
-/// How the run of a command over keys ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It has replied, with an error or not.
-    Ran,
-    /// It needs more slots; its reply is gone, its changes are still to be taken back.
-    Lacking,
-}
-
-/// Runs one command over keys in `view` and appends its reply.
-///
-/// `first` is the first key with its slot, where the caller knows it.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is one thing that a run depends on; a struct would be taken apart at once"
-)]
-pub fn run_keys(
-    found: &Registered,
-    args: Args,
-    caller: &Caller,
-    first: Option<(&[u8], u16)>,
-    view: &mut View<'_, Slot>,
-    attempt: &mut Attempt,
-    env: &mut Env,
-    reply: &mut ReplyBuf,
-) -> Outcome {
-    let (Run::Keys(handler) | Run::Reaching(_, handler) | Run::Slots(_, handler) | Run::Everything(handler)) =
-        found.command.run
-    else {
-        unreachable!("only commands over keys get here: {}", found.full_name);
-    };
-    let mark = reply.mark();
-    let bytes_max = match caller.is_silent {
-        true => reply.len() + limits::REPLY_SILENT_BYTES_MAX,
-        false => env.reply_bytes_max,
-    };
-    let began = env.ticks;
-    LAST_COMMAND.set(found.id);
-    let moment = env.moment();
-    env.arm(attempt);
-    let mut op = Op {
-        args,
-        reply: Reply::bounded(reply, caller.proto, bytes_max),
-        keys: Keyspace::new(view, attempt, caller.leaves_clocks, caller.db, moment, first),
-        env,
-        caller: *caller,
-        command: found.command,
-        changes: 0,
-        is_replaced: false,
-        expirations: Expirations::default(),
-    };
-    let result = handler(&mut op);
-    let Op {
-        changes,
-        is_replaced,
-        mut expirations,
-        keys: Keyspace { hits, misses, .. },
-        ..
-    } = op;
-    if attempt.is_lacking() {
-        reply.truncate(mark);
-        return Outcome::Lacking;
-    }
-    expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
-    if let Some(consequences) = &mut attempt.consequences {
-        consequences.end_command(caller.db, args, changes > 0, is_replaced);
-    }
-    let elapsed_us = env.tick().us_since(began);
-    let error = result.err();
-    if let Some(error) = &error {
-        reply.truncate(mark);
-        Reply::new(reply, caller.proto).error(error);
-    }
-    let counted = Counted {
-        id: found.id,
-        elapsed_us,
-        error,
-        hits,
-        misses,
-        changes,
-        expired: expirations,
-    };
-    if attempt.can_undo {
-        attempt.put_aside(counted);
-    } else {
-        counted.count(&mut env.stats);
-        env.note_slow(found, args, elapsed_us);
-    }
-    Outcome::Ran
-}
-
-/// Runs one command over the session and appends its reply. What comes back is still to be counted.
-pub fn run_session(
-    found: &Registered,
-    args: Args,
-    session: &mut Session,
-    is_nested: bool,
-    env: &mut Env,
-    reply: &mut ReplyBuf,
-) -> Counted {
-    let Run::Session(handler) = found.command.run else {
-        unreachable!("only commands over the session get here: {}", found.full_name);
-    };
-    let mark = reply.mark();
-    let began = env.ticks;
-    LAST_COMMAND.set(found.id);
-    let proto = session.proto;
-    let result = handler(&mut SessionOp {
-        args,
-        reply: Reply::new(reply, proto),
-        session,
-        env,
-        is_nested,
-        command: found.command,
-    });
-    let elapsed_us = env.tick().us_since(began);
-    let error = result.err();
-    if let Some(error) = &error {
-        reply.truncate(mark);
-        Reply::new(reply, proto).error(error);
-    }
-    Counted::without_keys(found.id, elapsed_us, error)
 }
 
 impl Task {
@@ -538,13 +216,14 @@ impl Task {
         env: &mut Env,
         asynchronous: &mut Option<(CommandId, OwnedArgs, Session)>,
     ) -> Verdict {
+        let id = self.id();
         let TaskKind::Exec(step) = &mut self.kind else {
             unreachable!("only a transaction is ever held")
         };
         // Others have run since it began.
         let now = std::mem::replace(&mut env.now, step.now);
         while step.next_index < step.queue.len() {
-            if step.next_is_asynchronous(env) {
+            if step.next_is_asynchronous() {
                 let queued = &step.queue[step.next_index];
                 *asynchronous = Some((queued.command, queued.args.clone(), step.session.clone()));
                 env.now = now;
@@ -558,13 +237,13 @@ impl Task {
         }
         let ended = Ended {
             origin: self.origin,
-            command: self.command,
+            command: id,
             db: self.caller.db,
             what: Observation::Committed,
         };
         step.finish(view, env, ended);
         env.now = now;
-        env.stats.count_call(self.command, 0);
+        env.stats.count_call(id, 0);
         Verdict::Done
     }
 
@@ -577,14 +256,4 @@ impl Task {
         step.next_index += 1;
         self.reply.append(output);
     }
-}
-
-thread_local! {
-    /// The number of the last command that this thread began, for the report of a crash.
-    static LAST_COMMAND: Cell<CommandId> = const { Cell::new(CommandId::MAX) };
-}
-
-/// The last command that this thread began.
-pub fn last_command() -> Option<CommandId> {
-    Some(LAST_COMMAND.get()).filter(|&id| id != CommandId::MAX)
 }

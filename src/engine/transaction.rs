@@ -13,32 +13,27 @@
 //! cannot be taken back, so such a queue must not find out late that it lacks slots: if any of its commands might, it
 //! holds the whole keyspace from the beginning.
 
+use super::exec::ExecStep;
+use super::literal::{Control, Registered, Run};
 use super::local::Local;
-use super::task::{ExecStep, Task, TaskKind};
-use super::{Registered, Run};
+use super::task::{Task, TaskKind};
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, Stall, Transaction};
 use crate::resp::{Args, Reply, ReplyError, error};
 use crate::shard::{Footprint, SlotSet};
 use crate::spec::Flags;
 
-use super::dispatch::Flow;
-
-/// What a command does with the connection's transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Control {
-    Multi,
-    Exec,
-    Discard,
-    Watch,
-    Unwatch,
-    Reset,
-    Quit,
-}
+use super::route::Flow;
 
 impl Local {
     /// Runs a command that controls the transaction.
-    pub(super) fn control(&mut self, client: &mut Client, control: Control, found: &Registered, args: Args) -> Flow {
+    pub(super) fn control(
+        &mut self,
+        client: &mut Client,
+        control: Control,
+        found: &'static Registered,
+        args: Args,
+    ) -> Flow {
         // UNWATCH inside MULTI is queued as any command is; everything else acts now.
         if control == Control::Unwatch && client.is_in_transaction() {
             return self.queue(client, found, args);
@@ -79,12 +74,12 @@ impl Local {
                     return Flow::Go;
                 }
                 let ended = self.env.tick();
-                self.env.note_slow(found, args, ended.us_since(began));
+                self.env.note_slow(found.command, args, ended.us_since(began));
                 let keys = args.range(1, args.len()).to_owned();
                 let slots: SlotSet = keys.as_args().iter().map(key_slot).collect();
                 let task = Task::new(
                     client,
-                    found.id,
+                    found,
                     TaskKind::Watch {
                         keys,
                         tokens: Vec::new(),
@@ -99,7 +94,7 @@ impl Local {
             Control::Exec => return self.exec(client, found),
         }
         let ended = self.env.tick();
-        self.env.note_slow(found, args, ended.us_since(began));
+        self.env.note_slow(found.command, args, ended.us_since(began));
         Flow::Go
     }
 
@@ -110,7 +105,7 @@ impl Local {
         Reply::new(client.reply_buffer(), proto).error(&error);
     }
 
-    fn exec(&mut self, client: &mut Client, found: &Registered) -> Flow {
+    fn exec(&mut self, client: &mut Client, found: &'static Registered) -> Flow {
         let Some(transaction) = client.transaction.take() else {
             self.fail_now(client, found, &error::EXEC_WITHOUT_MULTI);
             return Flow::Go;
@@ -125,7 +120,7 @@ impl Local {
         let mut asks_other_shards = false;
         let mut may_reach_further = false;
         for queued in &transaction.queue {
-            let command = self.env.registry.get(queued.command).command;
+            let command = self.registry.get(queued.command).command;
             asks_other_shards |= matches!(command.run, Run::Node(_));
             may_reach_further |= command.run.may_reach_further();
             match command.run.footprint(command, queued.args.as_args()) {
@@ -143,17 +138,19 @@ impl Local {
             Footprint::Slots(slots.into_iter().collect())
         };
         let kind = TaskKind::Exec(Box::new(ExecStep::new(
+            self.registry,
+            self.node.clone(),
             transaction.queue,
             watched,
             asks_other_shards,
             client,
         )));
-        let task = Task::new(client, found.id, kind);
+        let task = Task::new(client, found, kind);
         self.start(client, task, footprint)
     }
 
     /// Adds a command to the queue of MULTI.
-    pub(super) fn queue(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
+    pub(super) fn queue(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
         if found.command.flags.contains(Flags::NO_MULTI) {
             return self.reject(client, Some(found), &error::NOT_ALLOWED_IN_MULTI);
         }

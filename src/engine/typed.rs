@@ -15,7 +15,7 @@
 //!
 //! What is left to the handler: to say that it wrote ([`Op::wrote`](super::Op::wrote)).
 
-use super::Keyspace;
+use super::keyspace::Keyspace;
 use crate::data::hash::Hash;
 use crate::data::list::List;
 use crate::data::object::TypedValue;

@@ -14,7 +14,6 @@
 //!
 //! Invariant: `client_bytes` is the sum of what the shard's clients were counted with.
 
-use super::local::Local;
 use crate::client::{Client, CountedBuffers};
 
 /// See above.
@@ -30,6 +29,16 @@ pub struct UnderWay {
 impl UnderWay {
     pub(super) fn bytes(&self) -> usize {
         self.machinery_bytes + self.client_bytes + self.wire_bytes + self.link_bytes
+    }
+
+    /// So many bytes were taken by what carries the shard, before there was a shard.
+    pub(super) fn leave_out(&mut self, machinery_bytes: usize) {
+        self.machinery_bytes = machinery_bytes;
+    }
+
+    /// So much the links hold now.
+    pub(super) fn count_links(&mut self, links_bytes: usize) {
+        self.link_bytes = links_bytes;
     }
 
     /// What a client has sent and is not run yet. (While its requests run, its buffer is elsewhere: not to be called then.)
@@ -61,27 +70,5 @@ impl UnderWay {
             output_bytes,
         } = std::mem::take(&mut client.counted);
         self.client_bytes -= input_bytes + output_bytes;
-    }
-}
-
-impl Local {
-    /// So many bytes were taken by what carries this shard, before there was a shard.
-    pub fn leave_out(&mut self, machinery_bytes: usize) {
-        self.under_way.machinery_bytes = machinery_bytes;
-    }
-
-    /// Looks at the links.
-    pub(super) fn count_links(&mut self) {
-        self.under_way.link_bytes = self.outbound.memory_bytes();
-    }
-
-    /// Tells the other shards what this one has taken. In every pass, limit or not: the sum must be right when a limit is set.
-    #[inline]
-    pub(super) fn publish_memory(&mut self) {
-        self.count_links();
-        self.env
-            .node
-            .memory
-            .publish(usize::from(self.env.shard.0), self.under_way.bytes());
     }
 }

@@ -105,6 +105,16 @@ errors! {
     LIMIT_NEGATIVE = "ERR LIMIT can't be negative";
     STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
+    // DEBUG, COPY between dbs and SHUTDOWN ABORT.
+    NO_LISTPACK = "ERR Not a listpack encoded object.";
+    NO_MEMORY_VALUE = "ERR argument must be a memory value";
+    MEMORY_VALUE_OUT_OF_RANGE = "ERR argument must be a memory value bigger than 1 and smaller than 4gb";
+    NO_SUCH_DATABASE = "ERR Out of range database";
+    NO_HASH_TABLE = "ERR The value stored at the specified key is not represented using an hash table";
+    RESP3_ONLY = "ERR RESP2 is not supported by this command";
+    NO_SUCH_PROTOCOL_TYPE = "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false";
+    COPY_IN_CLUSTER = "ERR Copying to another database is not allowed in cluster mode";
+
     // State of the server.
     LOADING = "LOADING Redis is loading the dataset in memory";
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";

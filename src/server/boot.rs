@@ -18,7 +18,7 @@ use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
-use crate::config::{Config, ConfigFileError, Invocation, REDIS_VERSION, Settings};
+use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
 use crate::engine::local::{Executor, LocalOptions};
 use crate::engine::node::Surroundings;
 use crate::engine::{Local, Node, Registry};
@@ -288,7 +288,7 @@ fn start(
         replid: random.random_hex(40),
         shards,
         clients: ClientTable::new(),
-        registry,
+        command_count: registry.all().len(),
         config: Mutex::new(config),
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
@@ -332,6 +332,7 @@ fn start(
         let parts = ShardParts {
             index,
             node: node.clone(),
+            registry,
             realm: realm.clone(),
             seed,
             port,
@@ -400,6 +401,7 @@ fn banner(settings: &Settings, placement: &[Option<usize>], has_logo: bool) -> S
 struct ShardParts {
     index: usize,
     node: Arc<Node>,
+    registry: &'static Registry,
     realm: Realm,
     seed: HashSeed,
     port: Port<crate::engine::Envelope>,
@@ -411,6 +413,7 @@ async fn run_shard(parts: ShardParts) {
     let ShardParts {
         index,
         node,
+        registry,
         realm,
         seed,
         port,
@@ -427,6 +430,7 @@ async fn run_shard(parts: ShardParts) {
     let local = Local::new(LocalOptions {
         id: ShardId(index as u16),
         node,
+        registry,
         realm,
         seed,
         port,
@@ -482,10 +486,10 @@ impl Process {
 }
 
 impl Surroundings for Process {
-    fn apply(&self, parameter: &str, settings: &Settings) -> Result<(), String> {
-        match parameter {
-            "loglevel" => self.log.set_level(settings.loglevel),
-            "maxclients" => {
+    fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String> {
+        match effect {
+            Effect::LogLevel => self.log.set_level(settings.loglevel),
+            Effect::Descriptors => {
                 let wanted = u64::from(settings.maxclients);
                 let possible = process::raise_descriptor_limit(wanted, self.shards);
                 if possible < wanted {
@@ -494,11 +498,11 @@ impl Surroundings for Process {
                     ));
                 }
             }
-            "port" | "bind" => {
+            Effect::Port | Effect::Addresses => {
                 let mut listeners = self.lock_listeners();
                 // Both may stand in one CONFIG SET: the second one finds nothing to do.
-                listeners.change(settings).map_err(|_| match parameter {
-                    "port" => "Unable to listen on this port. Check server logs.".to_owned(),
+                listeners.change(settings).map_err(|_| match effect {
+                    Effect::Port => "Unable to listen on this port. Check server logs.".to_owned(),
                     _ => "Failed to bind to specified addresses.".to_owned(),
                 })?;
                 for index in 0..self.shards {
@@ -506,12 +510,11 @@ impl Surroundings for Process {
                 }
                 self.show_title(settings);
             }
-            "tcp-keepalive" => self.lock_listeners().set_keepalive(settings.tcp_keepalive),
-            "proc-title-template" => self.show_title(settings),
-            "oom-score-adj" | "oom-score-adj-values" => self.oom_score.apply(settings)?,
-            "jemalloc-bg-thread" => process::set_allocator_thread(settings),
-            "crash-log-enabled" | "use-exit-on-panic" => crash::follow(settings),
-            _ => {}
+            Effect::KeepAlive => self.lock_listeners().set_keepalive(settings.tcp_keepalive),
+            Effect::Title => self.show_title(settings),
+            Effect::OomScore => self.oom_score.apply(settings)?,
+            Effect::AllocatorThread => process::set_allocator_thread(settings),
+            Effect::CrashReport => crash::follow(settings),
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::fault;
 use super::log::Log;
 use crate::config::Settings;
 use crate::engine::Registry;
-use crate::engine::task::last_command;
+use crate::engine::run::last_command;
 
 thread_local! {
     /// What the thread was doing, for the report; none on threads that run no commands.

@@ -11,7 +11,7 @@
 
 use crate::config::REDIS_VERSION;
 use crate::engine::Registry;
-use crate::engine::task::last_command;
+use crate::engine::run::last_command;
 use nix::libc;
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt::{self, Write as _};

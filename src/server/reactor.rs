@@ -12,7 +12,7 @@
 use super::crash::{self, Notes};
 use super::shared::{Listening, Shared};
 use crate::base::clock::Ticks;
-use crate::engine::pass::{Handed, Wire};
+use crate::engine::wire::{Handed, Wire};
 use crate::engine::{Envelope, Local};
 use crate::net::{
     ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, REPORTED_BYTES_MIN, Sent, UringPlane, Wait,
@@ -70,7 +70,7 @@ impl Reactor {
     fn handle(&mut self, event: Event, local: &mut Local) {
         match event {
             Event::Received { conn, buffer } => {
-                local.env.stats.reads_processed += 1;
+                local.env.stats.counts.reads_processed += 1;
                 local.receive(conn.index() as u32, self.plane.data(&buffer));
                 self.plane.give_back(buffer);
             }
@@ -117,7 +117,7 @@ impl Reactor {
     fn accept(&mut self, conn: ConnId, listener: ListenerId, peer: PeerAddr, local: &mut Local) {
         if self.is_protected(&peer, local) {
             self.refuse(conn, &error::PROTECTED_MODE);
-            local.env.stats.rejected_connections += 1;
+            local.env.stats.counts.rejected_connections += 1;
             return;
         }
         let target = if self.own_listeners.iter().any(|(own, _)| *own == listener) {
@@ -131,7 +131,9 @@ impl Reactor {
         }
         if let Some(socket) = self.plane.detach(conn) {
             self.shared.connections[target].fetch_add(1, Ordering::Relaxed);
-            local.link().message(ShardId(target as u16), Envelope::Adopt(socket));
+            local
+                .link()
+                .message(ShardId(target as u16), Envelope::Adopt(Box::new(socket)));
         }
     }
 
@@ -284,9 +286,10 @@ impl Pump for Reactor {
             shared: &self.shared,
             index: self.index,
         });
-        for socket in std::mem::take(&mut local.adopted) {
+        for accepted in std::mem::take(&mut local.adopted) {
             is_busy = true;
-            self.adopt(socket, &mut local);
+            let socket = accepted.downcast::<OwnedFd>();
+            self.adopt(*socket.expect("reactors hand sockets to each other"), &mut local);
         }
         if let Some(listening) = self.shared.take_listening(self.index) {
             self.listen_to(listening);

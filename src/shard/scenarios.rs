@@ -99,11 +99,23 @@ impl Bed {
     }
 
     fn deliver(&mut self) {
-        while let Some((from, to, message)) = self.in_flight.pop_front() {
-            let mut out = Outbox::new();
-            self.shards[to.0 as usize].handle(from, message, &mut (), &mut out);
-            self.take(to, out);
+        while !self.in_flight.is_empty() {
+            self.deliver_first();
         }
+    }
+
+    fn deliver_first(&mut self) {
+        let (from, to, message) = self.in_flight.pop_front().expect("something is on its way");
+        let mut out = Outbox::new();
+        self.shards[to.0 as usize].handle(from, message, &mut (), &mut out);
+        self.take(to, out);
+    }
+
+    fn recall_count(&self) -> usize {
+        let messages = self.in_flight.iter().map(|(_, _, message)| message);
+        messages
+            .filter(|message| matches!(message, Message::Recall { .. }))
+            .count()
     }
 
     /// Lets the unit go on that has held longest.
@@ -279,6 +291,32 @@ fn an_older_unit_calls_back_the_loan_of_a_younger_one() {
     bed.in_flight = to_shard_0;
     bed.deliver();
     assert_eq!((bed.text(4), bed.finished.as_str()), ("oy", "oy"));
+    assert!(bed.shards.iter().all(Shard::is_idle));
+}
+
+#[test]
+fn a_loan_is_called_back_once() {
+    let mut bed = Bed::new(3);
+    bed.submit(0, 'o', &[0, 4], &[]);
+    bed.submit(0, 'p', &[1, 4], &[]);
+    let mut asks = std::mem::take(&mut bed.in_flight);
+    bed.submit(2, 'y', &[4, 8], &[]);
+    bed.deliver_first();
+    // Shard 1 has granted slot 4 to the younger one, which does not have it yet.
+    let mut grant = std::mem::take(&mut bed.in_flight);
+    assert_eq!(grant.len(), 1);
+    bed.in_flight.append(&mut asks);
+    bed.deliver_first();
+    assert_eq!(bed.recall_count(), 1);
+    bed.in_flight.rotate_right(1);
+    let recall = bed.in_flight.pop_front().expect("it was just counted");
+    bed.deliver_first();
+    assert_eq!(bed.recall_count(), 0, "it is on its way already");
+    grant.push_back(recall);
+    grant.append(&mut bed.in_flight);
+    bed.in_flight = grant;
+    bed.deliver();
+    assert_eq!((bed.text(4).len(), bed.finished.len()), (3, 3));
     assert!(bed.shards.iter().all(Shard::is_idle));
 }
 

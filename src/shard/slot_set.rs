@@ -53,6 +53,7 @@ impl SlotSet {
     }
 
     /// The slots in ascending order.
+    #[inline]
     pub fn as_slice(&self) -> &[u16] {
         match &self.0 {
             Repr::Inline { count, slots } => &slots[..*count as usize],
@@ -230,6 +231,15 @@ impl SlotMarks {
         matches!(self, SlotMarks::Few(set) if set.is_empty())
     }
 
+    /// Visits the slots in ascending order: as [`SlotMarks::iter`], and next to nothing for one slot.
+    #[inline]
+    pub fn for_each(&self, visit: impl FnMut(u16)) {
+        match self {
+            SlotMarks::Few(set) => set.as_slice().iter().copied().for_each(visit),
+            SlotMarks::Many(_) => self.iter().for_each(visit),
+        }
+    }
+
     /// The slots in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         let (few, many) = match self {
@@ -377,6 +387,9 @@ mod tests {
             }
             prop_assert_eq!(matches!(marks, SlotMarks::Many(_)), model.len() > LISTED_MAX);
             prop_assert!(marks.iter().eq(model.iter().copied()));
+            let mut visited = Vec::new();
+            marks.for_each(|slot| visited.push(slot));
+            prop_assert!(visited.iter().eq(model.iter()));
             let set = marks.into_set();
             prop_assert_eq!(set.as_slice(), model.into_iter().collect::<Vec<_>>());
         }

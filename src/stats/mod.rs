@@ -1,12 +1,14 @@
 //! What one shard counts: calls, errors, latencies, slow commands, bytes.
 //!
-//! Every shard counts for itself, in plain integers; INFO and its relatives ask all shards and add up. Nothing here is
-//! shared, so counting costs an addition. A command is counted on the shard that ran it.
+//! Every shard counts for itself, in plain integers; INFO and its relatives ask all shards and add up. What is counted so is not
+//! shared, so counting costs an addition; a command is counted on the shard that ran it. Plain counters are declared once
+//! ([`counters`]). Shared is only the account of memory ([`MemoryAccount`]), which every shard must know at every moment.
 //!
-//! Units: `*_us` microseconds, `*_bytes` bytes. The meaning of each figure is that of the INFO field of the same name.
+//! Units: `*_us` microseconds, `*_bytes` bytes.
 
 mod allocator;
 mod commands;
+mod counters;
 mod latency;
 mod memory;
 mod rate;
@@ -14,6 +16,7 @@ mod slow_log;
 
 pub use allocator::{ALL_ARENAS, Memory, allocator_figure};
 pub use commands::{CommandStats, ErrorStats};
+pub use counters::{COUNTERS, Combine, Counter, Counts};
 pub use latency::{LatencyEvent, LatencyMonitor};
 pub use memory::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 pub use rate::{Counters, Rates};
@@ -31,45 +34,9 @@ pub struct Stats {
     pub slow_log: SlowLog,
     pub latency: LatencyMonitor,
     pub rates: Rates,
-    /// Commands that were run, rejected ones not included.
-    pub commands_processed: u64,
-    pub connections_received: u64,
-    pub rejected_connections: u64,
-    pub input_bytes: u64,
-    pub output_bytes: u64,
-    pub keyspace_hits: u64,
-    pub keyspace_misses: u64,
-    pub expired_keys: u64,
-    /// Fields of hashes that were deleted because their time was over.
-    pub expired_subkeys: u64,
-    pub evicted_keys: u64,
-    pub evicted_clients: u64,
-    /// Microseconds during which memory was above its limit because eviction had run out of time.
-    pub eviction_exceeded_us: u64,
-    /// Microseconds spent in active expiry.
-    pub active_expire_us: u64,
+    pub counts: Counts,
     /// Share of the keys looked at by active expiry that had expired, in per cent, as a moving average.
     pub expired_stale_percent: f64,
-    /// How often active expiry ran out of time.
-    pub expire_time_cap_reached: u64,
-    /// Changes to the keyspace.
-    pub changes: u64,
-    /// Commands that this shard sent to another one.
-    pub hops: u64,
-    pub query_limit_disconnections: u64,
-    pub output_limit_disconnections: u64,
-    /// How often bytes came from a client, and how often output was handed to the network.
-    pub reads_processed: u64,
-    pub writes_processed: u64,
-    /// Turns of the shard's loop, and the time that they took, sleeping excepted.
-    pub loop_passes: u64,
-    pub loop_us: u64,
-    /// The part of it that commands took.
-    pub loop_command_us: u64,
-    /// Time that commands took.
-    pub command_us: u64,
-    pub lazy_freed_objects: u64,
-    pub acl_denied_auth: u64,
     /// How accesses to keys are counted (`maxmemory-policy`, `lfu-*`).
     pub access_policy: AccessPolicy,
     /// `slowlog-log-slower-than`; negative: never.
@@ -88,33 +55,8 @@ impl Stats {
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
-            commands_processed: 0,
-            connections_received: 0,
-            rejected_connections: 0,
-            input_bytes: 0,
-            output_bytes: 0,
-            keyspace_hits: 0,
-            keyspace_misses: 0,
-            expired_keys: 0,
-            expired_subkeys: 0,
-            evicted_keys: 0,
-            evicted_clients: 0,
-            eviction_exceeded_us: 0,
-            active_expire_us: 0,
+            counts: Counts::default(),
             expired_stale_percent: 0.0,
-            expire_time_cap_reached: 0,
-            changes: 0,
-            hops: 0,
-            query_limit_disconnections: 0,
-            output_limit_disconnections: 0,
-            reads_processed: 0,
-            writes_processed: 0,
-            loop_passes: 0,
-            loop_us: 0,
-            loop_command_us: 0,
-            command_us: 0,
-            lazy_freed_objects: 0,
-            acl_denied_auth: 0,
             access_policy: AccessPolicy::Lru,
             slow_limit_us: 10_000,
             is_tracking_latency: true,
@@ -134,17 +76,17 @@ impl Stats {
     /// A command ran and took that long.
     #[inline]
     pub fn count_call(&mut self, id: u16, elapsed_us: u64) {
-        self.commands_processed += 1;
-        self.command_us += elapsed_us;
+        self.counts.commands_processed += 1;
+        self.counts.command_us += elapsed_us;
         self.commands[id as usize].record(elapsed_us, self.is_tracking_latency);
     }
 
     /// A turn of the loop ended that began when commands had taken `command_us_before`.
     #[inline]
     pub fn count_pass(&mut self, elapsed_us: u64, command_us_before: u64) {
-        self.loop_passes += 1;
-        self.loop_us += elapsed_us;
-        self.loop_command_us += self.command_us.saturating_sub(command_us_before);
+        self.counts.loop_passes += 1;
+        self.counts.loop_us += elapsed_us;
+        self.counts.loop_command_us += self.counts.command_us.saturating_sub(command_us_before);
     }
 
     /// A command ran and answered an error.
@@ -193,7 +135,10 @@ impl Stats {
         *self = Stats {
             slow_log,
             latency,
-            changes: self.changes,
+            counts: Counts {
+                changes: self.counts.changes,
+                ..Counts::default()
+            },
             access_policy: self.access_policy,
             slow_limit_us: self.slow_limit_us,
             is_tracking_latency: self.is_tracking_latency,

@@ -484,38 +484,10 @@ impl Slot {
         has_expired
     }
 
-    /// What has happened since the last call, in its order. (While an undo is open, what it would take back is among it: whoever takes
-    /// it then keeps it until the undo has ended.)
+    /// Whether there may be something for [`Slot::take_told`] or [`Slot::take_discarded`].
     #[inline]
-    pub fn take_told(&mut self) -> Vec<Told> {
-        let Some(rare) = &mut self.rare else {
-            return Vec::new();
-        };
-        let told = std::mem::take(&mut rare.told);
-        self.drop_if_not_rare();
-        told
-    }
-
-    /// Tells it, if anybody in the process pays attention.
-    #[inline]
-    pub(super) fn tell(&mut self, db: DbIndex, key: &[u8], what: Happening) {
-        if self.common.attention.is_paid() {
-            self.note(db, key.into(), what);
-        }
-    }
-
-    /// Tells that another value is about to take the place of the one here, if that is not a string.
-    #[inline]
-    fn tell_overwritten(&mut self, db: DbIndex, spot: Spot, key: &[u8]) {
-        if self.common.attention.is_paid() && self.table(db).is_some_and(|table| table.entry(spot).object().is_some()) {
-            self.note(db, key.into(), Happening::Overwritten);
-        }
-    }
-
-    /// Tells it in any case.
-    #[cold]
-    pub(super) fn note(&mut self, db: DbIndex, key: Box<[u8]>, what: Happening) {
-        self.rare_mut().told.push(Told { db, key, what });
+    pub fn has_leavings(&self) -> bool {
+        self.rare.is_some()
     }
 
     /// What was removed or overwritten since the last call and takes long to free.
@@ -707,6 +679,11 @@ impl Slot {
     #[inline]
     pub(super) fn rare(&self) -> Option<&Rare> {
         self.rare.as_deref()
+    }
+
+    /// What there is of it, to take something out.
+    pub(super) fn rare_if_any(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
     }
 
     /// For what is about to be put into it.

@@ -7,8 +7,9 @@
 //! That a time was over is told always, since the log must have it. The rest is told only while somebody in the process pays
 //! attention ([`Attention`]): who wants events, or waits for keys. An undo takes back what was told since it began.
 
-use super::slot::DbIndex;
+use super::slot::{DbIndex, Slot};
 use crate::data::ValueType;
+use crate::data::dict::Spot;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something that happened to a key, or to a whole db.
@@ -66,5 +67,41 @@ impl Attention {
     #[inline]
     pub fn is_paid(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Slot {
+    /// What has happened since the last call, in its order. (While an undo is open, what it would take back is among it: whoever takes
+    /// it then keeps it until the undo has ended.)
+    #[inline]
+    pub fn take_told(&mut self) -> Vec<Told> {
+        let Some(rare) = self.rare_if_any() else {
+            return Vec::new();
+        };
+        let told = std::mem::take(&mut rare.told);
+        self.drop_if_not_rare();
+        told
+    }
+
+    /// Tells it, if anybody in the process pays attention.
+    #[inline]
+    pub(super) fn tell(&mut self, db: DbIndex, key: &[u8], what: Happening) {
+        if self.common.attention.is_paid() {
+            self.note(db, key.into(), what);
+        }
+    }
+
+    /// Tells that another value is about to take the place of the one here, if that is not a string.
+    #[inline]
+    pub(super) fn tell_overwritten(&mut self, db: DbIndex, spot: Spot, key: &[u8]) {
+        if self.common.attention.is_paid() && self.table(db).is_some_and(|table| table.entry(spot).object().is_some()) {
+            self.note(db, key.into(), Happening::Overwritten);
+        }
+    }
+
+    /// Tells it in any case.
+    #[cold]
+    pub(super) fn note(&mut self, db: DbIndex, key: Box<[u8]>, what: Happening) {
+        self.rare_mut().told.push(Told { db, key, what });
     }
 }

@@ -460,4 +460,16 @@ fn streams_reach_every_command_and_the_harness_sees_differences() {
     assert!(agree(&of("TTL k"), &Value::Integer(100), &Value::Integer(101)));
     assert!(!agree(&of("TTL k"), &Value::Integer(-1), &Value::Integer(0)));
     assert!(!agree(&of("GET k"), &Value::Nil, &Value::Bulk(Vec::new())));
+    let scanned = |words: &[&str]| {
+        let items = words.iter().map(|word| Value::Bulk(word.as_bytes().to_vec()));
+        Value::Array(vec![Value::Bulk(b"0".to_vec()), Value::Array(items.collect())])
+    };
+    let (here, there) = (scanned(&["a", "b", "c", "d"]), scanned(&["c", "b", "a", "d"]));
+    assert!(!agree(&of("HSCAN k 0"), &here, &there), "b is no longer a's");
+    assert!(agree(&of("HSCAN k 0 NoValues"), &here, &there));
+    assert!(!agree(
+        &of("HSCAN k 0 NOVALUES"),
+        &here,
+        &scanned(&["a", "b", "c", "e"])
+    ));
 }

@@ -20,7 +20,7 @@ enum Rule {
     Length,
     /// The items have no order if they are ordered by what may be equal; a window of them may then have others.
     Weighed,
-    /// A cursor and items in groups of this many; the groups have no order. They are the same ones where both servers answer
+    /// A cursor and items in groups of this many, or one by one after NOVALUES; the groups have no order. They are the same ones where both servers answer
     /// the whole iteration at once; how far a part of one goes is the server's own.
     Scan(usize),
     /// Which strings lie in one piece with their header is counted in another way since, and Redis 8 makes room for expiries in a
@@ -156,6 +156,8 @@ pub fn agree(oracle: Oracle, command: &[Vec<u8>], ours: &Value, theirs: &Value) 
         Some(Rule::Scan(group)) => match (ours, theirs) {
             (Value::Array(our), Value::Array(their)) if our.len() == 2 && their.len() == 2 => {
                 let ends = |side: &[Value]| side[0] == Value::Bulk(b"0".to_vec());
+                let is_alone = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"NOVALUES");
+                let group = if command.iter().any(is_alone) { 1 } else { group };
                 let groups = |side: &[Value]| {
                     let items = side[1].items();
                     let groups = items.chunks(group).map(|group| Value::Array(group.to_vec()));

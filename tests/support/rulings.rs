@@ -74,7 +74,7 @@ pub const RULINGS: &[Ruling] = &[
     ruling("OBJECT REFCOUNT small", &[Redis82, Valkey91], "7.2 shares small integers; both keep them in their entries"),
     ruling("OBJECT ENCODING n", &[Redis82, Valkey91], "7.2 keeps 44 bytes with their header; both keep keys and values together and count otherwise"),
     ruling("XGROUP ... ENTRIESREAD ...", &[Redis82], "it corrects a count that is too large"),
-    ruling("LTRIM l 0 -1", &[Valkey91], "to watchers, a LTRIM that takes nothing away is no change there"),
+    ruling("LTRIM ...", &[Valkey91], "to watchers, a LTRIM that takes nothing away is no change there"),
     ruling("LSET * 922337203685477580* *", &[Redis82, Valkey91], "both cut the index to 32 bits and write to another place; the documentation: an index out of range is an error"),
     ruling("LSET * -922337203685477580* *", &[Redis82, Valkey91], "as above"),
     ruling("READONLY", &[Valkey91], "it takes it outside cluster mode too"),

@@ -7,6 +7,7 @@
 //! | `SHARDIS_TESTBED_SEEDS=n` | or until so many seeds have been run |
 //! | `SHARDIS_TESTBED_BASE=n` | where the seeds begin |
 //! | `SHARDIS_TESTBED_WITHOUT=a,b` | leave these features, and these checks, out |
+//! | `SHARDIS_TESTBED_SHRINK_SECONDS=n` | look for so long for a smaller story that fails in the same way (20) |
 //! | `SHARDIS_TESTBED_ALL=1` | do not end at the first failure; at the end, how often each kind came up |
 //!
 //! `seeds.txt` has the seeds that ever failed; they are run first.
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const THREADS: u64 = 2;
-const SHRINKING: Duration = Duration::from_secs(20);
+const SHRINK_SECONDS: u64 = 20;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(FAMILIES, &[]).expect("nothing is renamed"));
 
@@ -52,6 +53,10 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+fn shrinking() -> Duration {
+    Duration::from_secs(number("SHARDIS_TESTBED_SHRINK_SECONDS").unwrap_or(SHRINK_SECONDS))
+}
+
 /// The seeds that once failed, in `seeds.txt`: each line a seed and what it found.
 fn kept_seeds() -> Vec<u64> {
     let lines = include_str!("seeds.txt").lines();
@@ -67,7 +72,7 @@ fn every_course_of_events_is_right() {
     let bed = testbed();
     if let Some(seed) = number("SHARDIS_TESTBED_SEED") {
         if bed.run(seed, Fault::None).is_err() {
-            panic!("{}", bed.explain(seed, Fault::None, SHRINKING));
+            panic!("{}", bed.explain(seed, Fault::None, shrinking()));
         }
         return;
     }
@@ -139,7 +144,7 @@ fn every_course_of_events_is_right() {
                 [none] if none.is_empty() => String::new(),
                 without => format!("SHARDIS_TESTBED_WITHOUT={} ", without.join(",")),
             },
-            bed.explain(*seed, Fault::None, SHRINKING)
+            bed.explain(*seed, Fault::None, shrinking())
         );
     }
 }

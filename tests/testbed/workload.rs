@@ -42,6 +42,8 @@ impl Workload for Commands {
             "strict",
             "eviction",
             "scan",
+            "output-limit",
+            "client-eviction",
         ]
     }
 
@@ -63,6 +65,17 @@ impl Workload for Commands {
             ];
             set("maxmemory-policy", policies[random.below(policies.len())]);
             set("maxmemory", &random.u64_in(20_000..400_000).to_string());
+        }
+        if plan.features.has("output-limit") {
+            let hard_bytes = match random.below(3) {
+                0 => random.u64_in(100..1_000),
+                1 => random.u64_in(1_000..10_000),
+                _ => random.u64_in(10_000..100_000),
+            };
+            set("client-output-buffer-limit", &format!("normal {hard_bytes} 0 0"));
+        }
+        if plan.features.has("client-eviction") {
+            set("maxmemory-clients", &random.u64_in(130_000..600_000).to_string());
         }
         parameters
     }
@@ -103,6 +116,22 @@ impl Workload for Commands {
         tags.sort_unstable();
         tags.dedup();
         let mut requests = Vec::new();
+        if has("output-limit") || has("client-eviction") {
+            let mut exempts = Request::new(&["CLIENT", "NO-EVICT", "ON"], OK);
+            exempts.meaning = Meaning::Exempts;
+            requests.push(exempts);
+            requests.push(Request::new(
+                &[
+                    "CONFIG",
+                    "SET",
+                    "client-output-buffer-limit",
+                    "normal 0 0 0",
+                    "maxmemory-clients",
+                    "0",
+                ],
+                OK,
+            ));
+        }
         for db in 0..if has("dbs") { DBS } else { 1 } {
             requests.push(Request::new(&["SELECT", &db.to_string()], OK));
             for (kind, _) in kinds.clone() {
@@ -246,14 +275,32 @@ impl Program<'_> {
             let db = self.random.below(self.dbs).to_string();
             self.say(&["SELECT", &db], OK);
         }
+        if self.has("client-eviction") && self.one_in(4) {
+            let mut request = Request::new(&["CLIENT", "NO-EVICT", "ON"], OK);
+            request.meaning = Meaning::Exempts;
+            self.push(request);
+        }
     }
 
     fn end(&mut self) {
+        if self.has("client-eviction") && self.one_in(2) {
+            return self.hoard();
+        }
         if self.has("quit") && self.one_in(3) {
             self.say(&["QUIT"], OK);
             if self.one_in(2) {
                 self.data();
             }
+        }
+    }
+
+    /// Keeps much in the queue of a transaction that does not end.
+    fn hoard(&mut self) {
+        self.say(&["MULTI"], OK);
+        for _ in 0..self.random.usize_in(1..8) {
+            let key = self.key("s");
+            let value = vec![b'h'; self.random.usize_in(5_000..90_000)];
+            self.say(&[&b"SET"[..], key.as_bytes(), &value], Judge::Compared);
         }
     }
 

@@ -12,7 +12,7 @@ mod topology;
 
 use crate::base::numbers::parse_i64;
 use crate::base::slot::{SLOT_COUNT, key_slot};
-use crate::engine::context::Context;
+use crate::engine::Context;
 use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::{Command, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Args, ReplyError, error};

@@ -18,8 +18,8 @@
 
 use crate::base::slot::SLOT_COUNT;
 use crate::config::{EndpointType, Settings};
+use crate::engine::Context;
 use crate::engine::Local;
-use crate::engine::context::Context;
 use crate::resp::Reply;
 use sha1::{Digest, Sha1};
 
@@ -56,7 +56,7 @@ impl Topology {
 
     fn seen_from(local: &Local, local_address: &str, shard: usize) -> Topology {
         let settings = &local.env.settings;
-        let node = &local.env.node;
+        let node = &local.node;
         let owners: Vec<usize> = (0..SLOT_COUNT as u16)
             .map(|slot| local.core.owner(slot).0 as usize)
             .collect();

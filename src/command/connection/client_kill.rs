@@ -10,7 +10,7 @@ use super::client_list::ClientType;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
 use crate::client::Client;
-use crate::engine::context::Context;
+use crate::engine::Context;
 use crate::engine::{Command, Local, NodeFuture, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};

@@ -10,7 +10,7 @@ use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
 use crate::client::{Client, Session};
-use crate::engine::context::Context;
+use crate::engine::Context;
 use crate::engine::{Command, Local, NodeFuture, Registry, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
@@ -185,7 +185,7 @@ fn lines(local: &mut Local, wanted: &Wanted, caller: &Caller) -> Vec<(i64, Vec<u
         Wanted::OfType(kind) => ClientType::of(client) == *kind,
         Wanted::Ids(ids) => ids.contains(&(client.session.id as i64)),
     };
-    let registry = local.env.registry;
+    let registry = local.registry;
     let describe = |client: &Client| {
         let caller = (client.session.id == caller.session.id).then_some(caller);
         (client.session.id as i64, line(client, caller, registry, local.env.now))

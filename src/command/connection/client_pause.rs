@@ -7,7 +7,7 @@
 use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::engine::context::Context;
+use crate::engine::Context;
 use crate::engine::env::Pause;
 use crate::engine::{Command, Local, NodeFuture, Run, SessionOp};
 use crate::resp::{ReplyError, error};

@@ -22,7 +22,7 @@ mod client_pause;
 
 use crate::base::numbers::parse_i64;
 use crate::config::REDIS_VERSION;
-use crate::engine::transaction::Control;
+use crate::engine::Control;
 use crate::engine::{Command, Run, SessionOp};
 use crate::resp::{Proto, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
@@ -155,7 +155,7 @@ fn authenticate(op: &mut SessionOp, user: &[u8], password: &[u8]) -> Result<(), 
     // Without a password the user may say anything.
     let is_known = user == DEFAULT_USER && (required.is_empty() || is_same_secret(required.as_bytes(), password));
     if !is_known {
-        op.env.stats.acl_denied_auth += 1;
+        op.env.stats.counts.acl_denied_auth += 1;
         return Err(error::WRONG_PASSWORD);
     }
     op.session.user = user.to_vec();

@@ -153,9 +153,7 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
         }
     }
     if op.env.settings.cluster_enabled && target_db != source_db {
-        return Err(ReplyError::Static(
-            "ERR Copying to another database is not allowed in cluster mode",
-        ));
+        return Err(error::COPY_IN_CLUSTER);
     }
     if target_db == source_db && source == target {
         return Err(error::SAME_OBJECT);

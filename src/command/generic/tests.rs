@@ -378,7 +378,7 @@ fn a_keyspace_that_was_large_ends_in_one_call() {
         pass(&bench, 101);
         let rest = (BTreeSet::from(["k0".to_owned()]), 1);
         assert_eq!(walk(&mut bench, ""), rest, "{shards} shards");
-        let occupancy = bench.shards[0].borrow().env.node.occupancy.clone();
+        let occupancy = bench.shards[0].borrow().node.occupancy.clone();
         let seeming: Vec<u16> = std::iter::successors(occupancy.next_occupied(DbIndex(0), 0), |slot| {
             occupancy.next_occupied(DbIndex(0), slot + 1)
         })

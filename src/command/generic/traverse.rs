@@ -253,7 +253,7 @@ fn scan_slots(args: Args) -> Result<SlotSet, ReplyError> {
 fn scan(op: &mut Op) -> Result<(), ReplyError> {
     let scan = Scan::parse(op.args)?;
     let (db, moment) = (op.keys.db, op.keys.moment);
-    let occupancy = &op.env.node.occupancy;
+    let occupancy = &op.env.occupancy;
     if let Some(start) = scan.start {
         scan.borrow_ahead(&mut op.keys, occupancy, start, scan.count)?;
     }

@@ -187,7 +187,7 @@ fn fields_expire_by_themselves_and_are_logged_once() {
     assert_eq!(bench.signals(), ["gone gone"]);
     let local = bench.shards[0].borrow();
     let stats = &local.env.stats;
-    assert_eq!((stats.expired_subkeys, stats.expired_keys), (3, 0));
+    assert_eq!((stats.counts.expired_subkeys, stats.counts.expired_keys), (3, 0));
     drop(local);
     assert_eq!(bench.run("exists gone h"), ":1");
     assert_eq!(bench.run("hgetall h"), "*2|$1|c|$1|3");

@@ -7,7 +7,7 @@ use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind};
 
 pub(super) fn docs(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let registry = op.env.registry;
+    let registry = op.registry;
     let names = op.args.slice_from(2);
     let documented: Vec<&Registered> = if names.is_empty() {
         registry.reachable().collect()

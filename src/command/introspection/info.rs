@@ -8,7 +8,7 @@ use crate::resp::{Reply, ReplyError};
 use crate::spec::{Begin, Find, Flags, KeySpec};
 
 pub(super) fn all(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let registry = op.env.registry;
+    let registry = op.registry;
     op.reply.array(registry.reachable().count());
     for found in registry.reachable() {
         reply_info(&mut op.reply, found, registry);
@@ -20,7 +20,7 @@ pub(super) fn info(op: &mut SessionOp) -> Result<(), ReplyError> {
     if op.args.len() == 2 {
         return all(op);
     }
-    let registry = op.env.registry;
+    let registry = op.registry;
     let names = op.args.slice_from(2);
     op.reply.array(names.len());
     for name in names.iter() {

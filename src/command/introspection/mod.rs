@@ -15,7 +15,7 @@ mod info;
 
 use crate::base::glob;
 use crate::engine::help::{HelpEntry, help_command, reply_help};
-use crate::engine::op::each_key;
+use crate::engine::literal::each_key;
 use crate::engine::{Command, Registered, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeyPosition, arg, command};
@@ -58,7 +58,7 @@ const COUNT: Command = Command {
 };
 
 fn count(op: &mut SessionOp) -> Result<(), ReplyError> {
-    op.reply.integer(op.env.registry.reachable().count() as i64);
+    op.reply.integer(op.registry.reachable().count() as i64);
     Ok(())
 }
 
@@ -112,7 +112,7 @@ const LIST: Command = Command {
 };
 
 fn list(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let registry = op.env.registry;
+    let registry = op.registry;
     let is_listed: Box<dyn Fn(&Registered) -> bool> = match (op.args.len(), op.args.get(2)) {
         (2, _) => Box::new(|_| true),
         (5, Some(word)) if word.eq_ignore_ascii_case(b"FILTERBY") => {
@@ -184,7 +184,7 @@ const GETKEYSANDFLAGS: Command = Command {
 fn getkeysandflags(op: &mut SessionOp) -> Result<(), ReplyError> {
     let keys = keys_of_call(op)?;
     let call: Vec<&[u8]> = op.args.slice_from(2).iter().collect();
-    let found = op.env.registry.resolve(op.args.slice_from(2));
+    let found = op.registry.resolve(op.args.slice_from(2));
     let of_call = found.ok().and_then(|found| found.command.key_flags_of);
     op.reply.array(keys.len());
     for key in keys {
@@ -206,7 +206,7 @@ fn getkeysandflags(op: &mut SessionOp) -> Result<(), ReplyError> {
 /// The keys of the call that stands in the arguments from the third on; positions count from there.
 fn keys_of_call(op: &SessionOp) -> Result<Vec<KeyPosition>, ReplyError> {
     let call = op.args.slice_from(2);
-    let found = op.env.registry.resolve(call).map_err(|_| error::INVALID_COMMAND)?;
+    let found = op.registry.resolve(call).map_err(|_| error::INVALID_COMMAND)?;
     let command = found.command;
     if command.keys.iter().all(|spec| spec.flags.contains(KeyFlags::NOT_KEY)) {
         return Err(error::NO_KEY_ARGUMENTS);

@@ -109,7 +109,7 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
 
 fn get(op: &mut SessionOp) -> Result<(), ReplyError> {
     let patterns: Vec<&[u8]> = op.args.slice_from(2).iter().collect();
-    let found = op.env.node.lock_config().get(&patterns);
+    let found = op.node.lock_config().get(&patterns);
     op.reply.map(found.len());
     for (name, value) in found {
         op.reply.bulk(name.as_bytes());
@@ -138,7 +138,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             return Err(error::wrong_arity("config|set"));
         }
         let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
-        let node = context.with(|local| local.env.node.clone());
+        let node = context.with(|local| local.node.clone());
         let set_context = SetContext {
             is_local_client: context.session.is_local,
             is_loading: false,
@@ -150,7 +150,10 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
                 .set(&pairs, &set_context)
                 .map_err(|refused| ReplyError::owned(refused.to_string()))?;
             let changed = change
-                .apply(|parameter, settings| node.surroundings.apply(parameter.name, settings))
+                .apply(|parameter, settings| match parameter.effect {
+                    Some(effect) => node.surroundings.apply(effect, settings),
+                    None => Ok(()),
+                })
                 .map_err(|refused| ReplyError::owned(refused.to_string()))?;
             *config = changed;
             config.shared_settings()
@@ -176,7 +179,7 @@ fn resetstat(context: &mut Context) -> NodeFuture<'_> {
 
 fn rewrite(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let config = context.with(|local| local.env.node.lock_config().clone());
+        let config = context.with(|local| local.node.lock_config().clone());
         config
             .rewrite(None)
             .map_err(|failed| ReplyError::owned(failed.to_string()))?;

@@ -480,7 +480,7 @@ fn protocol(op: &mut SessionOp) -> Result<(), ReplyError> {
         }
         b"push" => {
             if !reply.is_resp3() {
-                return Err(ReplyError::Static("ERR RESP2 is not supported by this command"));
+                return Err(error::RESP3_ONLY);
             }
             // A push waits for the reply of the command that it comes from.
             reply.bulk(b"Some real reply following the push reply");
@@ -493,10 +493,7 @@ fn protocol(op: &mut SessionOp) -> Result<(), ReplyError> {
         b"false" => reply.boolean(false),
         b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
         _ => {
-            return Err(ReplyError::Static(
-                "ERR Wrong protocol type name. Please use one of the following: \
-                 string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
-            ));
+            return Err(error::NO_SUCH_PROTOCOL_TYPE);
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub(super) fn listpack(op: &mut Op) -> Result<(), ReplyError> {
         Some(object) => object.listpack(),
         None => None,
     };
-    let pack = pack.ok_or(ReplyError::Static("ERR Not a listpack encoded object."))?;
+    let pack = pack.ok_or(error::NO_LISTPACK)?;
     println!("listpack of {} bytes, {} elements", pack.bytes(), pack.len());
     for (index, (place, item)) in pack.iter_places().enumerate() {
         let text = item.to_vec();
@@ -49,15 +49,12 @@ pub(super) fn packed_threshold(context: &mut Context) -> NodeFuture<'_> {
     /// Larger listpacks there are not.
     const BYTES_END: u64 = 1 << 32;
     Box::pin(async move {
-        let bytes =
-            parse_memory(context.args().at(2)).ok_or(ReplyError::Static("ERR argument must be a memory value"))?;
+        let bytes = parse_memory(context.args().at(2)).ok_or(error::NO_MEMORY_VALUE)?;
         let threshold = match bytes {
             0 => Limits::default().list_packed_threshold,
             1..BYTES_END => bytes as usize,
             _ => {
-                return Err(ReplyError::Static(
-                    "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
-                ));
+                return Err(error::MEMORY_VALUE_OUT_OF_RANGE);
             }
         };
         context
@@ -79,7 +76,7 @@ pub(super) fn htstats(op: &mut Op) -> Result<(), ReplyError> {
     let db = u32::try_from(db)
         .ok()
         .filter(|db| *db < op.env.settings.databases)
-        .ok_or(ReplyError::Static("ERR Out of range database"))?;
+        .ok_or(error::NO_SUCH_DATABASE)?;
     let Some(slots) = op.keys.view.all_slots() else {
         return Err(op.keys.need_everything());
     };
@@ -100,12 +97,10 @@ pub(super) fn htstats(op: &mut Op) -> Result<(), ReplyError> {
 }
 
 pub(super) fn htstats_key(op: &mut Op) -> Result<(), ReplyError> {
-    const NO_TABLE: ReplyError =
-        ReplyError::Static("ERR The value stored at the specified key is not represented using an hash table");
     let entry = op.keys.peek(op.args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
-    let object = entry.object().ok_or(NO_TABLE)?;
+    let object = entry.object().ok_or(error::NO_HASH_TABLE)?;
     if !matches!(object.encoding(), Encoding::Hashtable | Encoding::Skiplist) {
-        return Err(NO_TABLE);
+        return Err(error::NO_HASH_TABLE);
     }
     let text = format!(
         "Hash table stats:\n number of elements: {}\n bytes of the value: {}\n",

@@ -343,7 +343,7 @@ fn diagnose(all: &LatencyMonitor, settings: &Settings, now_s: u64) -> String {
 
 fn histogram(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let registry = context.with(|local| local.env.registry);
+        let registry = context.with(|local| local.registry);
         let of_shards = context
             .ask_all(|local| {
                 let commands = &local.env.stats.commands;

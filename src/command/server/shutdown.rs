@@ -69,10 +69,10 @@ fn parse(args: Args) -> Result<Request, ReplyError> {
 
 fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
     match parse(op.args)? {
-        Request::Abort => Err(ReplyError::Static("ERR No shutdown in progress.")),
+        Request::Abort => Err(error::NO_SHUTDOWN),
         Request::End(asked) => {
             tracing::warn!("User requested shutdown...");
-            let node = &op.env.node;
+            let node = op.node;
             *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
             // Nothing that the client has sent behind it is run.
             op.session.closes = true;

@@ -6,7 +6,8 @@ use super::{
     reply_elements, reply_member, reply_scored,
 };
 use crate::base::glob;
-use crate::base::numbers::format_f64;
+use crate::base::numbers::{format_f64, format_f64_long};
+use crate::data::Encoding;
 use crate::data::sorted_set::{ScoredMember, SortedSetRef};
 use crate::engine::arguments::element_scan::ElementScan;
 use crate::engine::arguments::is_word;
@@ -288,10 +289,15 @@ fn zscan(op: &mut Op) -> Result<(), ReplyError> {
     let mut written = ReplyBuf::new();
     let mut elements = Reply::new(&mut written, op.reply.proto());
     let mut count = 0;
+    let is_packed = set.encoding() == Encoding::Listpack;
     let next = set.scan(cursor, wanted, |member, score| {
         if pattern.is_none_or(|pattern| glob::matches(pattern, member)) {
             elements.bulk(member);
-            elements.bulk(&format_f64(score));
+            // A packed score is the text that is stored; of a larger set, Redis prints all digits here and nowhere else.
+            match is_packed {
+                true => elements.bulk(&format_f64(score)),
+                false => elements.bulk(&format_f64_long(score)),
+            }
             count += 1;
         }
     });

@@ -57,16 +57,16 @@ fn effects_are_those_that_redis_propagates() {
         bench.run(line);
         assert_eq!(bench.logged(0), *expected, "{line}");
     }
-    let before = bench.shards[0].borrow().env.stats.changes;
+    let before = bench.shards[0].borrow().env.stats.counts.changes;
     bench.run("setrange missing 0 ");
     bench.run("setrange c 9 ");
     assert_eq!(
-        bench.shards[0].borrow().env.stats.changes,
+        bench.shards[0].borrow().env.stats.counts.changes,
         before,
         "nothing was written"
     );
     bench.run("mset x 1 y 2 x 3");
-    assert_eq!(bench.shards[0].borrow().env.stats.changes, before + 3);
+    assert_eq!(bench.shards[0].borrow().env.stats.counts.changes, before + 3);
 }
 
 #[test]

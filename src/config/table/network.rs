@@ -8,7 +8,7 @@ chapter "NETWORK";
 
     /// The addresses to listen on. A name or address with `-` before it may be missing on this host. `*` is all of IPv4,
     /// `::*` all of IPv6.
-    "bind" => bind: Vec<Text> = Kind::Addresses, "* -::*", Flags::NONE, Network;
+    "bind" => bind: Vec<Text> = Kind::Addresses, "* -::*", Flags::NONE, Network, effect Addresses;
 
     /// The address that connections to masters and cluster nodes are made from.
     "bind-source-addr" => bind_source_addr: Text = Kind::Text(check::any), "", Flags::NONE, Replication;
@@ -17,7 +17,7 @@ chapter "NETWORK";
     "protected-mode" => protected_mode: bool = Kind::Bool, "yes", Flags::NONE, Network;
 
     /// The TCP port. 0 does not listen on TCP.
-    "port" => port: u16 = integer(0, 65535), "6379", Flags::NONE, Network;
+    "port" => port: u16 = integer(0, 65535), "6379", Flags::NONE, Network, effect Port;
 
     /// How many connections may wait to be accepted. The kernel keeps it below net.core.somaxconn.
     "tcp-backlog" => tcp_backlog: u32 = integer(0, I32), "511", Flags::IMMUTABLE, Network;
@@ -32,7 +32,7 @@ chapter "NETWORK";
     "timeout" => timeout: u32 = integer(0, I32), "0", Flags::NONE, Network;
 
     /// Send TCP keep-alives after this many idle seconds, to find peers that are gone. 0 sends none.
-    "tcp-keepalive" => tcp_keepalive: u32 = integer(0, I32), "300", Flags::NONE, Network;
+    "tcp-keepalive" => tcp_keepalive: u32 = integer(0, I32), "300", Flags::NONE, Network, effect KeepAlive;
 
     /// The mark (SO_MARK) of listening sockets, for routing and firewalls. 0 sets none.
     "socket-mark-id" => socket_mark_id: u32 = integer(0, U32), "0", Flags::IMMUTABLE.and(Flags::LATER), Network;
@@ -40,7 +40,7 @@ chapter "NETWORK";
 chapter "CLIENTS";
 
     /// How many clients may be connected. Lowered at the start if the process may not open that many files.
-    "maxclients" => maxclients: u32 = integer(1, U32), "10000", Flags::NONE, Network;
+    "maxclients" => maxclients: u32 = integer(1, U32), "10000", Flags::NONE, Network, effect Descriptors;
 
     /// When a client that does not read its replies is closed: beyond the hard limit at once, beyond the soft limit when
     /// that lasts for so many seconds. 0 is no limit. A line for each class.

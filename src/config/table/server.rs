@@ -40,7 +40,7 @@ chapter "GENERAL";
     "pidfile" => pidfile: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Process;
 
     /// How much is logged. Each level includes the ones after it.
-    "loglevel" => loglevel: LogLevel = Kind::Choice(LogLevel::NAMES), "notice", Flags::NONE, Process;
+    "loglevel" => loglevel: LogLevel = Kind::Choice(LogLevel::NAMES), "notice", Flags::NONE, Process, effect LogLevel;
 
     /// The file that the log is appended to; empty is standard output, or nothing if `daemonize` is on.
     "logfile" => logfile: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Process;
@@ -55,7 +55,7 @@ chapter "GENERAL";
     "syslog-facility" => syslog_facility: SyslogFacility = Kind::Choice(SyslogFacility::NAMES), "local0", Flags::IMMUTABLE, Process;
 
     /// Whether a crash writes its report to the log.
-    "crash-log-enabled" => crash_log_enabled: bool = Kind::Bool, "yes", Flags::NONE, Debugging;
+    "crash-log-enabled" => crash_log_enabled: bool = Kind::Bool, "yes", Flags::NONE, Debugging, effect CrashReport;
 
     /// Whether a crash is followed by a test of the memory.
     "crash-memcheck-enabled" => crash_memcheck_enabled: bool = Kind::Bool, "yes", Flags::LATER, Debugging;
@@ -72,7 +72,7 @@ chapter "GENERAL";
     /// What the title is made of. Known are {title} {listen-addr} {server-mode} {port} {tls-port} {unixsocket}
     /// {config-file}.
     "proc-title-template" => proc_title_template: Text = Kind::Text(check::title_template),
-        "{title} {listen-addr} {server-mode}", Flags::NONE, Process;
+        "{title} {listen-addr} {server-mode}", Flags::NONE, Process, effect Title;
 
     /// The locale by whose rules strings are compared where they are meant for people (SORT ALPHA, sorted by `strcoll`).
     /// Empty takes it from the environment.
@@ -136,10 +136,10 @@ chapter "KERNEL AND THREADS";
 
     /// Whether the server sets its own score for the kernel's out-of-memory killer: `relative` (or yes) adds
     /// `oom-score-adj-values` to the score at the start, `absolute` writes them.
-    "oom-score-adj" => oom_score_adj: OomScoreAdj = Kind::Choice(OomScoreAdj::NAMES), "no", Flags::NONE, Process;
+    "oom-score-adj" => oom_score_adj: OomScoreAdj = Kind::Choice(OomScoreAdj::NAMES), "no", Flags::NONE, Process, effect OomScore;
 
     /// The scores of a master, of a replica, and of a process that saves in the background.
-    "oom-score-adj-values" => oom_score_adj_values: [i32; 3] = Kind::OomScores, "0 200 800", Flags::NONE, Process;
+    "oom-score-adj-values" => oom_score_adj_values: [i32; 3] = Kind::OomScores, "0 200 800", Flags::NONE, Process, effect OomScore;
 
     /// Whether transparent huge pages are turned off for this process.
     "disable-thp" => disable_thp: bool = Kind::Bool, "yes", Flags::IMMUTABLE, Process;
@@ -163,7 +163,7 @@ chapter "KERNEL AND THREADS";
     "bgsave_cpulist" => bgsave_cpulist: Text = Kind::Text(check::any), "", Flags::IMMUTABLE, Unneeded;
 
     /// Whether the allocator gives unused memory back in a thread of its own, also while nothing happens.
-    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::NONE, Process;
+    "jemalloc-bg-thread" => jemalloc_bg_thread: bool = Kind::Bool, "yes", Flags::NONE, Process, effect AllocatorThread;
 
     } };
 }

@@ -42,7 +42,7 @@ chapter "FINDING ERRORS";
     "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = integer(1024, I32), "2097152", Flags::HIDDEN, Snapshot;
 
     /// Whether a broken invariant ends the process with an exit code instead of a signal.
-    "use-exit-on-panic" => use_exit_on_panic: bool = Kind::Bool, "no", Flags::HIDDEN, Debugging;
+    "use-exit-on-panic" => use_exit_on_panic: bool = Kind::Bool, "no", Flags::HIDDEN, Debugging, effect CrashReport;
 
     /// Whether costly checks of invariants are on.
     "enable-debug-assert" => enable_debug_assert: bool = Kind::Bool, "no", Flags::HIDDEN.and(Flags::IMMUTABLE).and(Flags::LATER), Debugging;

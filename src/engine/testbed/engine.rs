@@ -13,7 +13,7 @@ use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Effect, Settings};
 use crate::data::access::Moment;
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::LocalOptions;
@@ -70,7 +70,7 @@ pub(super) struct Engine {
 struct Nowhere;
 
 impl Surroundings for Nowhere {
-    fn apply(&self, _: &str, _: &Settings) -> Result<(), String> {
+    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
     fn shut_down(&self) {}
@@ -89,7 +89,7 @@ fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, 
         replid: "1".repeat(40),
         shards: shard_count,
         clients: ClientTable::new(),
-        registry,
+        command_count: registry.all().len(),
         config: Mutex::new(config.map_err(|error| error.to_string())?),
         executable: String::new(),
         memory: MemoryAccount::closed(shard_count),
@@ -142,6 +142,7 @@ impl Engine {
             let local = Local::new(LocalOptions {
                 id: ShardId(index as u16),
                 node: node.clone(),
+                registry,
                 realm: realm.clone(),
                 seed: HASH_SEED,
                 port,
@@ -244,6 +245,7 @@ impl Reference {
         let local = Local::new(LocalOptions {
             id: ShardId(0),
             node,
+            registry,
             realm: realm(1, story.slot_count),
             seed: HASH_SEED,
             port: ports.pop().expect("one shard has one port"),

@@ -11,7 +11,7 @@
 //! 2. of the units of one connection only those on single slots of different shards change places, and none do where the order is
 //!    strict;
 //! 3. the time of units goes back neither on a slot nor for a connection, is at most a millisecond old when they begin, and is not
-//!    in the future;
+//!    in the future; where the host's clock was set back, it goes on at nine tenths of its speed at least;
 //! 4. nothing is written while clients are paused;
 //! 5. what has arrived is run, be the connection closed behind it or not.
 
@@ -44,6 +44,17 @@ impl Failure {
 /// Clock readings that lie between the beginning of a unit and the report of it, beside those of a transaction's commands.
 const READINGS_MAX: u64 = 12;
 
+/// What an answer may take that no reference gives: an error, or what an asynchronous command says of the whole server.
+const ANSWER_BYTES_MAX: usize = 512;
+const REPORT_BYTES_MAX: usize = 16 << 10;
+
+/// What a shard's calendar has come to at least.
+#[derive(Clone, Copy, Default)]
+struct Floor {
+    course_ns: u64,
+    unix_ns: u64,
+}
+
 /// See the essay above.
 pub(super) struct Judge {
     registry: &'static Registry,
@@ -54,7 +65,12 @@ pub(super) struct Judge {
     slot_times: BTreeMap<u16, UnixMs>,
     shard_count: usize,
     slot_count: u16,
+    /// How far the calendars were apart at the beginning.
     skews_ms: Vec<i64>,
+    /// How far the host's clock was set back since.
+    set_back_ms: u64,
+    /// Of each shard, when its last pass began.
+    floors: Vec<Floor>,
     is_strict: bool,
     is_short_of_memory: bool,
     pauses: Vec<PauseWindow>,
@@ -88,6 +104,8 @@ struct Judged {
     known: UnixMs,
     /// The latest of its units.
     latest: UnixMs,
+    /// It is not ended for what all clients take.
+    is_exempt: bool,
 }
 
 struct State {
@@ -135,6 +153,8 @@ impl Judge {
             shard_count: story.shard_count,
             slot_count: story.slot_count,
             skews_ms: story.schedule.skews_ms.clone(),
+            set_back_ms: 0,
+            floors: vec![Floor::default(); story.shard_count],
             is_strict: is_set("pipeline-order", "strict"),
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
@@ -172,9 +192,60 @@ impl Judge {
                         other.is_lost = true;
                     }
                 }
-                Meaning::Plain | Meaning::Pauses { .. } => {}
+                Meaning::Plain | Meaning::Pauses { .. } | Meaning::Exempts => {}
+            }
+            if self.clients[client].states[index].traits.role == Role::Reset {
+                self.clients[client].is_exempt = false;
             }
         }
+    }
+
+    /// The host's clock was set back.
+    pub(super) fn clock_set_back(&mut self, by_ms: u64) {
+        self.set_back_ms += by_ms;
+    }
+
+    /// A shard looks at the host's clock.
+    pub(super) fn pass_begins(&mut self, shard: usize, course_ns: u64) {
+        let unix_ns = self.calendar_ns(shard, course_ns);
+        self.floors[shard] = Floor { course_ns, unix_ns };
+    }
+
+    /// What a shard's calendar has come to at least.
+    fn calendar_ns(&self, shard: usize, course_ns: u64) -> u64 {
+        let Floor {
+            course_ns: since_ns,
+            unix_ns,
+        } = self.floors[shard];
+        let host_ms = (course_ns / 1_000_000).saturating_add_signed(self.skews_ms[shard] - self.set_back_ms as i64);
+        let counted_ns = unix_ns + (course_ns - since_ns) / 10 * 9;
+        counted_ns.max(host_ms * 1_000_000)
+    }
+
+    /// Whether a client knows that it is not ended for what all of them take.
+    pub(super) fn is_exempt(&self, client: usize) -> bool {
+        self.clients[client].is_exempt
+    }
+
+    /// The bytes of the replies that a client is still to be handed, at most.
+    pub(super) fn owed_bytes(&self, client: usize) -> usize {
+        let judged = &self.clients[client];
+        let open = judged.next_reply.min(judged.arrived)..judged.arrived;
+        let reports = |place: usize| usize::from(judged.states[place].traits.is_asynchronous) * REPORT_BYTES_MAX;
+        open.filter(|index| judged.program[*index].is_answered)
+            .map(|index| {
+                let state = &judged.states[index];
+                let known_bytes = match &state.expected {
+                    Expected::Reply(reply) => reply.len(),
+                    Expected::Unknown => ANSWER_BYTES_MAX,
+                };
+                let asked_bytes = match state.traits.role {
+                    Role::Exec(multi) => (multi..index).map(reports).sum(),
+                    _ => reports(index),
+                };
+                known_bytes + asked_bytes
+            })
+            .sum()
     }
 
     /// What a client is owed from now on is not known.
@@ -331,7 +402,7 @@ impl Judge {
                 footprint.merge(&queued.traits.footprint);
             }
         }
-        let calendar = (record.course_ns / 1_000_000).saturating_add_signed(self.skews_ms[record.shard]);
+        let calendar = self.calendar_ns(record.shard, record.course_ns) / 1_000_000;
         let tolerated_ms = 1 + (readings * step_ns).div_ceil(1_000_000);
         let wrong = |text: String| {
             let what = judged.describe(index);
@@ -504,8 +575,8 @@ impl Judge {
                 let apart_ms = most.unwrap_or(&0) - least.unwrap_or(&0);
                 let sure_ms = (for_ms as i64 - apart_ms - 3).max(0) as u64;
                 let until_ns = arrived_ns + sure_ms * 1_000_000;
-                // One that ends pauses may have come between.
-                let is_sure = self.unpausing == 0 && self.unpause_count == unpause_count;
+                // One that ends pauses may have come between; and calendars that slow down do not do so at the same moment.
+                let is_sure = self.unpausing == 0 && self.unpause_count == unpause_count && self.set_back_ms == 0;
                 if is_sure && until_ns > course_ns {
                     self.pauses.push(PauseWindow { until_ns, text });
                 }
@@ -513,6 +584,10 @@ impl Judge {
             Meaning::Unpauses => {
                 self.unpausing -= 1;
                 self.unpause_count += 1;
+            }
+            Meaning::Exempts => {
+                let is_reset = |state: &State| state.traits.role == Role::Reset;
+                judged.is_exempt = !judged.states[index..judged.begun].iter().any(is_reset);
             }
             _ => {}
         }
@@ -614,6 +689,7 @@ impl Judged {
             is_lost: false,
             known: UnixMs(0),
             latest: UnixMs(0),
+            is_exempt: false,
         }
     }
 

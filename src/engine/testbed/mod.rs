@@ -4,7 +4,7 @@
 //! What lies between the loan protocol and the sockets (dispatch, EXEC, links, the memory of clients, what a pass does and when a
 //! shard may sleep) has its faults where no test of one part looks: in an order of events. Here every such order can come up, comes up
 //! again from its seed, and is made small before anybody has to read it. The engine is the shipped one; it stands on seams that
-//! it has anyway ([`Wire`](super::pass::Wire), [`Clock`](crate::base::clock::Clock), [`Executor`](super::local::Executor), the
+//! it has anyway ([`Wire`](super::wire::Wire), [`Clock`](crate::base::clock::Clock), [`Executor`](super::local::Executor), the
 //! links, the observer of units).
 //!
 //! | file | owns |
@@ -16,6 +16,8 @@
 //! | `sockets` | what lies between a shard and its clients' peers |
 //! | `peer` | the far end of a connection |
 //! | `run` | the steps |
+//! | `host` | what the host does to the shards |
+//! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
 //! | `judge` | whether what clients see is right |
 //! | `reply` | where a reply ends |
@@ -31,7 +33,9 @@
 
 mod engine;
 mod fault;
+mod host;
 mod judge;
+mod limits;
 mod peer;
 mod reply;
 mod rest;

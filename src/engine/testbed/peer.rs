@@ -37,6 +37,8 @@ pub(super) struct Peer {
 pub(super) enum Phase {
     /// It is not there yet.
     Before,
+    /// One shard has accepted its connection, and another one does not have it yet.
+    HandedOver,
     Open,
     /// It has closed its sending side.
     HalfClosed,
@@ -79,6 +81,11 @@ impl Peer {
     /// Where a request begins in the stream.
     pub(super) fn starts(&self, request: usize) -> usize {
         if request == 0 { 0 } else { self.ends[request - 1] }
+    }
+
+    /// Where the last request ends that it has begun to send.
+    pub(super) fn begun_bytes(&self) -> usize {
+        self.starts(self.sent)
     }
 
     /// How far it may send without having more requests under way than it wants.

@@ -2,7 +2,7 @@
 //! end a transaction. Nothing here knows a command.
 
 use super::story::Request;
-use crate::engine::transaction::Control;
+use crate::engine::Control;
 use crate::engine::{Registry, Run};
 use crate::resp::OwnedArgs;
 use crate::shard::Footprint;

@@ -7,14 +7,17 @@
 //! When all clients are done, one more comes, asks what the data has become, and removes it. Then all leave, time goes on for a
 //! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
 
-use super::engine::{Engine, Record, What};
+use super::engine::{Engine, Record, What, uncharged};
 use super::fault::Fault;
+use super::host::Host;
 use super::judge::{Failure, Judge, tell};
+use super::limits::Limits;
 use super::peer::{Peer, Phase};
-use super::sockets::{Brought, Event, Hand, Sockets};
+use super::sockets::{Brought, Closed, Event, Hand, Sockets};
 use super::story::{ClientStory, End, Story, address_of};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
+use crate::engine::local::{Accepted, Envelope};
 use crate::engine::{Local, Registry};
 use crate::shard::{ConnRef, ShardId};
 
@@ -91,9 +94,9 @@ pub(super) struct Run<'a> {
     manner: Manner,
     pub(super) without: &'a [String],
     pub(super) engine: Engine,
-    judge: Judge,
-    random: Random,
-    peers: Vec<Peer>,
+    pub(super) judge: Judge,
+    pub(super) random: Random,
+    pub(super) peers: Vec<Peer>,
     pub(super) shards: Vec<ShardState>,
     pub(super) sockets: Vec<Sockets>,
     steps: Vec<(u32, Step)>,
@@ -106,9 +109,8 @@ pub(super) struct Run<'a> {
     /// That time and the judge's progress when something happened last.
     last_progress: (u64, u64),
     has_struck: bool,
-    /// A shard that is held up, and for how many steps.
-    held: usize,
-    held_steps: usize,
+    pub(super) host: Host,
+    pub(super) limits: Limits,
 }
 
 impl<'a> Run<'a> {
@@ -127,9 +129,11 @@ impl<'a> Run<'a> {
                 peer.story.depth = 1;
             }
         }
+        let shard = random.below(story.shard_count);
         peers.push(Peer::new(ClientStory {
             number: story.clients.iter().map(|client| client.number + 1).max().unwrap_or(0) + 100,
-            shard: random.below(story.shard_count),
+            shard,
+            accepted_by: shard,
             depth: usize::MAX,
             cut_bytes: 1 << 14,
             socket_bytes: 1 << 18,
@@ -157,8 +161,8 @@ impl<'a> Run<'a> {
             idle_ns: 0,
             last_progress: (0, 0),
             has_struck: false,
-            held: 0,
-            held_steps: 0,
+            host: Host::default(),
+            limits: Limits::of(story),
             engine,
         })
     }
@@ -167,20 +171,34 @@ impl<'a> Run<'a> {
         let closing = self.peers.len() - 1;
         self.play(0..closing)?;
         // What a client that has left had under way may still take effect.
-        self.rest(0..closing, 0)?;
+        self.rest(0..closing, self.limits.settling_ns())?;
+        self.check_clients()?;
+        // What the data has become is asked for with no limit.
+        self.limits.lift_output();
+        if self.limits.bound_all() {
+            // Who comes last would be ended for what exempt ones have.
+            self.leave(0..closing)?;
+            self.rest(0..closing, self.limits.settling_ns())?;
+        }
         self.play(closing..closing + 1)?;
-        for client in 0..self.peers.len() {
+        self.leave(0..closing + 1)?;
+        self.rest(0..closing + 1, REST_NS)?;
+        self.check_rest()
+    }
+
+    /// These clients leave, if they are still there.
+    fn leave(&mut self, clients: std::ops::Range<usize>) -> Result<(), Failure> {
+        for client in clients.clone() {
             self.judge.check_end(client)?;
         }
-        for client in 0..self.peers.len() {
+        for client in clients {
             match self.peers[client].phase {
                 Phase::Open if self.random.chance(1, 2) => self.break_off(client),
                 Phase::Open => self.half_close(client),
                 _ => {}
             }
         }
-        self.rest(0..closing + 1, REST_NS)?;
-        self.check_rest()
+        Ok(())
     }
 
     /// Steps until these clients are done.
@@ -235,8 +253,7 @@ impl<'a> Run<'a> {
         let peer = &self.peers[client];
         match peer.phase {
             Phase::Gone => true,
-            Phase::Before => false,
-            Phase::HalfClosed => false,
+            Phase::Before | Phase::HandedOver | Phase::HalfClosed => false,
             Phase::Open => {
                 peer.story.end == End::Done
                     && peer.arrived == peer.stream_end
@@ -293,16 +310,6 @@ impl<'a> Run<'a> {
         step
     }
 
-    /// The shard that makes no steps at present, as one does whose core has been taken away.
-    fn hold_up(&mut self) -> Option<usize> {
-        self.held_steps = self.held_steps.saturating_sub(1);
-        if self.held_steps == 0 && self.story.features.has("held-up") && self.random.chance(1, 300) {
-            self.held = self.random.below(self.shards.len());
-            self.held_steps = self.random.usize_in(20..600);
-        }
-        (self.held_steps > 0).then_some(self.held)
-    }
-
     fn step(&mut self, step: Step) -> Result<(), Failure> {
         self.note_digest(step);
         match step {
@@ -315,7 +322,7 @@ impl<'a> Run<'a> {
                 self.judge_units()
             }
             Step::Connect(client) => {
-                self.connect(client);
+                self.accept(client);
                 Ok(())
             }
             Step::Send(client) => {
@@ -353,6 +360,7 @@ impl<'a> Run<'a> {
     }
 
     fn move_time(&mut self) -> Result<(), Failure> {
+        self.set_clock_back();
         let now_ns = self.engine.course_ns.get();
         if self.is_nothing_to_do() {
             self.check_wakes()?;
@@ -412,42 +420,37 @@ impl<'a> Run<'a> {
         self.engine.step_ns.set(step_ns);
         if fault == Fault::StopCalendar && shard == 0 {
             let passed_ms = (self.engine.course_ns.get() - self.begin_ns) / 1_000_000;
-            self.engine
-                .set_skew_ms(0, self.story.schedule.skews_ms[0] - passed_ms as i64);
+            self.engine.set_skew_ms(0, self.skew_ms(0) - passed_ms as i64);
         }
+        self.judge.pass_begins(shard, self.engine.course_ns.get());
         let mut brought = Brought::default();
         let sockets = &mut self.sockets[shard];
         let random = &mut self.random;
-        let before = self.engine.with(shard, |local| {
+        let (before, adopted) = self.engine.with(shard, |local| {
             local.awake();
             local.begin_pass();
             for event in &events {
                 handle(event, local, sockets, fault);
             }
-            local.finish_pass(&mut Hand {
+            let is_busy = local.finish_pass(&mut Hand {
                 sockets,
                 brought: &mut brought,
                 fault,
                 random,
-            })
+            });
+            (is_busy, std::mem::take(&mut local.adopted))
         });
         let is_busy = before || fault == Fault::Spin;
         self.engine.tasks[shard].fire();
         self.judge_units_after(step_ns)?;
         self.engine.step_ns.set(self.story.schedule.step_ns);
         let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
+        self.check_buffers(shard)?;
         self.settle(shard, brought)?;
-        self.go_to_sleep(shard, is_busy || count > 0, had_cause)
-    }
-
-    /// What a reading of a clock takes in this pass.
-    fn slow_step(&mut self) -> u64 {
-        let usual = self.story.schedule.step_ns;
-        let every = self.story.schedule.slow_every;
-        if every == 0 || !self.random.chance(1, every) {
-            return usual;
+        for connection in adopted {
+            self.adopt(shard, connection)?;
         }
-        [400_000, 2_000_000, 9_000_000][self.random.below(3)]
+        self.go_to_sleep(shard, is_busy || count > 0, had_cause)
     }
 
     fn go_to_sleep(&mut self, shard: usize, is_busy: bool, had_cause: bool) -> Result<(), Failure> {
@@ -545,15 +548,16 @@ impl<'a> Run<'a> {
             }
             self.pump(shard, index);
         }
-        for (client, index, at_once) in brought.closed {
+        for closed in brought.closed {
             self.tell_at(|| {
                 format!(
-                    "client {client} is disconnected{}",
-                    if at_once { " at once" } else { "" }
+                    "client {} is disconnected{}",
+                    closed.client,
+                    if closed.at_once { " at once" } else { "" }
                 )
             });
-            self.closed(client, at_once)?;
-            self.pump(shard, index);
+            self.closed(&closed)?;
+            self.pump(shard, closed.index);
         }
         for target in brought.woken {
             let state = &mut self.shards[usize::from(target.0)];
@@ -578,7 +582,11 @@ impl<'a> Run<'a> {
     }
 
     /// The server has ended a connection.
-    fn closed(&mut self, client: usize, at_once: bool) -> Result<(), Failure> {
+    fn closed(&mut self, closed: &Closed) -> Result<(), Failure> {
+        let Closed { client, at_once, .. } = *closed;
+        if at_once && !self.judge.is_lost(client) && self.has_taken_too_much(closed) {
+            self.judge.lost(client);
+        }
         let peer = &self.peers[client];
         if peer.phase == Phase::Open && !self.judge.is_lost(client) && !self.judge.has_quit(client) {
             return Err(Failure::new(
@@ -622,6 +630,35 @@ impl<'a> Run<'a> {
             let generation = socket.generation;
             self.shards[shard].events.push(Event::Drained { index, generation });
         }
+    }
+
+    /// A connection comes: to its own shard, or to another one that hands it over.
+    fn accept(&mut self, client: usize) {
+        let ClientStory { shard, accepted_by, .. } = self.peers[client].story;
+        if shard == accepted_by {
+            return self.connect(client);
+        }
+        self.peers[client].phase = Phase::HandedOver;
+        self.shards[accepted_by].events.push(Event::Accepted {
+            client,
+            shard: ShardId(shard as u16),
+        });
+    }
+
+    /// A connection has come from another shard.
+    fn adopt(&mut self, shard: usize, connection: Accepted) -> Result<(), Failure> {
+        // Its sockets are told apart by their clients.
+        let client = uncharged(|| connection.downcast::<usize>().ok().map(|client| *client));
+        match client.filter(|client| self.peers[*client].story.shard == shard) {
+            Some(client) => self.connect(client),
+            None => {
+                return Err(Failure::new(
+                    "adopted",
+                    format!("shard {shard} was handed a connection that is not for it"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn connect(&mut self, client: usize) {
@@ -759,7 +796,7 @@ impl<'a> Run<'a> {
         self.digest = mix(self.digest, self.engine.course_ns.get());
     }
 
-    fn tell_at(&mut self, text: impl FnOnce() -> String) {
+    pub(super) fn tell_at(&mut self, text: impl FnOnce() -> String) {
         if self.manner.is_told {
             let at = self.engine.course_ns.get() - self.begin_ns;
             self.told.push(format!("{:>10.3} ms  {}", at as f64 / 1e6, text()));
@@ -774,6 +811,10 @@ fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault)
             let generation = sockets.at(index).map_or(0, |socket| socket.generation);
             let is_taken = local.connect(index, generation, &address_of(client), "127.0.0.1:6379", true);
             assert!(is_taken, "there is room for every client");
+        }
+        Event::Accepted { client, shard } => {
+            let connection: Accepted = uncharged(|| Box::new(client));
+            local.link().message(shard, Envelope::Adopt(connection));
         }
         Event::Received {
             index,

@@ -112,6 +112,7 @@ impl Shrinker<'_> {
     /// Takes away what makes the run special.
     fn make_plain(&mut self) {
         self.try_with(|story| story.schedule.skews_ms.iter_mut().for_each(|skew| *skew = 0));
+        self.try_with(|story| story.schedule.set_backs_ms.clear());
         self.try_with(|story| story.schedule.slow_every = 0);
         self.try_with(|story| story.schedule.step_ns = 20);
         self.try_with(|story| story.schedule.shard_weights.iter_mut().for_each(|weight| *weight = 40));
@@ -124,6 +125,7 @@ impl Shrinker<'_> {
         }
         for client in 0..self.story.clients.len() {
             self.try_with(|story| story.clients[client].end = End::Done);
+            self.try_with(|story| story.clients[client].accepted_by = story.clients[client].shard);
             self.try_with(|story| story.clients[client].cut_bytes = 1 << 16);
             self.try_with(|story| story.clients[client].socket_bytes = 1 << 18);
             self.try_with(|story| story.clients[client].depth = 1);

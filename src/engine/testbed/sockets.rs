@@ -12,7 +12,7 @@
 use super::engine::uncharged;
 use super::fault::Fault;
 use crate::base::random::Random;
-use crate::engine::pass::{Handed, Wire};
+use crate::engine::wire::{Handed, Wire};
 use crate::resp::ReplyBuf;
 use crate::shard::ShardId;
 
@@ -22,6 +22,11 @@ pub(super) enum Event {
     Connected {
         index: u32,
         client: usize,
+    },
+    /// A connection that another shard is to have.
+    Accepted {
+        client: usize,
+        shard: ShardId,
     },
     Received {
         index: u32,
@@ -107,9 +112,17 @@ impl Sockets {
 pub(super) struct Brought {
     /// Output, by client, in the order in which it was handed over.
     pub(super) output: Vec<(usize, u32, Vec<u8>)>,
-    /// Connections that were ended, at once or not.
-    pub(super) closed: Vec<(usize, u32, bool)>,
+    pub(super) closed: Vec<Closed>,
     pub(super) woken: Vec<ShardId>,
+}
+
+/// A connection that was ended.
+pub(super) struct Closed {
+    pub(super) client: usize,
+    pub(super) index: u32,
+    pub(super) at_once: bool,
+    /// What was in flight.
+    pub(super) flight_bytes: usize,
 }
 
 /// A shard's sockets while it finishes a pass.
@@ -157,10 +170,15 @@ impl Wire for Hand<'_> {
         uncharged(|| {
             if let Some(socket) = self.sockets.at(index).filter(|socket| !socket.is_closed) {
                 socket.is_closed = true;
+                self.brought.closed.push(Closed {
+                    client: socket.client,
+                    index,
+                    at_once,
+                    flight_bytes: socket.flight_bytes,
+                });
                 if at_once {
                     socket.flight_bytes = 0;
                 }
-                self.brought.closed.push((socket.client, index, at_once));
             }
         });
     }

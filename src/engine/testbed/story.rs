@@ -34,6 +34,8 @@ pub const FEATURES: &[&str] = &[
     "every-slot",
     "late-connects",
     "one-slot-each",
+    "set-back",
+    "handed-over",
 ];
 
 impl Features {
@@ -133,6 +135,8 @@ pub enum Meaning {
     Unpauses,
     /// This client is ended by it.
     Kills(usize),
+    /// The client is not ended for what all of them take.
+    Exempts,
 }
 
 impl Request {
@@ -206,6 +210,8 @@ pub struct ClientStory {
     /// Its number in the whole story, which stays when others are left out.
     pub number: usize,
     pub shard: usize,
+    /// The shard that accepts its connection, and hands it over if it is not its own.
+    pub accepted_by: usize,
     /// Requests that it has under way at most.
     pub depth: usize,
     /// How many bytes arrive at once, at most.
@@ -242,6 +248,8 @@ pub struct Schedule {
     pub shard_weights: Vec<u32>,
     /// How far each shard's calendar is from the common one.
     pub skews_ms: Vec<i64>,
+    /// How far the host's clock is set back, each time.
+    pub set_backs_ms: Vec<u64>,
     /// What each reading of a clock takes.
     pub step_ns: u64,
     /// One pass in so many is slow; 0: none.
@@ -348,9 +356,14 @@ fn draw_client(plan: &Plan<'_>, number: usize, workload: &dyn Workload, random: 
         1 if has("reset") => End::Resets(random.below(1001) as u32),
         _ => End::Done,
     };
+    let shard = random.below(plan.shard_count);
     ClientStory {
         number,
-        shard: random.below(plan.shard_count),
+        shard,
+        accepted_by: match has("handed-over") {
+            true => random.below(plan.shard_count),
+            false => shard,
+        },
         depth,
         cut_bytes: match has("byte-cuts") && random.chance(1, 2) {
             true => random.usize_in(1..40),
@@ -392,6 +405,12 @@ fn draw_schedule(plan: &Plan<'_>, random: &mut Random) -> Schedule {
                 }
             })
             .collect(),
+        set_backs_ms: match has("set-back") {
+            true => (0..random.usize_in(1..4))
+                .map(|_| [2, 15, 200, 3_600_000][random.below(4)])
+                .collect(),
+            false => Vec::new(),
+        },
         step_ns: [20, 200, 2_000, 30_000][random.below(4)],
         slow_every: if has("slow-work") { random.u64_in(2..30) } else { 0 },
         time_weight: [1, 3, 10][random.below(3)],

@@ -104,9 +104,9 @@ pub async fn overview(context: &Context) -> Overview {
     }
     let (node, settings, registry, now) = context.with(|local| {
         (
-            local.env.node.clone(),
+            local.node.clone(),
             local.env.settings.clone(),
-            local.env.registry,
+            local.registry,
             local.env.now,
         )
     });

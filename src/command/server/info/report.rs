@@ -2,7 +2,7 @@
 
 use crate::command::server::memory::TABLE_BYTES_EACH;
 use crate::engine::Local;
-use crate::stats::{CommandStats, ErrorStats};
+use crate::stats::{CommandStats, Counts, ErrorStats};
 use std::collections::BTreeMap;
 
 /// Keys of one db.
@@ -30,36 +30,12 @@ pub struct Report {
     pub query_bytes_max: usize,
     pub output_bytes_max: usize,
     pub client_bytes: usize,
-    pub commands_processed: u64,
-    pub connections_received: u64,
-    pub rejected_connections: u64,
-    pub input_bytes: u64,
-    pub output_bytes: u64,
+    pub counts: Counts,
     pub commands_per_second: u64,
     pub input_bytes_per_second: u64,
     pub output_bytes_per_second: u64,
-    pub keyspace_hits: u64,
-    pub keyspace_misses: u64,
-    pub expired_keys: u64,
-    pub expired_subkeys: u64,
-    pub evicted_keys: u64,
-    pub evicted_clients: u64,
-    pub eviction_exceeded_us: u64,
     pub expired_stale_percent: f64,
-    pub expire_time_cap_reached: u64,
-    pub active_expire_us: u64,
-    pub changes: u64,
-    pub hops: u64,
-    pub query_limit_disconnections: u64,
-    pub output_limit_disconnections: u64,
-    pub lazy_freed_objects: u64,
     pub lazy_pending_objects: usize,
-    pub acl_denied_auth: u64,
-    pub reads_processed: u64,
-    pub writes_processed: u64,
-    pub loop_passes: u64,
-    pub loop_us: u64,
-    pub loop_command_us: u64,
     pub passes_per_second: u64,
     pub us_per_pass: u64,
     pub slow_log_len: usize,
@@ -102,36 +78,12 @@ impl Report {
         let stats = &local.env.stats;
         report.commands = stats.commands.iter().map(CommandStats::snapshot).collect();
         report.errors = stats.errors.clone();
-        report.commands_processed = stats.commands_processed;
-        report.connections_received = stats.connections_received;
-        report.rejected_connections = stats.rejected_connections;
-        report.input_bytes = stats.input_bytes;
-        report.output_bytes = stats.output_bytes;
+        report.counts = stats.counts.clone();
         report.commands_per_second = stats.rates.commands_per_second();
         report.input_bytes_per_second = stats.rates.input_bytes_per_second();
         report.output_bytes_per_second = stats.rates.output_bytes_per_second();
-        report.keyspace_hits = stats.keyspace_hits;
-        report.keyspace_misses = stats.keyspace_misses;
-        report.expired_keys = stats.expired_keys;
-        report.expired_subkeys = stats.expired_subkeys;
-        report.evicted_keys = stats.evicted_keys;
-        report.evicted_clients = stats.evicted_clients;
-        report.eviction_exceeded_us = stats.eviction_exceeded_us;
         report.expired_stale_percent = stats.expired_stale_percent;
-        report.expire_time_cap_reached = stats.expire_time_cap_reached;
-        report.active_expire_us = stats.active_expire_us;
-        report.changes = stats.changes;
-        report.hops = stats.hops;
-        report.query_limit_disconnections = stats.query_limit_disconnections;
-        report.output_limit_disconnections = stats.output_limit_disconnections;
-        report.lazy_freed_objects = stats.lazy_freed_objects;
         report.lazy_pending_objects = local.env.garbage.pending_count();
-        report.acl_denied_auth = stats.acl_denied_auth;
-        report.reads_processed = stats.reads_processed;
-        report.writes_processed = stats.writes_processed;
-        report.loop_passes = stats.loop_passes;
-        report.loop_us = stats.loop_us;
-        report.loop_command_us = stats.loop_command_us;
         report.passes_per_second = stats.rates.passes_per_second();
         report.us_per_pass = stats.rates.us_per_pass();
         report.slow_log_len = stats.slow_log.len();
@@ -156,42 +108,18 @@ impl Report {
             ours.add(theirs);
         }
         self.errors.add(&other.errors);
+        self.counts.add(&other.counts);
         self.clients += other.clients;
         self.clients_watching += other.clients_watching;
         self.watched_keys += other.watched_keys;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.output_bytes_max = self.output_bytes_max.max(other.output_bytes_max);
         self.client_bytes += other.client_bytes;
-        self.commands_processed += other.commands_processed;
-        self.connections_received += other.connections_received;
-        self.rejected_connections += other.rejected_connections;
-        self.input_bytes += other.input_bytes;
-        self.output_bytes += other.output_bytes;
         self.commands_per_second += other.commands_per_second;
         self.input_bytes_per_second += other.input_bytes_per_second;
         self.output_bytes_per_second += other.output_bytes_per_second;
-        self.keyspace_hits += other.keyspace_hits;
-        self.keyspace_misses += other.keyspace_misses;
-        self.expired_keys += other.expired_keys;
-        self.expired_subkeys += other.expired_subkeys;
-        self.evicted_keys += other.evicted_keys;
-        self.evicted_clients += other.evicted_clients;
-        self.eviction_exceeded_us = self.eviction_exceeded_us.max(other.eviction_exceeded_us);
         self.expired_stale_percent = self.expired_stale_percent.max(other.expired_stale_percent);
-        self.expire_time_cap_reached += other.expire_time_cap_reached;
-        self.active_expire_us += other.active_expire_us;
-        self.changes += other.changes;
-        self.hops += other.hops;
-        self.query_limit_disconnections += other.query_limit_disconnections;
-        self.output_limit_disconnections += other.output_limit_disconnections;
-        self.lazy_freed_objects += other.lazy_freed_objects;
         self.lazy_pending_objects += other.lazy_pending_objects;
-        self.acl_denied_auth += other.acl_denied_auth;
-        self.reads_processed += other.reads_processed;
-        self.writes_processed += other.writes_processed;
-        self.loop_passes += other.loop_passes;
-        self.loop_us += other.loop_us;
-        self.loop_command_us += other.loop_command_us;
         self.passes_per_second += other.passes_per_second;
         self.us_per_pass = self.us_per_pass.max(other.us_per_pass);
         self.slow_log_len += other.slow_log_len;

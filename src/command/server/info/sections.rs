@@ -51,12 +51,14 @@ pub const SECTIONS: &[Section] = &[
     section("shards", "Shards", true, shards),
 ];
 
-/// Appends `field:value` lines.
+/// Appends `field:value` lines. A field without a value is a counter, which knows where it is shown.
 macro_rules! lines {
-    ($out:expr; $($field:literal: $value:expr),* $(,)?) => {
+    ($overview:expr, $out:expr; $($field:literal $(: $value:expr)?),* $(,)?) => {
         // Writing to a String cannot fail.
-        $(let _ = write!($out, concat!($field, ":{}\r\n"), $value);)*
+        $(let _ = write!($out, concat!($field, ":{}\r\n"), lines!(@value $overview, $field $(, $value)?));)*
     };
+    (@value $overview:expr, $field:literal) => { $overview.total.counts.shown($field) };
+    (@value $overview:expr, $field:literal, $value:expr) => { $value };
 }
 
 fn server(o: &Overview, out: &mut String) {
@@ -81,7 +83,7 @@ fn server(o: &Overview, out: &mut String) {
         .map(|path| path.display().to_string())
         .unwrap_or_default();
     let process_us = o.now.0 * 1000;
-    lines!(out;
+    lines!(o, out;
         "redis_version": REDIS_VERSION,
         "redis_git_sha1": "00000000",
         "redis_git_dirty": 0,
@@ -116,7 +118,7 @@ fn server(o: &Overview, out: &mut String) {
 }
 
 fn clients(o: &Overview, out: &mut String) {
-    lines!(out;
+    lines!(o, out;
         "connected_clients": o.total.clients,
         "cluster_connections": 0,
         "maxclients": o.settings.maxclients,
@@ -158,7 +160,7 @@ fn memory(o: &Overview, out: &mut String) {
     let overhead = m.startup + o.total.client_bytes + o.total.table_bytes;
     let dataset = m.used.saturating_sub(overhead);
     let maxmemory = o.settings.maxmemory as usize;
-    lines!(out;
+    lines!(o, out;
         "used_memory": m.used,
         "used_memory_human": human(m.used),
         "used_memory_rss": m.resident,
@@ -209,12 +211,12 @@ fn memory(o: &Overview, out: &mut String) {
         "mem_allocator": "jemalloc-5.3.0",
         "active_defrag_running": 0,
         "lazyfree_pending_objects": o.total.lazy_pending_objects,
-        "lazyfreed_objects": o.total.lazy_freed_objects,
+        "lazyfreed_objects",
     );
 }
 
 fn persistence(o: &Overview, out: &mut String) {
-    lines!(out;
+    lines!(o, out;
         "loading": 0,
         "async_loading": 0,
         "current_cow_peak": 0,
@@ -223,7 +225,7 @@ fn persistence(o: &Overview, out: &mut String) {
         "current_fork_perc": "0.00",
         "current_save_keys_processed": 0,
         "current_save_keys_total": 0,
-        "rdb_changes_since_last_save": o.total.changes,
+        "rdb_changes_since_last_save",
         "rdb_bgsave_in_progress": 0,
         "rdb_last_save_time": o.node.started_at.seconds(),
         "rdb_last_bgsave_status": "ok",
@@ -251,33 +253,33 @@ fn persistence(o: &Overview, out: &mut String) {
 fn stats(o: &Overview, out: &mut String) {
     let t = &o.total;
     let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
-    lines!(out;
-        "total_connections_received": t.connections_received,
-        "total_commands_processed": t.commands_processed,
+    lines!(o, out;
+        "total_connections_received",
+        "total_commands_processed",
         "instantaneous_ops_per_sec": t.commands_per_second,
-        "total_net_input_bytes": t.input_bytes,
-        "total_net_output_bytes": t.output_bytes,
+        "total_net_input_bytes",
+        "total_net_output_bytes",
         "total_net_repl_input_bytes": 0,
         "total_net_repl_output_bytes": 0,
         "instantaneous_input_kbps": kib(t.input_bytes_per_second),
         "instantaneous_output_kbps": kib(t.output_bytes_per_second),
         "instantaneous_input_repl_kbps": "0.00",
         "instantaneous_output_repl_kbps": "0.00",
-        "rejected_connections": t.rejected_connections,
+        "rejected_connections",
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
-        "expired_subkeys": t.expired_subkeys,
-        "expired_keys": t.expired_keys,
+        "expired_subkeys",
+        "expired_keys",
         "expired_stale_perc": format_args!("{:.2}", t.expired_stale_percent),
-        "expired_time_cap_reached_count": t.expire_time_cap_reached,
-        "expire_cycle_cpu_milliseconds": t.active_expire_us / 1000,
-        "evicted_keys": t.evicted_keys,
-        "evicted_clients": t.evicted_clients,
-        "total_eviction_exceeded_time": t.eviction_exceeded_us / 1000,
+        "expired_time_cap_reached_count",
+        "expire_cycle_cpu_milliseconds",
+        "evicted_keys",
+        "evicted_clients",
+        "total_eviction_exceeded_time",
         "current_eviction_exceeded_time": 0,
-        "keyspace_hits": t.keyspace_hits,
-        "keyspace_misses": t.keyspace_misses,
+        "keyspace_hits",
+        "keyspace_misses",
         "pubsub_channels": 0,
         "pubsub_patterns": 0,
         "pubsubshard_channels": 0,
@@ -297,28 +299,28 @@ fn stats(o: &Overview, out: &mut String) {
         "unexpected_error_replies": 0,
         "total_error_replies": t.errors.total,
         "dump_payload_sanitizations": 0,
-        "total_reads_processed": t.reads_processed,
-        "total_writes_processed": t.writes_processed,
+        "total_reads_processed",
+        "total_writes_processed",
         "io_threaded_reads_processed": 0,
         "io_threaded_writes_processed": 0,
         "reply_buffer_shrinks": 0,
         "reply_buffer_expands": 0,
-        "eventloop_cycles": t.loop_passes,
-        "eventloop_duration_sum": t.loop_us,
-        "eventloop_duration_cmd_sum": t.loop_command_us,
+        "eventloop_cycles",
+        "eventloop_duration_sum",
+        "eventloop_duration_cmd_sum",
         "instantaneous_eventloop_cycles_per_sec": t.passes_per_second,
         "instantaneous_eventloop_duration_usec": t.us_per_pass,
-        "acl_access_denied_auth": t.acl_denied_auth,
+        "acl_access_denied_auth",
         "acl_access_denied_cmd": 0,
         "acl_access_denied_key": 0,
         "acl_access_denied_channel": 0,
-        "client_query_buffer_limit_disconnections": t.query_limit_disconnections,
-        "client_output_buffer_limit_disconnections": t.output_limit_disconnections,
+        "client_query_buffer_limit_disconnections",
+        "client_output_buffer_limit_disconnections",
     );
 }
 
 fn replication(o: &Overview, out: &mut String) {
-    lines!(out;
+    lines!(o, out;
         "role": "master",
         "connected_slaves": 0,
         "master_failover_state": "no-failover",
@@ -399,7 +401,7 @@ fn latencystats(o: &Overview, out: &mut String) {
 }
 
 fn cluster(_: &Overview, out: &mut String) {
-    lines!(out; "cluster_enabled": 0);
+    lines!(o, out; "cluster_enabled": 0);
 }
 
 fn keyspace(o: &Overview, out: &mut String) {
@@ -429,9 +431,9 @@ fn shards(o: &Overview, out: &mut String) {
             report.shard,
             report.slots_owned,
             report.clients,
-            report.commands_processed,
+            report.counts.commands_processed,
             report.commands_per_second,
-            report.hops,
+            report.counts.hops,
             report.keyspace_bytes
         );
     }
@@ -440,6 +442,18 @@ fn shards(o: &Overview, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::human;
+    use crate::stats::COUNTERS;
+
+    #[test]
+    fn every_counter_is_shown_in_its_section() {
+        let source = include_str!("sections.rs");
+        for counter in COUNTERS.iter().filter(|counter| !counter.field.is_empty()) {
+            let head = format!("fn {}(", counter.section);
+            let body = source.split(&*head).nth(1).expect("the section has a writer");
+            let body = body.split("\n}\n").next().expect("a split has a first part");
+            assert!(body.contains(&format!("\"{}\",", counter.field)), "{}", counter.field);
+        }
+    }
 
     #[test]
     fn bytes_are_written_as_redis_writes_them() {

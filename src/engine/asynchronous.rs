@@ -1,34 +1,30 @@
-//! What an asynchronous command may touch, and how one is run.
+//! Asynchronous commands: what their [`Context`] can do, and how one is run.
 //!
 //! It runs as a task of the executor of its connection's shard. The connection starts nothing while it is under way.
 //! It works on a copy of the session, which is put back with the reply.
 
-use super::dispatch::Flow;
+use super::literal::{Context, Registered, Run};
 use super::local::{Local, LocalHandle};
-use super::{Command, Registered, Run};
+use super::registry::CommandId;
+use super::route::Flow;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
-use crate::resp::{Args, OwnedArgs, Reply, ReplyBuf};
+use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, Ticket, Verdict};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One call of an asynchronous command.
-pub struct Context {
-    pub local: LocalHandle,
-    pub arguments: OwnedArgs,
-    pub session: Session,
-    pub output: ReplyBuf,
-    pub place: ConnRef,
-    /// It runs inside EXEC.
-    pub is_nested: bool,
-    pub command: &'static Command,
-}
-
 impl Context {
+    /// The shard that it runs on.
+    fn local(&self) -> LocalHandle {
+        let shard = self.shard.clone().downcast::<RefCell<Local>>();
+        LocalHandle(shard.expect("a context is made with its shard"))
+    }
+
     pub fn args(&self) -> Args<'_> {
         self.arguments.as_args()
     }
@@ -39,7 +35,7 @@ impl Context {
 
     /// Runs `f` over this shard.
     pub fn with<T>(&self, f: impl FnOnce(&mut Local) -> T) -> T {
-        self.local.with(f)
+        self.local().with(f)
     }
 
     pub fn now(&self) -> UnixMs {
@@ -55,7 +51,7 @@ impl Context {
         &self,
         question: impl FnOnce(&mut Local) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
-        self.local.ask_all(question).await
+        self.local().ask_all(question).await
     }
 
     /// Asks one shard.
@@ -64,7 +60,7 @@ impl Context {
         shard: ShardId,
         question: impl FnOnce(&mut Local) -> T + Send + 'static,
     ) -> T {
-        self.local.ask(shard, question).await
+        self.local().ask(shard, question).await
     }
 
     pub fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
@@ -82,7 +78,7 @@ impl Local {
         let sequence = client.pending.reserve(is_silent, args.byte_len());
         client.stall = Stall::Underway;
         let context = Context {
-            local: self.handle(),
+            shard: self.handle().0,
             arguments: args.to_owned(),
             session: client.session.taken_along(),
             output: ReplyBuf::default(),
@@ -93,12 +89,9 @@ impl Local {
         let id = found.id;
         self.executor.spawn(Box::pin(async move {
             let context = run_asynchronous(id, context).await;
+            let local = context.local();
             let Context {
-                local,
-                session,
-                output,
-                place,
-                ..
+                session, output, place, ..
             } = context;
             local.with(|local| local.finish_asynchronous(place, sequence, session, output));
         }));
@@ -129,7 +122,7 @@ impl Local {
 }
 
 /// Runs the handler and counts the call; the reply is in the context that comes back.
-async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context {
+async fn run_asynchronous(id: CommandId, mut context: Context) -> Context {
     let Run::Node(handler) = context.command.run else {
         unreachable!("only asynchronous commands get here");
     };
@@ -142,7 +135,7 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
     }
     let arguments = std::mem::take(&mut context.arguments);
     context.with(|local| {
-        let env = &mut local.env;
+        let Local { env, registry, .. } = local;
         let microseconds = elapsed.us_since(began);
         match &result {
             Ok(()) => env.stats.count_call(id, microseconds),
@@ -151,8 +144,7 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
                 env.stats.count_failure(id, microseconds);
             }
         }
-        let registry = env.registry;
-        env.note_slow(registry.get(id), arguments.as_args(), microseconds);
+        env.note_slow(registry.get(id).command, arguments.as_args(), microseconds);
     });
     context
 }
@@ -160,7 +152,7 @@ async fn run_asynchronous(id: super::CommandId, mut context: Context) -> Context
 async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
     loop {
         // Everything up to the next asynchronous command, in one go.
-        let next: Option<(super::CommandId, Context)> = local.with(|shard| {
+        let next: Option<(CommandId, Context)> = local.with(|shard| {
             let mut next = None;
             let Local { core, env, outbox, .. } = shard;
             let mut asynchronous = None;
@@ -172,11 +164,11 @@ async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
             );
             shard.post();
             if let Some((id, arguments, session)) = asynchronous {
-                let command = shard.env.registry.get(id).command;
+                let command = shard.registry.get(id).command;
                 next = Some((
                     id,
                     Context {
-                        local: shard.handle(),
+                        shard: shard.handle().0,
                         arguments,
                         session,
                         output: ReplyBuf::default(),

@@ -25,16 +25,13 @@
 
 use super::attempt::{Attempt, EVICTED};
 use super::env::{Ended, Observation};
-use super::local::{Envelope, Local};
-use super::transaction::Control;
-use super::{Registered, Run};
+use super::ground::Ground;
+use super::under_way::UnderWay;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::base::random::Random;
-use crate::client::Client;
 use crate::config::MaxmemoryPolicy;
 use crate::data::access;
 use crate::shard::{ConnRef, ShardId};
-use crate::spec::Flags;
 use crate::stats::MemoryAccount;
 use crate::store::{DbIndex, EntryRef};
 use std::time::Duration;
@@ -137,166 +134,131 @@ fn time_limit(tenacity: u8) -> Duration {
     }
 }
 
-impl Local {
-    /// Makes room if the process uses too much. To be called before a command runs, and in each pass. True: the time was up
-    /// before this shard had done its part, so go on soon.
-    #[inline]
-    pub(super) fn relieve(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && self.relieve_limited()
-    }
-
-    fn relieve_limited(&mut self) -> bool {
-        let limit = self.env.settings.maxmemory as usize;
-        let shard = usize::from(self.env.shard.0);
-        let mut counted = self.env.node.memory.publish(shard, self.under_way.bytes());
-        let mut used = self.env.node.memory.counted_bytes();
-        if used > limit {
-            self.count_links();
-            counted = self.env.node.memory.publish(shard, self.under_way.bytes());
-            used = self.env.node.memory.counted_bytes();
-        }
-        let account = &self.env.node.memory;
-        let taken = counted - std::mem::replace(&mut self.eviction.counted_seen, counted);
-        if used <= limit {
-            account.clear_duty(shard);
-            self.eviction.exceeded_since = None;
-            return false;
-        }
-        if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction || self.env.pause.is_some() {
-            self.eviction.exceeded_since = None;
-            return false;
+impl Eviction {
+    /// Does this shard's part when the process uses so much, which is more than it may; `counted` is what this shard has published of itself.
+    /// Answers the other shards that must be asked to do theirs.
+    pub(super) fn relieve(
+        &mut self,
+        on: &mut Ground<'_>,
+        under_way: &UnderWay,
+        counted: isize,
+        used: usize,
+    ) -> Vec<ShardId> {
+        let limit = on.env.settings.maxmemory as usize;
+        let shard = usize::from(on.env.shard.0);
+        let taken = self.note_seen(counted);
+        if on.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction || on.env.pause.is_some() {
+            self.exceeded_since = None;
+            return Vec::new();
         }
         let excess = used - limit;
         let tolerated = limit / TOLERATED_PART;
-        let duty = if self.env.shards == 1 {
+        let mut asked = Vec::new();
+        let duty = if on.env.shards == 1 {
             excess
         } else {
-            let rule = self.env.settings.maxmemory_policy.rule();
+            let rule = on.env.settings.maxmemory_policy.rule();
             let mut own = taken.max(0).unsigned_abs().min(excess.saturating_sub(tolerated));
-            if !account.has_counted(shard, rule) {
+            if !on.memory.has_counted(shard, rule) {
                 // There was no limit until now, or another one: what was taken under that is nobody's in particular.
                 own = 0;
-                self.count_evictable();
-                self.know_coldness();
+                self.count_evictable(on);
+                self.know_coldness(on);
             }
-            let account = &self.env.node.memory;
-            account.share_out(excess, rule);
-            let duty = account.duty(shard, excess).max(own);
-            self.ask_others(rule, limit / ASKED_PART);
-            duty
+            on.memory.share_out(excess, rule);
+            let others = (0..on.env.shards).filter(|&other| other != shard);
+            asked.extend(
+                others
+                    .filter(|&other| on.memory.ask(other, rule, limit / ASKED_PART))
+                    .map(|other| ShardId(other as u16)),
+            );
+            on.memory.duty(shard, excess).max(own)
         };
         if duty > 0 {
-            let freed = self.evict(duty);
-            let account = &self.env.node.memory;
-            account.paid(shard, freed, tolerated);
-            if freed <= 0 && self.eviction.exceeded_since.is_none() {
-                account.clear_duty(shard);
+            let freed = self.evict(on, under_way, duty);
+            on.memory.paid(shard, freed, tolerated);
+            if freed <= 0 && self.exceeded_since.is_none() {
+                on.memory.clear_duty(shard);
             }
-            self.eviction.counted_seen = account.publish(shard, self.under_way.bytes());
+            self.counted_seen = on.publish(under_way);
         } else {
             // What is exceeded is others' to free, or no key at all.
-            self.eviction.exceeded_since = None;
+            self.exceeded_since = None;
         }
-        self.eviction.exceeded_since.is_some()
+        asked
     }
 
-    /// Wakes the shards that have so much to free or do not know what they have, those excepted that were woken and did not
-    /// come to it yet.
-    fn ask_others(&mut self, rule: u8, duty_min: usize) {
-        for shard in 0..self.env.shards {
-            if shard != usize::from(self.env.shard.0) && self.env.node.memory.ask(shard, rule, duty_min) {
-                let visit = move |there: &mut Local| {
-                    there.env.node.memory.heed(shard);
-                    there.relieve();
-                };
-                self.link()
-                    .message(ShardId(shard as u16), Envelope::Visit(Box::new(visit)));
-            }
-        }
+    /// The process uses no more than it may: nothing is owed.
+    pub(super) fn rest(&mut self, on: &Ground<'_>, counted: isize) {
+        self.note_seen(counted);
+        on.memory.clear_duty(usize::from(on.env.shard.0));
+        self.exceeded_since = None;
     }
 
-    /// Whether a command must be refused because there is no memory and nothing to evict.
-    #[inline]
-    pub(super) fn is_out_of_memory(&mut self, client: &Client, found: &Registered) -> bool {
-        self.needs_memory(client, found) && self.lacks_memory()
+    /// Whether the time was up before this shard had done its part.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.exceeded_since.is_some()
     }
 
-    /// The same for a command that another shard has sent: when it looked, those before it had not run. As many as a client may have
-    /// under way would get past a limit that has just been reached.
-    #[inline]
-    pub(super) fn is_out_of_memory_here(&mut self, found: &Registered) -> bool {
-        self.env.settings.maxmemory > 0 && found.command.flags.contains(Flags::DENYOOM) && self.lacks_memory()
-    }
-
-    /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
-    fn needs_memory(&self, client: &Client, found: &Registered) -> bool {
-        let Some(transaction) = &client.transaction else {
-            return found.command.flags.contains(Flags::DENYOOM);
-        };
-        match found.command.run {
-            Run::Transaction(Control::Exec) => transaction.queue.iter().any(|queued| {
-                let queued = self.env.registry.get(queued.command);
-                queued.command.flags.contains(Flags::DENYOOM)
-            }),
-            Run::Transaction(Control::Discard | Control::Reset | Control::Quit) => false,
-            _ => true,
-        }
+    /// Answers how much more that is than at the last look.
+    fn note_seen(&mut self, counted: isize) -> isize {
+        counted - std::mem::replace(&mut self.counted_seen, counted)
     }
 
     /// Whether more is used than may be, and nothing can be done about it.
-    fn lacks_memory(&mut self) -> bool {
-        if self.env.node.memory.counted_bytes() <= self.env.settings.maxmemory as usize {
+    pub(super) fn lacks_memory(&mut self, on: &mut Ground<'_>) -> bool {
+        if on.memory.counted_bytes() <= on.env.settings.maxmemory as usize {
             return false;
         }
-        if self.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
+        if on.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
             return true;
         }
-        let shard = usize::from(self.env.shard.0);
-        let rule = self.env.settings.maxmemory_policy.rule();
-        let is_counted = self.env.node.memory.has_counted(shard, rule);
-        if !is_counted || self.eviction.slots.is_empty() && self.knows_more_than_counted() {
-            self.count_evictable();
+        let shard = usize::from(on.env.shard.0);
+        let rule = on.env.settings.maxmemory_policy.rule();
+        let is_counted = on.memory.has_counted(shard, rule);
+        if !is_counted || self.slots.is_empty() && self.knows_more_than_counted(on) {
+            self.count_evictable(on);
         }
-        !self.env.node.memory.is_anything_evictable(rule)
+        !on.memory.is_anything_evictable(rule)
     }
 
     /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.
-    fn evict(&mut self, bytes: usize) -> isize {
-        let began = self.env.clock.ticks();
-        let limit = time_limit(self.env.settings.maxmemory_eviction_tenacity);
+    fn evict(&mut self, on: &mut Ground<'_>, under_way: &UnderWay, bytes: usize) -> isize {
+        let began = on.env.clock.ticks();
+        let limit = time_limit(on.env.settings.maxmemory_eviction_tenacity);
         let start = MemoryAccount::own_balance_bytes();
         let goal = start.saturating_sub_unsigned(bytes);
         let mut evicted = 0;
         let mut is_exceeded = false;
         while MemoryAccount::own_balance_bytes() > goal {
-            if !self.env.garbage.is_empty() {
-                let freed = self.env.garbage.free_step(ELEMENTS_AT_ONCE);
-                self.env.stats.lazy_freed_objects += freed as u64;
-            } else if self.evict_one() {
+            if !on.env.garbage.is_empty() {
+                let freed = on.env.garbage.free_step(ELEMENTS_AT_ONCE);
+                on.env.stats.counts.lazy_freed_objects += freed as u64;
+            } else if self.evict_one(on) {
                 evicted += 1;
             } else {
                 break;
             }
-            if evicted % KEYS_BETWEEN_CLOCKS == 0 && self.env.clock.ticks().ns_since(began) as u128 > limit.as_nanos() {
+            if evicted % KEYS_BETWEEN_CLOCKS == 0 && on.env.clock.ticks().ns_since(began) as u128 > limit.as_nanos() {
                 is_exceeded = true;
                 break;
             }
         }
-        self.publish_memory();
-        let ended = self.env.tick();
-        let stats = &mut self.env.stats;
+        on.publish(under_way);
+        let ended = on.env.tick();
+        let stats = &mut on.env.stats;
         stats
             .latency
-            .note("eviction-cycle", ended.us_since(began) / 1000, self.env.now);
-        match (is_exceeded, self.eviction.exceeded_since) {
-            (true, None) => self.eviction.exceeded_since = Some(began),
+            .note("eviction-cycle", ended.us_since(began) / 1000, on.env.now);
+        match (is_exceeded, self.exceeded_since) {
+            (true, None) => self.exceeded_since = Some(began),
             (true, Some(since)) => {
-                stats.eviction_exceeded_us += ended.us_since(since);
-                self.eviction.exceeded_since = Some(ended);
+                stats.counts.eviction_exceeded_us += ended.us_since(since);
+                self.exceeded_since = Some(ended);
             }
             (false, Some(since)) => {
-                stats.eviction_exceeded_us += ended.us_since(since);
-                self.eviction.exceeded_since = None;
+                stats.counts.eviction_exceeded_us += ended.us_since(since);
+                self.exceeded_since = None;
             }
             (false, None) => {}
         }
@@ -304,19 +266,19 @@ impl Local {
     }
 
     /// Evicts one key; false if there is none.
-    fn evict_one(&mut self) -> bool {
-        let policy = self.env.settings.maxmemory_policy;
+    fn evict_one(&mut self, on: &mut Ground<'_>) -> bool {
+        let policy = on.env.settings.maxmemory_policy;
         let only_volatile = policy.is_volatile();
         if policy.is_random() {
             // One that cannot go now (its slot is kept for somebody) is no reason to go on drawing without end.
             return self
-                .draw(only_volatile, |_| 0)
-                .is_some_and(|candidate| self.evict_key(&candidate));
+                .draw(on, only_volatile, |_| 0)
+                .is_some_and(|candidate| self.evict_key(on, &candidate));
         }
-        self.sample();
-        while let Some(candidate) = self.eviction.pool.pop() {
-            if self.evict_key(&candidate) {
-                self.publish_coldness(Some(candidate.score));
+        self.sample(on);
+        while let Some(candidate) = self.pool.pop() {
+            if self.evict_key(on, &candidate) {
+                self.publish_coldness(on, Some(candidate.score));
                 return true;
             }
         }
@@ -324,30 +286,37 @@ impl Local {
     }
 
     /// Draws keys for the pool.
-    fn sample(&mut self) {
-        let policy = self.env.settings.maxmemory_policy;
-        let (now, decay_minutes) = (self.env.now, self.env.settings.lfu_decay_time);
-        for _ in 0..self.env.settings.maxmemory_samples {
-            match self.draw(policy.is_volatile(), |entry| policy.score(entry, now, decay_minutes)) {
-                Some(candidate) => self.eviction.remember(candidate),
+    fn sample(&mut self, on: &mut Ground<'_>) {
+        let policy = on.env.settings.maxmemory_policy;
+        let (now, decay_minutes) = (on.env.now, on.env.settings.lfu_decay_time);
+        for _ in 0..on.env.settings.maxmemory_samples {
+            match self.draw(on, policy.is_volatile(), |entry| {
+                policy.score(entry, now, decay_minutes)
+            }) {
+                Some(candidate) => self.remember(candidate),
                 None => break,
             }
         }
     }
 
     /// A key drawn at random from the slots that are here.
-    fn draw(&mut self, only_volatile: bool, score: impl Fn(EntryRef<'_>) -> u64) -> Option<Candidate> {
-        if self.eviction.counted_policy != Some(self.env.settings.maxmemory_policy) {
-            self.count_evictable();
+    fn draw(
+        &mut self,
+        on: &mut Ground<'_>,
+        only_volatile: bool,
+        score: impl Fn(EntryRef<'_>) -> u64,
+    ) -> Option<Candidate> {
+        if self.counted_policy != Some(on.env.settings.maxmemory_policy) {
+            self.count_evictable(on);
         }
         let mut is_counted = false;
         loop {
             for _ in 0..DRAWS_MAX {
-                let random = &mut self.env.random;
-                let Some(index) = self.eviction.draw_slot(random) else {
+                let random = &mut on.env.random;
+                let Some(index) = self.draw_slot(random) else {
                     break;
                 };
-                let Some(slot) = self.core.places().and_then(|places| places.home(index)) else {
+                let Some(slot) = on.core.places().and_then(|places| places.home(index)) else {
                     continue;
                 };
                 if let Some((db, entry)) = slot.draw(only_volatile, random) {
@@ -359,23 +328,23 @@ impl Local {
                     });
                 }
             }
-            if is_counted || self.env.now.since(self.eviction.counted_at) < COUNT_EVERY_WHEN_EMPTY {
+            if is_counted || on.env.now.since(self.counted_at) < COUNT_EVERY_WHEN_EMPTY {
                 return None;
             }
-            self.count_evictable();
+            self.count_evictable(on);
             is_counted = true;
         }
     }
 
     /// Deletes a key if it is still there and may go.
-    fn evict_key(&mut self, candidate: &Candidate) -> bool {
-        let nobody = ConnRef::background(self.env.shard);
-        let (index, now) = (candidate.slot, self.env.now);
-        let only_volatile = self.env.settings.maxmemory_policy.is_volatile();
-        let Some(mut view) = self.core.try_view(&[index], nobody) else {
+    fn evict_key(&mut self, on: &mut Ground<'_>, candidate: &Candidate) -> bool {
+        let nobody = ConnRef::background(on.env.shard);
+        let (index, now) = (candidate.slot, on.env.now);
+        let only_volatile = on.env.settings.maxmemory_policy.is_volatile();
+        let Some(mut view) = on.core.try_view(&[index], nobody) else {
             return false;
         };
-        let env = &mut self.env;
+        let env = &mut *on.env;
         let mut attempt = Attempt::default();
         env.arm(&mut attempt);
         let moment = env.moment();
@@ -386,8 +355,8 @@ impl Local {
         let expired = attempt.collect(&mut view, |detached| env.garbage.absorb(detached));
         expired.count(&mut env.stats);
         if is_gone {
-            env.stats.evicted_keys += 1;
-            env.stats.changes += 1;
+            env.stats.counts.evicted_keys += 1;
+            env.stats.counts.changes += 1;
             if let Some(consequences) = &mut attempt.consequences {
                 consequences.tell(EVICTED, candidate.db, &candidate.key);
                 consequences.log(candidate.db, &[b"DEL", &candidate.key]);
@@ -408,18 +377,18 @@ impl Local {
     }
 
     /// Counts what this shard has to evict, and tells the others.
-    fn count_evictable(&mut self) {
-        let policy = self.env.settings.maxmemory_policy;
+    fn count_evictable(&mut self, on: &mut Ground<'_>) {
+        let policy = on.env.settings.maxmemory_policy;
         let only_volatile = policy.is_volatile();
-        let eviction = &mut self.eviction;
+        let eviction = self;
         if eviction.counted_policy.replace(policy) != Some(policy) {
             // Scores of two policies cannot be compared.
             eviction.pool.clear();
         }
-        eviction.counted_at = self.env.now;
-        eviction.counted_changes = self.env.stats.changes;
+        eviction.counted_at = on.env.now;
+        eviction.counted_changes = on.env.stats.counts.changes;
         // All slots are on loan as a whole: what was counted before stands.
-        let Some(places) = self.core.places() else { return };
+        let Some(places) = on.core.places() else { return };
         eviction.slots.clear();
         let (mut bytes, mut total) = (0, 0);
         for (index, slot) in places.iter() {
@@ -432,57 +401,52 @@ impl Local {
                 eviction.slots.push((u32::try_from(total).unwrap_or(u32::MAX), index));
             }
         }
-        let shard = usize::from(self.env.shard.0);
-        self.env
-            .node
-            .memory
-            .publish_evictable(shard, policy.rule(), bytes, total);
+        let shard = usize::from(on.env.shard.0);
+        on.memory.publish_evictable(shard, policy.rule(), bytes, total);
     }
 
     /// Tells the others how cold the keys are of a shard that has not evicted yet, or not lately.
-    fn know_coldness(&mut self) {
-        let policy = self.env.settings.maxmemory_policy;
+    fn know_coldness(&mut self, on: &mut Ground<'_>) {
+        let policy = on.env.settings.maxmemory_policy;
         if !policy.is_random() {
-            self.sample();
+            self.sample(on);
         }
-        self.publish_coldness(self.eviction.pool.last().map(|best| best.score));
+        self.publish_coldness(on, self.pool.last().map(|best| best.score));
     }
 
     /// Tells the others how cold the key of that score is; None: it is not known.
-    fn publish_coldness(&self, score: Option<u64>) {
-        let policy = self.env.settings.maxmemory_policy;
-        let coldness = score.map_or(0, |score| policy.coldness(score, self.env.now));
-        let shard = usize::from(self.env.shard.0);
-        self.env.node.memory.publish_coldness(shard, coldness);
+    fn publish_coldness(&self, on: &Ground<'_>, score: Option<u64>) {
+        let policy = on.env.settings.maxmemory_policy;
+        let coldness = score.map_or(0, |score| policy.coldness(score, on.env.now));
+        let shard = usize::from(on.env.shard.0);
+        on.memory.publish_coldness(shard, coldness);
     }
 
     /// Whether a count may bring to light what the last one did not.
-    fn knows_more_than_counted(&self) -> bool {
-        let eviction = &self.eviction;
-        eviction.counted_changes != self.env.stats.changes
-            || eviction.counted_policy != Some(self.env.settings.maxmemory_policy)
+    fn knows_more_than_counted(&self, on: &Ground<'_>) -> bool {
+        let eviction = self;
+        eviction.counted_changes != on.env.stats.counts.changes
+            || eviction.counted_policy != Some(on.env.settings.maxmemory_policy)
             // Slots that were on loan have come back, perhaps with more than they had.
-            || self.env.now.since(eviction.counted_at) >= COUNT_EVERY_WHEN_FULL
+            || on.env.now.since(eviction.counted_at) >= COUNT_EVERY_WHEN_FULL
     }
 
     /// The periodic part: counting.
-    pub fn evict_cron(&mut self) {
-        let settings = self.env.settings.clone();
+    pub(super) fn cron(&mut self, on: &mut Ground<'_>) {
+        let settings = on.env.settings.clone();
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
-            let is_full = self.env.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
+            let is_full = on.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
-            let is_new = self.eviction.counted_policy != Some(settings.maxmemory_policy)
-                || !self
-                    .env
-                    .node
+            let is_new = self.counted_policy != Some(settings.maxmemory_policy)
+                || !on
                     .memory
-                    .has_counted(usize::from(self.env.shard.0), settings.maxmemory_policy.rule());
-            if is_new || self.env.now.since(self.eviction.counted_at) >= every {
-                self.count_evictable();
-                self.know_coldness();
+                    .has_counted(usize::from(on.env.shard.0), settings.maxmemory_policy.rule());
+            if is_new || on.env.now.since(self.counted_at) >= every {
+                self.count_evictable(on);
+                self.know_coldness(on);
             }
         } else {
-            self.env.node.memory.forget_evictable(usize::from(self.env.shard.0));
+            on.memory.forget_evictable(usize::from(on.env.shard.0));
         }
     }
 }
@@ -506,14 +470,6 @@ impl Eviction {
             self.pool[at - 1] = candidate;
         }
     }
-}
-
-/// Whether running the command is a unit of work over keys, for which room is made first.
-pub(super) fn runs_over_keys(run: &Run) -> bool {
-    matches!(
-        run,
-        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
-    )
 }
 
 #[cfg(test)]

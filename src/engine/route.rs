@@ -1,0 +1,523 @@
+//! Where a command over keys runs, and how its reply finds the way back.
+//!
+//! Over the request's own bytes, if its slots are at home here and free; as bytes in the link to its home, if it has one slot, and that is
+//! at home elsewhere; as a unit of work (`Task`) else. Order within a connection is kept here: a command on a single slot may start while
+//! earlier ones of the same kind are still under way on other shards; every other command waits until all before it are answered, and what
+//! comes after it waits for its answer (`pipeline-order strict` makes the first kind wait as well, unless it goes to the same shard as those
+//! under way).
+
+use super::attempt::Attempt;
+use super::env::{Ended, Observation};
+use super::exec::ExecStep;
+use super::gates::{Refusal, writes};
+use super::literal::{Caller, Control, Registered, Run};
+use super::local::{Envelope, Local, REPLY_TO_WRITE};
+use super::run::{Outcome, run_keys};
+use super::task::{Task, TaskKind};
+use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
+use crate::base::slot::key_slot;
+use crate::client::{Client, ReplyMode, Stall};
+use crate::config::PipelineOrder;
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
+use crate::shard::link::{CommandHeader, ReplyHeader};
+use crate::shard::{ConnRef, Footprint, Route, ShardId, SlotSet, Unit};
+use crate::store::DbIndex;
+
+/// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link's ring.
+const SHIPPED_BYTES_MAX: usize = 16 * 1024;
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// It was answered, or will be; go on with the next one.
+    Go,
+    /// It has begun, and nothing else may before it is answered.
+    Started,
+    /// It has not begun; try again later.
+    Wait(Stall),
+}
+
+const CALLER_RESP3: u16 = 1;
+const CALLER_LEAVES_CLOCKS: u16 = 2;
+const CALLER_IS_LOCAL: u16 = 4;
+const CALLER_WRITES: u16 = 8;
+const CALLER_IS_SILENT: u16 = 16;
+
+impl Local {
+    /// Runs a command over slots, or has it run, or puts it off.
+    #[inline]
+    pub(super) fn run_over_slots(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
+        if let Some(position) = found.single_key {
+            let key = &args[position];
+            let slot = self.foreseen.take_slot(key).unwrap_or_else(|| key_slot(key));
+            let owner = self.core.owner(slot);
+            if owner == self.env.shard {
+                return self.run_here(client, found, args, &[slot], Some((key, slot)));
+            }
+            return self.ship(client, found, args, slot, owner);
+        }
+        let footprint = match found.command.run.footprint(found.command, args) {
+            Some(Ok(footprint)) => footprint,
+            Some(Err(error)) => {
+                self.fail_now(client, found, &error);
+                return Flow::Go;
+            }
+            None => unreachable!("commands over slots have a footprint"),
+        };
+        // What may reach further is a command on a single slot by chance only, and overtakes nothing.
+        if let Footprint::Slots(slots) = &footprint
+            && let [slot] = *slots.as_slice()
+            && !found.command.run.may_reach_further()
+        {
+            let owner = self.core.owner(slot);
+            if owner == self.env.shard {
+                return self.run_among(client, found, args, &[slot]);
+            }
+            return self.ship(client, found, args, slot, owner);
+        }
+        if !client.pending.is_empty() {
+            return Flow::Wait(Stall::Barrier);
+        }
+        if let (Footprint::Slots(slots), Route::Here) = (&footprint, self.core.route(&footprint)) {
+            let slots = slots.clone();
+            let db = DbIndex(client.session.db);
+            self.foreseen.ask_keys(&self.core, self.env.seed, found, args, db);
+            return self.run_among(client, found, args, slots.as_slice());
+        }
+        let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
+        self.start(client, task, footprint)
+    }
+
+    /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
+    #[inline(never)]
+    fn run_among(&mut self, client: &mut Client, found: &'static Registered, args: Args, slots: &[u16]) -> Flow {
+        self.run_here(client, found, args, slots, None)
+    }
+
+    /// Runs a command whose slots are at home here.
+    #[inline(always)]
+    fn run_here(
+        &mut self,
+        client: &mut Client,
+        found: &'static Registered,
+        args: Args,
+        slots: &[u16],
+        first: Option<(&[u8], u16)>,
+    ) -> Flow {
+        if !client.pending.is_empty() {
+            if self.is_strict() && client.pending_home != Some(self.env.shard) {
+                return Flow::Wait(Stall::Barrier);
+            }
+            if client.pending.is_full() {
+                return Flow::Wait(Stall::Full);
+            }
+        }
+        self.env.begin_unit();
+        let caller = Caller::of(&client.session);
+        let Some(mut view) = self.core.try_view(slots, client.place) else {
+            if let [slot] = *slots
+                && !found.command.run.may_reach_further()
+            {
+                return self.start_single(client, found, args, slot);
+            }
+            let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
+            let footprint = Footprint::Slots(slots.iter().copied().collect());
+            return self.start(client, task, footprint);
+        };
+        let mut attempt = Attempt::default();
+        let buffer = if client.pending.is_empty() {
+            &mut client.out
+        } else {
+            client.pending.tail()
+        };
+        let outcome = run_keys(
+            found,
+            args,
+            &caller,
+            first,
+            &mut view,
+            &mut attempt,
+            &mut self.env,
+            buffer,
+        );
+        match outcome {
+            Outcome::Ran => {
+                let ended = Ended {
+                    origin: client.place,
+                    command: found.id,
+                    db: caller.db,
+                    what: Observation::Ran(args),
+                };
+                self.env.end_unit(&mut attempt, &mut view, ended);
+                Flow::Go
+            }
+            Outcome::Lacking => {
+                // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
+                // slots before they change any, and those that cannot run as tasks, with a attempt.
+                drop(view);
+                if !client.pending.is_empty() {
+                    return Flow::Wait(Stall::Barrier);
+                }
+                let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
+                let mut footprint = Footprint::Slots(slots.iter().copied().collect());
+                footprint.merge(&attempt.into_footprint());
+                self.start(client, task, footprint)
+            }
+        }
+    }
+
+    /// Sends a command on one slot to the slot's home.
+    #[inline]
+    fn ship(&mut self, client: &mut Client, found: &'static Registered, args: Args, slot: u16, home: ShardId) -> Flow {
+        if !client.pending.is_empty() {
+            if self.is_strict() && client.pending_home != Some(home) {
+                return Flow::Wait(Stall::Barrier);
+            }
+            if client.pending.is_full() {
+                return Flow::Wait(Stall::Full);
+            }
+        }
+        if !self.outbound.has_room(home) {
+            self.waiting_for_room.push(client.place);
+            return Flow::Wait(Stall::Link);
+        }
+        let bytes = args.byte_len();
+        let is_write = writes(found.command);
+        let sequence = self.reserve_single(client, home, bytes, is_write);
+        let session = &client.session;
+        let flag = |is_set: bool, bit: u16| if is_set { bit } else { 0 };
+        let header = CommandHeader {
+            connection: client.place.index,
+            generation: client.place.generation,
+            sequence,
+            db: session.db,
+            slot,
+            command: found.id,
+            flags: flag(session.proto == Proto::Resp3, CALLER_RESP3)
+                | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
+                | flag(session.is_local, CALLER_IS_LOCAL)
+                | flag(is_write, CALLER_WRITES)
+                | flag(self.is_silent(client), CALLER_IS_SILENT),
+            protocol: 0,
+        };
+        self.env.stats.counts.hops += 1;
+        if bytes > SHIPPED_BYTES_MAX {
+            let command = Box::new((header, args.to_owned()));
+            self.link().message(home, Envelope::Command(command));
+        } else {
+            self.link().command(home, &header, |frame| args.encode_append(frame));
+        }
+        Flow::Go
+    }
+
+    /// A place for the reply of a command on a single slot that is run later, at `home`.
+    #[inline]
+    fn reserve_single(&mut self, client: &mut Client, home: ShardId, bytes: usize, is_write: bool) -> u32 {
+        let is_alone = client.pending.is_empty() || client.pending_home == Some(home);
+        client.pending_home = is_alone.then_some(home);
+        self.writes_under_way += usize::from(is_write);
+        let is_silent = self.is_silent(client);
+        client.pending.reserve(is_silent, bytes)
+    }
+
+    /// Runs a command that another shard has shipped here, from the bytes in the link.
+    pub(super) fn run_shipped(&mut self, from: ShardId, header: CommandHeader, arguments: &[u8]) {
+        let mut spans = std::mem::take(&mut self.spans);
+        let args = Args::decode(arguments, &mut spans);
+        if let Err(footprint) = self.run_shipped_args(from, &header, args) {
+            let args = args.to_owned();
+            self.start_shipped(from, &header, args, footprint);
+        }
+        spans.clear();
+        spans.shrink_to(REQUEST_ARGS_KEPT_MAX);
+        self.spans = spans;
+        self.post();
+    }
+
+    /// The same for one that came as a whole.
+    pub(super) fn run_shipped_whole(&mut self, from: ShardId, header: CommandHeader, args: OwnedArgs) {
+        if let Err(footprint) = self.run_shipped_args(from, &header, args.as_args()) {
+            self.start_shipped(from, &header, args, footprint);
+        }
+        self.post();
+    }
+
+    /// Runs it if its slot is free; the error is what it needs.
+    #[inline]
+    fn run_shipped_args(&mut self, from: ShardId, header: &CommandHeader, args: Args) -> Result<(), Footprint> {
+        let place = origin_of(from, header);
+        let caller = caller_of(header);
+        let found = self.registry.get(header.command);
+        // The memory is used here.
+        let refusal = self.let_in_shipped(found, args).err();
+        self.env.begin_unit();
+        let first = found.single_key.map(|position| (&args[position], header.slot));
+        let mut reply = std::mem::take(&mut self.scratch);
+        let mut footprint = Footprint::one(header.slot);
+        let view = match &refusal {
+            None => self.core.try_view(&[header.slot], place),
+            Some(_) => None,
+        };
+        let is_done = match (view, &refusal) {
+            (None, Some(Refusal::Error(error))) => {
+                self.env.stats.count_rejection(found.id);
+                self.env.stats.count_error(error);
+                Reply::new(&mut reply, caller.proto).error(error);
+                true
+            }
+            (Some(mut view), _) => {
+                let mut attempt = Attempt::default();
+                let outcome = run_keys(
+                    found,
+                    args,
+                    &caller,
+                    first,
+                    &mut view,
+                    &mut attempt,
+                    &mut self.env,
+                    &mut reply,
+                );
+                if outcome == Outcome::Ran {
+                    let ended = Ended {
+                        origin: place,
+                        command: found.id,
+                        db: caller.db,
+                        what: Observation::Ran(args),
+                    };
+                    self.env.end_unit(&mut attempt, &mut view, ended);
+                } else {
+                    footprint.merge(&attempt.into_footprint());
+                }
+                outcome == Outcome::Ran
+            }
+            // Its slot is lent.
+            (None, _) => false,
+        };
+        if is_done {
+            if self.env.stats.has_slow_entries() {
+                let entries = self.env.stats.take_slow_entries();
+                self.link().message(from, Envelope::Slow { place, entries });
+            }
+            let CommandHeader {
+                connection,
+                generation,
+                sequence,
+                flags,
+                ..
+            } = *header;
+            let flags = if flags & CALLER_WRITES != 0 { REPLY_TO_WRITE } else { 0 };
+            self.send_reply(
+                from,
+                ReplyHeader {
+                    connection,
+                    generation,
+                    sequence,
+                    flags,
+                },
+                &reply,
+            );
+        }
+        reply.clear();
+        self.scratch = reply;
+        if is_done { Ok(()) } else { Err(footprint) }
+    }
+
+    /// Makes a unit of work of a command that was shipped here and has to wait.
+    fn start_shipped(&mut self, from: ShardId, header: &CommandHeader, args: OwnedArgs, footprint: Footprint) {
+        let origin = origin_of(from, header);
+        let work = Box::new(Task {
+            sequence: header.sequence,
+            origin,
+            found: Some(self.registry.get(header.command)),
+            is_write: header.flags & CALLER_WRITES != 0,
+            caller: caller_of(header),
+            reply: ReplyBuf::default(),
+            slow_entries: Vec::new(),
+            kind: TaskKind::Command { args },
+        });
+        let unit = Unit {
+            work,
+            footprint,
+            origin,
+            ticket: None,
+        };
+        self.core.submit(unit, &mut self.env, &mut self.outbox);
+    }
+
+    /// Sends a reply back to the shard of its connection: small ones as bytes in the link.
+    fn send_reply(&mut self, to: ShardId, header: ReplyHeader, reply: &ReplyBuf) {
+        self.link().reply(to, &header, |frame| {
+            for segment in reply.segments() {
+                frame.extend_from_slice(segment);
+            }
+        });
+    }
+
+    /// Starts a command on a single slot of this shard, which is lent: later commands need not wait for it.
+    fn start_single(&mut self, client: &mut Client, found: &'static Registered, args: Args, slot: u16) -> Flow {
+        let mut task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
+        task.is_write = writes(found.command);
+        task.sequence = self.reserve_single(client, self.env.shard, args.byte_len(), task.is_write);
+        self.submit(client.place, task, Footprint::one(slot));
+        Flow::Go
+    }
+
+    /// Starts a task that nothing of the same client may overtake.
+    pub(super) fn start(&mut self, client: &mut Client, mut task: Task, footprint: Footprint) -> Flow {
+        debug_assert!(client.pending.is_empty());
+        task.is_write = match &task.kind {
+            TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
+            TaskKind::Exec(step) => self.any_writes(&step.queue),
+            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } => false,
+        };
+        self.writes_under_way += usize::from(task.is_write);
+        task.sequence = client.pending.reserve(self.is_silent(client), task.memory_bytes());
+        client.stall = Stall::Underway;
+        self.submit(client.place, task, footprint);
+        Flow::Started
+    }
+
+    fn submit(&mut self, origin: ConnRef, task: Task, footprint: Footprint) {
+        let runs_in_steps = matches!(&task.kind, TaskKind::Exec(step) if step.asks_other_shards);
+        let unit = Unit {
+            work: Box::new(task),
+            footprint,
+            origin,
+            ticket: None,
+        };
+        if runs_in_steps {
+            // Its asynchronous commands are tasks of this shard's executor.
+            self.core.submit(unit, &mut self.env, &mut self.outbox);
+        } else {
+            self.core.dispatch(unit, &mut self.env, &mut self.outbox);
+        }
+        // What has finished already is handed out when the client is back in its place; what is for others goes before all that
+        // this client sends next.
+        self.post_messages();
+    }
+
+    /// A unit of work of one of this shard's clients has been run.
+    pub(super) fn finish(&mut self, origin: ConnRef, task: Task) {
+        let Task {
+            sequence,
+            mut reply,
+            kind,
+            slow_entries,
+            is_write,
+            ..
+        } = task;
+        self.end_write(is_write);
+        if !slow_entries.is_empty() {
+            self.log_slow(origin, slow_entries);
+        }
+        let Some(client) = self.clients.get(origin) else {
+            // Its watches must not stay behind.
+            if let TaskKind::Watch { tokens, .. } = kind {
+                let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
+                self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
+            }
+            return;
+        };
+        let Client {
+            pending, out, watched, ..
+        } = &mut **client;
+        pending.answer(sequence, out, |buffer| buffer.append(&mut reply));
+        match kind {
+            TaskKind::Watch { tokens, .. } => watched.extend(tokens),
+            TaskKind::Exec(step) => {
+                let ExecStep { session, .. } = *step;
+                self.take_session_back(origin, session);
+            }
+            _ => {}
+        }
+        self.answered(origin.index);
+    }
+
+    /// Whether a reply that comes later is to be dropped.
+    pub(super) fn is_silent(&self, client: &Client) -> bool {
+        client.session.reply_mode != ReplyMode::On
+    }
+
+    fn is_strict(&self) -> bool {
+        self.env.settings.pipeline_order == PipelineOrder::Strict
+    }
+
+    /// Refuses a request before it is run: an error, and a transaction that is being queued is aborted.
+    pub(super) fn reject(
+        &mut self,
+        client: &mut Client,
+        found: Option<&'static Registered>,
+        error: &ReplyError,
+    ) -> Flow {
+        if let Some(found) = found {
+            self.env.stats.count_rejection(found.id);
+        }
+        // An EXEC that is refused ends the transaction all the same, and says so.
+        let ended = found
+            .is_some_and(|found| matches!(found.command.run, Run::Transaction(Control::Exec)))
+            .then(|| error::exec_aborted_because(error));
+        if ended.is_some() {
+            client.transaction = None;
+            self.unwatch(client);
+        }
+        let error = ended.as_ref().unwrap_or(error);
+        self.env.stats.count_error(error);
+        if let Some(transaction) = &mut client.transaction {
+            transaction.is_aborted = true;
+        }
+        let proto = client.session.proto;
+        let silent = self.is_silent(client);
+        if client.session.reply_mode == ReplyMode::SkipNext {
+            client.session.reply_mode = ReplyMode::On;
+        }
+        if !silent {
+            Reply::new(client.reply_buffer(), proto).error(error);
+        }
+        Flow::Go
+    }
+
+    /// Answers a command that was run and failed.
+    pub(super) fn fail_now(&mut self, client: &mut Client, found: &'static Registered, error: &ReplyError) {
+        self.env.stats.count_failure(found.id, 0);
+        self.env.stats.count_error(error);
+        let proto = client.session.proto;
+        Reply::new(client.reply_buffer(), proto).error(error);
+    }
+
+    /// Answers a command that was run.
+    pub(super) fn answer_now(
+        &mut self,
+        client: &mut Client,
+        found: &'static Registered,
+        write: impl FnOnce(&mut Reply<'_>),
+    ) {
+        self.env.stats.count_call(found.id, 0);
+        let proto = client.session.proto;
+        write(&mut Reply::new(client.reply_buffer(), proto));
+    }
+}
+
+/// The connection of a command that was shipped from another shard.
+fn origin_of(from: ShardId, header: &CommandHeader) -> ConnRef {
+    ConnRef {
+        shard: from,
+        index: header.connection,
+        generation: header.generation,
+    }
+}
+
+/// Who has sent a command that was shipped from another shard.
+fn caller_of(header: &CommandHeader) -> Caller {
+    Caller {
+        db: DbIndex(header.db),
+        proto: if header.flags & CALLER_RESP3 != 0 {
+            Proto::Resp3
+        } else {
+            Proto::Resp2
+        },
+        leaves_clocks: header.flags & CALLER_LEAVES_CLOCKS != 0,
+        is_local: header.flags & CALLER_IS_LOCAL != 0,
+        is_nested: false,
+        is_silent: header.flags & CALLER_IS_SILENT != 0,
+    }
+}

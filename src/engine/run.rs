@@ -1,0 +1,161 @@
+//! Running one command: the one way into handlers that do not wait, for all ways to get there.
+//!
+//! [`run_keys`] runs a command over keys in any view, be it the shard's own slots or loans, [`run_session`] one over the session. They write the
+//! reply, take a failed command's reply back, and say what is to be counted; what has followed from the command is in its
+//! unit's [`Attempt`].
+
+use super::attempt::Attempt;
+use super::counted::{Counted, Expirations};
+use super::env::Env;
+use super::keyspace::Keyspace;
+use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp};
+use super::node::Node;
+use super::registry::CommandId;
+use crate::base::limits;
+use crate::client::Session;
+use crate::resp::{Args, Reply, ReplyBuf};
+use crate::shard::View;
+use crate::store::Slot;
+use std::cell::Cell;
+
+/// How the run of a command over keys ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It has replied, with an error or not.
+    Ran,
+    /// It needs more slots; its reply is gone, its changes are still to be taken back.
+    Lacking,
+}
+
+/// Runs one command over keys in `view` and appends its reply.
+///
+/// `first` is the first key with its slot, where the caller knows it.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is one thing that a run depends on; a struct would be taken apart at once"
+)]
+pub fn run_keys(
+    found: &Registered,
+    args: Args,
+    caller: &Caller,
+    first: Option<(&[u8], u16)>,
+    view: &mut View<'_, Slot>,
+    attempt: &mut Attempt,
+    env: &mut Env,
+    reply: &mut ReplyBuf,
+) -> Outcome {
+    let (Run::Keys(handler) | Run::Reaching(_, handler) | Run::Slots(_, handler) | Run::Everything(handler)) =
+        found.command.run
+    else {
+        unreachable!("only commands over keys get here: {}", found.full_name);
+    };
+    let mark = reply.mark();
+    let bytes_max = match caller.is_silent {
+        true => reply.len() + limits::REPLY_SILENT_BYTES_MAX,
+        false => env.reply_bytes_max,
+    };
+    let began = env.ticks;
+    LAST_COMMAND.set(found.id);
+    let moment = env.moment();
+    env.arm(attempt);
+    let mut op = Op {
+        args,
+        reply: Reply::bounded(reply, caller.proto, bytes_max),
+        keys: Keyspace::new(view, attempt, caller.leaves_clocks, caller.db, moment, first),
+        env,
+        caller: *caller,
+        command: found.command,
+        changes: 0,
+        is_replaced: false,
+        expirations: Expirations::default(),
+    };
+    let result = handler(&mut op);
+    let Op {
+        changes,
+        is_replaced,
+        mut expirations,
+        keys: Keyspace { hits, misses, .. },
+        ..
+    } = op;
+    if attempt.is_lacking() {
+        reply.truncate(mark);
+        return Outcome::Lacking;
+    }
+    expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
+    if let Some(consequences) = &mut attempt.consequences {
+        consequences.end_command(caller.db, args, changes > 0, is_replaced);
+    }
+    let elapsed_us = env.tick().us_since(began);
+    let error = result.err();
+    if let Some(error) = &error {
+        reply.truncate(mark);
+        Reply::new(reply, caller.proto).error(error);
+    }
+    let counted = Counted {
+        id: found.id,
+        elapsed_us,
+        error,
+        hits,
+        misses,
+        changes,
+        expired: expirations,
+    };
+    if attempt.can_undo {
+        attempt.put_aside(counted);
+    } else {
+        counted.count(&mut env.stats);
+        env.note_slow(found.command, args, elapsed_us);
+    }
+    Outcome::Ran
+}
+
+/// Runs one command over the session and appends its reply. What comes back is still to be counted.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is one thing that a run depends on; a struct would be taken apart at once"
+)]
+pub fn run_session(
+    found: &Registered,
+    args: Args,
+    session: &mut Session,
+    is_nested: bool,
+    env: &mut Env,
+    node: &Node,
+    registry: &'static Registry,
+    reply: &mut ReplyBuf,
+) -> Counted {
+    let Run::Session(handler) = found.command.run else {
+        unreachable!("only commands over the session get here: {}", found.full_name);
+    };
+    let mark = reply.mark();
+    let began = env.ticks;
+    LAST_COMMAND.set(found.id);
+    let proto = session.proto;
+    let result = handler(&mut SessionOp {
+        args,
+        reply: Reply::new(reply, proto),
+        session,
+        env,
+        node,
+        registry,
+        is_nested,
+        command: found.command,
+    });
+    let elapsed_us = env.tick().us_since(began);
+    let error = result.err();
+    if let Some(error) = &error {
+        reply.truncate(mark);
+        Reply::new(reply, proto).error(error);
+    }
+    Counted::without_keys(found.id, elapsed_us, error)
+}
+
+thread_local! {
+    /// The number of the last command that this thread began, for the report of a crash.
+    static LAST_COMMAND: Cell<CommandId> = const { Cell::new(CommandId::MAX) };
+}
+
+/// The last command that this thread began.
+pub fn last_command() -> Option<CommandId> {
+    Some(LAST_COMMAND.get()).filter(|&id| id != CommandId::MAX)
+}
