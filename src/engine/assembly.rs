@@ -241,7 +241,7 @@ impl Assembly {
 
     /// A key that is at home on that shard; another one for each `number`.
     pub fn key_on(&self, shard: usize, number: usize) -> String {
-        let keys = (0..).map(|n| format!("k{n}")).filter(|key| self.home(key) == shard);
-        keys.skip(number).next().expect("every shard has slots")
+        let mut keys = (0..).map(|n| format!("k{n}")).filter(|key| self.home(key) == shard);
+        keys.nth(number).expect("every shard has slots")
     }
 }
