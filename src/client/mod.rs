@@ -178,7 +178,7 @@ impl Client {
 
     /// Bytes of memory that its replies take which are not handed over yet, without the values that they share with the keyspace.
     pub fn output_memory_bytes(&self) -> usize {
-        allocated(self.out.memory_bytes()) + allocated(self.pending.queue_bytes())
+        allocated(self.out.memory_bytes()) + self.pending.memory_bytes()
     }
 
     /// Whether requests have arrived that are still to be run, or run.

@@ -11,10 +11,11 @@
 //! Invariants:
 //! 1. the front place is always unanswered (an answered front has been moved out);
 //! 2. sequence numbers are consecutive: the front's is `front_sequence`, the next one's one more, wrapping;
-//! 3. `under_way_bytes` is the sum over the unanswered places, `kept_bytes` that over the answered ones, the last one excepted
-//!    (it may still grow).
+//! 3. `under_way_bytes` is the sum over the unanswered places, `kept_bytes` and `kept_memory_bytes` those over the answered ones, the
+//!    last one excepted (it may still grow).
 
 use crate::base::limits::{UNDER_WAY_BYTES_MAX, UNDER_WAY_COUNT_MAX};
+use crate::base::size_class::allocated;
 use crate::resp::ReplyBuf;
 use std::collections::VecDeque;
 
@@ -28,6 +29,12 @@ struct Place {
     reply: ReplyBuf,
 }
 
+impl Place {
+    fn reply_memory_bytes(&self) -> usize {
+        allocated(self.reply.memory_bytes())
+    }
+}
+
 /// The unanswered commands of one connection.
 #[derive(Default, Debug)]
 pub struct PendingReplies {
@@ -36,6 +43,8 @@ pub struct PendingReplies {
     unanswered: usize,
     under_way_bytes: usize,
     kept_bytes: usize,
+    /// What the buffers of these replies take.
+    kept_memory_bytes: usize,
 }
 
 /// A queue that has held more places gives its memory back when it is empty.
@@ -124,6 +133,7 @@ impl PendingReplies {
             }
             if !is_last {
                 self.kept_bytes += place.reply.len();
+                self.kept_memory_bytes += place.reply_memory_bytes();
             }
             return;
         }
@@ -138,6 +148,7 @@ impl PendingReplies {
             if let Some(mut place) = self.pop_front() {
                 if !self.places.is_empty() {
                     self.kept_bytes -= place.reply.len();
+                    self.kept_memory_bytes -= place.reply_memory_bytes();
                 }
                 out.append(&mut place.reply);
             }
@@ -151,6 +162,7 @@ impl PendingReplies {
     fn keep_last(&mut self) {
         if let Some(last) = self.places.back().filter(|last| last.is_answered) {
             self.kept_bytes += last.reply.len();
+            self.kept_memory_bytes += last.reply_memory_bytes();
         }
     }
 
@@ -165,9 +177,12 @@ impl PendingReplies {
         self.kept_bytes + last.map_or(0, |last| last.reply.len())
     }
 
-    /// Bytes of memory that the queue itself takes.
-    pub fn queue_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<Place>()
+    /// Bytes of memory that the queue takes, and the replies that are kept back in it.
+    pub fn memory_bytes(&self) -> usize {
+        let last = self.places.back().filter(|last| last.is_answered);
+        allocated(self.places.capacity() * size_of::<Place>())
+            + self.kept_memory_bytes
+            + last.map_or(0, Place::reply_memory_bytes)
     }
 
     /// Bytes of commands that are under way on other shards or wait for slots.
@@ -207,6 +222,10 @@ mod tests {
         pending.answer(second, &mut out, write(2));
         assert!(out.is_empty());
         assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (40, 16));
+        let queue_bytes = allocated(pending.places.capacity() * size_of::<Place>());
+        let replies = pending.places.iter().map(Place::reply_memory_bytes);
+        assert_eq!(pending.memory_bytes(), queue_bytes + replies.sum::<usize>());
+        assert!(pending.memory_bytes() >= queue_bytes + 16);
         pending.answer(first, &mut out, write(1));
         assert_eq!(text(&out), ":1\r\n:2\r\n:3\r\n:4\r\n");
         assert_eq!(pending.unanswered(), 1);
@@ -215,6 +234,7 @@ mod tests {
         assert_eq!(text(&out), ":1\r\n:2\r\n:3\r\n:4\r\n:6\r\n");
         assert!(pending.is_empty());
         assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (0, 0));
+        assert_eq!(pending.kept_memory_bytes, 0);
     }
 
     #[test]

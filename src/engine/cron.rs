@@ -103,7 +103,7 @@ impl Local {
         let is_unfinished = self.on_ground(|upkeep, on| {
             let mut counted = on.publish(&upkeep.under_way);
             let mut used = on.memory.counted_bytes();
-            if used > limit {
+            if used + upkeep.under_way.unsure_bytes() > limit {
                 upkeep.under_way.count_links(links_bytes);
                 counted = on.publish(&upkeep.under_way);
                 used = on.memory.counted_bytes();
@@ -143,6 +143,12 @@ impl Local {
     /// So many bytes were taken by what carries this shard, before there was a shard.
     pub fn leave_out(&mut self, machinery_bytes: usize) {
         self.upkeep.under_way.leave_out(machinery_bytes);
+    }
+
+    /// So many bytes are kept for output that was handed over. To be said as soon as output has been written: what it took is free
+    /// again, and would be room for data.
+    pub fn note_wire(&mut self, held_bytes: usize) {
+        self.upkeep.under_way.count_wire(held_bytes);
     }
 
     /// Looks at the links.

@@ -9,7 +9,9 @@
 //!   with a value is no memory of its own.)
 //! * the rings and queues that the shard's executor and its network plane have taken at the start, whatever is stored.
 //!
-//! Nothing is walked over for that. A client's part is renewed whenever it was at work, the links' in each pass and when it matters.
+//! Nothing is walked over for that. A client's part is renewed whenever it was at work, the links' in each pass and when it matters,
+//! the network's at both ends of a pass. A part that has shrunk unseen would be taken for room: what is subtracted must never be
+//! more than what is there.
 //! INFO says how much it is in all, as `mem_not_counted_for_evict`; `used_memory` is everything.
 //!
 //! Invariant: `client_bytes` is the sum of what the shard's clients were counted with.
@@ -27,6 +29,12 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
+    /// Of what was counted, what may have gone since: the links' staged frames.
+    #[inline]
+    pub(super) fn unsure_bytes(&self) -> usize {
+        self.link_bytes
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.machinery_bytes + self.client_bytes + self.wire_bytes + self.link_bytes
     }

@@ -269,6 +269,7 @@ impl Pump for Reactor {
         let shard = self.local.clone();
         let mut local = shard.borrow_mut();
         local.begin_pass();
+        local.note_wire(self.plane.held_bytes());
         crash::note(Notes {
             shard: self.index,
             clients: local.clients.len(),
