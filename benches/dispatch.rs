@@ -6,26 +6,17 @@
 //! else. Two runs under `valgrind --tool=callgrind`, with n and 2n, differ by n rounds (of 16 requests, or of one transaction).
 
 use criterion::{Criterion, Throughput, criterion_group};
-use shardis::base::clock::{Clock, UnixMs};
+use shardis::base::clock::Clock;
 use shardis::base::random::Random;
-use shardis::base::slot::SLOT_COUNT;
-use shardis::client::ClientTable;
 use shardis::command::FAMILIES;
-use shardis::config::{Config, Effect, Settings};
-use shardis::engine::local::{Executor, LocalOptions};
-use shardis::engine::node::Surroundings;
+use shardis::engine::assembly::{Equipment, Plan, Tasks};
+
 use shardis::engine::wire::{Handed, Wire};
-use shardis::engine::{Local, Node, Registry};
+use shardis::engine::{Local, Registry};
 use shardis::resp::{OwnedArgs, ReplyBuf};
-use shardis::shard::{Realm, ShardId, TicketSource, link};
-use shardis::stats::MemoryAccount;
-use shardis::store::{HashSeed, Occupancy};
+use shardis::shard::ShardId;
 use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -35,69 +26,15 @@ const PIPELINE: usize = 16;
 const RECEIVED_BYTES: usize = 16 * 1024;
 const KEY_COUNT: usize = 10_000;
 
-struct Nowhere;
-
-impl Surroundings for Nowhere {
-    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
-        Ok(())
-    }
-    fn shut_down(&self) {}
-}
-
-type Spawned = Pin<Box<dyn Future<Output = ()>>>;
-
-/// No command of these benchmarks is asynchronous.
-struct NoTasks;
-
-impl Executor for NoTasks {
-    fn spawn(&self, _: Spawned) {}
-    fn sleep(&self, _: Duration) -> Spawned {
-        Box::pin(async {})
-    }
-}
-
 fn shards(count: usize) -> Vec<Rc<RefCell<Local>>> {
-    let mut random = Random::with_seed(7);
-    let config =
-        Config::load_from(&[], &mut std::io::empty(), std::path::Path::new("/")).expect("the defaults are valid");
-    let registry: &'static Registry = Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole")));
-    let node = Arc::new(Node {
-        started_at: UnixMs(1_700_000_000_000),
-        run_id: random.random_hex(40),
-        replid: random.random_hex(40),
-        shards: count,
-        clients: ClientTable::new(),
-        command_count: registry.all().len(),
-        config: Mutex::new(config),
-        executable: String::new(),
-        memory: MemoryAccount::new(count),
-        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
-        attention: Default::default(),
-        log_switch: Default::default(),
-        shutdown: Mutex::new(None),
-        surroundings: Box::new(Nowhere),
+    let registry = Box::leak(Box::new(Registry::new(FAMILIES, &[]).expect("the registry is whole")));
+    let shards = Plan::new(registry, count).assemble(|_| Equipment {
+        clock: Clock::Host,
+        random: Random::with_seed(7),
+        // No command of these benchmarks is asynchronous: it stays without tasks.
+        executor: Rc::new(Tasks::default()),
     });
-    let realm = Realm {
-        shard_count: count as u16,
-        slot_count: SLOT_COUNT as u16,
-        tickets: TicketSource::new(),
-    };
-    let ports = link::connect(count as u16, 64 * 1024).into_iter().enumerate();
-    let shards: Vec<_> = ports
-        .map(|(index, port)| {
-            Local::new(LocalOptions {
-                id: ShardId(index as u16),
-                node: node.clone(),
-                registry,
-                realm: realm.clone(),
-                seed: HashSeed([1, 2]),
-                port,
-                executor: Rc::new(NoTasks),
-                clock: Clock::Host,
-                random: Random::with_seed(7),
-            })
-        })
-        .collect();
+    let shards = shards.expect("the defaults are valid");
     let is_taken = shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
     assert!(is_taken, "the first client is taken");
     shards

@@ -14,6 +14,7 @@
 //! a family: which commands there are is the registry's, and that is handed in.
 
 pub mod arguments;
+pub mod assembly;
 pub mod asynchronous;
 pub mod attempt;
 pub mod clients;
@@ -39,6 +40,7 @@ pub mod pass;
 pub mod registry;
 pub mod route;
 pub mod run;
+pub mod stored;
 pub mod task;
 pub mod testbed;
 pub mod transaction;

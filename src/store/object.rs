@@ -12,7 +12,6 @@ use super::told::Happening;
 use super::value::NewValue;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
-use crate::data::stream::StreamId;
 use crate::data::{Object, ObjectRef, TypedValue};
 
 /// A key holds a value of another type than the one asked for.
@@ -130,10 +129,10 @@ impl Slot {
         let before = self.awaited_state(db, spot);
         let (edited, is_void) = self.table_mut(db).edit_value(spot, edit);
         let result = self.settle_edit(db, spot, key, edited, is_void);
-        if let Some((last_id, group_count)) = before
-            && let Some((new_last_id, new_group_count)) = self.awaited_state(db, spot)
+        if let Some((added, group_count)) = before
+            && let Some((new_added, new_group_count)) = self.awaited_state(db, spot)
         {
-            if new_last_id > last_id {
+            if new_added > added {
                 self.tell(db, key, Happening::Grown);
             }
             if new_group_count < group_count {
@@ -143,15 +142,16 @@ impl Slot {
         result
     }
 
-    /// What clients that wait for a stream look at: its last ID, and how many groups it has. None: it is no stream, or nobody
-    /// pays attention. (A stream is never void, so a change leaves it in its place.)
+    /// What clients that wait for a stream look at: how many entries were ever added (an XADD may drop as many as it adds, and XSETID
+    /// sets the last ID), and how many groups it has. None: it is no stream, or nobody pays attention. (A stream is never void,
+    /// so a change leaves it in its place.)
     #[inline]
-    fn awaited_state(&self, db: DbIndex, spot: Spot) -> Option<(StreamId, usize)> {
+    fn awaited_state(&self, db: DbIndex, spot: Spot) -> Option<(u64, usize)> {
         if !self.common.attention.is_paid() {
             return None;
         }
         match self.table(db)?.entry(spot).object()? {
-            ObjectRef::Stream(stream) => Some((stream.entries.last_id(), stream.groups.len())),
+            ObjectRef::Stream(stream) => Some((stream.entries.added(), stream.groups.len())),
             _ => None,
         }
     }

@@ -1,13 +1,14 @@
 //! What clients do not see of the bitmap family: effects, events, hits and misses, keyspace changes that are none. Replies and errors
 //! are in `tests/transcripts/bitmap.txt`.
 
+use crate::base::clock::Ms;
 use crate::command::bench::Bench;
 
 #[test]
 fn writes_lead_to_what_they_lead_to_in_redis() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        bench.expect(&[
+        bench.follow(&[
             ("setbit b 7 1", &["setbit b 7 1"], &["new b", "setbit b"], &[]),
             ("setbit b 7 1", &[], &[], &[]),
             ("setbit b 100 0", &["setbit b 100 0"], &["setbit b"], &[]),
@@ -65,8 +66,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             ("expire b 1", &["PEXPIREAT b 1700000001000"], &["expire b"], &[]),
         ]);
         assert_eq!(bench.run("object encoding n"), "$3|raw");
-        bench.pass(1001);
-        bench.expect(&[(
+        bench.pass(Ms(1001));
+        bench.follow(&[(
             "setbit b 0 1",
             &["DEL b", "setbit b 0 1"],
             &["expired b", "new b", "setbit b"],

@@ -1,6 +1,7 @@
 //! What clients do not see of the generic family: effects, events, hits and misses, access clocks; what several shards do together; and the
 //! shapes of RESP3. Replies and errors are in `tests/transcripts/generic.txt`.
 
+use crate::base::clock::Ms;
 use crate::base::glob;
 use crate::base::slot::key_slot;
 use crate::command::bench::{Bench, NOW};
@@ -31,7 +32,7 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             bench.logged(shard);
         }
         (bench.events(), bench.signals());
-        bench.expect(&[
+        bench.follow(&[
             ("del nothing", &[], &[], &[]),
             (
                 "del a b a nothing",
@@ -129,8 +130,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             ("pexpire g 50", &["PEXPIREAT g 1700000000050"], &["expire g"], &[]),
             ("pexpire y 50", &["PEXPIREAT y 1700000000050"], &["expire y"], &[]),
         ]);
-        bench.pass(51);
-        bench.expect(&[
+        bench.pass(Ms(51));
+        bench.follow(&[
             ("del g", &["DEL g"], &["expired g"], &["gone g"]),
             (
                 "rename x y",
@@ -146,7 +147,7 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
 fn flushing_and_swapping_are_no_events_but_those_who_wait_are_told() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        bench.expect(&[
+        bench.follow(&[
             (
                 "mset a 1 b 2",
                 &["mset a 1 b 2"],
@@ -168,8 +169,8 @@ fn flushing_and_swapping_are_no_events_but_those_who_wait_are_told() {
             ("swapdb 3 3", &["swapdb 3 3"], &[], &[]),
             ("watch a", &[], &[], &[]),
         ]);
-        bench.pass(51);
-        bench.expect(&[
+        bench.pass(Ms(51));
+        bench.follow(&[
             // What is watched and is over goes before the exchange; who waits is told in the order of slots.
             (
                 "swapdb 0 3",
@@ -230,7 +231,7 @@ fn restore_is_logged_with_an_absolute_time() {
 #[test]
 fn a_value_goes_to_another_shard() {
     let mut bench = Bench::new(2);
-    let (here, there) = (bench.key_of(0), bench.key_of(1));
+    let (here, there) = (bench.key_on(0, 0), bench.key_on(1, 0));
     let value = "value ".repeat(50);
     bench.run_words(&[b"set", here.as_bytes(), value.as_bytes()]);
     bench.run(&format!("pexpire {here} 7000"));
@@ -286,7 +287,7 @@ fn only_reads_count_hits_and_misses() {
 fn asking_is_not_using() {
     let mut bench = Bench::new(1);
     bench.run("set k 1");
-    bench.pass(90_000);
+    bench.pass(Ms(90_000));
     for line in [
         "exists k",
         "type k",
@@ -311,7 +312,7 @@ fn asking_is_not_using() {
         .unwrap()
         .session
         .leaves_clocks = true;
-    bench.pass(30_000);
+    bench.pass(Ms(30_000));
     bench.run("dump copied");
     assert_eq!(bench.run("object idletime copied"), ":30");
     bench.run("touch copied");
@@ -377,7 +378,7 @@ fn expired_keys_are_gone_for_everyone() {
         bench.run(&format!("set k{n} 1 px 50"));
     }
     bench.run("set stays 1");
-    bench.pass(51);
+    bench.pass(Ms(51));
     assert_eq!(bench.run("keys *"), "*1|$5|stays");
     for _ in 0..10 {
         assert_eq!(bench.run("randomkey"), "$5|stays");
@@ -445,7 +446,7 @@ fn a_keyspace_that_was_large_ends_in_one_call() {
         for n in 1..60 {
             bench.run(&format!("del k{n}"));
         }
-        bench.pass(101);
+        bench.pass(Ms(101));
         let rest = (BTreeSet::from(["k0".to_owned()]), 1);
         assert_eq!(walk(&mut bench, ""), rest, "{shards} shards");
         let occupancy = bench.shards[0].borrow().node.occupancy.clone();
@@ -599,8 +600,8 @@ fn times_are_those_of_the_unit_of_work() {
     assert_eq!(bench.run("pexpiretime k"), format!(":{}", NOW.0 + 10_000));
     assert_eq!(bench.run("expiretime k"), format!(":{}", NOW.0 / 1000 + 10));
     assert_eq!(bench.run("pttl k"), ":10000");
-    bench.pass(500);
+    bench.pass(Ms(500));
     assert_eq!(bench.run("ttl k"), ":10");
-    bench.pass(1);
+    bench.pass(Ms(1));
     assert_eq!(bench.run("ttl k"), ":9");
 }

@@ -1,5 +1,6 @@
 //! What clients do not see of the geo family: effects, events, hits and misses. Replies and errors are in `tests/transcripts/geo.txt`.
 
+use crate::base::clock::Ms;
 use crate::command::bench::Bench;
 
 /// GEOADD is logged as ZADD: no replica has to compute a position.
@@ -14,7 +15,7 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
     let nowhere = "georadius missing 15 37 200 km store d";
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        bench.expect(&[
+        bench.follow(&[
             (
                 "geoadd g 13.361389 38.115556 a 15.087269 37.502669 b",
                 &[added],
@@ -35,8 +36,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             (nowhere, &[], &["keymiss missing"], &[]),
             ("expire g 1", &["PEXPIREAT g 1700000001000"], &["expire g"], &[]),
         ]);
-        bench.pass(1001);
-        bench.expect(&[(nothing, &["DEL g"], &["expired g", "keymiss g"], &["gone g"])]);
+        bench.pass(Ms(1001));
+        bench.follow(&[(nothing, &["DEL g"], &["expired g", "keymiss g"], &["gone g"])]);
     }
 }
 

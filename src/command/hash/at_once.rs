@@ -4,18 +4,36 @@
 //! option, HSETEX reads any number of options before it looks at the key. What stands behind the fields is too much in either.
 
 use super::expiry::instant;
-use super::read::reply_value;
-use super::{FieldChanges, listed_fields, remove};
+use super::{
+    COUNT, EACH_FIELD, FAST_WRITE, FIELD, FIELDS, FieldChanges, GROWING, KEY, KEY_AND_FIELDS, MILLISECONDS, NUMFIELDS,
+    SECONDS, UNIX_MILLISECONDS, UNIX_SECONDS, UPDATE, VALUE, hash, listed_fields, remove,
+};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
 use crate::data::hash::FieldExpiry;
 use crate::engine::arguments::expiry::TimeForm;
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::{Options, is_word};
+use crate::engine::stored::reply_item_or_null;
 use crate::engine::typed::Edited;
-use crate::engine::{Event, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, KeyFlags, KeySpec, arg};
 
-pub(super) fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HGETDEL: Command = Command {
+    summary: "Answers the values of fields of a hash and deletes the fields.",
+    since: "8.0.0",
+    complexity: EACH_FIELD,
+    arity: -5,
+    flags: FAST_WRITE,
+    keys: &[KeySpec::one(
+        1,
+        KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE),
+    )],
+    arguments: KEY_AND_FIELDS,
+    ..hash("hgetdel", hgetdel)
+};
+
+fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
     let is_there = op.keys.peek_hash(key)?.is_some();
     let fields = listed_fields(op.args, 2, error::HASH_FIELD_COUNT_NOT_POSITIVE)?;
@@ -27,14 +45,12 @@ pub(super) fn hgetdel(op: &mut Op) -> Result<(), ReplyError> {
     }
     let changes = op.keys.edit_hash(key, |hash| {
         let mut changes = FieldChanges::default();
-        let mut digits = itoa::Buffer::new();
         for field in fields.iter() {
-            reply_value(reply, hash.as_ref().get(field, now, seed), &mut digits);
+            reply_item_or_null(reply, hash.as_ref().get(field, now, seed));
             if remove(hash, field, now, seed) {
                 changes.deleted.push(field);
             }
         }
-        changes.is_gone = hash.is_empty();
         Edited::when(changes.count() > 0, changes)
     })?;
     changes.unwrap_or_default().finish(op, key, None);
@@ -61,57 +77,61 @@ enum Condition {
     AllExist,
 }
 
-/// The options of HSETEX.
-struct Options<'a> {
+/// HSETEX with its options read.
+struct Setting<'a> {
     time: Time,
     condition: Condition,
     /// The fields and their values in turn.
     pairs: Args<'a>,
 }
 
-impl<'a> Options<'a> {
-    fn parse(op: &Op<'a, '_>) -> Result<Options<'a>, ReplyError> {
-        let (args, now, name) = (op.args, op.keys.moment.now, op.command.name);
+impl<'a> Setting<'a> {
+    fn parse(op: &Op<'a, '_>) -> Result<Setting<'a>, ReplyError> {
+        let (now, name) = (op.keys.moment.now, op.command.name);
         let mut time = Time::Unsaid;
         let mut condition = Condition::Always;
-        let mut index = 2;
-        while let Some(word) = args.get(index) {
-            let form = TimeForm::named(word);
-            if is_word(args, index, b"FIELDS") {
+        let mut options = Options::behind(op.args, 2);
+        while let Some(word) = options.peek() {
+            if options.flag(b"FIELDS") {
+                let rest = options.rest();
                 // A field and its value at least; only then the number is looked at.
-                if index + 4 > args.len() {
+                if rest.len() < 3 {
                     return Err(error::wrong_arity(name));
                 }
-                let count = parse_i64(args.at(index + 1)).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
+                let count = parse_i64(rest.at(0)).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
                 let count = count.ok_or(error::HASH_FIELD_COUNT_INVALID)?;
-                let pairs = args.slice_from(index + 2);
+                let pairs = rest.slice_from(1);
                 if count * 2 != pairs.len() as i64 {
                     return Err(error::wrong_arity(name));
                 }
-                return Ok(Options { time, condition, pairs });
-            } else if is_word(args, index, b"FNX") || is_word(args, index, b"FXX") {
+                return Ok(Setting { time, condition, pairs });
+            }
+            options.word()?;
+            let given = match () {
+                () if word.eq_ignore_ascii_case(b"FNX") => Some(Condition::NoneExist),
+                () if word.eq_ignore_ascii_case(b"FXX") => Some(Condition::AllExist),
+                () => None,
+            };
+            let form = TimeForm::named(word);
+            if let Some(given) = given {
                 if condition != Condition::Always {
                     return Err(error::HSETEX_FNX_WITH_FXX);
                 }
-                condition = if is_word(args, index, b"FNX") {
-                    Condition::NoneExist
-                } else {
-                    Condition::AllExist
-                };
-            } else if form.is_some() || is_word(args, index, b"KEEPTTL") {
+                condition = given;
+            } else if form.is_some() || word.eq_ignore_ascii_case(b"KEEPTTL") {
                 if time != Time::Unsaid {
                     return Err(error::HSETEX_TIMES);
                 }
-                time = Time::Keep;
-                if let Some(form) = form {
-                    index += 1;
-                    let text = args.get(index).ok_or(error::HASH_EXPIRE_MISSING)?;
-                    time = Time::At(instant(text, form, now, name)?);
-                }
+                time = match form {
+                    None => Time::Keep,
+                    Some(form) => {
+                        let text = options.word().map_err(|_| error::HASH_EXPIRE_MISSING)?;
+                        Time::At(instant(text, form, now, name)?)
+                    }
+                };
             } else {
                 return Err(error::unknown_hash_argument(word));
             }
-            index += 1;
         }
         Err(error::HASH_FIELDS_ABSENT)
     }
@@ -134,7 +154,35 @@ fn read_hgetex<'a>(op: &Op<'a, '_>) -> Result<(Time, Args<'a>), ReplyError> {
     Ok((time, fields))
 }
 
-pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HGETEX: Command = Command {
+    summary: "Answers the values of fields of a hash, and sets or removes the fields' expiry.",
+    since: "8.0.0",
+    complexity: EACH_FIELD,
+    arity: -5,
+    flags: FAST_WRITE,
+    keys: &[KeySpec {
+        notes: "RW and UPDATE because it changes the TTL",
+        ..KeySpec::one(1, COUNT)
+    }],
+    arguments: &[
+        KEY,
+        arg(
+            "expiration",
+            ArgumentKind::OneOf(&[
+                SECONDS.token("EX"),
+                MILLISECONDS.token("PX"),
+                UNIX_SECONDS.token("EXAT"),
+                UNIX_MILLISECONDS.token("PXAT"),
+                Argument::word("persist", "PERSIST"),
+            ]),
+        )
+        .optional(),
+        FIELDS,
+    ],
+    ..hash("hgetex", hgetex)
+};
+
+fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
     let is_there = op.keys.peek_hash(key)?.is_some();
     let (time, fields) = read_hgetex(op)?;
@@ -146,16 +194,14 @@ pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
     }
     let changes = op.keys.edit_hash(key, |hash| {
         let mut changes = FieldChanges::default();
-        let mut digits = itoa::Buffer::new();
         for field in fields.iter() {
-            reply_value(reply, hash.as_ref().get(field, now, seed), &mut digits);
+            reply_item_or_null(reply, hash.as_ref().get(field, now, seed));
             match (hash.as_ref().expiry(field, now, seed), time) {
                 (Some(_), Time::At(at)) => changes.expire(hash, field, at, now, seed),
                 (Some(Some(_)), Time::Persist) => changes.persist(hash, field, now, seed),
                 _ => {}
             }
         }
-        changes.is_gone = hash.is_empty();
         Edited::when(changes.count() > 0, changes)
     })?;
     let at = match time {
@@ -166,23 +212,56 @@ pub(super) fn hgetex(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HSETEX: Command = Command {
+    summary: "Sets fields of a hash, and the fields' expiry; the key is created if it is missing.",
+    since: "8.0.0",
+    complexity: EACH_FIELD,
+    arity: -6,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: &[
+        KEY,
+        arg(
+            "condition",
+            ArgumentKind::OneOf(&[Argument::word("fnx", "FNX"), Argument::word("fxx", "FXX")]),
+        )
+        .optional(),
+        arg(
+            "expiration",
+            ArgumentKind::OneOf(&[
+                SECONDS.token("EX"),
+                MILLISECONDS.token("PX"),
+                UNIX_SECONDS.token("EXAT"),
+                UNIX_MILLISECONDS.token("PXAT"),
+                Argument::word("keepttl", "KEEPTTL"),
+            ]),
+        )
+        .optional(),
+        arg(
+            "fields",
+            ArgumentKind::Block(&[NUMFIELDS, arg("data", ArgumentKind::Block(&[FIELD, VALUE])).multiple()]),
+        )
+        .token("FIELDS"),
+    ],
+    ..hash("hsetex", hsetex)
+};
+
+fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
-    let options = Options::parse(op)?;
-    let was_there = op.keys.peek_hash(key)?.is_some();
-    let (pairs, limits) = (options.pairs, &op.env.limits);
+    let setting = Setting::parse(op)?;
+    let (pairs, limits) = (setting.pairs, &op.env.limits);
     let fields = || pairs.iter().step_by(2);
-    let is_gone = op.keys.edit_or_create_hash(key, |hash| {
+    let is_set = op.keys.edit_or_create_hash(key, |hash| {
         let exists = |field| hash.as_ref().contains(field, now, seed);
-        let is_refused = match options.condition {
+        let is_refused = match setting.condition {
             Condition::Always => false,
             Condition::NoneExist => fields().any(exists),
             Condition::AllExist => !fields().all(exists),
         };
         if is_refused {
-            return Edited::Same(None);
+            return Edited::Same(false);
         }
-        let kept = if options.time == Time::Keep {
+        let kept = if setting.time == Time::Keep {
             FieldExpiry::Keep
         } else {
             FieldExpiry::Clear
@@ -190,27 +269,32 @@ pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
         for index in (0..pairs.len()).step_by(2) {
             hash.set(pairs.at(index), pairs.at(index + 1), kept, now, limits, seed);
         }
-        if let Time::At(at) = options.time {
+        if let Time::At(at) = setting.time
+            && at > now
+        {
             for field in fields() {
-                if at <= now {
-                    hash.remove(field, now, seed);
-                } else {
-                    hash.set_expiry(field, Some(at), now, seed);
-                }
+                hash.set_expiry(field, Some(at), now, seed);
             }
         }
-        Edited::Changed(Some(hash.is_empty()))
+        Edited::Changed(true)
     })?;
-    let Some(is_gone) = is_gone else {
-        op.reply.integer(0);
+    op.reply.integer(i64::from(is_set));
+    if !is_set {
         return Ok(());
-    };
-    op.reply.integer(1);
-    op.changed((pairs.len() / 2) as u64);
-    log_hsetex(op, key, &options);
-    op.also(key, Event::hash("hset"));
-    match options.time {
-        Time::At(at) if at <= now => super::tell_deleted(op, key),
+    }
+    log_hsetex(op, key, &setting);
+    op.wrote_times(key, Event::hash("hset"), (pairs.len() / 2) as u64);
+    match setting.time {
+        Time::At(at) if at <= now => {
+            // They have come, for those who listen, and go.
+            op.keys.edit_hash(key, |hash| {
+                for field in fields() {
+                    hash.remove(field, now, seed);
+                }
+                Edited::Changed(())
+            })?;
+            op.also(key, Event::hash("hdel"));
+        }
         Time::At(_) => op.also(key, Event::hash("hexpire")),
         _ => {}
     }
@@ -218,15 +302,15 @@ pub(super) fn hsetex(op: &mut Op) -> Result<(), ReplyError> {
 }
 
 /// Logs an HSETEX without its condition and with an absolute time, or the deletion that it came to.
-fn log_hsetex(op: &mut Op, key: &[u8], options: &Options<'_>) {
+fn log_hsetex(op: &mut Op, key: &[u8], setting: &Setting<'_>) {
     let now = op.keys.moment.now;
     if !op.is_logged() {
         return op.logs_nothing();
     }
-    let pairs = options.pairs;
+    let pairs = setting.pairs;
     let (mut at_digits, mut count_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
     let mut words: Vec<&[u8]> = vec![b"HSETEX", key];
-    match options.time {
+    match setting.time {
         Time::At(at) if at <= now => {
             words[0] = b"HDEL";
             words.extend(pairs.iter().step_by(2));

@@ -4,14 +4,57 @@
 //! read there. The order of the checks is Redis's, and is seen by clients: type of the key, time, condition, fields. A
 //! key that is missing is a hash without fields.
 
-use super::{FieldChanges, listed_fields};
+use super::{
+    EACH_FIELD, FAST_READ, FAST_WRITE, FIELDS, FieldChanges, KEY, KEY_AND_FIELDS, MILLISECONDS, READ, SECONDS,
+    UNIX_MILLISECONDS, UNIX_SECONDS, UPDATE, hash, listed_fields,
+};
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::engine::Op;
 use crate::engine::arguments::expiry::TimeForm;
 use crate::engine::arguments::is_word;
 use crate::engine::typed::Edited;
+use crate::engine::{Command, Op};
 use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, KeySpec, arg};
+
+const CONDITION: Argument = arg(
+    "condition",
+    ArgumentKind::OneOf(&[
+        Argument::word("nx", "NX"),
+        Argument::word("xx", "XX"),
+        Argument::word("gt", "GT"),
+        Argument::word("lt", "LT"),
+    ]),
+)
+.optional();
+
+const UPDATED_KEY: &[KeySpec] = &[KeySpec::one(1, UPDATE)];
+const READ_KEY: &[KeySpec] = &[KeySpec::one(1, READ)];
+
+/// What the commands that make fields expire have in common.
+const fn expiring(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
+    Command {
+        since: "7.4.0",
+        complexity: EACH_FIELD,
+        arity: -6,
+        flags: FAST_WRITE,
+        keys: UPDATED_KEY,
+        ..hash(name, run)
+    }
+}
+
+/// What the commands that tell when fields expire have in common.
+const fn telling(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
+    Command {
+        since: "7.4.0",
+        complexity: EACH_FIELD,
+        arity: -5,
+        flags: FAST_READ,
+        keys: READ_KEY,
+        arguments: KEY_AND_FIELDS,
+        ..hash(name, run)
+    }
+}
 
 /// The latest time at which a field can expire, in Unix milliseconds: Redis's limit, 46 bits.
 const LATEST_MS: i64 = ((1 << 48) - 2) >> 2;
@@ -72,19 +115,43 @@ impl Condition {
     }
 }
 
-pub(super) fn hexpire(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HEXPIRE: Command = Command {
+    summary: "Sets after how many seconds fields of a hash expire.",
+    arguments: &[KEY, SECONDS, CONDITION, FIELDS],
+    ..expiring("hexpire", hexpire)
+};
+
+fn hexpire(op: &mut Op) -> Result<(), ReplyError> {
     set_expiries(op, TimeForm::Seconds)
 }
 
-pub(super) fn hpexpire(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HPEXPIRE: Command = Command {
+    summary: "Sets after how many milliseconds fields of a hash expire.",
+    arguments: &[KEY, MILLISECONDS, CONDITION, FIELDS],
+    ..expiring("hpexpire", hpexpire)
+};
+
+fn hpexpire(op: &mut Op) -> Result<(), ReplyError> {
     set_expiries(op, TimeForm::Milliseconds)
 }
 
-pub(super) fn hexpireat(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HEXPIREAT: Command = Command {
+    summary: "Sets at which Unix time, in seconds, fields of a hash expire.",
+    arguments: &[KEY, UNIX_SECONDS, CONDITION, FIELDS],
+    ..expiring("hexpireat", hexpireat)
+};
+
+fn hexpireat(op: &mut Op) -> Result<(), ReplyError> {
     set_expiries(op, TimeForm::UnixSeconds)
 }
 
-pub(super) fn hpexpireat(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HPEXPIREAT: Command = Command {
+    summary: "Sets at which Unix time, in milliseconds, fields of a hash expire.",
+    arguments: &[KEY, UNIX_MILLISECONDS, CONDITION, FIELDS],
+    ..expiring("hpexpireat", hpexpireat)
+};
+
+fn hpexpireat(op: &mut Op) -> Result<(), ReplyError> {
     set_expiries(op, TimeForm::UnixMilliseconds)
 }
 
@@ -115,14 +182,24 @@ fn set_expiries(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
             reply.integer(if at <= now { 2 } else { 1 });
             changes.expire(hash, field, at, now, seed);
         }
-        changes.is_gone = hash.is_empty();
         Edited::when(changes.count() > 0, changes)
     })?;
     changes.unwrap_or_default().finish(op, key, Some(at));
     Ok(())
 }
 
-pub(super) fn hpersist(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HPERSIST: Command = Command {
+    summary: "Takes the expiry from fields of a hash.",
+    since: "7.4.0",
+    complexity: EACH_FIELD,
+    arity: -5,
+    flags: FAST_WRITE,
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: KEY_AND_FIELDS,
+    ..hash("hpersist", hpersist)
+};
+
+fn hpersist(op: &mut Op) -> Result<(), ReplyError> {
     let (key, now, seed) = (op.args.at(1), op.keys.moment.now, op.env.seed);
     let is_there = op.keys.peek_hash(key)?.is_some();
     let fields = listed_fields(op.args, 2, error::HASH_FIELD_COUNT_NOT_POSITIVE)?;
@@ -150,18 +227,40 @@ pub(super) fn hpersist(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn httl(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HTTL: Command = Command {
+    summary: "Answers in how many seconds fields of a hash expire.",
+    tips: &["nondeterministic_output"],
+    ..telling("httl", httl)
+};
+
+fn httl(op: &mut Op) -> Result<(), ReplyError> {
     super::read::expiries(op, |at, now| (at - now).div_ceil(1000))
 }
 
-pub(super) fn hpttl(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HPTTL: Command = Command {
+    summary: "Answers in how many milliseconds fields of a hash expire.",
+    tips: &["nondeterministic_output"],
+    ..telling("hpttl", hpttl)
+};
+
+fn hpttl(op: &mut Op) -> Result<(), ReplyError> {
     super::read::expiries(op, |at, now| at - now)
 }
 
-pub(super) fn hexpiretime(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HEXPIRETIME: Command = Command {
+    summary: "Answers at which Unix time, in seconds, fields of a hash expire.",
+    ..telling("hexpiretime", hexpiretime)
+};
+
+fn hexpiretime(op: &mut Op) -> Result<(), ReplyError> {
     super::read::expiries(op, |at, _| at.div_ceil(1000))
 }
 
-pub(super) fn hpexpiretime(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HPEXPIRETIME: Command = Command {
+    summary: "Answers at which Unix time, in milliseconds, fields of a hash expire.",
+    ..telling("hpexpiretime", hpexpiretime)
+};
+
+fn hpexpiretime(op: &mut Op) -> Result<(), ReplyError> {
     super::read::expiries(op, |at, _| at)
 }

@@ -2,43 +2,73 @@
 //!
 //! Replies are written while the hash is walked, from the bytes where they lie: nothing is allocated for a field.
 
+use super::{EACH_FIELD, FAST_READ, FIELD, KEY, READ, hash};
 use crate::base::clock::UnixMs;
 use crate::base::glob;
-use crate::base::numbers::parse_i64;
 use crate::data::hash::HashRef;
 use crate::data::listpack::Item;
-use crate::engine::Op;
 use crate::engine::arguments::element_scan::ElementScan;
-use crate::engine::arguments::is_word;
-use crate::engine::arguments::numbers;
-use crate::resp::{Args, Reply, ReplyError, error};
+use crate::engine::arguments::{Options, numbers};
+use crate::engine::stored::{reply_item, reply_item_or_null};
+use crate::engine::{Command, Op};
+use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
 use std::ops::ControlFlow;
 
-pub(super) fn hget(op: &mut Op) -> Result<(), ReplyError> {
+const KEY_ONLY: &[Argument] = &[KEY];
+const KEY_AND_FIELD: &[Argument] = &[KEY, FIELD];
+const WHOLE: &str = "O(N), N being the number of fields of the hash.";
+
+pub(super) const HGET: Command = Command {
+    summary: "Answers the value of a field of a hash.",
+    arity: 3,
+    flags: FAST_READ,
+    keys: &[KeySpec::one(1, READ)],
+    arguments: KEY_AND_FIELD,
+    ..hash("hget", hget)
+};
+
+fn hget(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
     let hash = op.keys.read_hash(op.args.at(1))?;
-    reply_value(
-        &mut op.reply,
-        hash.and_then(|hash| hash.get(op.args.at(2), now, seed)),
-        &mut itoa::Buffer::new(),
-    );
+    let value = hash.and_then(|hash| hash.get(op.args.at(2), now, seed));
+    reply_item_or_null(&mut op.reply, value);
     Ok(())
 }
 
-pub(super) fn hmget(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HMGET: Command = Command {
+    summary: "Answers the values of several fields of a hash, nil for those that are missing.",
+    complexity: EACH_FIELD,
+    arity: -3,
+    flags: FAST_READ,
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[KEY, FIELD.multiple()],
+    ..hash("hmget", hmget)
+};
+
+fn hmget(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
     let fields = op.args.slice_from(2);
     let hash = op.keys.read_hash(op.args.at(1))?;
-    let mut digits = itoa::Buffer::new();
     op.reply.array(fields.len());
     for field in fields.iter() {
         let value = hash.and_then(|hash| hash.get(field, now, seed));
-        reply_value(&mut op.reply, value, &mut digits);
+        reply_item_or_null(&mut op.reply, value);
     }
     Ok(())
 }
 
-pub(super) fn hstrlen(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HSTRLEN: Command = Command {
+    summary: "Answers the length of the value of a field of a hash, in bytes.",
+    since: "3.2.0",
+    arity: 3,
+    flags: FAST_READ,
+    keys: &[KeySpec::one(1, KeyFlags::RO)],
+    arguments: KEY_AND_FIELD,
+    ..hash("hstrlen", hstrlen)
+};
+
+fn hstrlen(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
     let hash = op.keys.read_hash(op.args.at(1))?;
     let value = hash.and_then(|hash| hash.get(op.args.at(2), now, seed));
@@ -46,7 +76,16 @@ pub(super) fn hstrlen(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn hexists(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HEXISTS: Command = Command {
+    summary: "Says whether a hash has a field.",
+    arity: 3,
+    flags: FAST_READ,
+    keys: &[KeySpec::one(1, KeyFlags::RO)],
+    arguments: KEY_AND_FIELD,
+    ..hash("hexists", hexists)
+};
+
+fn hexists(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
     let hash = op.keys.read_hash(op.args.at(1))?;
     let exists = hash.is_some_and(|hash| hash.contains(op.args.at(2), now, seed));
@@ -54,34 +93,75 @@ pub(super) fn hexists(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn hlen(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HLEN: Command = Command {
+    summary: "Answers how many fields a hash has.",
+    arity: 2,
+    flags: FAST_READ,
+    keys: &[KeySpec::one(1, KeyFlags::RO)],
+    arguments: KEY_ONLY,
+    ..hash("hlen", hlen)
+};
+
+fn hlen(op: &mut Op) -> Result<(), ReplyError> {
     let now = op.keys.moment.now;
     let hash = op.keys.read_hash(op.args.at(1))?;
     op.reply.integer(hash.map_or(0, |hash| hash.live_len(now)) as i64);
     Ok(())
 }
 
-pub(super) fn hgetall(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HGETALL: Command = Command {
+    summary: "Answers all fields of a hash with their values.",
+    complexity: WHOLE,
+    arity: 2,
+    flags: Flags::READONLY,
+    tips: &["nondeterministic_output_order"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: KEY_ONLY,
+    ..hash("hgetall", hgetall)
+};
+
+fn hgetall(op: &mut Op) -> Result<(), ReplyError> {
     let now = op.keys.moment.now;
     let Some(hash) = op.keys.read_hash(op.args.at(1))? else {
         op.reply.map(0);
         return Ok(());
     };
     let reply = &mut op.reply;
-    let mut digits = itoa::Buffer::new();
     reply.map(hash.live_len(now));
     hash.for_each(now, |field, value| {
-        reply.bulk(field.as_bytes(&mut digits));
-        reply.bulk(value.as_bytes(&mut digits));
+        reply_item(reply, field);
+        reply_item(reply, value);
     });
     Ok(())
 }
 
-pub(super) fn hkeys(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HKEYS: Command = Command {
+    summary: "Answers the names of all fields of a hash.",
+    complexity: WHOLE,
+    arity: 2,
+    flags: Flags::READONLY,
+    tips: &["nondeterministic_output_order"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: KEY_ONLY,
+    ..hash("hkeys", hkeys)
+};
+
+fn hkeys(op: &mut Op) -> Result<(), ReplyError> {
     each(op, |field, _| field)
 }
 
-pub(super) fn hvals(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HVALS: Command = Command {
+    summary: "Answers the values of all fields of a hash.",
+    complexity: WHOLE,
+    arity: 2,
+    flags: Flags::READONLY,
+    tips: &["nondeterministic_output_order"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: KEY_ONLY,
+    ..hash("hvals", hvals)
+};
+
+fn hvals(op: &mut Op) -> Result<(), ReplyError> {
     each(op, |_, value| value)
 }
 
@@ -92,27 +172,39 @@ fn each(op: &mut Op, part: impl for<'h> Fn(Item<'h>, Item<'h>) -> Item<'h>) -> R
         return Ok(());
     };
     let reply = &mut op.reply;
-    let mut digits = itoa::Buffer::new();
     reply.array(hash.live_len(now));
-    hash.for_each(now, |field, value| reply.bulk(part(field, value).as_bytes(&mut digits)));
+    hash.for_each(now, |field, value| reply_item(reply, part(field, value)));
     Ok(())
 }
 
-/// A value, or nil.
-pub(super) fn reply_value(reply: &mut Reply<'_>, value: Option<Item<'_>>, digits: &mut itoa::Buffer) {
-    match value {
-        Some(value) => reply.bulk(value.as_bytes(digits)),
-        None => reply.null(),
-    }
-}
+pub(super) const HRANDFIELD: Command = Command {
+    summary: "Answers fields of a hash that chance has chosen.",
+    since: "6.2.0",
+    complexity: "O(N), N being the number of fields that are answered; a packed hash is walked through.",
+    arity: -2,
+    flags: Flags::READONLY,
+    tips: &["nondeterministic_output"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[
+        KEY,
+        arg(
+            "options",
+            ArgumentKind::Block(&[
+                arg("count", ArgumentKind::Integer),
+                Argument::word("withvalues", "WITHVALUES").optional(),
+            ]),
+        )
+        .optional(),
+    ],
+    ..hash("hrandfield", hrandfield)
+};
 
-pub(super) fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
+fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
     let (now, seed) = (op.keys.moment.now, op.env.seed);
-    let mut digits = itoa::Buffer::new();
     if op.args.len() == 2 {
         let hash = op.keys.read_hash(op.args.at(1))?;
         let drawn = hash.and_then(|hash| hash.random(now, &mut op.env.random, seed));
-        reply_value(&mut op.reply, drawn.map(|(field, _)| field), &mut digits);
+        reply_item_or_null(&mut op.reply, drawn.map(|(field, _)| field));
         return Ok(());
     }
     let (count, with_values) = random_count(op.args)?;
@@ -133,9 +225,9 @@ pub(super) fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
         if in_pairs {
             reply.array(2);
         }
-        reply.bulk(field.as_bytes(&mut digits));
+        reply_item(reply, field);
         if with_values {
-            reply.bulk(value.as_bytes(&mut digits));
+            reply_item(reply, value);
         }
         if reply.is_full() {
             ControlFlow::Break(())
@@ -161,12 +253,10 @@ pub(super) fn hrandfield(op: &mut Op) -> Result<(), ReplyError> {
 
 /// HRANDFIELD's count, and whether it has `WITHVALUES`.
 fn random_count(args: Args) -> Result<(i64, bool), ReplyError> {
-    let count = parse_i64(args.at(2)).ok_or(error::NOT_AN_INTEGER)?;
-    if count == i64::MIN {
-        return Err(error::out_of_bounds(-i64::MAX, i64::MAX));
-    }
-    let with_values = args.len() == 4 && is_word(args, 3, b"WITHVALUES");
-    if args.len() > 3 && !with_values {
+    let count = numbers::negatable(args.at(2))?;
+    let mut options = Options::behind(args, 3);
+    let with_values = options.flag(b"WITHVALUES");
+    if !options.is_empty() {
         return Err(error::SYNTAX);
     }
     if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
@@ -175,7 +265,26 @@ fn random_count(args: Args) -> Result<(i64, bool), ReplyError> {
     Ok((count, with_values))
 }
 
-pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HSCAN: Command = Command {
+    summary: "Lists the fields of a hash piece by piece.",
+    since: "2.8.0",
+    complexity: "O(1) for a call, O(N) for all the calls that walk through N fields.",
+    arity: -3,
+    flags: Flags::READONLY,
+    tips: &["nondeterministic_output"],
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[
+        KEY,
+        arg("cursor", ArgumentKind::Integer),
+        arg("pattern", ArgumentKind::Pattern).token("MATCH").optional(),
+        arg("count", ArgumentKind::Integer).token("COUNT").optional(),
+        Argument::word("novalues", "NOVALUES").optional().since("7.4.0"),
+    ],
+    history: &[("7.4.0", "The option `NOVALUES`.")],
+    ..hash("hscan", hscan)
+};
+
+fn hscan(op: &mut Op) -> Result<(), ReplyError> {
     let now = op.keys.moment.now;
     let cursor = numbers::cursor(op.args.at(2))?;
     let Some(hash) = op.keys.read_hash(op.args.at(1))? else {
@@ -188,14 +297,13 @@ pub(super) fn hscan(op: &mut Op) -> Result<(), ReplyError> {
     let mut found = Vec::new();
     let next = visit(hash, cursor, &scan, now, &mut found);
     let reply = &mut op.reply;
-    let mut digits = itoa::Buffer::new();
     reply.array(2);
-    reply.bulk(digits.format(next).as_bytes());
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     reply.array(found.len() * if scan.with_values { 2 } else { 1 });
     for (field, value) in found {
-        reply.bulk(field.as_bytes(&mut digits));
+        reply_item(reply, field);
         if scan.with_values {
-            reply.bulk(value.as_bytes(&mut digits));
+            reply_item(reply, value);
         }
     }
     Ok(())

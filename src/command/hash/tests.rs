@@ -1,10 +1,8 @@
-//! What clients do not see of the hash family: effects, hits and misses, events, and fields that expire while time goes on. Replies and errors
+//! What clients do not see of the hash family: what is logged, events, signals, hits and misses, and fields that expire while time goes on. Replies and errors
 //! are in `tests/transcripts/hash.txt`.
 
-use crate::base::clock::{Ms, UnixMs};
-use crate::command::bench::{Bench, NOW};
-use crate::config::{KeyspaceEvents, Settings};
-use std::sync::Arc;
+use crate::base::clock::Ms;
+use crate::command::bench::{Bench, Followed, NOW};
 
 /// The same time as text, that much later.
 fn later(ms: u64) -> String {
@@ -12,52 +10,103 @@ fn later(ms: u64) -> String {
 }
 
 #[test]
-fn effects_are_those_that_redis_propagates() {
-    let mut bench = Bench::new(1);
+fn what_follows_from_each_command() {
     let at = format!("HPEXPIREAT h {}", later(100_000));
-    let steps: &[(&str, &[&str])] = &[
-        ("hset h a 1 b 2", &["hset h a 1 b 2"]),
-        ("hset h a 1", &["hset h a 1"]),
-        ("hset h a", &[]),
-        ("hmset h c 3", &["hmset h c 3"]),
-        ("hsetnx h c 3", &[]),
-        ("hsetnx h d 4", &["hsetnx h d 4"]),
-        ("hincrby h d 5", &["hincrby h d 5"]),
-        ("hincrby h d x", &[]),
-        ("hincrbyfloat h d 1.5", &["HSET h d 10.5"]),
-        ("hget h a", &[]),
-        ("hdel h x y", &[]),
-        ("hdel h d x", &["hdel h d x"]),
-        ("hexpire h 100 FIELDS 3 a b x", &[&format!("{at} FIELDS 2 a b")]),
-        ("hexpire h 100 nx FIELDS 2 a c", &[&format!("{at} FIELDS 1 c")]),
-        ("hpexpire h 100000 gt FIELDS 1 c", &[]),
-        ("hincrbyfloat h c 0.5", &["HSET h c 3.5", &format!("{at} FIELDS 1 c")]),
-        ("hpersist h FIELDS 2 c c", &["HPERSIST h FIELDS 1 c"]),
-        ("hpersist h FIELDS 1 c", &[]),
-        ("hexpireat h 1 FIELDS 2 c x", &["HDEL h c"]),
-        ("hgetex h FIELDS 1 a", &[]),
-        ("hgetex h EX 100 FIELDS 2 a x", &[&format!("{at} FIELDS 1 a")]),
-        ("hgetex h PERSIST FIELDS 1 a", &["HPERSIST h FIELDS 1 a"]),
-        ("hgetex h PXAT 1 FIELDS 1 a", &["HDEL h a"]),
-        ("hgetdel h FIELDS 2 b x", &["HDEL h b"]),
-        ("exists h", &[]),
-        ("hgetdel h FIELDS 2 b x", &[]),
+    let table: &[Followed<'_>] = &[
+        ("hset h a 1 b 2", &["hset h a 1 b 2"], &["new h", "hset h"], &[]),
+        ("hset h a 1", &["hset h a 1"], &["hset h"], &[]),
+        ("hset h a", &[], &[], &[]),
+        ("hmset h c 3", &["hmset h c 3"], &["hset h"], &[]),
+        ("hsetnx h c 3", &[], &[], &[]),
+        ("hsetnx h d 4", &["hsetnx h d 4"], &["hset h"], &[]),
+        ("hincrby h d 5", &["hincrby h d 5"], &["hincrby h"], &[]),
+        ("hincrby h d x", &[], &[], &[]),
+        ("hincrbyfloat h d 1.5", &["HSET h d 10.5"], &["hincrbyfloat h"], &[]),
+        ("hget h a", &[], &[], &[]),
+        ("hget missing a", &[], &["keymiss missing"], &[]),
+        ("hdel h x y", &[], &[], &[]),
+        ("hdel h d x", &["hdel h d x"], &["hdel h"], &[]),
+        (
+            "hexpire h 100 FIELDS 3 a b x",
+            &[&format!("{at} FIELDS 2 a b")],
+            &["hexpire h"],
+            &[],
+        ),
+        (
+            "hexpire h 100 nx FIELDS 2 a c",
+            &[&format!("{at} FIELDS 1 c")],
+            &["hexpire h"],
+            &[],
+        ),
+        ("hpexpire h 100000 gt FIELDS 1 c", &[], &[], &[]),
+        (
+            "hincrbyfloat h c 0.5",
+            &["HSET h c 3.5", &format!("{at} FIELDS 1 c")],
+            &["hincrbyfloat h"],
+            &[],
+        ),
+        (
+            "hpersist h FIELDS 2 c c",
+            &["HPERSIST h FIELDS 1 c"],
+            &["hpersist h"],
+            &[],
+        ),
+        ("hpersist h FIELDS 1 c", &[], &[], &[]),
+        ("hexpireat h 1 FIELDS 2 c x", &["HDEL h c"], &["hdel h"], &[]),
+        ("hgetex h FIELDS 1 a", &[], &[], &[]),
+        (
+            "hgetex h EX 100 FIELDS 2 a x",
+            &[&format!("{at} FIELDS 1 a")],
+            &["hexpire h"],
+            &[],
+        ),
+        (
+            "hgetex h PERSIST FIELDS 1 a",
+            &["HPERSIST h FIELDS 1 a"],
+            &["hpersist h"],
+            &[],
+        ),
+        ("hgetex h PXAT 1 FIELDS 1 a", &["HDEL h a"], &["hdel h"], &[]),
+        (
+            "hgetdel h FIELDS 2 b x",
+            &["HDEL h b"],
+            &["hdel h", "del h"],
+            &["gone h"],
+        ),
+        ("exists h", &[], &["keymiss h"], &[]),
+        ("hgetdel h FIELDS 2 b x", &[], &[], &[]),
         (
             "hsetex h FNX EX 100 FIELDS 1 a 1",
             &[&format!("HSETEX h PXAT {} FIELDS 1 a 1", later(100_000))],
+            &["new h", "hset h", "hexpire h"],
+            &[],
         ),
-        ("hsetex h FNX FIELDS 1 a 1", &[]),
-        ("hsetex h FXX KEEPTTL FIELDS 1 a 2", &["HSETEX h KEEPTTL FIELDS 1 a 2"]),
-        ("hsetex h FIELDS 1 a 2", &["HSETEX h FIELDS 1 a 2"]),
-        ("hsetex h EXAT 1 FIELDS 1 a 2", &["HDEL h a"]),
-        ("hset h a 1", &["hset h a 1"]),
-        ("hdel h a b", &["hdel h a b"]),
+        ("hsetex h FNX FIELDS 1 a 1", &[], &[], &[]),
+        (
+            "hsetex h FXX KEEPTTL FIELDS 1 a 2",
+            &["HSETEX h KEEPTTL FIELDS 1 a 2"],
+            &["hset h"],
+            &[],
+        ),
+        ("hsetex h FIELDS 1 a 2", &["HSETEX h FIELDS 1 a 2"], &["hset h"], &[]),
+        (
+            "hsetex h EXAT 1 FIELDS 1 a 2",
+            &["HDEL h a"],
+            &["hset h", "hdel h", "del h"],
+            &["gone h"],
+        ),
+        (
+            "hsetex new EXAT 1 FIELDS 1 a 2",
+            &["HDEL new a"],
+            &["new new", "hset new", "hdel new", "del new"],
+            &["gone new"],
+        ),
+        ("hset h a 1", &["hset h a 1"], &["new h", "hset h"], &[]),
+        ("hdel h a b", &["hdel h a b"], &["hdel h", "del h"], &["gone h"]),
     ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+    for shards in [1, 2] {
+        Bench::new(shards).follow(table);
     }
-    assert_eq!(bench.run("exists h"), ":0", "the last field takes the key with it");
 }
 
 #[test]
@@ -105,26 +154,6 @@ fn resp3_has_maps_and_pairs() {
     assert_eq!(bench.run("hget h x"), "_");
 }
 
-/// Lets time go on on all shards.
-fn pass(bench: &Bench, ms: u64) {
-    for shard in &bench.shards {
-        let mut shard = shard.borrow_mut();
-        shard.env.now = UnixMs(shard.env.now.0) + Ms(ms);
-    }
-}
-
-/// Runs the periodic work until nothing is left to do.
-fn work(bench: &Bench) {
-    for shard in &bench.shards {
-        let mut shard = shard.borrow_mut();
-        shard.cron();
-        for _ in 0..1000 {
-            shard.cron();
-            shard.background_step();
-        }
-    }
-}
-
 #[test]
 fn fields_expire_by_themselves_and_are_logged_once() {
     let mut bench = Bench::new(1);
@@ -132,14 +161,14 @@ fn fields_expire_by_themselves_and_are_logged_once() {
     bench.run("hpexpire h 100 FIELDS 2 a b");
     bench.run("hset gone a 1");
     bench.run("hpexpire gone 100 FIELDS 1 a");
-    bench.logged(0);
-    pass(&bench, 100);
+    bench.forget();
+    bench.pass(Ms(100));
     assert_eq!(
         bench.run("hpttl h FIELDS 3 a b c"),
         "*3|:0|:0|:-1",
         "the last millisecond"
     );
-    pass(&bench, 1);
+    bench.pass(Ms(1));
     assert_eq!(bench.run("hgetall h"), "*2|$1|c|$1|3");
     assert_eq!(bench.run("hlen h"), ":1");
     assert_eq!(bench.run("hmget h a b c"), "*3|$-1|$-1|$1|3");
@@ -148,10 +177,14 @@ fn fields_expire_by_themselves_and_are_logged_once() {
     assert_eq!(bench.run("hlen gone"), ":0");
     assert_eq!(bench.run("hrandfield gone 5"), "*0");
     assert_eq!(bench.logged(0), Vec::<String>::new(), "who looks changes nothing");
-    work(&bench);
+    bench.work();
     let mut logged = bench.logged(0);
     logged.sort();
     assert_eq!(logged, ["HDEL gone a", "HDEL h a", "HDEL h b"]);
+    let mut events = bench.events();
+    events.retain(|event| event.ends_with("gone"));
+    assert_eq!(events, ["hexpired gone", "del gone"]);
+    assert_eq!(bench.signals(), ["gone gone"]);
     let local = bench.shards[0].borrow();
     let stats = &local.env.stats;
     assert_eq!((stats.counts.expired_subkeys, stats.counts.expired_keys), (3, 0));
@@ -165,7 +198,7 @@ fn a_field_that_is_over_begins_anew() {
     let mut bench = Bench::new(1);
     bench.run("hset h a 10 b 10 c 1");
     bench.run("hpexpire h 100 FIELDS 2 a b");
-    pass(&bench, 101);
+    bench.pass(Ms(101));
     bench.logged(0);
     assert_eq!(bench.run("hincrby h a 1"), ":1");
     assert_eq!(bench.run("hsetnx h b 5"), ":1");
@@ -185,16 +218,16 @@ fn a_table_of_fields_expires_in_steps() {
         }
     }
     assert_eq!(bench.run("hlen h"), ":3000");
-    pass(&bench, 25);
+    bench.pass(Ms(25));
     assert_eq!(bench.run("hlen h"), ":1600");
     (0..2).for_each(|shard| drop(bench.logged(shard)));
-    work(&bench);
+    bench.work();
     let logged: Vec<String> = (0..2).flat_map(|shard| bench.logged(shard)).collect();
     assert_eq!(logged.len(), 1400, "each field once");
     assert!(logged.iter().all(|effect| effect.starts_with("HDEL h f")));
     assert_eq!(bench.run("hlen h"), ":1600");
-    pass(&bench, 1000);
-    work(&bench);
+    bench.pass(Ms(1000));
+    bench.work();
     assert_eq!(bench.run("hlen h"), ":100");
 }
 
@@ -204,8 +237,8 @@ fn what_is_watched_sees_fields_go() {
     bench.run("hset h a 1 b 2");
     bench.run("hpexpire h 10 FIELDS 1 a");
     bench.run("watch h");
-    pass(&bench, 11);
-    work(&bench);
+    bench.pass(Ms(11));
+    bench.work();
     bench.run("multi");
     bench.run("hset h c 3");
     assert_eq!(bench.run("exec"), "*-1");
@@ -218,31 +251,8 @@ fn a_copy_and_an_undone_change_keep_their_expiries() {
     bench.run("hpexpire {t}h 10 FIELDS 1 a");
     bench.run("copy {t}h {t}copy");
     bench.run("rename {t}h {t}new");
-    pass(&bench, 11);
-    work(&bench);
+    bench.pass(Ms(11));
+    bench.work();
     assert_eq!(bench.run("hkeys {t}copy"), "*1|$1|b");
     assert_eq!(bench.run("hkeys {t}new"), "*1|$1|b");
-}
-
-#[test]
-fn events_are_named_as_in_redis() {
-    let mut bench = Bench::new(1);
-    let settings = Settings {
-        notify_keyspace_events: KeyspaceEvents::HASH.union(KeyspaceEvents::GENERIC),
-        ..Settings::clone(&bench.shards[0].borrow().env.settings)
-    };
-    bench.shards[0].borrow_mut().env.settings = Arc::new(settings);
-    // Publishing comes with its own issue; until then it is enough that all of them run with events on.
-    for line in [
-        "hset h a 1",
-        "hincrby h a 1",
-        "hincrbyfloat h a 1",
-        "hexpire h 10 FIELDS 1 a",
-        "hpersist h FIELDS 1 a",
-        "hsetex h EX 5 FIELDS 1 b 1",
-        "hdel h a",
-        "hgetdel h FIELDS 1 b",
-    ] {
-        assert!(!bench.run(line).starts_with('-'), "{line}");
-    }
 }

@@ -1,20 +1,45 @@
 //! Changing: HSET, HMSET, HSETNX, HDEL, HINCRBY, HINCRBYFLOAT.
 
-use super::{may_be_stale, remove, tell_deleted};
+use super::{COUNT, EACH_FIELD, FAST_WRITE, FIELD, GROWING, KEY, UPDATE, VALUE, hash, may_be_stale, remove};
 use crate::base::long_double::LongDouble;
 use crate::base::numbers::parse_i64;
 use crate::data::hash::{FieldExpiry, IncrementError};
 use crate::engine::typed::Edited;
-use crate::engine::{Event, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, KeyFlags, KeySpec, arg};
 
-pub(super) fn hset(op: &mut Op) -> Result<(), ReplyError> {
+const PAIRS: &[Argument] = &[KEY, arg("data", ArgumentKind::Block(&[FIELD, VALUE])).multiple()];
+
+pub(super) const HSET: Command = Command {
+    summary: "Sets fields of a hash; the key is created if it is missing.",
+    complexity: EACH_FIELD,
+    arity: -4,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: PAIRS,
+    history: &[("4.0.0", "Takes several fields with their values.")],
+    ..hash("hset", hset)
+};
+
+fn hset(op: &mut Op) -> Result<(), ReplyError> {
     let added = set_pairs(op)?;
     op.reply.integer(added as i64);
     Ok(())
 }
 
-pub(super) fn hmset(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HMSET: Command = Command {
+    summary: "Sets several fields of a hash; the key is created if it is missing.",
+    complexity: EACH_FIELD,
+    arity: -4,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: PAIRS,
+    deprecated: Some(("4.0.0", "`HSET` with multiple field-value pairs")),
+    ..hash("hmset", hmset)
+};
+
+fn hmset(op: &mut Op) -> Result<(), ReplyError> {
     set_pairs(op)?;
     op.reply.ok();
     Ok(())
@@ -35,12 +60,20 @@ fn set_pairs(op: &mut Op) -> Result<usize, ReplyError> {
         }
         Edited::Changed(added)
     })?;
-    op.changed((args.len() / 2 - 1) as u64);
-    op.also(key, Event::hash("hset"));
+    op.wrote_times(key, Event::hash("hset"), (args.len() / 2 - 1) as u64);
     Ok(added)
 }
 
-pub(super) fn hsetnx(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HSETNX: Command = Command {
+    summary: "Sets a field of a hash if the field is missing.",
+    arity: 4,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, KeyFlags::RW.union(KeyFlags::INSERT))],
+    arguments: &[KEY, FIELD, VALUE],
+    ..hash("hsetnx", hsetnx)
+};
+
+fn hsetnx(op: &mut Op) -> Result<(), ReplyError> {
     let (key, field, value) = (op.args.at(1), op.args.at(2), op.args.at(3));
     let (now, seed, limits) = (op.keys.moment.now, op.env.seed, &op.env.limits);
     let (is_set, was_stale) = op.keys.edit_or_create_hash(key, |hash| {
@@ -52,11 +85,10 @@ pub(super) fn hsetnx(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Changed((true, was_stale))
     })?;
     if is_set {
-        op.changed(1);
+        op.wrote(key, Event::hash("hset"));
         if was_stale {
             log_set(op, key, field, value);
         }
-        op.also(key, Event::hash("hset"));
     }
     op.reply.integer(i64::from(is_set));
     Ok(())
@@ -66,7 +98,18 @@ fn log_set(op: &mut Op, key: &[u8], field: &[u8], value: &[u8]) {
     op.instead(&[b"HSET", key, field, value]);
 }
 
-pub(super) fn hdel(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HDEL: Command = Command {
+    summary: "Deletes fields of a hash, and the key with the last of them.",
+    complexity: EACH_FIELD,
+    arity: -3,
+    flags: FAST_WRITE,
+    keys: &[KeySpec::one(1, KeyFlags::RW.union(KeyFlags::DELETE))],
+    arguments: &[KEY, FIELD.multiple()],
+    history: &[("2.4.0", "Takes several fields.")],
+    ..hash("hdel", hdel)
+};
+
+fn hdel(op: &mut Op) -> Result<(), ReplyError> {
     let (key, fields) = (op.args.at(1), op.args.slice_from(2));
     let (now, seed) = (op.keys.moment.now, op.env.seed);
     let done = op.keys.edit_hash(key, |hash| {
@@ -77,12 +120,11 @@ pub(super) fn hdel(op: &mut Op) -> Result<(), ReplyError> {
                 break;
             }
         }
-        Edited::when(deleted > 0, (deleted, hash.is_empty()))
+        Edited::when(deleted > 0, deleted)
     })?;
-    let (deleted, is_gone) = done.unwrap_or((0, false));
+    let deleted = done.unwrap_or(0);
     if deleted > 0 {
-        op.changed(deleted as u64);
-        tell_deleted(op, key);
+        op.wrote_times(key, Event::hash("hdel"), deleted as u64);
     }
     op.reply.integer(deleted as i64);
     Ok(())
@@ -96,7 +138,16 @@ fn refusal(why: IncrementError, not_a_number: ReplyError, out_of_range: ReplyErr
     }
 }
 
-pub(super) fn hincrby(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HINCRBY: Command = Command {
+    summary: "Adds a number to the integer in a field of a hash; a missing field is 0.",
+    arity: 4,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, COUNT)],
+    arguments: &[KEY, FIELD, arg("increment", ArgumentKind::Integer)],
+    ..hash("hincrby", hincrby)
+};
+
+fn hincrby(op: &mut Op) -> Result<(), ReplyError> {
     let (key, field) = (op.args.at(1), op.args.at(2));
     let increment = parse_i64(op.args.at(3)).ok_or(error::NOT_AN_INTEGER)?;
     let (now, seed, limits) = (op.keys.moment.now, op.env.seed, &op.env.limits);
@@ -109,16 +160,25 @@ pub(super) fn hincrby(op: &mut Op) -> Result<(), ReplyError> {
         }
     })?;
     let (sum, was_over) = done.map_err(|why| refusal(why, error::HASH_NOT_AN_INTEGER, error::INCREMENT_OVERFLOW))?;
-    op.changed(1);
+    op.wrote(key, Event::hash("hincrby"));
     if was_over {
         log_set(op, key, field, itoa::Buffer::new().format(sum).as_bytes());
     }
-    op.also(key, Event::hash("hincrby"));
     op.reply.integer(sum);
     Ok(())
 }
 
-pub(super) fn hincrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const HINCRBYFLOAT: Command = Command {
+    summary: "Adds a number with decimals to the one in a field of a hash; a missing field is 0.",
+    since: "2.6.0",
+    arity: 4,
+    flags: GROWING,
+    keys: &[KeySpec::one(1, COUNT)],
+    arguments: &[KEY, FIELD, arg("increment", ArgumentKind::Double)],
+    ..hash("hincrbyfloat", hincrbyfloat)
+};
+
+fn hincrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
     let (key, field) = (op.args.at(1), op.args.at(2));
     let increment = LongDouble::parse(op.args.at(3)).ok_or(error::NOT_A_FLOAT)?;
     if !increment.is_finite() {
@@ -135,14 +195,13 @@ pub(super) fn hincrbyfloat(op: &mut Op) -> Result<(), ReplyError> {
         }
     })?;
     let (text, expiry) = done.map_err(|why| refusal(why, error::HASH_NOT_A_FLOAT, error::INCREMENT_NOT_FINITE))?;
-    op.changed(1);
+    op.wrote(key, Event::hash("hincrbyfloat"));
     log_set(op, key, field, &text);
     if let Some(at) = expiry {
         let mut digits = itoa::Buffer::new();
         let at = digits.format(at.0).as_bytes();
         op.instead(&[b"HPEXPIREAT", key, at, b"FIELDS", b"1", field]);
     }
-    op.also(key, Event::hash("hincrbyfloat"));
     op.reply.bulk(&text);
     Ok(())
 }

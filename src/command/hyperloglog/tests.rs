@@ -1,13 +1,14 @@
 //! What clients do not see of the HyperLogLog family: effects, events, hits and misses. Replies, errors and the bytes of values are in
 //! `tests/transcripts/hyperloglog.txt`.
 
+use crate::base::clock::Ms;
 use crate::command::bench::Bench;
 
 #[test]
 fn writes_lead_to_what_they_lead_to_in_redis() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        bench.expect(&[
+        bench.follow(&[
             ("pfadd h", &["pfadd h"], &["new h", "pfadd h"], &[]),
             ("pfadd h", &[], &[], &[]),
             ("pfadd h a b c", &["pfadd h a b c"], &["pfadd h"], &[]),
@@ -35,8 +36,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             ("pfadd h e", &[], &[], &[]),
             ("expire h 1", &["PEXPIREAT h 1700000001000"], &["expire h"], &[]),
         ]);
-        bench.pass(1001);
-        bench.expect(&[(
+        bench.pass(Ms(1001));
+        bench.follow(&[(
             "pfadd h e",
             &["DEL h", "pfadd h e"],
             &["expired h", "new h", "pfadd h"],
@@ -48,7 +49,7 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
 #[test]
 fn what_is_merged_over_two_shards_is_there() {
     let mut bench = Bench::new(2);
-    let (here, there) = (bench.key_of(0), bench.key_of(1));
+    let (here, there) = (bench.key_on(0, 0), bench.key_on(1, 0));
     bench.run(&format!("pfadd {there} a b c"));
     assert_eq!(bench.run(&format!("pfmerge {here} {there}")), "+OK");
     assert_eq!(bench.run(&format!("pfcount {here}")), ":3");

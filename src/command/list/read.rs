@@ -1,8 +1,9 @@
 //! Looking into lists: LINDEX LLEN LPOS LRANGE.
 
-use super::{elements_between, reply_item};
-use crate::engine::arguments::is_word;
+use super::elements_between;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{integer, natural, negatable};
+use crate::engine::stored::reply_item;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -84,6 +85,40 @@ fn lrange(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
+/// LPOS with its options read.
+struct Search {
+    rank: i64,
+    /// With it an array is answered; 0 is all.
+    count: Option<usize>,
+    maxlen: usize,
+}
+
+impl Search {
+    fn parse(args: Args) -> Result<Search, ReplyError> {
+        let mut search = Search {
+            rank: 1,
+            count: None,
+            maxlen: 0,
+        };
+        let mut options = Options::behind(args, 3);
+        while !options.is_empty() {
+            if options.flag(b"RANK") {
+                search.rank = negatable(options.word()?)?;
+                if search.rank == 0 {
+                    return Err(error::LPOS_RANK_ZERO);
+                }
+            } else if options.flag(b"COUNT") {
+                search.count = Some(natural(options.word()?, 0, error::LPOS_COUNT_NEGATIVE)?);
+            } else if options.flag(b"MAXLEN") {
+                search.maxlen = natural(options.word()?, 0, error::LPOS_MAXLEN_NEGATIVE)?;
+            } else {
+                return Err(error::SYNTAX);
+            }
+        }
+        Ok(search)
+    }
+}
+
 pub(super) const LPOS: Command = Command {
     summary: "Looks for an element of a list and answers its index, or those of several that are equal.",
     since: "6.0.6",
@@ -102,40 +137,6 @@ pub(super) const LPOS: Command = Command {
     ],
     ..command("lpos", Run::Keys(lpos))
 };
-
-/// LPOS with its options read.
-struct Search {
-    rank: i64,
-    /// With it an array is answered; 0 is all.
-    count: Option<usize>,
-    maxlen: usize,
-}
-
-impl Search {
-    fn parse(args: Args) -> Result<Search, ReplyError> {
-        let mut search = Search {
-            rank: 1,
-            count: None,
-            maxlen: 0,
-        };
-        for index in (3..args.len()).step_by(2) {
-            let value = args.get(index + 1).ok_or(error::SYNTAX)?;
-            if is_word(args, index, b"RANK") {
-                search.rank = negatable(value)?;
-                if search.rank == 0 {
-                    return Err(error::LPOS_RANK_ZERO);
-                }
-            } else if is_word(args, index, b"COUNT") {
-                search.count = Some(natural(value, 0, error::LPOS_COUNT_NEGATIVE)?);
-            } else if is_word(args, index, b"MAXLEN") {
-                search.maxlen = natural(value, 0, error::LPOS_MAXLEN_NEGATIVE)?;
-            } else {
-                return Err(error::SYNTAX);
-            }
-        }
-        Ok(search)
-    }
-}
 
 fn lpos(op: &mut Op) -> Result<(), ReplyError> {
     let search = Search::parse(op.args)?;

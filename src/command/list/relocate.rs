@@ -3,10 +3,10 @@
 //! The element is copied once, because the two lists may be one. What is missing or of the wrong type is found before
 //! anything is taken: the source first, and the target only if there is a source.
 
-use super::{end_of, pop_from, push_at, side, tell_removal};
+use super::{end_of, popped, pushed, side};
 use crate::data::list::End;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Event, Op, Run};
+use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 
@@ -33,6 +33,11 @@ pub(super) const LMOVE: Command = Command {
     ..command("lmove", Run::Keys(lmove))
 };
 
+fn lmove(op: &mut Op) -> Result<(), ReplyError> {
+    let (from, to) = (end_of(op.args.at(3))?, end_of(op.args.at(4))?);
+    relocate(op, from, to)
+}
+
 pub(super) const RPOPLPUSH: Command = Command {
     summary: "Takes the last element of a list, makes it the first one of another list, and answers it.",
     since: "1.2.0",
@@ -47,11 +52,6 @@ pub(super) const RPOPLPUSH: Command = Command {
     ..command("rpoplpush", Run::Keys(rpoplpush))
 };
 
-fn lmove(op: &mut Op) -> Result<(), ReplyError> {
-    let (from, to) = (end_of(op.args.at(3))?, end_of(op.args.at(4))?);
-    relocate(op, from, to)
-}
-
 fn rpoplpush(op: &mut Op) -> Result<(), ReplyError> {
     relocate(op, End::Back, End::Front)
 }
@@ -64,32 +64,25 @@ fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
     }
     op.keys.peek_list(target)?;
     let limits = &op.env.limits;
-    let (element, is_gone) = if source == target {
-        let element = op.keys.edit_list(source, |list| {
-            let element = list.pop(from, limits, |item| item.to_vec());
-            if let Some(element) = &element {
-                list.push(to, element, limits);
-            }
-            Edited::Changed(element)
-        })?;
-        (element.flatten(), false)
-    } else {
-        let taken = op.keys.edit_list(source, |list| {
-            let element = list.pop(from, limits, |item| item.to_vec());
-            Edited::Changed((element, list.is_empty()))
-        })?;
-        taken.unwrap_or_default()
-    };
-    let element = element.expect("a list that is stored has elements");
+    let element = op.keys.edit_list(source, |list| {
+        let element = list.pop(from, limits, |item| item.to_vec());
+        if source == target
+            && let Some(element) = &element
+        {
+            list.push(to, element, limits);
+        }
+        Edited::Changed(element)
+    })?;
+    let element = element.flatten().expect("a list that is stored has elements");
     if source != target {
         op.keys.edit_or_create_list(target, |list| {
             list.push(to, &element, limits);
             Edited::Changed(())
         })?;
     }
-    op.also(target, Event::list(push_at(to)));
-    tell_removal(op, pop_from(from), source);
-    op.changed(1);
+    // In Redis too the event of the target is the first one.
+    op.wrote(target, pushed(to));
+    op.also(source, popped(from));
     op.reply.bulk(&element);
     Ok(())
 }

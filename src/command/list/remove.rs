@@ -1,22 +1,24 @@
 //! Taking from lists: LPOP RPOP LMPOP LREM LTRIM.
 
-use super::{elements_between, end_of, pop_from, reply_item, side, tell_removal};
+use super::{elements_between, end_of, popped, side};
 use crate::data::list::End;
-use crate::engine::arguments::is_word;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{element_count, integer, natural, negatable};
+use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op, Run};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
 const TAKE: KeyFlags = KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE);
 const REMOVE: KeyFlags = KeyFlags::RW.union(KeyFlags::DELETE);
-
 const POP_KEYS: &[KeySpec] = &[KeySpec::one(1, TAKE)];
+
 const POP_ARGUMENTS: &[Argument] = &[
     Argument::key("key", 0),
     arg("count", ArgumentKind::Integer).optional().since("6.2.0"),
 ];
+
 const POP_HISTORY: &[(&str, &str)] = &[("6.2.0", "The argument `count`.")];
 
 /// What LPOP and RPOP have in common.
@@ -40,14 +42,14 @@ pub(super) const LPOP: Command = Command {
     ..pop("lpop", lpop)
 };
 
+fn lpop(op: &mut Op) -> Result<(), ReplyError> {
+    pop_at(op, End::Front)
+}
+
 pub(super) const RPOP: Command = Command {
     summary: "Takes the last element of a list, or several, and answers them.",
     ..pop("rpop", rpop)
 };
-
-fn lpop(op: &mut Op) -> Result<(), ReplyError> {
-    pop_at(op, End::Front)
-}
 
 fn rpop(op: &mut Op) -> Result<(), ReplyError> {
     pop_at(op, End::Back)
@@ -66,16 +68,13 @@ fn pop_at(op: &mut Op, end: End) -> Result<(), ReplyError> {
         return Ok(());
     }
     let (reply, limits) = (&mut op.reply, &op.env.limits);
-    let is_gone = op.keys.edit_list(key, |list| {
+    let taken = op.keys.edit_list(key, |list| {
         list.pop(end, limits, |item| reply_item(reply, item));
-        Edited::Changed(list.is_empty())
+        Edited::Changed(())
     })?;
-    match is_gone {
+    match taken {
         None => op.reply.null(),
-        Some(is_gone) => {
-            op.changed(1);
-            tell_removal(op, pop_from(end), key);
-        }
+        Some(()) => op.wrote(key, popped(end)),
     }
     Ok(())
 }
@@ -83,22 +82,43 @@ fn pop_at(op: &mut Op, end: End) -> Result<(), ReplyError> {
 /// Takes up to `count` elements and answers them as an array; false: there is no such list, and nothing is answered.
 fn pop_many(op: &mut Op, key: &[u8], end: End, count: usize) -> Result<bool, ReplyError> {
     let (reply, limits) = (&mut op.reply, &op.env.limits);
-    let popped = op.keys.edit_list(key, |list| {
+    let taken = op.keys.edit_list(key, |list| {
         let count = count.min(list.len());
         reply.array(count);
         if count > 0 {
             list.pop_many(end, count, limits, |item| reply_item(reply, item));
         }
-        Edited::when(count > 0, (count, list.is_empty()))
+        Edited::when(count > 0, count)
     })?;
-    let Some((count, is_gone)) = popped else {
-        return Ok(false);
-    };
-    if count > 0 {
-        op.changed(count as u64);
-        tell_removal(op, pop_from(end), key);
+    if let Some(count @ 1..) = taken {
+        op.wrote_times(key, popped(end), count as u64);
     }
-    Ok(true)
+    Ok(taken.is_some())
+}
+
+/// LMPOP with its options read.
+struct MultiPop<'a> {
+    keys: Args<'a>,
+    end: End,
+    count: usize,
+}
+
+impl<'a> MultiPop<'a> {
+    fn parse(args: Args<'a>) -> Result<MultiPop<'a>, ReplyError> {
+        let key_count = natural(args.at(1), 1, error::NUMKEYS_NOT_POSITIVE)?;
+        let side_at = key_count.checked_add(2).ok_or(error::SYNTAX)?;
+        let mut options = Options::behind(args, side_at);
+        let end = end_of(options.word()?)?;
+        let mut count = 1;
+        if options.flag(b"COUNT") {
+            count = natural(options.word()?, 1, error::COUNT_NOT_POSITIVE)?;
+        }
+        if !options.is_empty() {
+            return Err(error::SYNTAX);
+        }
+        let keys = args.range(2, side_at);
+        Ok(MultiPop { keys, end, count })
+    }
 }
 
 pub(super) const LMPOP: Command = Command {
@@ -118,34 +138,6 @@ pub(super) const LMPOP: Command = Command {
     ],
     ..command("lmpop", Run::Keys(lmpop))
 };
-
-/// LMPOP with its options read.
-struct MultiPop<'a> {
-    keys: Args<'a>,
-    end: End,
-    count: usize,
-}
-
-impl<'a> MultiPop<'a> {
-    fn parse(args: Args<'a>) -> Result<MultiPop<'a>, ReplyError> {
-        let key_count = natural(args.at(1), 1, error::NUMKEYS_NOT_POSITIVE)?;
-        let side_at = key_count.checked_add(2).ok_or(error::SYNTAX)?;
-        let end = end_of(args.get(side_at).ok_or(error::SYNTAX)?)?;
-        let count = match args.slice_from(side_at + 1).len() {
-            0 => 1,
-            2 if is_word(args, side_at + 1, b"COUNT") => natural(args.at(side_at + 2), 1, error::COUNT_NOT_POSITIVE)?,
-            _ if !is_word(args, side_at + 1, b"COUNT") => return Err(error::SYNTAX),
-            1 => return Err(error::SYNTAX),
-            // The first count is read before what stands behind it.
-            _ => {
-                natural(args.at(side_at + 2), 1, error::COUNT_NOT_POSITIVE)?;
-                return Err(error::SYNTAX);
-            }
-        };
-        let keys = args.range(2, side_at);
-        Ok(MultiPop { keys, end, count })
-    }
-}
 
 fn lmpop(op: &mut Op) -> Result<(), ReplyError> {
     let MultiPop { keys, end, count } = MultiPop::parse(op.args)?;
@@ -192,12 +184,11 @@ fn lrem(op: &mut Op) -> Result<(), ReplyError> {
     let limits = &op.env.limits;
     let removed = op.keys.edit_list(key, |list| {
         let removed_count = list.remove(count, element, limits);
-        Edited::when(removed_count > 0, (removed_count, list.is_empty()))
+        Edited::when(removed_count > 0, removed_count)
     })?;
-    let (removed_count, is_gone) = removed.unwrap_or_default();
+    let removed_count = removed.unwrap_or(0);
     if removed_count > 0 {
-        op.changed(removed_count as u64);
-        tell_removal(op, "lrem", key);
+        op.wrote_times(key, Event::list("lrem"), removed_count as u64);
     }
     op.reply.integer(removed_count as i64);
     Ok(())
@@ -228,11 +219,10 @@ fn ltrim(op: &mut Op) -> Result<(), ReplyError> {
         let before = list.len();
         list.keep(elements_between(start, stop, before), limits);
         // Redis tells watchers and subscribers of every LTRIM, but logs only one that has removed something.
-        Edited::Changed((before - list.len(), list.is_empty()))
+        Edited::Changed(before - list.len())
     })?;
-    if let Some((removed_count, is_gone)) = trimmed {
-        op.changed(removed_count as u64);
-        tell_removal(op, "ltrim", key);
+    if let Some(removed_count) = trimmed {
+        op.wrote_times(key, Event::list("ltrim"), removed_count as u64);
     }
     op.reply.ok();
     Ok(())

@@ -1,61 +1,111 @@
-//! What clients do not see of the list family: effects, events, hits and misses, two shards; and the shapes of RESP3.
+//! What clients do not see of the list family: what is logged, events, signals, hits and misses, two shards; and the shapes of RESP3.
 //! Replies and errors are in `tests/transcripts/list.txt`.
 
-use crate::base::slot::key_slot;
-use crate::command::bench::Bench;
+use crate::base::clock::Ms;
+use crate::command::bench::{Bench, Followed};
 
 #[test]
-fn effects_are_those_that_redis_propagates() {
-    let mut bench = Bench::new(1);
-    let steps: &[(&str, &[&str])] = &[
-        ("lpush a 1 2 3", &["lpush a 1 2 3"]),
-        ("lpushx a 0", &["lpushx a 0"]),
-        ("lpushx missing 0", &[]),
-        ("rpush b x", &["rpush b x"]),
-        ("lrange a 0 -1", &[]),
-        ("linsert a before 2 9", &["linsert a before 2 9"]),
-        ("linsert a before none 9", &[]),
-        ("lset a 0 7", &["lset a 0 7"]),
-        ("lset a 99 7", &[]),
-        ("lrem a 0 none", &[]),
-        ("lrem a 1 7", &["lrem a 1 7"]),
-        ("ltrim a 0 -1", &[]),
-        ("lmpop 2 missing a left count 2", &["LPOP a 2"]),
-        ("lmpop 2 missing b right count 20", &["RPOP b 1"]),
-        ("lmpop 1 b right", &[]),
-        ("lmove a c left right", &["lmove a c left right"]),
-        ("rpoplpush a a", &["rpoplpush a a"]),
-        ("rpoplpush missing a", &[]),
-        ("lpop a 0", &[]),
-        ("lpop a", &["lpop a"]),
-        ("rpop c 5", &["rpop c 5"]),
-        ("rpop c", &[]),
+fn what_follows_from_each_command() {
+    let table: &[Followed<'_>] = &[
+        ("lpush a 1 2 3", &["lpush a 1 2 3"], &["new a", "lpush a"], &["ready a"]),
+        ("lpushx a 0", &["lpushx a 0"], &["lpush a"], &[]),
+        ("lpushx missing 0", &[], &[], &[]),
+        ("rpush b x", &["rpush b x"], &["new b", "rpush b"], &["ready b"]),
+        ("rpushx b y", &["rpushx b y"], &["rpush b"], &[]),
+        ("rpop b", &["rpop b"], &["rpop b"], &[]),
+        ("lrange a 0 -1", &[], &[], &[]),
+        ("lrange missing 0 -1", &[], &["keymiss missing"], &[]),
+        ("linsert a before 2 9", &["linsert a before 2 9"], &["linsert a"], &[]),
+        ("linsert a before none 9", &[], &[], &[]),
+        ("lset a 0 7", &["lset a 0 7"], &["lset a"], &[]),
+        ("lset a 99 7", &[], &[], &[]),
+        ("lrem a 0 none", &[], &[], &[]),
+        ("lrem a 1 7", &["lrem a 1 7"], &["lrem a"], &[]),
+        ("ltrim a 0 -1", &[], &["ltrim a"], &[]),
+        ("lmpop 2 missing a left count 2", &["LPOP a 2"], &["lpop a"], &[]),
+        (
+            "lmpop 2 missing b right count 20",
+            &["RPOP b 1"],
+            &["rpop b", "del b"],
+            &["gone b"],
+        ),
+        ("lmpop 1 b right", &[], &[], &[]),
+        (
+            "lmove a c left right",
+            &["lmove a c left right"],
+            &["new c", "rpush c", "lpop a"],
+            &["ready c"],
+        ),
+        (
+            "rpoplpush a c",
+            &["rpoplpush a c"],
+            &["lpush c", "rpop a", "del a"],
+            &["gone a"],
+        ),
+        ("rpoplpush c c", &["rpoplpush c c"], &["lpush c", "rpop c"], &[]),
+        ("rpoplpush missing c", &[], &[], &[]),
+        ("lpop c 0", &[], &[], &[]),
+        ("lpop c", &["lpop c"], &["lpop c"], &[]),
+        (
+            "lmove c a right left",
+            &["lmove c a right left"],
+            &["new a", "lpush a", "rpop c", "del c"],
+            &["ready a", "gone c"],
+        ),
+        ("rpop a 5", &["rpop a 5"], &["rpop a", "del a"], &["gone a"]),
+        ("rpop a", &[], &[], &[]),
+        ("rpush d 1 2", &["rpush d 1 2"], &["new d", "rpush d"], &["ready d"]),
+        ("ltrim d 5 9", &["ltrim d 5 9"], &["ltrim d", "del d"], &["gone d"]),
+        ("rpush d 1 1", &["rpush d 1 1"], &["new d", "rpush d"], &["ready d"]),
+        ("lrem d 0 1", &["lrem d 0 1"], &["lrem d", "del d"], &["gone d"]),
     ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+    for shards in [1, 2] {
+        Bench::new(shards).follow(table);
     }
 }
 
 #[test]
-fn an_element_moves_between_shards() {
+fn a_list_that_is_over_is_gone_before_the_next_one_comes() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        for key in ["a", "b", "c"] {
+            bench.run(&format!("rpush {key} 1"));
+            bench.run(&format!("pexpire {key} 10"));
+        }
+        bench.pass(Ms(11));
+        bench.forget();
+        bench.follow(&[
+            (
+                "lpush a 2",
+                &["DEL a", "lpush a 2"],
+                &["expired a", "new a", "lpush a"],
+                &["gone a", "ready a"],
+            ),
+            ("lpop b", &["DEL b"], &["expired b"], &["gone b"]),
+            ("llen c", &["DEL c"], &["expired c", "keymiss c"], &["gone c"]),
+        ]);
+    }
+}
+
+#[test]
+fn an_element_that_moves_between_shards_is_logged_where_that_was_done() {
     let mut bench = Bench::new(2);
-    let home = |key: &str| bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize;
-    let here = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 0).unwrap();
-    let there = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 1).unwrap();
+    let (here, there) = (bench.key_on(0, 0), bench.key_on(1, 0));
     assert_eq!(bench.run(&format!("rpush {here} 1 2 3")), ":3");
-    bench.logged(0);
-    assert_eq!(bench.run(&format!("lmove {here} {there} right left")), "$1|3");
-    assert_eq!(bench.logged(0), [format!("RPOP {here}")]);
-    assert_eq!(bench.logged(1), [format!("LPUSH {there} 3")]);
-    assert_eq!(bench.run(&format!("rpoplpush {there} {here}")), "$1|3");
-    assert_eq!(bench.logged(0), [format!("LPUSH {here} 3")]);
-    assert_eq!(bench.logged(1), [format!("RPOP {there}")]);
+    bench.forget();
+    for (line, reply) in [
+        (format!("lmove {here} {there} right left"), "$1|3".to_owned()),
+        (format!("rpoplpush {there} {here}"), "$1|3".to_owned()),
+        (format!("lmove {here} {here} left right"), "$1|3".to_owned()),
+    ] {
+        assert_eq!(bench.run(&line), reply);
+        assert_eq!(bench.logged_anywhere(), [line]);
+    }
     assert_eq!(
         bench.run(&format!("lmpop 2 {there} {here} left count 9")),
-        format!("*2|${}|{here}|*3|$1|3|$1|1|$1|2", here.len())
+        format!("*2|${}|{here}|*3|$1|1|$1|2|$1|3", here.len())
     );
-    assert_eq!(bench.logged(0), [format!("LPOP {here} 3")]);
+    assert_eq!(bench.logged_anywhere(), [format!("LPOP {here} 3")]);
     assert_eq!(bench.run(&format!("exists {here} {there}")), ":0");
     assert_eq!(bench.run(&format!("lmove {there} {here} left left")), "$-1");
 }

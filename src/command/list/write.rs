@@ -1,6 +1,6 @@
 //! Adding to lists, and putting an element in another's place: LPUSH RPUSH LPUSHX RPUSHX LINSERT LSET.
 
-use super::push_at;
+use super::pushed;
 use crate::data::list::End;
 use crate::engine::arguments::numbers::integer;
 use crate::engine::typed::Edited;
@@ -35,12 +35,20 @@ pub(super) const LPUSH: Command = Command {
     ..push("lpush", lpush)
 };
 
+fn lpush(op: &mut Op) -> Result<(), ReplyError> {
+    push_or_create(op, End::Front)
+}
+
 pub(super) const RPUSH: Command = Command {
     summary: "Puts elements at the end of a list; creates the list if it is missing.",
     since: "1.0.0",
     history: &[("2.4.0", "Several elements in one call.")],
     ..push("rpush", rpush)
 };
+
+fn rpush(op: &mut Op) -> Result<(), ReplyError> {
+    push_or_create(op, End::Back)
+}
 
 pub(super) const LPUSHX: Command = Command {
     summary: "Puts elements at the front of a list that exists.",
@@ -49,24 +57,16 @@ pub(super) const LPUSHX: Command = Command {
     ..push("lpushx", lpushx)
 };
 
+fn lpushx(op: &mut Op) -> Result<(), ReplyError> {
+    push_if_there(op, End::Front)
+}
+
 pub(super) const RPUSHX: Command = Command {
     summary: "Puts elements at the end of a list that exists.",
     since: "2.2.0",
     history: &[("4.0.0", "Several elements in one call.")],
     ..push("rpushx", rpushx)
 };
-
-fn lpush(op: &mut Op) -> Result<(), ReplyError> {
-    push_or_create(op, End::Front)
-}
-
-fn rpush(op: &mut Op) -> Result<(), ReplyError> {
-    push_or_create(op, End::Back)
-}
-
-fn lpushx(op: &mut Op) -> Result<(), ReplyError> {
-    push_if_there(op, End::Front)
-}
 
 fn rpushx(op: &mut Op) -> Result<(), ReplyError> {
     push_if_there(op, End::Back)
@@ -80,7 +80,6 @@ fn push_or_create(op: &mut Op, end: End) -> Result<(), ReplyError> {
         list.push_all(end, elements.iter(), limits);
         Edited::Changed(list.len())
     })?;
-    if len == elements.len() {}
     finish_push(op, key, end, len);
     Ok(())
 }
@@ -101,8 +100,7 @@ fn push_if_there(op: &mut Op, end: End) -> Result<(), ReplyError> {
 }
 
 fn finish_push(op: &mut Op, key: &[u8], end: End, len: usize) {
-    op.changed(op.args.len() as u64 - 2);
-    op.also(key, Event::list(push_at(end)));
+    op.wrote_times(key, pushed(end), op.args.len() as u64 - 2);
     op.reply.integer(len as i64);
 }
 
@@ -146,8 +144,7 @@ fn linsert(op: &mut Op) -> Result<(), ReplyError> {
         None => op.reply.integer(0),
         Some(None) => op.reply.integer(-1),
         Some(Some(len)) => {
-            op.changed(1);
-            op.also(key, Event::list("linsert"));
+            op.wrote(key, Event::list("linsert"));
             op.reply.integer(len as i64);
         }
     }
@@ -185,8 +182,7 @@ fn lset(op: &mut Op) -> Result<(), ReplyError> {
     if !is_set {
         return Err(error::INDEX_OUT_OF_RANGE);
     }
-    op.changed(1);
-    op.also(key, Event::list("lset"));
+    op.wrote(key, Event::list("lset"));
     op.reply.ok();
     Ok(())
 }

@@ -6,12 +6,13 @@
 
 use super::READ;
 use crate::base::hash::HashSeed;
-use crate::command::list::reply_item;
 use crate::data::TypedValue;
 use crate::data::listpack::Item;
 use crate::data::set::{self, Set, SetRef};
 use crate::engine::Keyspace;
+use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::natural;
+use crate::engine::stored::reply_item;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -63,15 +64,27 @@ pub(super) const SINTER: Command = Command {
     ..answering("sinter", sinter)
 };
 
+fn sinter(op: &mut Op) -> Result<(), ReplyError> {
+    answer(op, Algebra::Intersection)
+}
+
 pub(super) const SUNION: Command = Command {
     summary: "Answers the members of several sets together.",
     ..answering("sunion", sunion)
 };
 
+fn sunion(op: &mut Op) -> Result<(), ReplyError> {
+    answer(op, Algebra::Union)
+}
+
 pub(super) const SDIFF: Command = Command {
     summary: "Answers the members of a set that none of several others has.",
     ..answering("sdiff", sdiff)
 };
+
+fn sdiff(op: &mut Op) -> Result<(), ReplyError> {
+    answer(op, Algebra::Difference)
+}
 
 pub(super) const SINTERSTORE: Command = Command {
     summary: "Stores the members that several sets have in common as a set.",
@@ -83,35 +96,23 @@ pub(super) const SINTERSTORE: Command = Command {
     ..storing("sinterstore", sinterstore)
 };
 
+fn sinterstore(op: &mut Op) -> Result<(), ReplyError> {
+    store(op, Algebra::Intersection, "sinterstore")
+}
+
 pub(super) const SUNIONSTORE: Command = Command {
     summary: "Stores the members of several sets together as a set.",
     ..storing("sunionstore", sunionstore)
 };
 
+fn sunionstore(op: &mut Op) -> Result<(), ReplyError> {
+    store(op, Algebra::Union, "sunionstore")
+}
+
 pub(super) const SDIFFSTORE: Command = Command {
     summary: "Stores the members of a set that none of several others has as a set.",
     ..storing("sdiffstore", sdiffstore)
 };
-
-fn sinter(op: &mut Op) -> Result<(), ReplyError> {
-    answer(op, Algebra::Intersection)
-}
-
-fn sunion(op: &mut Op) -> Result<(), ReplyError> {
-    answer(op, Algebra::Union)
-}
-
-fn sdiff(op: &mut Op) -> Result<(), ReplyError> {
-    answer(op, Algebra::Difference)
-}
-
-fn sinterstore(op: &mut Op) -> Result<(), ReplyError> {
-    store(op, Algebra::Intersection, "sinterstore")
-}
-
-fn sunionstore(op: &mut Op) -> Result<(), ReplyError> {
-    store(op, Algebra::Union, "sunionstore")
-}
 
 fn sdiffstore(op: &mut Op) -> Result<(), ReplyError> {
     store(op, Algebra::Difference, "sdiffstore")
@@ -201,11 +202,12 @@ fn store(op: &mut Op, algebra: Algebra, event: &'static str) -> Result<(), Reply
     });
     let len = result.len();
     if op.keys.replace(target, result)? {
-        op.changed(1);
-        match len {
-            0 => op.also(target, Event::generic("del")),
-            _ => op.also(target, Event::set(event)),
-        }
+        let event = if len == 0 {
+            Event::generic("del")
+        } else {
+            Event::set(event)
+        };
+        op.wrote(target, event);
     }
     op.reply.integer(len as i64);
     Ok(())
@@ -235,14 +237,12 @@ fn sintercard(op: &mut Op) -> Result<(), ReplyError> {
     }
     let keys = op.args.range(2, 2 + key_count);
     let mut limit = 0;
-    let mut options = op.args.slice_from(2 + key_count).iter();
-    while let Some(option) = options.next() {
-        match options.next() {
-            Some(value) if option.eq_ignore_ascii_case(b"LIMIT") => {
-                limit = natural(value, 0, error::LIMIT_NEGATIVE)?;
-            }
-            _ => return Err(error::SYNTAX),
+    let mut options = Options::behind(op.args, 2 + key_count);
+    while !options.is_empty() {
+        if !options.flag(b"LIMIT") {
+            return Err(error::SYNTAX);
         }
+        limit = natural(options.word()?, 0, error::LIMIT_NEGATIVE)?;
     }
     look_up(op, keys)?;
     let sets = side_by_side(&op.keys, keys);

@@ -1,11 +1,11 @@
 //! Members by name: SADD SREM SMOVE SCARD SISMEMBER SMISMEMBER SMEMBERS SSCAN.
 
-use super::{INSERT, READ, TAKE, tell_removal};
+use super::{INSERT, READ, TAKE};
 use crate::base::glob;
-use crate::command::list::reply_item;
 use crate::data::set::{Set, SetRef};
 use crate::engine::arguments::element_scan::ElementScan;
 use crate::engine::arguments::numbers;
+use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError};
@@ -33,8 +33,7 @@ fn sadd(op: &mut Op) -> Result<(), ReplyError> {
     let (key, members) = (op.args.at(1), op.args.slice_from(2));
     let added_count = add(op, key, members)?;
     if added_count > 0 {
-        op.changed(added_count);
-        op.also(key, Event::set("sadd"));
+        op.wrote_times(key, Event::set("sadd"), added_count);
     }
     op.reply.integer(added_count as i64);
     Ok(())
@@ -74,12 +73,11 @@ fn srem(op: &mut Op) -> Result<(), ReplyError> {
     let seed = op.env.seed;
     let removed = op.keys.edit_set(key, |set| {
         let removed_count = members.iter().filter(|member| set.remove(member, seed)).count();
-        Edited::when(removed_count > 0, (removed_count, set.is_empty()))
+        Edited::when(removed_count > 0, removed_count)
     })?;
-    let (removed_count, is_gone) = removed.unwrap_or_default();
+    let removed_count = removed.unwrap_or(0);
     if removed_count > 0 {
-        op.changed(removed_count as u64);
-        tell_removal(op, "srem", key);
+        op.wrote_times(key, Event::set("srem"), removed_count as u64);
     }
     op.reply.integer(removed_count as i64);
     Ok(())
@@ -111,15 +109,15 @@ fn smove(op: &mut Op) -> Result<(), ReplyError> {
         op.reply.integer(i64::from(has_it));
         return Ok(());
     }
-    let is_gone = op.keys.edit_set(source, |set| {
+    // If the time of the target was over, that comes before all else.
+    op.came(target);
+    op.keys.edit_set(source, |set| {
         set.remove(member, seed);
-        Edited::Changed(set.is_empty())
+        Edited::Changed(())
     })?;
-    tell_removal(op, "srem", source);
-    let added_count = add(op, target, op.args.slice_from(3))?;
-    op.changed(1 + added_count);
-    if added_count > 0 {
-        op.also(target, Event::set("sadd"));
+    op.wrote(source, Event::set("srem"));
+    if add(op, target, op.args.slice_from(3))? > 0 {
+        op.wrote(target, Event::set("sadd"));
     }
     op.reply.integer(1);
     Ok(())

@@ -2,10 +2,10 @@
 //!
 //! What chance has chosen is logged by name: a replica throws no dice.
 
-use super::{READ, TAKE, log_members, tell_removal};
-use crate::command::list::reply_item;
+use super::{READ, TAKE};
 use crate::data::set::SetRef;
 use crate::engine::arguments::numbers::{element_count, negatable};
+use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
@@ -44,14 +44,14 @@ fn spop(op: &mut Op) -> Result<(), ReplyError> {
 
 fn pop_one(op: &mut Op) -> Result<(), ReplyError> {
     let key = op.args.at(1);
-    let Some((taken, is_gone)) = take(op, key, 1)? else {
+    let Some(taken) = take(op, key, 1)? else {
         op.reply.null();
         return Ok(());
     };
     for member in &taken {
         op.reply.bulk(member);
     }
-    finish_pop(op, key, &taken, is_gone);
+    finish_pop(op, key, &taken);
     Ok(())
 }
 
@@ -65,32 +65,39 @@ fn pop_many(op: &mut Op, count: usize) -> Result<(), ReplyError> {
     if count >= len {
         return pop_all(op, key);
     }
-    if let Some((taken, is_gone)) = take(op, key, count)? {
+    if let Some(taken) = take(op, key, count)? {
         op.reply.set(taken.len());
         for member in &taken {
             op.reply.bulk(member);
         }
-        finish_pop(op, key, &taken, is_gone);
+        finish_pop(op, key, &taken);
     }
     Ok(())
 }
 
-/// Members that were taken, and whether they were the last ones.
-type Taken = (Vec<Vec<u8>>, bool);
-
-fn take(op: &mut Op, key: &[u8], count: usize) -> Result<Option<Taken>, ReplyError> {
+fn take(op: &mut Op, key: &[u8], count: usize) -> Result<Option<Vec<Vec<u8>>>, ReplyError> {
     let (random, seed) = (&mut op.env.random, op.env.seed);
     op.keys.edit_set(key, |set| {
         let mut taken = Vec::with_capacity(count.min(set.len()));
         set.pop(count, random, seed, |item| taken.push(item.to_vec()));
-        Edited::Changed((taken, set.is_empty()))
+        Edited::Changed(taken)
     })
 }
 
-fn finish_pop(op: &mut Op, key: &[u8], taken: &[Vec<u8>], is_gone: bool) {
-    op.changed(taken.len() as u64);
-    log_members(op, b"SREM", key, taken);
-    tell_removal(op, "spop", key);
+/// Members that one logged SREM names at most, so that no effect grows without bound. The number is Redis 7.2's.
+const LOGGED_MEMBERS_MAX: usize = 1024;
+
+fn finish_pop(op: &mut Op, key: &[u8], taken: &[Vec<u8>]) {
+    op.wrote_times(key, Event::set("spop"), taken.len() as u64);
+    if !op.is_logged() {
+        return op.logs_nothing();
+    }
+    for some in taken.chunks(LOGGED_MEMBERS_MAX) {
+        let mut words: Vec<&[u8]> = Vec::with_capacity(some.len() + 2);
+        words.extend([&b"SREM"[..], key]);
+        words.extend(some.iter().map(Vec::as_slice));
+        op.instead(&words);
+    }
 }
 
 /// Takes a set as a whole. It is the key that is deleted, so what takes long to free is freed in the background.
@@ -102,7 +109,6 @@ fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
     reply.set(set.len());
     set.for_each(|item| reply_item(reply, item));
     let count = set.len() as u64;
-    op.changed(count);
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot_of(key);
     op.keys.numbered(slot)?.remove(db, key, moment);
@@ -111,7 +117,7 @@ fn pop_all(op: &mut Op, key: &[u8]) -> Result<(), ReplyError> {
         false => b"DEL",
     };
     op.instead(&[verb, key]);
-    tell_removal(op, "spop", key);
+    op.wrote_times(key, Event::set("spop"), count);
     op.also(key, Event::generic("del"));
     Ok(())
 }

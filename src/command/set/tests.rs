@@ -1,57 +1,111 @@
-//! What clients do not see of the set family: effects, hits and misses, several shards; and the shapes of RESP3. Replies
+//! What clients do not see of the set family: what is logged, events, signals, hits and misses, several shards; and the shapes of RESP3. Replies
 //! and errors are in `tests/transcripts/set.txt`.
 
-use crate::base::slot::key_slot;
-use crate::command::bench::Bench;
+use crate::base::clock::Ms;
+use crate::command::bench::{Bench, Followed};
 
 #[test]
-fn effects_are_those_that_redis_propagates() {
-    let mut bench = Bench::new(1);
-    let steps: &[(&str, &[&str])] = &[
-        ("sadd a 1 2 3 1", &["sadd a 1 2 3 1"]),
-        ("sadd a 1", &[]),
-        ("srem a 9", &[]),
-        ("srem a 1 9", &["srem a 1 9"]),
-        ("smove a b 9", &[]),
-        ("smove a b 2", &["smove a b 2"]),
-        ("smove a a 3", &[]),
-        ("spop a", &["SREM a 3"]),
-        ("spop a", &[]),
-        ("sadd a x y", &["sadd a x y"]),
-        ("spop a 0", &[]),
-        ("spop a 5", &["DEL a"]),
-        ("sunionstore c b", &["sunionstore c b"]),
-        ("sinterstore c b none", &["sinterstore c b none"]),
-        ("sinterstore c b none", &[]),
-        ("sdiffstore b b", &["sdiffstore b b"]),
-        ("srandmember b 2", &[]),
+fn what_follows_from_each_command() {
+    let table: &[Followed<'_>] = &[
+        ("sadd a 1 2 3 1", &["sadd a 1 2 3 1"], &["new a", "sadd a"], &[]),
+        ("sadd a 1", &[], &[], &[]),
+        ("srem a 9", &[], &[], &[]),
+        ("srem a 1 9", &["srem a 1 9"], &["srem a"], &[]),
+        ("smove a b 9", &[], &[], &[]),
+        ("smove a b 2", &["smove a b 2"], &["srem a", "new b", "sadd b"], &[]),
+        ("smove a a 3", &[], &[], &[]),
+        (
+            "smove a b 3",
+            &["smove a b 3"],
+            &["srem a", "del a", "sadd b"],
+            &["gone a"],
+        ),
+        ("sadd a 3", &["sadd a 3"], &["new a", "sadd a"], &[]),
+        ("smove a b 3", &["smove a b 3"], &["srem a", "del a"], &["gone a"]),
+        ("smembers a", &[], &["keymiss a"], &[]),
+        ("sadd a 3", &["sadd a 3"], &["new a", "sadd a"], &[]),
+        ("srem a 3", &["srem a 3"], &["srem a", "del a"], &["gone a"]),
+        ("sadd a 3", &["sadd a 3"], &["new a", "sadd a"], &[]),
+        ("spop a", &["SREM a 3"], &["spop a", "del a"], &["gone a"]),
+        ("spop a", &[], &[], &[]),
+        ("sadd a x y", &["sadd a x y"], &["new a", "sadd a"], &[]),
+        ("spop a 0", &[], &[], &[]),
+        ("spop a 5", &["DEL a"], &["spop a", "del a"], &["gone a"]),
+        (
+            "sunionstore c b",
+            &["sunionstore c b"],
+            &["new c", "sunionstore c"],
+            &[],
+        ),
+        ("sdiffstore c b", &["sdiffstore c b"], &["sdiffstore c"], &["gone c"]),
+        (
+            "sinterstore c b none",
+            &["sinterstore c b none"],
+            &["keymiss none", "del c"],
+            &["gone c"],
+        ),
+        ("sinterstore c b none", &[], &["keymiss none"], &[]),
+        ("sdiffstore b b b", &["sdiffstore b b b"], &["del b"], &["gone b"]),
+        ("srandmember b 2", &[], &["keymiss b"], &[]),
     ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+    for shards in [1, 2] {
+        Bench::new(shards).follow(table);
+    }
+}
+
+#[test]
+fn a_set_that_is_over_is_gone_before_the_next_one_comes() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        for key in ["a", "b", "c", "d"] {
+            bench.run(&format!("sadd {key} 1"));
+            bench.run(&format!("pexpire {key} 10"));
+        }
+        bench.pass(Ms(11));
+        bench.forget();
+        bench.follow(&[
+            (
+                "sadd a 2",
+                &["DEL a", "sadd a 2"],
+                &["expired a", "new a", "sadd a"],
+                &["gone a"],
+            ),
+            ("spop b", &["DEL b"], &["expired b"], &["gone b"]),
+            (
+                "smove a d 2",
+                &["DEL d", "smove a d 2"],
+                &["expired d", "srem a", "del a", "new d", "sadd d"],
+                &["gone d", "gone a"],
+            ),
+            ("sadd a 2", &["sadd a 2"], &["new a", "sadd a"], &[]),
+            (
+                "sunionstore a c",
+                &["DEL c", "sunionstore a c"],
+                &["expired c", "keymiss c", "del a"],
+                &["gone a", "gone c"],
+            ),
+        ]);
     }
 }
 
 #[test]
 fn sets_of_two_shards_meet() {
     let mut bench = Bench::new(2);
-    let home = |key: &str| bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0 as usize;
-    let here = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 0).unwrap();
-    let there = (0..).map(|n| format!("k{n}")).find(|key| home(key) == 1).unwrap();
+    let (here, there) = (bench.key_on(0, 0), bench.key_on(1, 0));
     bench.run(&format!("sadd {here} 1 2"));
     bench.run(&format!("sadd {there} 2 3"));
     assert_eq!(bench.run(&format!("sinter {here} {there}")), "*1|$1|2");
     assert_eq!(bench.run(&format!("sdiff {there} {here}")), "*1|$1|3");
     assert_eq!(bench.run(&format!("sintercard 2 {there} {here}")), ":1");
-    bench.logged(0);
-    bench.logged(1);
-    assert_eq!(bench.run(&format!("smove {here} {there} 1")), ":1");
-    assert_eq!(bench.logged(0), [format!("SREM {here} 1")]);
-    assert_eq!(bench.logged(1), [format!("SADD {there} 1")]);
-    assert_eq!(bench.run(&format!("sunionstore {here} {here} {there}")), ":3");
-    assert_eq!(bench.logged(0), [format!("DEL {here}"), format!("SADD {here} 1 2 3")]);
-    assert_eq!(bench.run(&format!("sinterstore {here} {there} none")), ":0");
-    assert_eq!(bench.logged(0), [format!("DEL {here}")]);
+    bench.forget();
+    for (line, reply) in [
+        (format!("smove {here} {there} 1"), ":1"),
+        (format!("sunionstore {here} {here} {there}"), ":3"),
+        (format!("sinterstore {here} {there} none"), ":0"),
+    ] {
+        assert_eq!(bench.run(&line), reply);
+        assert_eq!(bench.logged_anywhere(), [line], "a unit is whole in one log");
+    }
     assert_eq!(bench.run(&format!("exists {here}")), ":0");
 }
 

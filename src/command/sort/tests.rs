@@ -1,8 +1,7 @@
-//! What clients do not see of SORT: slots found late, effects. Replies and errors are in `tests/transcripts/sort.txt`.
+//! What clients do not see of SORT: slots found late, what is logged, events, signals. Replies and errors are in `tests/transcripts/sort.txt`.
 
 use super::{Pattern, number_of, sort_window};
-use crate::base::slot::key_slot;
-use crate::command::bench::Bench;
+use crate::command::bench::{Bench, Followed};
 
 #[test]
 fn patterns_have_a_place_for_the_element_and_perhaps_a_field() {
@@ -70,9 +69,8 @@ fn a_window_of_the_order_is_the_order_s_window() {
 #[test]
 fn keys_of_other_shards_are_found_late_and_all_at_once() {
     let mut bench = Bench::new(4);
-    let home = |key: &str| bench.shards[0].borrow().core.owner(key_slot(key.as_bytes())).0;
     // One at home where the client is, and one elsewhere.
-    let lists = [0, 3].map(|shard| (0..).map(|n| format!("l{n}")).find(|key| home(key) == shard).unwrap());
+    let lists = [0, 3].map(|shard| bench.key_on(shard, 0));
     for list in lists {
         for number in 0..20 {
             bench.run(&format!("rpush {list} {number}"));
@@ -81,13 +79,10 @@ fn keys_of_other_shards_are_found_late_and_all_at_once() {
         }
         let sorted = bench.run(&format!("sort {list} by w_* limit 0 3 get # get h_*->f get none_*"));
         assert_eq!(sorted, "*9|$2|19|$3|v19|$-1|$2|18|$3|v18|$-1|$2|17|$3|v17|$-1");
-        (0..4).for_each(|shard| drop(bench.logged(shard)));
-        assert_eq!(
-            bench.run(&format!("sort {list} by w_* limit 18 9 get w_* store to")),
-            ":2"
-        );
-        let shard = bench.shards[0].borrow().core.owner(key_slot(b"to")).0 as usize;
-        assert_eq!(bench.logged(shard), ["DEL to", "RPUSH to 99 100"]);
+        bench.forget();
+        let stores = format!("sort {list} by w_* limit 18 9 get w_* store to");
+        assert_eq!(bench.run(&stores), ":2");
+        assert_eq!(bench.logged_anywhere(), [stores], "wherever its keys live");
         assert_eq!(bench.run("lrange to 0 -1"), "*2|$2|99|$3|100");
         bench.run("multi");
         bench.run("incr changed");
@@ -98,18 +93,33 @@ fn keys_of_other_shards_are_found_late_and_all_at_once() {
 }
 
 #[test]
-fn one_shard_logs_the_command() {
-    let mut bench = Bench::new(1);
-    bench.run("sadd s 3 1 2");
-    bench.logged(0);
-    let steps: &[(&str, &[&str])] = &[
-        ("sort s", &[]),
-        ("sort s by nosort store to", &["sort s by nosort store to"]),
-        ("sort none store to", &["sort none store to"]),
-        ("sort none store to", &[]),
+fn what_follows_from_each_command() {
+    let table: &[Followed<'_>] = &[
+        ("sadd s 3 1 2", &["sadd s 3 1 2"], &["new s", "sadd s"], &[]),
+        ("sort s", &[], &[], &[]),
+        ("sort none", &[], &["keymiss none"], &[]),
+        (
+            "sort s by w_* limit 0 1",
+            &[],
+            &["keymiss w_1", "keymiss w_2", "keymiss w_3"],
+            &[],
+        ),
+        (
+            "sort s by nosort store to",
+            &["sort s by nosort store to"],
+            &["new to", "sortstore to"],
+            &["ready to"],
+        ),
+        ("sort s store to", &["sort s store to"], &["sortstore to"], &["gone to"]),
+        (
+            "sort none store to",
+            &["sort none store to"],
+            &["keymiss none", "del to"],
+            &["gone to"],
+        ),
+        ("sort none store to", &[], &["keymiss none"], &[]),
     ];
-    for (line, expected) in steps {
-        bench.run(line);
-        assert_eq!(bench.logged(0), *expected, "{line}");
+    for shards in [1, 2] {
+        Bench::new(shards).follow(table);
     }
 }

@@ -1,6 +1,7 @@
 //! What clients do not see of the sorted set family: effects, events, hits and misses; and the shapes of RESP3 that Redis 7.0 does not
 //! have. Replies and errors are in `tests/transcripts/sorted_set.txt`.
 
+use crate::base::clock::Ms;
 use crate::command::bench::Bench;
 
 #[test]
@@ -8,7 +9,7 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
         let store = "zunionstore d 2 z missing";
-        bench.expect(&[
+        bench.follow(&[
             (
                 "zadd z 1 a 2 b 3 c 4 d 5 e",
                 &["zadd z 1 a 2 b 3 c 4 d 5 e"],
@@ -113,8 +114,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
             ),
             ("expire d 1", &["PEXPIREAT d 1700000001000"], &["expire d"], &[]),
         ]);
-        bench.pass(1001);
-        bench.expect(&[(
+        bench.pass(Ms(1001));
+        bench.follow(&[(
             "zadd d 1 x",
             &["DEL d", "zadd d 1 x"],
             &["expired d", "new d", "zadd d"],

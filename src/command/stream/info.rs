@@ -3,12 +3,20 @@
 //! Redis keeps blocks in a radix tree and tells its size. `radix-tree-keys` is the number of blocks here as there;
 //! `radix-tree-nodes` has no counterpart: one more than the keys, which is what a tree without branches has.
 
-use super::{parse_integer, reply_entry, reply_id};
+use super::{COUNT, GROUP, KEY, NONDETERMINISTIC, READ, container, help_of, on_stream, reply_entry, reply_id};
 use crate::base::clock::UnixMs;
 use crate::data::stream::{Consumer, Entry, Group, Stream, StreamId};
+use crate::engine::arguments::numbers::integer;
 use crate::engine::help::{HelpEntry, reply_help};
-use crate::engine::{Op, SessionOp};
+use crate::engine::{Command, Op, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, KeySpec, arg};
+
+pub(super) const XINFO: Command = Command {
+    summary: "Holds the commands that look into streams.",
+    subcommands: &[CONSUMERS, GROUPS, help_of(help), STREAM],
+    ..container("xinfo")
+};
 
 /// Entries and pending entries that `FULL` shows unless it is told otherwise.
 const FULL_COUNT: usize = 10;
@@ -27,6 +35,33 @@ pub(super) fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
+const STREAM: Command = Command {
+    summary: "Describes a stream.",
+    arity: -3,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(2, READ)],
+    arguments: &[
+        KEY,
+        arg(
+            "full-block",
+            ArgumentKind::Block(&[Argument::word("full", "FULL"), COUNT]),
+        )
+        .optional(),
+    ],
+    history: &[
+        ("6.0.0", "The option `FULL` was added."),
+        (
+            "7.0.0",
+            "The fields `max-deleted-entry-id`, `entries-added`, `recorded-first-entry-id`, `entries-read` and `lag` were added.",
+        ),
+        (
+            "7.2.0",
+            "The field `active-time` was added, and `seen-time` tells the last attempt, successful or not.",
+        ),
+    ],
+    ..on_stream("stream", stream)
+};
+
 pub(super) fn stream(op: &mut Op) -> Result<(), ReplyError> {
     let args = op.args;
     let stream = op.keys.read_stream(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
@@ -35,7 +70,7 @@ pub(super) fn stream(op: &mut Op) -> Result<(), ReplyError> {
         3 => None,
         4 | 6 if args.at(3).eq_ignore_ascii_case(b"FULL") => match args.get(4) {
             None => Some(FULL_COUNT),
-            Some(word) if word.eq_ignore_ascii_case(b"COUNT") => match parse_integer(args.at(5))? {
+            Some(word) if word.eq_ignore_ascii_case(b"COUNT") => match integer(args.at(5))? {
                 0 => Some(usize::MAX),
                 count => Some(usize::try_from(count).unwrap_or(FULL_COUNT)),
             },
@@ -127,6 +162,16 @@ fn reply_consumer(reply: &mut Reply<'_>, group: &Group, consumer: &Consumer, cou
     }
 }
 
+const GROUPS: Command = Command {
+    summary: "Lists the consumer groups of a stream.",
+    arity: 3,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(2, READ)],
+    arguments: &[KEY],
+    history: &[("7.0.0", "The fields `entries-read` and `lag` were added.")],
+    ..on_stream("groups", groups)
+};
+
 pub(super) fn groups(op: &mut Op) -> Result<(), ReplyError> {
     let stream = op.keys.read_stream(op.args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
     let reply = &mut op.reply;
@@ -154,6 +199,17 @@ fn reply_progress(reply: &mut Reply<'_>, stream: &Stream, group: &Group) {
         }
     }
 }
+
+const CONSUMERS: Command = Command {
+    summary: "Lists the consumers of a group.",
+    arity: 4,
+    flags: Flags::READONLY,
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec::one(2, READ)],
+    arguments: &[KEY, GROUP],
+    history: &[("7.2.0", "The field `inactive` was added.")],
+    ..on_stream("consumers", consumers)
+};
 
 pub(super) fn consumers(op: &mut Op) -> Result<(), ReplyError> {
     let (key, name, now) = (op.args.at(2), op.args.at(3), op.keys.moment.now);

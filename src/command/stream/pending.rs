@@ -1,18 +1,29 @@
 //! What is pending in a group: XPENDING looks at it, XCLAIM and XAUTOCLAIM give it to another consumer.
 
 use super::read::{parse_end, parse_start};
-use super::{GroupEffects, no_key_or_group, parse_id, parse_integer, reply_entry, reply_id};
+use super::{
+    CONSUMER, COUNT, DELETE, END, FAST_WRITE, GROUP, GroupEffects, IDS, KEY, NONDETERMINISTIC, READ, START, UPDATE,
+    no_key_or_group, on_stream, parse_id, reply_entry, reply_id,
+};
 use crate::base::clock::{Ms, UnixMs};
 use crate::base::numbers::parse_i64;
 use crate::data::stream::{Claim, Claimed, Entries, Group, Pending, Stream, StreamId};
-use crate::engine::Op;
+use crate::engine::arguments::Options;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::typed::Edited;
+use crate::engine::{Command, Op};
 use crate::resp::{Args, Reply, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, KeySpec, arg};
+
+const JUSTID: Argument = Argument::word("justid", "JUSTID").optional();
+const MIN_IDLE: Argument = arg("min-idle-time", ArgumentKind::String);
 
 /// What XAUTOCLAIM looks at for each entry that it may claim.
 const AUTOCLAIM_ATTEMPTS: usize = 10;
+
 /// What XAUTOCLAIM claims unless it is told otherwise.
 const AUTOCLAIM_COUNT: i64 = 100;
+
 /// The most that may be asked of it, as in Redis: its array of IDs fits the address space.
 const AUTOCLAIM_COUNT_MAX: i64 = i64::MAX / 16;
 
@@ -36,13 +47,13 @@ impl<'a> Wanted<'a> {
         }
         let (mut at, mut idle_min) = (3, Ms::ZERO);
         if args.at(3).eq_ignore_ascii_case(b"IDLE") {
-            idle_min = Ms(parse_integer(args.at(4))?.max(0) as u64);
+            idle_min = Ms(integer(args.at(4))?.max(0) as u64);
             if args.len() < 8 {
                 return Err(error::SYNTAX);
             }
             at = 5;
         }
-        let count = parse_integer(args.at(at + 2))?;
+        let count = integer(args.at(at + 2))?;
         Ok(Some(Wanted {
             idle_min,
             start: parse_start(args.at(at))?,
@@ -53,7 +64,36 @@ impl<'a> Wanted<'a> {
     }
 }
 
-pub(super) fn xpending(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XPENDING: Command = Command {
+    summary: "Answers what is pending in a consumer group.",
+    complexity: "O(N), N being the number of entries answered, or looked at with IDLE; the summary is O(M) for M consumers.",
+    arity: -3,
+    flags: Flags::READONLY,
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[
+        KEY,
+        GROUP,
+        arg(
+            "filters",
+            ArgumentKind::Block(&[
+                arg("min-idle-time", ArgumentKind::Integer)
+                    .token("IDLE")
+                    .optional()
+                    .since("6.2.0"),
+                START,
+                END,
+                arg("count", ArgumentKind::Integer),
+                CONSUMER.optional(),
+            ]),
+        )
+        .optional(),
+    ],
+    history: &[("6.2.0", "The option `IDLE` and exclusive ranges were added.")],
+    ..on_stream("xpending", xpending)
+};
+
+fn xpending(op: &mut Op) -> Result<(), ReplyError> {
     let wanted = Wanted::parse(op.args)?;
     let now = op.keys.moment.now;
     let missing = no_key_or_group(op);
@@ -211,7 +251,32 @@ fn reply_claimed(reply: &mut Reply<'_>, entries: &Entries, id: StreamId, only_id
     }
 }
 
-pub(super) fn xclaim(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XCLAIM: Command = Command {
+    summary: "Gives a consumer certain entries that are pending for others.",
+    complexity: "O(log N) for each ID, N being the number of entries pending in the group.",
+    arity: -6,
+    flags: FAST_WRITE,
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: &[
+        KEY,
+        GROUP,
+        CONSUMER,
+        MIN_IDLE,
+        IDS,
+        arg("ms", ArgumentKind::Integer).token("IDLE").optional(),
+        arg("unix-time-milliseconds", ArgumentKind::UnixTime)
+            .token("TIME")
+            .optional(),
+        arg("count", ArgumentKind::Integer).token("RETRYCOUNT").optional(),
+        Argument::word("force", "FORCE").optional(),
+        JUSTID,
+        arg("lastid", ArgumentKind::String).token("LASTID").optional(),
+    ],
+    ..on_stream("xclaim", xclaim)
+};
+
+fn xclaim(op: &mut Op) -> Result<(), ReplyError> {
     check_group(op)?;
     let claiming = Claiming::parse(op.args, op.keys.moment.now)?;
     let (key, name, consumer) = (op.args.at(1), op.args.at(2), op.args.at(3));
@@ -248,20 +313,34 @@ pub(super) fn xclaim(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn xautoclaim(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XAUTOCLAIM: Command = Command {
+    summary: "Gives a consumer what has been pending for others for long.",
+    since: "6.2.0",
+    complexity: "O(1) if COUNT is small.",
+    arity: -6,
+    flags: FAST_WRITE,
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec::one(1, DELETE)],
+    arguments: &[KEY, GROUP, CONSUMER, MIN_IDLE, START, COUNT, JUSTID],
+    history: &[(
+        "7.0.0",
+        "A third element of the answer names entries that were pending but no longer in the stream.",
+    )],
+    ..on_stream("xautoclaim", xautoclaim)
+};
+
+fn xautoclaim(op: &mut Op) -> Result<(), ReplyError> {
     let args = op.args;
     let now = op.keys.moment.now;
     let idle_min = parse_idle_min(args.at(4), "XAUTOCLAIM")?;
     let start = parse_start(args.at(5))?;
     let (mut count, mut only_ids) = (AUTOCLAIM_COUNT, false);
-    let mut options = args.slice_from(6).iter();
-    while let Some(word) = options.next() {
-        if word.eq_ignore_ascii_case(b"JUSTID") {
+    let mut options = Options::behind(args, 6);
+    while !options.is_empty() {
+        if options.flag(b"JUSTID") {
             only_ids = true;
-        } else if word.eq_ignore_ascii_case(b"COUNT")
-            && let Some(value) = options.next()
-        {
-            let given = parse_i64(value).filter(|count| (1..=AUTOCLAIM_COUNT_MAX).contains(count));
+        } else if options.flag(b"COUNT") {
+            let given = parse_i64(options.word()?).filter(|count| (1..=AUTOCLAIM_COUNT_MAX).contains(count));
             count = given.ok_or(error::GEO_COUNT_NOT_POSITIVE)?;
         } else {
             return Err(error::SYNTAX);

@@ -3,23 +3,91 @@
 //! XREAD looks at all its keys and IDs before it answers anything: an error in the last one is the answer to all. What it
 //! then answers has a place for each stream that has something to say; if none has, the whole answer is nil.
 
-use super::{GroupEffects, parse_id, parse_integer, reply_entries, reply_entry, reply_id};
+use super::{
+    CONSUMER, COUNT, END, GROUP, GroupEffects, KEY, READ, START, on_stream, parse_id, reply_entries, reply_entry,
+    reply_id,
+};
 use crate::data::stream::{BoundError, Group, Stream, StreamId};
-use crate::engine::Op;
+use crate::engine::arguments::Options;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::typed::Edited;
+use crate::engine::{Command, Op};
 use crate::resp::{Args, Reply, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Begin, Find, Flags, KeyFlags, KeySpec, arg};
 
-pub(super) fn xlen(op: &mut Op) -> Result<(), ReplyError> {
+const BLOCK: Argument = arg("milliseconds", ArgumentKind::Integer).token("BLOCK").optional();
+
+const STREAMS: Argument = arg(
+    "streams",
+    ArgumentKind::Block(&[
+        KEY.multiple(),
+        arg("id", ArgumentKind::String).shown_as("id").multiple(),
+    ]),
+)
+.token("STREAMS");
+
+/// Keys behind the word STREAMS, each with an ID behind all of them.
+const fn keys_of_streams(from: i32) -> KeySpec {
+    KeySpec {
+        flags: READ,
+        begin: Begin::Keyword {
+            keyword: "STREAMS",
+            from,
+        },
+        find: Find::Range {
+            last: -1,
+            step: 1,
+            limit: 2,
+        },
+        notes: "",
+    }
+}
+
+const RANGE_HISTORY: &[(&str, &str)] = &[("6.2.0", "Exclusive ranges were added.")];
+const RANGE_COMPLEXITY: &str = "O(N), N being the number of entries answered; O(1) for a constant COUNT.";
+
+pub(super) const XLEN: Command = Command {
+    summary: "Answers how many entries a stream has.",
+    arity: 2,
+    flags: Flags::READONLY.union(Flags::FAST),
+    keys: &[KeySpec::one(1, KeyFlags::RO)],
+    arguments: &[KEY],
+    ..on_stream("xlen", xlen)
+};
+
+fn xlen(op: &mut Op) -> Result<(), ReplyError> {
     let len = op.keys.read_stream(op.args.at(1))?.map_or(0, Stream::len);
     op.reply.integer(len as i64);
     Ok(())
 }
 
-pub(super) fn xrange(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XRANGE: Command = Command {
+    summary: "Answers the entries whose IDs lie in a range.",
+    complexity: RANGE_COMPLEXITY,
+    arity: -4,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[KEY, START, END, COUNT],
+    history: RANGE_HISTORY,
+    ..on_stream("xrange", xrange)
+};
+
+fn xrange(op: &mut Op) -> Result<(), ReplyError> {
     range(op, 2, 3, false)
 }
 
-pub(super) fn xrevrange(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XREVRANGE: Command = Command {
+    summary: "Answers the entries whose IDs lie in a range, the greatest first.",
+    complexity: RANGE_COMPLEXITY,
+    arity: -4,
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(1, READ)],
+    arguments: &[KEY, END, START, COUNT],
+    history: RANGE_HISTORY,
+    ..on_stream("xrevrange", xrevrange)
+};
+
+fn xrevrange(op: &mut Op) -> Result<(), ReplyError> {
     range(op, 3, 2, true)
 }
 
@@ -27,11 +95,12 @@ fn range(op: &mut Op, start_at: usize, end_at: usize, is_reverse: bool) -> Resul
     let start = parse_start(op.args.at(start_at))?;
     let end = parse_end(op.args.at(end_at))?;
     let mut count = None;
-    let mut options = op.args.slice_from(4).iter();
-    while let Some(word) = options.next() {
-        let value = options.next().filter(|_| word.eq_ignore_ascii_case(b"COUNT"));
-        let value = parse_integer(value.ok_or(error::SYNTAX)?)?;
-        count = Some(usize::try_from(value).unwrap_or(0));
+    let mut options = Options::behind(op.args, 4);
+    while !options.is_empty() {
+        if !options.flag(b"COUNT") {
+            return Err(error::SYNTAX);
+        }
+        count = Some(usize::try_from(options.integer()?).unwrap_or(0));
     }
     let Some(stream) = op.keys.read_stream(op.args.at(1))? else {
         op.reply.array(0);
@@ -96,34 +165,23 @@ impl<'a> Reading<'a> {
             keys: args,
             ids: args,
         };
-        let mut streams_at = None;
-        let mut index = 1;
-        while index < args.len() && streams_at.is_none() {
-            let word = args.at(index);
-            let more = args.len() - 1 - index;
-            if word.eq_ignore_ascii_case(b"BLOCK") && more > 0 {
-                check_timeout(args.at(index + 1))?;
-                index += 1;
-            } else if word.eq_ignore_ascii_case(b"COUNT") && more > 0 {
+        let mut options = Options::behind(args, 1);
+        let streams = loop {
+            if options.flag(b"BLOCK") {
+                check_timeout(options.word()?)?;
+            } else if options.flag(b"COUNT") {
                 // None, and fewer than none, is no limit.
-                let count = usize::try_from(parse_integer(args.at(index + 1))?).unwrap_or(0);
+                let count = usize::try_from(options.integer()?).unwrap_or(0);
                 reading.count = if count == 0 { usize::MAX } else { count };
-                index += 1;
-            } else if word.eq_ignore_ascii_case(b"STREAMS") && more > 0 {
-                if !more.is_multiple_of(2) {
-                    return Err(match is_group {
-                        true => error::unbalanced_streams("xreadgroup", ">"),
-                        false => error::unbalanced_streams("xread", "$"),
-                    });
-                }
-                streams_at = Some(index + 1);
-            } else if word.eq_ignore_ascii_case(b"GROUP") && more >= 2 {
+            } else if options.flag(b"STREAMS") {
+                break options.rest();
+            } else if options.flag(b"GROUP") {
+                let names = (options.word()?, options.word()?);
                 if !is_group {
                     return Err(error::STREAM_GROUP_IN_XREAD);
                 }
-                reading.group = Some((args.at(index + 1), args.at(index + 2)));
-                index += 2;
-            } else if word.eq_ignore_ascii_case(b"NOACK") {
+                reading.group = Some(names);
+            } else if options.flag(b"NOACK") {
                 if !is_group {
                     return Err(error::STREAM_NOACK_IN_XREAD);
                 }
@@ -131,34 +189,64 @@ impl<'a> Reading<'a> {
             } else {
                 return Err(error::SYNTAX);
             }
-            index += 1;
+        };
+        match streams.len() {
+            0 => return Err(error::SYNTAX),
+            count if count.is_multiple_of(2) => {}
+            _ if is_group => return Err(error::unbalanced_streams("xreadgroup", ">")),
+            _ => return Err(error::unbalanced_streams("xread", "$")),
         }
-        let first = streams_at.ok_or(error::SYNTAX)?;
         if is_group && reading.group.is_none() {
             return Err(error::STREAM_XREADGROUP_NO_GROUP);
         }
-        let count = (args.len() - first) / 2;
-        reading.keys = args.range(first, first + count);
-        reading.ids = args.slice_from(first + count);
+        let count = streams.len() / 2;
+        reading.keys = streams.range(0, count);
+        reading.ids = streams.slice_from(count);
         Ok(reading)
     }
 }
 
 /// Refuses what is no timeout of BLOCK.
 fn check_timeout(text: &[u8]) -> Result<(), ReplyError> {
-    match parse_integer(text) {
+    match integer(text) {
         Err(_) => Err(error::TIMEOUT_NOT_AN_INTEGER),
         Ok(timeout) if timeout < 0 => Err(error::TIMEOUT_NEGATIVE),
         Ok(_) => Ok(()),
     }
 }
 
-pub(super) fn xread(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XREAD: Command = Command {
+    summary: "Answers the entries of streams behind given IDs; waits for some if asked to.",
+    complexity: "O(N) for each stream, N being the number of entries answered.",
+    arity: -4,
+    flags: Flags::READONLY.union(Flags::BLOCKING),
+    keys: &[keys_of_streams(1)],
+    arguments: &[COUNT, BLOCK, STREAMS],
+    ..on_stream("xread", xread)
+};
+
+fn xread(op: &mut Op) -> Result<(), ReplyError> {
     let reading = Reading::parse(op.args, false)?;
     read(op, &reading)
 }
 
-pub(super) fn xreadgroup(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XREADGROUP: Command = Command {
+    summary: "Gives a consumer of a group new entries of streams, or those that are pending for it; waits for new ones if asked to.",
+    complexity: "O(M) for each stream, M being the number of entries answered.",
+    arity: -7,
+    flags: Flags::WRITE.union(Flags::BLOCKING),
+    keys: &[keys_of_streams(4)],
+    arguments: &[
+        arg("group-block", ArgumentKind::Block(&[GROUP, CONSUMER])).token("GROUP"),
+        COUNT,
+        BLOCK,
+        Argument::word("noack", "NOACK").optional(),
+        STREAMS,
+    ],
+    ..on_stream("xreadgroup", xreadgroup)
+};
+
+fn xreadgroup(op: &mut Op) -> Result<(), ReplyError> {
     let reading = Reading::parse(op.args, true)?;
     read(op, &reading)
 }

@@ -3,16 +3,43 @@
 //! XADD and XTRIM read the same options, up to where XADD's ID stands; only XADD says which words are options by
 //! what is no ID. An approximate trim gives another result on another server, so what is logged is an exact one with what came out.
 
-use super::{parse_id, parse_integer, reply_id};
+use super::{DELETE, FAST_WRITE, IDS, KEY, NONDETERMINISTIC, UPDATE, on_stream, parse_id, reply_id};
 use crate::base::clock::UnixMs;
 use crate::data::Limits;
 use crate::data::stream::{AppendError, NewId, Stream, StreamId, Trim, TrimBound};
+use crate::engine::arguments::Options;
+use crate::engine::arguments::numbers::integer;
 use crate::engine::typed::Edited;
-use crate::engine::{Event, Op};
+use crate::engine::{Command, Event, Op};
 use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Flags, KeySpec, arg};
+
+/// How XADD and XTRIM drop entries.
+const TRIM: Argument = arg(
+    "trim",
+    ArgumentKind::Block(&[
+        arg(
+            "strategy",
+            ArgumentKind::OneOf(&[
+                Argument::word("maxlen", "MAXLEN"),
+                Argument::word("minid", "MINID").since("6.2.0"),
+            ]),
+        ),
+        arg(
+            "operator",
+            ArgumentKind::OneOf(&[Argument::word("equal", "="), Argument::word("approximately", "~")]),
+        )
+        .optional(),
+        arg("threshold", ArgumentKind::String),
+        arg("count", ArgumentKind::Integer)
+            .token("LIMIT")
+            .optional()
+            .since("6.2.0"),
+    ]),
+);
 
 /// What stands before the fields of an XADD, or behind the key of an XTRIM.
-struct Options {
+struct Adding {
     trim: Option<Trim>,
     /// Where the bound of the trim stands; before it its operator, if there is one.
     bound_at: usize,
@@ -24,9 +51,9 @@ struct Options {
     id: Option<(NewId, usize)>,
 }
 
-impl Options {
-    fn parse(args: Args, is_add: bool, limits: &Limits) -> Result<Options, ReplyError> {
-        let mut options = Options {
+impl Adding {
+    fn parse(args: Args, is_add: bool, limits: &Limits) -> Result<Adding, ReplyError> {
+        let mut options = Adding {
             trim: None,
             bound_at: 0,
             has_operator: false,
@@ -46,7 +73,7 @@ impl Options {
             } else if more > 0 && (is_max_len || word.eq_ignore_ascii_case(b"MINID")) {
                 index = options.take_bound(args, index, is_max_len)?;
             } else if more > 0 && word.eq_ignore_ascii_case(b"LIMIT") {
-                let count = u64::try_from(parse_integer(args.at(index + 1))?);
+                let count = u64::try_from(integer(args.at(index + 1))?);
                 limit = Some(count.map_err(|_| error::STREAM_LIMIT_NEGATIVE)?);
                 options.limit_at = Some(index);
                 index += 1;
@@ -87,7 +114,7 @@ impl Options {
         self.bound_at = index + 1 + usize::from(self.has_operator);
         let text = args.at(self.bound_at);
         let bound = if is_max_len {
-            let count = u64::try_from(parse_integer(text)?);
+            let count = u64::try_from(integer(text)?);
             TrimBound::MaxLen(count.map_err(|_| error::STREAM_MAXLEN_NEGATIVE)?)
         } else {
             TrimBound::MinId(parse_id(text)?)
@@ -136,9 +163,40 @@ struct Added {
     bound: Vec<u8>,
 }
 
-pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XADD: Command = Command {
+    summary: "Adds an entry at the end of a stream; creates the key if it is missing.",
+    complexity: "O(1), and O(N) for the N entries that a trim drops.",
+    arity: -5,
+    flags: FAST_WRITE.union(Flags::DENYOOM),
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec {
+        notes: "UPDATE instead of INSERT because of the optional trimming feature",
+        ..KeySpec::one(1, UPDATE)
+    }],
+    arguments: &[
+        KEY,
+        Argument::word("nomkstream", "NOMKSTREAM").optional().since("6.2.0"),
+        TRIM.optional(),
+        arg(
+            "id-selector",
+            ArgumentKind::OneOf(&[Argument::word("auto-id", "*"), arg("id", ArgumentKind::String)]),
+        ),
+        arg(
+            "data",
+            ArgumentKind::Block(&[arg("field", ArgumentKind::String), arg("value", ArgumentKind::String)]),
+        )
+        .multiple(),
+    ],
+    history: &[
+        ("6.2.0", "The options `NOMKSTREAM`, `MINID` and `LIMIT` were added."),
+        ("7.0.0", "An ID may be given as `<ms>-*`."),
+    ],
+    ..on_stream("xadd", xadd)
+};
+
+fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     let limits = op.env.limits;
-    let options = Options::parse(op.args, true, &limits)?;
+    let options = Adding::parse(op.args, true, &limits)?;
     let fields = options.id.map(|(_, at)| op.args.slice_from(at + 1));
     let (Some((wanted, _)), Some(fields)) = (options.id, fields) else {
         return Err(error::wrong_arity("xadd"));
@@ -168,8 +226,7 @@ pub(super) fn xadd(op: &mut Op) -> Result<(), ReplyError> {
         AppendError::IdTooSmall | AppendError::SeqExhausted => error::STREAM_ID_TOO_SMALL,
         AppendError::TooLarge => error::STREAM_ELEMENTS_TOO_LARGE,
     })?;
-    op.changed(1);
-    op.also(key, Event::stream("xadd"));
+    op.wrote(key, Event::stream("xadd"));
     if added.trimmed > 0 {
         op.also(key, Event::stream("xtrim"));
     }
@@ -201,8 +258,20 @@ fn append(
     })
 }
 
-pub(super) fn xtrim(op: &mut Op) -> Result<(), ReplyError> {
-    let options = Options::parse(op.args, false, &op.env.limits)?;
+pub(super) const XTRIM: Command = Command {
+    summary: "Drops entries at the front of a stream.",
+    complexity: "O(N), N being the number of entries dropped; whole blocks of them go at once.",
+    arity: -4,
+    flags: Flags::WRITE,
+    tips: NONDETERMINISTIC,
+    keys: &[KeySpec::one(1, DELETE)],
+    arguments: &[KEY, TRIM],
+    history: &[("6.2.0", "The options `MINID` and `LIMIT` were added.")],
+    ..on_stream("xtrim", xtrim)
+};
+
+fn xtrim(op: &mut Op) -> Result<(), ReplyError> {
+    let options = Adding::parse(op.args, false, &op.env.limits)?;
     let Some(trim) = options.trim else {
         return Err(error::STREAM_TRIM_WITHOUT_BOUND);
     };
@@ -213,8 +282,7 @@ pub(super) fn xtrim(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let (trimmed, bound) = trimmed.unwrap_or_default();
     if trimmed > 0 {
-        op.changed(trimmed);
-        op.also(key, Event::stream("xtrim"));
+        op.wrote_times(key, Event::stream("xtrim"), trimmed);
         if trim.is_approximate {
             options.log(op, None, &bound);
         }
@@ -223,7 +291,17 @@ pub(super) fn xtrim(op: &mut Op) -> Result<(), ReplyError> {
     Ok(())
 }
 
-pub(super) fn xdel(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XDEL: Command = Command {
+    summary: "Deletes entries. Answers how many were there.",
+    complexity: "O(1) for each ID, however long the stream is.",
+    arity: -3,
+    flags: FAST_WRITE,
+    keys: &[KeySpec::one(1, DELETE)],
+    arguments: &[KEY, IDS],
+    ..on_stream("xdel", xdel)
+};
+
+fn xdel(op: &mut Op) -> Result<(), ReplyError> {
     let (key, ids) = (op.args.at(1), op.args.slice_from(2));
     let deleted = op.keys.edit_stream(key, |stream| {
         // All or nothing: an ID that is none must not come too late.
@@ -238,25 +316,47 @@ pub(super) fn xdel(op: &mut Op) -> Result<(), ReplyError> {
     })?;
     let deleted = deleted.unwrap_or(Ok(0))?;
     if deleted > 0 {
-        op.changed(deleted as u64);
-        op.also(key, Event::stream("xdel"));
+        op.wrote_times(key, Event::stream("xdel"), deleted as u64);
     }
     op.reply.integer(deleted as i64);
     Ok(())
 }
 
-pub(super) fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
+pub(super) const XSETID: Command = Command {
+    summary: "Sets what a stream remembers beside its entries; replication uses it.",
+    arity: -3,
+    flags: FAST_WRITE.union(Flags::DENYOOM),
+    keys: &[KeySpec::one(1, UPDATE)],
+    arguments: &[
+        KEY,
+        arg("last-id", ArgumentKind::String),
+        arg("entries-added", ArgumentKind::Integer)
+            .token("ENTRIESADDED")
+            .optional()
+            .since("7.0.0"),
+        arg("max-deleted-id", ArgumentKind::String)
+            .token("MAXDELETEDID")
+            .optional()
+            .since("7.0.0"),
+    ],
+    history: &[(
+        "7.0.0",
+        "The arguments `entries_added` and `max_deleted_entry_id` were added.",
+    )],
+    ..on_stream("xsetid", xsetid)
+};
+
+fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
     let args = op.args;
     let (key, id) = (args.at(1), parse_id(args.at(2))?);
     let (mut added, mut max_deleted) = (None, None);
-    let mut options = args.slice_from(3).iter();
-    while let Some(word) = options.next() {
-        let value = options.next().ok_or(error::SYNTAX)?;
-        if word.eq_ignore_ascii_case(b"ENTRIESADDED") {
-            let count = u64::try_from(parse_integer(value)?);
+    let mut options = Options::behind(args, 3);
+    while !options.is_empty() {
+        if options.flag(b"ENTRIESADDED") {
+            let count = u64::try_from(options.integer()?);
             added = Some(count.map_err(|_| error::STREAM_ENTRIES_ADDED_NEGATIVE)?);
-        } else if word.eq_ignore_ascii_case(b"MAXDELETEDID") {
-            let given = parse_id(value)?;
+        } else if options.flag(b"MAXDELETEDID") {
+            let given = parse_id(options.word()?)?;
             if id < given {
                 return Err(error::STREAM_SETID_BEHIND_DELETED);
             }
@@ -281,8 +381,7 @@ pub(super) fn xsetid(op: &mut Op) -> Result<(), ReplyError> {
         Edited::Changed(Ok(()))
     })?;
     set.ok_or(error::NO_SUCH_KEY)??;
-    op.changed(1);
-    op.also(key, Event::stream("xsetid"));
+    op.wrote(key, Event::stream("xsetid"));
     op.reply.ok();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What clients do not see of the string family: effects, events, hits and misses, limits; and the shapes of RESP3. Replies and
 //! errors are in `tests/transcripts/string.txt`.
 
+use crate::base::clock::Ms;
 use crate::command::bench::Bench;
 use crate::config::Settings;
 use crate::resp::Proto;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 fn writes_lead_to_what_they_lead_to_in_redis() {
     for shards in [1, 2] {
         let mut bench = Bench::new(shards);
-        bench.expect(&[
+        bench.follow(&[
             ("get a", &[], &["keymiss a"], &[]),
             ("set a 1", &["set a 1"], &["new a", "set a"], &[]),
             ("get a", &[], &[], &[]),
@@ -120,8 +121,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
                 &["gone zset"],
             ),
         ]);
-        bench.pass(51);
-        bench.expect(&[(
+        bench.pass(Ms(51));
+        bench.follow(&[(
             "incr zset",
             &["DEL zset", "incr zset"],
             &["expired zset", "new zset", "incrby zset"],
@@ -143,7 +144,7 @@ fn each_key_of_mset_is_a_change_and_what_is_not_written_is_none() {
 #[test]
 fn mset_over_two_shards_is_one_effect() {
     let mut bench = Bench::new(2);
-    let (here, there) = (bench.key_of(0), bench.key_of(1));
+    let (here, there) = (bench.key_on(0, 0), bench.key_on(1, 0));
     let line = format!("mset {here} 1 {there} 2 {here} 3");
     assert_eq!(bench.run(&line), "+OK");
     let logs = [bench.logged(0), bench.logged(1)].concat();

@@ -1,6 +1,6 @@
 //! The options of HSCAN, SSCAN and ZSCAN, behind key and cursor: `MATCH pattern`, `COUNT n`, and HSCAN's `NOVALUES`.
 
-use super::numbers::integer;
+use super::Options;
 use crate::resp::{Args, ReplyError, error};
 
 /// Elements that a call visits without COUNT.
@@ -22,27 +22,21 @@ impl<'a> ElementScan<'a> {
             pattern: None,
             with_values: true,
         };
-        let mut index = 3;
-        while index < args.len() {
-            let option = args.at(index);
-            if knows_novalues && option.eq_ignore_ascii_case(b"NOVALUES") {
+        let mut options = Options::behind(args, 3);
+        while !options.is_empty() {
+            if knows_novalues && options.flag(b"NOVALUES") {
                 scan.with_values = false;
-                index += 1;
-                continue;
-            }
-            let value = args.get(index + 1).ok_or(error::SYNTAX)?;
-            if option.eq_ignore_ascii_case(b"COUNT") {
-                scan.count = usize::try_from(integer(value)?)
+            } else if options.flag(b"COUNT") {
+                scan.count = usize::try_from(options.integer()?)
                     .ok()
                     .filter(|count| *count > 0)
                     .ok_or(error::SYNTAX)?;
-            } else if option.eq_ignore_ascii_case(b"MATCH") {
+            } else if options.flag(b"MATCH") {
                 // What matches everything need not be tried on each element.
-                scan.pattern = Some(value).filter(|pattern| *pattern != b"*");
+                scan.pattern = Some(options.word()?).filter(|pattern| *pattern != b"*");
             } else {
                 return Err(error::SYNTAX);
             }
-            index += 2;
         }
         Ok(scan)
     }

@@ -14,9 +14,6 @@
 //! A pattern becomes a key for each element. So which slots a call needs is known only when its elements have been read:
 //! the literals say so ([`Run::Reaching`]), and before anything is answered or stored, all keys of all patterns are walked
 //! through once, so that whatever is lacking is asked for at once.
-//!
-//! As those keys may be at home anywhere, a call that stores logs what it has stored (`DEL` and `RPUSH`), unless there is one
-//! shard, whose log has all that the call has seen.
 
 use crate::base::numbers::{as_c_text, parse_f64};
 use crate::base::slot::key_slot;
@@ -24,22 +21,25 @@ use crate::data::hash::Hash;
 use crate::data::list::{End, List};
 use crate::data::listpack::Item;
 use crate::data::{Encoding, ObjectRef, TypedValue};
-use crate::engine::arguments::is_word;
 use crate::engine::arguments::numbers::integer;
+use crate::engine::arguments::{Options, is_word};
+use crate::engine::stored::reply_item;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, Reply, ReplyError, error};
+
 use crate::spec::{
     Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeyFlags, KeyPosition, KeySpec, arg, command,
 };
+
 use crate::store::{Edited, EntryRef, ValueRef};
 use std::cmp::Ordering;
 use std::ops::Range;
 
 pub const COMMANDS: &[Command] = &[SORT, SORT_RO];
-
 const READ: KeyFlags = KeyFlags::RO.union(KeyFlags::ACCESS);
 const STORED: KeyFlags = KeyFlags::OW.union(KeyFlags::UPDATE);
 const COMPLEXITY: &str = "O(N+M*log(M)), N being the number of elements, M the number of those that are answered; O(N) where nothing is sorted.";
+
 const CATEGORIES: Categories = Categories::SET
     .union(Categories::SORTEDSET)
     .union(Categories::LIST)
@@ -51,6 +51,7 @@ const PATTERN_KEYS: KeySpec = KeySpec {
     find: Find::Unknown,
     notes: "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of the key we sort",
 };
+
 const STORE_KEY: KeySpec = KeySpec {
     flags: STORED,
     begin: Begin::Unknown,
@@ -59,10 +60,12 @@ const STORE_KEY: KeySpec = KeySpec {
 };
 
 const KEY: Argument = Argument::key("key", 0);
+
 const BY: Argument = arg("by-pattern", ArgumentKind::Pattern)
     .shown_as("pattern")
     .token("BY")
     .optional();
+
 const LIMIT: Argument = arg(
     "limit",
     ArgumentKind::Block(&[
@@ -72,17 +75,38 @@ const LIMIT: Argument = arg(
 )
 .token("LIMIT")
 .optional();
+
 const GET: Argument = arg("get-pattern", ArgumentKind::Pattern)
     .shown_as("pattern")
     .token("GET")
     .optional()
     .token_repeated();
+
 const ORDER: Argument = arg(
     "order",
     ArgumentKind::OneOf(&[Argument::word("asc", "ASC"), Argument::word("desc", "DESC")]),
 )
 .optional();
+
 const ALPHA: Argument = Argument::word("sorting", "ALPHA").optional();
+
+/// The key behind `STORE`, the last one if there are several.
+fn stored_key(args: Args) -> Option<KeyPosition> {
+    let mut stored = None;
+    let mut index = 2;
+    while index < args.len() {
+        index += match () {
+            () if is_word(args, index, b"LIMIT") => 2,
+            () if is_word(args, index, b"GET") || is_word(args, index, b"BY") => 1,
+            () if is_word(args, index, b"STORE") && index + 1 < args.len() => {
+                stored = Some(index + 1);
+                1
+            }
+            () => 0,
+        } + 1;
+    }
+    stored.map(|index| KeyPosition { index, flags: STORED })
+}
 
 const SORT: Command = Command {
     summary: "Answers the elements of a list, set or sorted set in order, or stores them as a list.",
@@ -105,6 +129,10 @@ const SORT: Command = Command {
     ..command("sort", Run::Reaching(stored_key, sort))
 };
 
+fn sort(op: &mut Op) -> Result<(), ReplyError> {
+    run(op, true)
+}
+
 const SORT_RO: Command = Command {
     summary: "Answers the elements of a list, set or sorted set in order.",
     since: "7.0.0",
@@ -118,34 +146,12 @@ const SORT_RO: Command = Command {
     ..command("sort_ro", Run::Reaching(|_| None, sort_ro))
 };
 
-/// The key behind `STORE`, the last one if there are several.
-fn stored_key(args: Args) -> Option<KeyPosition> {
-    let mut stored = None;
-    let mut index = 2;
-    while index < args.len() {
-        index += match () {
-            () if is_word(args, index, b"LIMIT") => 2,
-            () if is_word(args, index, b"GET") || is_word(args, index, b"BY") => 1,
-            () if is_word(args, index, b"STORE") && index + 1 < args.len() => {
-                stored = Some(index + 1);
-                1
-            }
-            () => 0,
-        } + 1;
-    }
-    stored.map(|index| KeyPosition { index, flags: STORED })
-}
-
-fn sort(op: &mut Op) -> Result<(), ReplyError> {
-    run(op, true)
-}
-
 fn sort_ro(op: &mut Op) -> Result<(), ReplyError> {
     run(op, false)
 }
 
 /// A call with its options read.
-struct Options<'a> {
+struct Sorting<'a> {
     weight: Weight<'a>,
     alpha: bool,
     descends: bool,
@@ -166,11 +172,10 @@ enum Weight<'a> {
     Nothing,
 }
 
-impl<'a> Options<'a> {
-    fn parse(op: &Op<'a, '_>, may_store: bool) -> Result<Options<'a>, ReplyError> {
-        let args = op.args;
+impl<'a> Sorting<'a> {
+    fn parse(op: &Op<'a, '_>, may_store: bool) -> Result<Sorting<'a>, ReplyError> {
         let is_cluster = op.env.settings.cluster_enabled;
-        let mut options = Options {
+        let mut sorting = Sorting {
             weight: Weight::Element,
             alpha: false,
             descends: false,
@@ -179,43 +184,39 @@ impl<'a> Options<'a> {
             gets: Vec::new(),
             store: None,
         };
-        let mut index = 2;
-        while index < args.len() {
-            let value = args.get(index + 1);
-            index += 1;
-            match (value, args.get(index + 1)) {
-                _ if is_word(args, index - 1, b"ASC") => options.descends = false,
-                _ if is_word(args, index - 1, b"DESC") => options.descends = true,
-                _ if is_word(args, index - 1, b"ALPHA") => options.alpha = true,
-                (Some(offset), Some(count)) if is_word(args, index - 1, b"LIMIT") => {
-                    options.offset = integer(offset)?;
-                    options.count = integer(count)?;
-                    index += 2;
+        let mut options = Options::behind(op.args, 2);
+        while !options.is_empty() {
+            if options.flag(b"ASC") {
+                sorting.descends = false;
+            } else if options.flag(b"DESC") {
+                sorting.descends = true;
+            } else if options.flag(b"ALPHA") {
+                sorting.alpha = true;
+            } else if options.flag(b"LIMIT") {
+                // Both are there before either is read.
+                let (offset, count) = (options.word()?, options.word()?);
+                sorting.offset = integer(offset)?;
+                sorting.count = integer(count)?;
+            } else if may_store && options.flag(b"STORE") {
+                sorting.store = Some(options.word()?);
+            } else if options.flag(b"BY") {
+                let pattern = Pattern::parse(options.word()?);
+                sorting.weight = match pattern {
+                    Pattern::Key { .. } if is_cluster => return Err(error::SORT_BY_IN_CLUSTER),
+                    Pattern::Key { .. } => Weight::Of(pattern),
+                    Pattern::Element | Pattern::Nothing => Weight::Nothing,
+                };
+            } else if options.flag(b"GET") {
+                let pattern = Pattern::parse(options.word()?);
+                if is_cluster {
+                    return Err(error::SORT_GET_IN_CLUSTER);
                 }
-                (Some(key), _) if may_store && is_word(args, index - 1, b"STORE") => {
-                    options.store = Some(key);
-                    index += 1;
-                }
-                (Some(text), _) if is_word(args, index - 1, b"BY") => {
-                    let pattern = Pattern::parse(text);
-                    options.weight = match pattern {
-                        Pattern::Key { .. } if is_cluster => return Err(error::SORT_BY_IN_CLUSTER),
-                        Pattern::Key { .. } => Weight::Of(pattern),
-                        Pattern::Element | Pattern::Nothing => Weight::Nothing,
-                    };
-                    index += 1;
-                }
-                (Some(text), _) if is_word(args, index - 1, b"GET") => {
-                    if is_cluster {
-                        return Err(error::SORT_GET_IN_CLUSTER);
-                    }
-                    options.gets.push(Pattern::parse(text));
-                    index += 1;
-                }
-                _ => return Err(error::SYNTAX),
+                sorting.gets.push(pattern);
+            } else {
+                return Err(error::SYNTAX);
             }
         }
-        Ok(options)
+        Ok(sorting)
     }
 
     /// The elements that are answered, of so many.
@@ -307,14 +308,14 @@ impl Elements {
 }
 
 /// The elements under a key, in the order in which they are without being sorted.
-fn collect(op: &mut Op, key: &[u8], options: &Options) -> Result<(Elements, bool), ReplyError> {
+fn collect(op: &mut Op, key: &[u8], sorting: &Sorting) -> Result<(Elements, bool), ReplyError> {
     let mut elements = Elements::default();
     let Some(entry) = op.keys.read(key)? else {
         return Ok((elements, false));
     };
     let object = entry.object().ok_or(error::WRONG_TYPE)?;
     elements.spans.reserve(object.len());
-    let is_unsorted = matches!(options.weight, Weight::Nothing);
+    let is_unsorted = matches!(sorting.weight, Weight::Nothing);
     match object {
         ObjectRef::List(list) => list.for_each(|item| elements.push(item)),
         ObjectRef::Set(set) => set.for_each(|item| elements.push(item)),
@@ -332,37 +333,37 @@ fn collect(op: &mut Op, key: &[u8], options: &Options) -> Result<(Elements, bool
         })?;
     }
     // What has an order of its own has it the other way round, too.
-    if is_unsorted && options.descends && !is_set {
+    if is_unsorted && sorting.descends && !is_set {
         elements.spans.reverse();
     }
     Ok((elements, is_set))
 }
 
 fn run(op: &mut Op, may_store: bool) -> Result<(), ReplyError> {
-    let mut options = Options::parse(op, may_store)?;
-    let (elements, is_set) = collect(op, op.args.at(1), &options)?;
+    let mut sorting = Sorting::parse(op, may_store)?;
+    let (elements, is_set) = collect(op, op.args.at(1), &sorting)?;
     // What is stored must not depend on how a set happens to lie.
-    if is_set && options.store.is_some() && matches!(options.weight, Weight::Nothing) {
-        options.weight = Weight::Element;
-        options.alpha = true;
+    if is_set && sorting.store.is_some() && matches!(sorting.weight, Weight::Nothing) {
+        sorting.weight = Weight::Element;
+        sorting.alpha = true;
     }
-    hold_slots(op, &options, &elements)?;
-    let window = options.window(elements.spans.len());
-    let order = order(op, &options, &elements, &window)?;
+    hold_slots(op, &sorting, &elements)?;
+    let window = sorting.window(elements.spans.len());
+    let order = order(op, &sorting, &elements, &window)?;
     let chosen = order.unwrap_or_else(|| elements.spans[window].to_vec());
-    match options.store {
-        None => answer(op, &options, &elements, &chosen),
-        Some(target) => store(op, target, &options, &elements, &chosen),
+    match sorting.store {
+        None => answer(op, &sorting, &elements, &chosen),
+        Some(target) => store(op, target, &sorting, &elements, &chosen),
     }
 }
 
 /// Makes sure that this unit of work holds all the slots that it will need.
-fn hold_slots(op: &mut Op, options: &Options, elements: &Elements) -> Result<(), ReplyError> {
-    let mut lacking = options.store.map_or(Ok(()), |target| op.keys.slot(target).map(drop));
+fn hold_slots(op: &mut Op, sorting: &Sorting, elements: &Elements) -> Result<(), ReplyError> {
+    let mut lacking = sorting.store.map_or(Ok(()), |target| op.keys.slot(target).map(drop));
     // One shard has all slots.
     if op.env.shards > 1 {
         let mut key = Vec::new();
-        for pattern in options.patterns() {
+        for pattern in sorting.patterns() {
             for span in &elements.spans {
                 if pattern.key(elements.text(span), &mut key) && op.keys.view.peek(key_slot(&key)).is_none() {
                     lacking = op.keys.slot(&key).map(drop);
@@ -432,7 +433,7 @@ impl Found<'_> {
     fn reply(&self, reply: &mut Reply<'_>) {
         match self {
             Found::Text(text) => reply.bulk(text),
-            Found::Item(item) => super::list::reply_item(reply, *item),
+            Found::Item(item) => reply_item(reply, *item),
             Found::Entry(entry) => super::string::reply_string(reply, *entry),
         }
     }
@@ -441,18 +442,18 @@ impl Found<'_> {
 /// The elements of the window in order; None: they stay as they are.
 fn order(
     op: &mut Op,
-    options: &Options,
+    sorting: &Sorting,
     elements: &Elements,
     window: &Range<usize>,
 ) -> Result<Option<Vec<Range<usize>>>, ReplyError> {
-    let pattern = match options.weight {
+    let pattern = match sorting.weight {
         Weight::Nothing => return Ok(None),
         Weight::Element => None,
         Weight::Of(pattern) => Some(pattern),
     };
-    let directed = |ordering: Ordering| if options.descends { ordering.reverse() } else { ordering };
+    let directed = |ordering: Ordering| if sorting.descends { ordering.reverse() } else { ordering };
     let text = |span: &Range<usize>| elements.text(span);
-    if !options.alpha {
+    if !sorting.alpha {
         let mut weighed = weigh(op, pattern, elements)?;
         let by_number = |one: &(f64, Range<usize>), two: &(f64, Range<usize>)| {
             let numbers = one.0.partial_cmp(&two.0).unwrap_or(Ordering::Equal);
@@ -461,7 +462,7 @@ fn order(
         sort_window(&mut weighed, window, by_number);
         return Ok(Some(weighed.drain(window.clone()).map(|(_, span)| span).collect()));
     }
-    let counts_all = options.store.is_some();
+    let counts_all = sorting.store.is_some();
     let seen = |text| if counts_all { text } else { as_c_text(text) };
     let Some(pattern) = pattern else {
         let mut spans = elements.spans.clone();
@@ -540,8 +541,8 @@ fn sort_window<T>(elements: &mut [T], window: &Range<usize>, compare: impl Fn(&T
     part.sort_unstable_by(compare);
 }
 
-fn answer(op: &mut Op, options: &Options, elements: &Elements, chosen: &[Range<usize>]) -> Result<(), ReplyError> {
-    op.reply.array(chosen.len() * options.gets.len().max(1));
+fn answer(op: &mut Op, sorting: &Sorting, elements: &Elements, chosen: &[Range<usize>]) -> Result<(), ReplyError> {
+    op.reply.array(chosen.len() * sorting.gets.len().max(1));
     let mut key = Vec::new();
     for span in chosen {
         // Each element may bring a value of any size by each of any number of patterns.
@@ -549,10 +550,10 @@ fn answer(op: &mut Op, options: &Options, elements: &Elements, chosen: &[Range<u
             break;
         }
         let element = elements.text(span);
-        if options.gets.is_empty() {
+        if sorting.gets.is_empty() {
             op.reply.bulk(element);
         }
-        for pattern in &options.gets {
+        for pattern in &sorting.gets {
             let found = look_up(op, pattern, element, &mut key, |reply, found| found.reply(reply))?;
             if found.is_none() {
                 op.reply.null();
@@ -565,7 +566,7 @@ fn answer(op: &mut Op, options: &Options, elements: &Elements, chosen: &[Range<u
 fn store(
     op: &mut Op,
     target: &[u8],
-    options: &Options,
+    sorting: &Sorting,
     elements: &Elements,
     chosen: &[Range<usize>],
 ) -> Result<(), ReplyError> {
@@ -573,10 +574,10 @@ fn store(
     let mut key = Vec::new();
     for span in chosen {
         let element = elements.text(span);
-        if options.gets.is_empty() {
+        if sorting.gets.is_empty() {
             stored.push(Item::Bytes(element));
         }
-        for pattern in &options.gets {
+        for pattern in &sorting.gets {
             let found = look_up(op, pattern, element, &mut key, |_, found| {
                 found.with_bytes(|bytes| stored.push(Item::Bytes(bytes)));
             })?;
@@ -591,12 +592,9 @@ fn store(
     }
     let len = stored.spans.len();
     if op.keys.replace(target, list)? {
-        op.changed(len.max(1) as u64);
         match len {
-            0 => op.also(target, Event::generic("del")),
-            _ => {
-                op.also(target, Event::list("sortstore"));
-            }
+            0 => op.wrote(target, Event::generic("del")),
+            _ => op.wrote_times(target, Event::list("sortstore"), len as u64),
         }
     }
     op.reply.integer(len as i64);

@@ -10,9 +10,6 @@
 //! | command | its effect |
 //! |---|---|
 //! | LMPOP | `LPOP key count` or `RPOP key count`, with the count that was there |
-//! | LMOVE, RPOPLPUSH between two shards | `LPOP` or `RPOP` of the source, `LPUSH` or `RPUSH` of the target |
-//!
-//! Invariant: `signal_ready` is called where a list begins. Nobody waits for a key that has a list already.
 
 mod read;
 mod relocate;
@@ -22,9 +19,8 @@ mod tests;
 mod write;
 
 use crate::data::list::End;
-use crate::data::listpack::Item;
-use crate::engine::{Command, Event, Op};
-use crate::resp::{Reply, ReplyError, error};
+use crate::engine::{Command, Event};
+use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, arg};
 use std::ops::Range;
 
@@ -66,29 +62,20 @@ fn end_of(word: &[u8]) -> Result<End, ReplyError> {
     }
 }
 
-/// The command that adds at this end, which is also its event.
-fn push_at(end: End) -> &'static str {
-    match end {
+/// Elements were added at this end.
+fn pushed(end: End) -> Event {
+    Event::list(match end {
         End::Front => "lpush",
         End::Back => "rpush",
-    }
+    })
 }
 
-/// The command that takes from this end, which is also its event.
-fn pop_from(end: End) -> &'static str {
-    match end {
+/// Elements were taken from this end.
+fn popped(end: End) -> Event {
+    Event::list(match end {
         End::Front => "lpop",
         End::Back => "rpop",
-    }
-}
-
-/// Writes an element.
-#[inline]
-pub(super) fn reply_item(reply: &mut Reply<'_>, item: Item<'_>) {
-    match item {
-        Item::Bytes(bytes) => reply.bulk(bytes),
-        Item::Int(number) => reply.bulk_integer(number),
-    }
+    })
 }
 
 /// The elements from `start` to `stop`, both of them, counted from the end where they are negative.
@@ -101,9 +88,4 @@ fn elements_between(start: i64, stop: i64, len: usize) -> Range<usize> {
         return 0..0;
     }
     start as usize..stop as usize + 1
-}
-
-/// Tells that elements are gone, and perhaps the last one.
-fn tell_removal(op: &mut Op, event: &'static str, key: &[u8]) {
-    op.also(key, Event::list(event));
 }

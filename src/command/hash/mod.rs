@@ -21,7 +21,6 @@
 
 mod at_once;
 mod expiry;
-mod literals;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -31,10 +30,69 @@ use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::numbers::parse_i64;
 use crate::data::hash::{Hash, HashRef};
-use crate::engine::{Command, Event, Op};
+use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, arg, command};
 
-pub const COMMANDS: &[Command] = literals::COMMANDS;
+pub const COMMANDS: &[Command] = &[
+    write::HDEL,
+    read::HEXISTS,
+    expiry::HEXPIRE,
+    expiry::HEXPIREAT,
+    expiry::HEXPIRETIME,
+    read::HGET,
+    read::HGETALL,
+    at_once::HGETDEL,
+    at_once::HGETEX,
+    write::HINCRBY,
+    write::HINCRBYFLOAT,
+    read::HKEYS,
+    read::HLEN,
+    read::HMGET,
+    write::HMSET,
+    expiry::HPERSIST,
+    expiry::HPEXPIRE,
+    expiry::HPEXPIREAT,
+    expiry::HPEXPIRETIME,
+    expiry::HPTTL,
+    read::HRANDFIELD,
+    read::HSCAN,
+    write::HSET,
+    at_once::HSETEX,
+    write::HSETNX,
+    read::HSTRLEN,
+    expiry::HTTL,
+    read::HVALS,
+];
+
+const READ: KeyFlags = KeyFlags::RO.union(KeyFlags::ACCESS);
+const UPDATE: KeyFlags = KeyFlags::RW.union(KeyFlags::UPDATE);
+const COUNT: KeyFlags = UPDATE.union(KeyFlags::ACCESS);
+const FAST_READ: Flags = Flags::READONLY.union(Flags::FAST);
+const FAST_WRITE: Flags = Flags::WRITE.union(Flags::FAST);
+const GROWING: Flags = FAST_WRITE.union(Flags::DENYOOM);
+const KEY: Argument = Argument::key("key", 0);
+const FIELD: Argument = arg("field", ArgumentKind::String);
+const VALUE: Argument = arg("value", ArgumentKind::String);
+const NUMFIELDS: Argument = arg("numfields", ArgumentKind::Integer);
+const FIELDS: Argument = arg("fields", ArgumentKind::Block(&[NUMFIELDS, FIELD.multiple()])).token("FIELDS");
+const KEY_AND_FIELDS: &[Argument] = &[KEY, FIELDS];
+const SECONDS: Argument = arg("seconds", ArgumentKind::Integer);
+const MILLISECONDS: Argument = arg("milliseconds", ArgumentKind::Integer);
+const UNIX_SECONDS: Argument = arg("unix-time-seconds", ArgumentKind::UnixTime);
+const UNIX_MILLISECONDS: Argument = arg("unix-time-milliseconds", ArgumentKind::UnixTime);
+const EACH_FIELD: &str = "O(N), N being the number of fields that are named.";
+
+/// What all commands of the family have in common.
+const fn hash(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
+    Command {
+        since: "2.0.0",
+        group: Group::Hash,
+        complexity: "O(1)",
+        categories: Categories::HASH,
+        ..command(name, Run::Keys(run))
+    }
+}
 
 /// The fields behind `FIELDS numfields` at `at`, which must be the last arguments. `count_error` is for what is no count.
 fn listed_fields<'a>(args: Args<'a>, at: usize, count_error: ReplyError) -> Result<Args<'a>, ReplyError> {
@@ -71,8 +129,6 @@ struct FieldChanges<'a> {
     /// Fields that have lost theirs.
     persisted: Vec<&'a [u8]>,
     deleted: Vec<&'a [u8]>,
-    /// No field is left.
-    is_gone: bool,
 }
 
 impl<'a> FieldChanges<'a> {
@@ -102,7 +158,6 @@ impl<'a> FieldChanges<'a> {
         if self.count() == 0 {
             return;
         }
-        op.changed(self.count() as u64);
         let mut log = |head: &[&[u8]], fields: &[&[u8]], counts: bool| {
             if fields.is_empty() {
                 return;
@@ -124,19 +179,14 @@ impl<'a> FieldChanges<'a> {
         }
         log(&[b"HPERSIST", key], &self.persisted, true);
         log(&[b"HDEL", key], &self.deleted, false);
-        if !self.expiring.is_empty() {
-            op.also(key, Event::hash("hexpire"));
-        }
-        if !self.persisted.is_empty() {
-            op.also(key, Event::hash("hpersist"));
-        }
-        if !self.deleted.is_empty() {
-            tell_deleted(op, key);
+        for (fields, event) in [
+            (&self.expiring, "hexpire"),
+            (&self.persisted, "hpersist"),
+            (&self.deleted, "hdel"),
+        ] {
+            if !fields.is_empty() {
+                op.wrote_times(key, Event::hash(event), fields.len() as u64);
+            }
         }
     }
-}
-
-/// Tells that fields were deleted, and the key with the last of them.
-fn tell_deleted(op: &mut Op, key: &[u8]) {
-    op.also(key, Event::hash("hdel"));
 }

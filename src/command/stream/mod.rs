@@ -17,29 +17,78 @@
 
 mod group;
 mod info;
-mod literals;
 mod pending;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-use crate::base::numbers::parse_i64;
-use crate::base::slot::key_slot;
 use crate::data::stream::{ConsumerNumber, Entry, Group, Pending, StreamId};
-use crate::engine::Op;
-use crate::engine::{Command, Event};
+use crate::engine::stored::reply_item;
+use crate::engine::{Command, Event, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, KeyFlags, arg, command};
 
-pub const COMMANDS: &[Command] = literals::COMMANDS;
+pub const COMMANDS: &[Command] = &[
+    group::XACK,
+    write::XADD,
+    pending::XAUTOCLAIM,
+    pending::XCLAIM,
+    write::XDEL,
+    group::XGROUP,
+    info::XINFO,
+    read::XLEN,
+    pending::XPENDING,
+    read::XRANGE,
+    read::XREAD,
+    read::XREADGROUP,
+    read::XREVRANGE,
+    write::XSETID,
+    write::XTRIM,
+];
+
+const READ: KeyFlags = KeyFlags::RO.union(KeyFlags::ACCESS);
+const UPDATE: KeyFlags = KeyFlags::RW.union(KeyFlags::UPDATE);
+const DELETE: KeyFlags = KeyFlags::RW.union(KeyFlags::DELETE);
+const FAST_WRITE: Flags = Flags::WRITE.union(Flags::FAST);
+const NONDETERMINISTIC: &[&str] = &["nondeterministic_output"];
+const KEY: Argument = Argument::key("key", 0);
+const GROUP: Argument = arg("group", ArgumentKind::String);
+const CONSUMER: Argument = arg("consumer", ArgumentKind::String);
+const IDS: Argument = arg("id", ArgumentKind::String).multiple();
+const START: Argument = arg("start", ArgumentKind::String);
+const END: Argument = arg("end", ArgumentKind::String);
+const COUNT: Argument = arg("count", ArgumentKind::Integer).token("COUNT").optional();
+
+/// A command of the family over one key, with what is the same for most of them.
+const fn on_stream(name: &'static str, run: fn(&mut Op) -> Result<(), ReplyError>) -> Command {
+    Command {
+        since: "5.0.0",
+        group: crate::spec::Group::Stream,
+        complexity: "O(1)",
+        categories: Categories::STREAM,
+        ..command(name, Run::Keys(run))
+    }
+}
+
+/// A container of such commands.
+const fn container(name: &'static str) -> Command {
+    Command {
+        since: "5.0.0",
+        group: crate::spec::Group::Stream,
+        complexity: "Depends on subcommand.",
+        arity: -2,
+        ..command(name, Run::Container)
+    }
+}
+
+const fn help_of(run: fn(&mut SessionOp) -> Result<(), ReplyError>) -> Command {
+    crate::engine::help::help_command(crate::spec::Group::Stream, Categories::STREAM, "5.0.0", run)
+}
 
 /// An ID where a command takes nothing but an ID; `ms` alone is `ms-0`.
 fn parse_id(text: &[u8]) -> Result<StreamId, ReplyError> {
     StreamId::parse(text, 0).ok_or(error::STREAM_ID_INVALID)
-}
-
-fn parse_integer(text: &[u8]) -> Result<i64, ReplyError> {
-    parse_i64(text).ok_or(error::NOT_AN_INTEGER)
 }
 
 /// The group, or NOGROUP as XCLAIM, XAUTOCLAIM and XPENDING say it.
@@ -56,10 +105,9 @@ fn reply_entry(reply: &mut Reply<'_>, entry: Entry<'_>) {
     reply.array(2);
     reply_id(reply, entry.id);
     reply.array(2 * entry.field_count());
-    let mut digits = itoa::Buffer::new();
     for (name, value) in entry.fields() {
-        reply.bulk(name.as_bytes(&mut digits));
-        reply.bulk(value.as_bytes(&mut digits));
+        reply_item(reply, name);
+        reply_item(reply, value);
     }
 }
 
@@ -134,9 +182,10 @@ impl GroupEffects {
     /// Logs all of it and tells the events.
     fn log(self, op: &mut Op, key: &[u8], group: &[u8], consumer: &[u8]) {
         let is_alone = self.is_new_consumer && self.delivered_count == 0;
-        op.changed(self.delivered_count + u64::from(self.moved.is_some()) + u64::from(is_alone));
+        // Moves within pending lists have no event.
+        op.changed(self.delivered_count + u64::from(self.moved.is_some()));
         if self.is_new_consumer {
-            op.also(key, Event::stream("xgroup-createconsumer"));
+            op.wrote_times(key, Event::stream("xgroup-createconsumer"), u64::from(is_alone));
         }
         if is_alone {
             let words: [&[u8]; 5] = [b"XGROUP", b"CREATECONSUMER", key, group, consumer];
