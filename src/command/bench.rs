@@ -7,6 +7,7 @@ use crate::config::KeyspaceEvents;
 use crate::engine::assembly::{Assembly, BEGIN};
 use crate::engine::log::ReaderId;
 use crate::engine::{Registry, Signal};
+use crate::store::DbIndex;
 use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -62,16 +63,19 @@ impl Bench {
                 let Some(consequences) = observed.consequences else {
                     return;
                 };
-                let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+                let text = |db: DbIndex, key: &[u8]| match db {
+                    DbIndex(0) => String::from_utf8_lossy(key).into_owned(),
+                    DbIndex(other) => format!("{}@{other}", String::from_utf8_lossy(key)),
+                };
                 let told = consequences.events.iter();
                 events
                     .borrow_mut()
-                    .extend(told.map(|event| format!("{} {}", event.event.name, text(&event.key))));
+                    .extend(told.map(|event| format!("{} {}", event.event.name, text(event.db, &event.key))));
                 signals
                     .borrow_mut()
                     .extend(consequences.signals.iter().map(|signal| match signal {
-                        Signal::Ready(_, key) => format!("ready {}", text(key)),
-                        Signal::Gone(_, key) => format!("gone {}", text(key)),
+                        Signal::Ready(db, key) => format!("ready {}", text(*db, key)),
+                        Signal::Gone(db, key) => format!("gone {}", text(*db, key)),
                         Signal::Flushed(db) => format!("flushed {}", db.0),
                         Signal::Swapped(a, b) => format!("swapped {} {}", a.0, b.0),
                     }));

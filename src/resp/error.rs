@@ -113,7 +113,6 @@ errors! {
     NO_HASH_TABLE = "ERR The value stored at the specified key is not represented using an hash table";
     RESP3_ONLY = "ERR RESP2 is not supported by this command";
     NO_SUCH_PROTOCOL_TYPE = "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false";
-    COPY_IN_CLUSTER = "ERR Copying to another database is not allowed in cluster mode";
 
     // State of the server.
     LOADING = "LOADING Redis is loading the dataset in memory";

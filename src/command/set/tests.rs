@@ -82,7 +82,7 @@ fn a_set_that_is_over_is_gone_before_the_next_one_comes() {
                 "sunionstore a c",
                 &["DEL c", "sunionstore a c"],
                 &["expired c", "keymiss c", "del a"],
-                &["gone a", "gone c"],
+                &["gone c", "gone a"],
             ),
         ]);
     }
