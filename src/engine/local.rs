@@ -251,7 +251,9 @@ impl Local {
         let index = self.listed.pop()?;
         if let Some(client) = self.clients.at(index) {
             client.is_listed = false;
-            if client.stall == Stall::Not && std::mem::take(&mut client.has_waiting_requests) {
+            // Who is to end at once runs nothing more.
+            let may_go_on = client.stall == Stall::Not && !client.is_killed;
+            if may_go_on && std::mem::take(&mut client.has_waiting_requests) {
                 self.resume(index);
                 if let Some(client) = self.clients.at(index) {
                     client.is_listed = false;

@@ -228,8 +228,11 @@ impl<'a> Run<'a> {
         let until_ns = self.engine.course_ns.get() + rest_ns;
         for _ in 0..STEPS_MAX {
             let step = self.draw(clients.clone());
-            let is_at_rest = self.steps.is_empty() && self.is_nothing_to_do();
-            if is_at_rest && self.engine.course_ns.get() >= until_ns {
+            let now = Ticks(self.engine.course_ns.get());
+            // One that is held up may be late.
+            let is_none_due = (0..self.shards.len()).all(|shard| self.deadline(shard) > now);
+            let is_at_rest = self.steps.is_empty() && self.is_nothing_to_do() && is_none_due;
+            if is_at_rest && now.0 >= until_ns {
                 return Ok(());
             }
             self.step(step)?;
