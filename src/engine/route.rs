@@ -154,7 +154,7 @@ impl Local {
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with a attempt.
-                drop(view);
+
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }

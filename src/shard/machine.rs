@@ -283,7 +283,7 @@ impl<S, W: Work<S>> Shard<S, W> {
             ticket: unit.ticket,
         };
         let verdict = unit.work.run(&mut view, env);
-        drop(view);
+
         let touched = touched.into_inner();
         match verdict {
             Verdict::Done => self.complete(unit, out),
@@ -353,7 +353,7 @@ impl<S, W: Work<S>> Shard<S, W> {
             ticket: Some(ticket),
         };
         let verdict = run(&mut gather.unit.work, &mut view, env);
-        drop(view);
+
         let touched = touched.into_inner();
         match verdict {
             Verdict::Done => {

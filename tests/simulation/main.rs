@@ -304,7 +304,6 @@ impl Simulation {
             && let Some(mut view) = machine.try_view(&slots, unit.origin)
         {
             assert_eq!(unit.work.run(&mut view, &mut ()), Verdict::Done);
-            drop(view);
             if unit.origin.shard == shard {
                 out.finished.push((unit.origin, unit.work));
             } else {

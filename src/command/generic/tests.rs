@@ -31,7 +31,8 @@ fn writes_lead_to_what_they_lead_to_in_redis() {
         for shard in 0..shards {
             bench.logged(shard);
         }
-        (bench.events(), bench.signals());
+        bench.events();
+        bench.signals();
         bench.follow(&[
             ("del nothing", &[], &[], &[]),
             (
@@ -237,7 +238,8 @@ fn a_value_goes_to_another_shard() {
     bench.run(&format!("pexpire {here} 7000"));
     let dumped = bench.run_words(&[b"dump", here.as_bytes()]);
     for line in [format!("rename {here} {there}"), format!("copy {there} {here}")] {
-        (bench.logged(0), bench.logged(1));
+        bench.logged(0);
+        bench.logged(1);
         bench.run(&line);
         assert_eq!([bench.logged(0), bench.logged(1)].concat(), [line]);
     }
