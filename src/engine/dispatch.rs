@@ -1,7 +1,7 @@
 //! From a client's bytes to a command that runs: the way of every request.
 //!
 //! ```text
-//! bytes -> parse -> find -> rules (arity, auth, MULTI, pause) -> where?
+//! bytes -> parse -> find -> gates (arity, password, pause, memory) -> queued by MULTI, or where?
 //!                                                                 |- session command ........ here, now
 //!                                                                 |- slots at home, free .... here, now: over the request's own bytes
 //!                                                                 |- one slot, elsewhere .... shipped as bytes; the reply takes its place later
@@ -9,11 +9,8 @@
 //!                                                                 '- asynchronous ........... a future
 //! ```
 //!
-//! Order within a connection: replies always leave in the order of the requests. A command on a single slot may start
-//! while earlier ones of the same kind are still under way on other shards; every other command waits until all
-//! before it are answered, and what comes after it waits for its answer (`pipeline-order strict` makes the first kind
-//! wait as well, unless it goes to the same shard as those under way). Commands over the session run at once: what
-//! they change was copied by the commands before them.
+//! What may start while earlier commands of the same client are under way is `route`'s to say. Commands over the session run at once:
+//! what they change was copied by the commands before them.
 
 use super::gates::Refusal;
 use super::literal::{Control, Registered, Run};

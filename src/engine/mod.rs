@@ -1,14 +1,28 @@
 //! What runs commands: the layer below the families.
 //!
 //! A request goes through three steps here, none of which knows a socket. [`dispatch`] reads a client's bytes, finds
-//! the command, applies the rules that its literal declares (arity, authentication, MULTI) and decides where it runs.
-//! A handler runs it. The reply goes into the client's output, directly or by way of another shard.
+//! the command and lets it through the gates; [`route`] decides where it runs; a handler runs it ([`run`]). The reply goes into the client's
+//! output, directly or by way of another shard, and [`Env::end_unit`] ends the unit of work, however it was run.
 //!
-//! There are three kinds of handlers ([`Run`]), told apart by type so that what must not wait cannot wait:
+//! In reading order; a file uses only what stands above it (a test reads the sources and keeps that true):
 //!
-//! * over keys: a function over [`Op`], synchronous, on whichever shard holds the slots;
-//! * over the session: a function over [`SessionOp`], synchronous, on any shard;
-//! * over the node: an asynchronous function over [`Context`], on the shard of the connection; it may ask other shards.
+//! | file | owns |
+//! |---|---|
+//! | `registry` | all commands, numbered and found by name |
+//! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
+//! | `log` | the effects of the units that a shard has run |
+//! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
+//! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
+//! | `literal`, `op` | what a command is, and what its handler is given |
+//! | `arguments`, `stored`, `help` | what many handlers read and write alike |
+//! | `run`, `exec`, `task` | running a command, a transaction, a unit that travels |
+//! | `clients`, `under_way`, `expiry`, `eviction`, `evict_clients`, `upkeep`, `ground` | parts of a shard, each by itself |
+//! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
+//! | `local` | the shard: its parts together, and how others reach it |
+//! | `gates`, `route` | whether, and where |
+//! | `transaction`, `asynchronous`, `dispatch` | MULTI and WATCH; commands that wait; a client's bytes |
+//! | `cron`, `pass` | what nobody asks for; one pass of the shard |
+//! | `assembly`, `testbed` | shards in one thread, for tests and benches |
 //!
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
 //! a family: which commands there are is the registry's, and that is handed in.

@@ -113,6 +113,9 @@ pub(super) struct Run<'a> {
     pub(super) limits: Limits,
 }
 
+/// How often it is waited for shards to hear of each other's clients.
+const SETTLINGS_MAX: usize = 3;
+
 impl<'a> Run<'a> {
     fn new(
         story: &'a Story,
@@ -172,6 +175,13 @@ impl<'a> Run<'a> {
         self.play(0..closing)?;
         // What a client that has left had under way may still take effect.
         self.rest(0..closing, self.limits.settling_ns())?;
+        // A shard that was held up, or over which time has leapt, may have told the others only a moment ago what its clients take.
+        for _ in 0..SETTLINGS_MAX {
+            if self.check_clients().is_ok() {
+                break;
+            }
+            self.rest(0..closing, self.limits.settling_ns())?;
+        }
         self.check_clients()?;
         // What the data has become is asked for with no limit.
         self.limits.lift_output();
