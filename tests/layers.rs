@@ -362,6 +362,29 @@ fn no_files_of_the_engine_know_each_other_in_a_circle() {
     );
 }
 
+#[test]
+fn the_files_of_the_engine_stand_in_reading_order() {
+    let text = std::fs::read_to_string(root().join("engine/mod.rs")).expect("the engine has a face");
+    let mut order = Vec::new();
+    for row in text.lines().filter_map(|line| line.strip_prefix("//! | `")) {
+        let cell = row.split('|').next().expect("a split has a first part");
+        order.extend(
+            cell.split('`')
+                .filter(|name| !name.trim_matches([',', ' ']).is_empty())
+                .map(str::to_owned),
+        );
+    }
+    let place = |name: &String| order.iter().position(|other| other == name);
+    for (name, used) in engine_uses() {
+        let own = place(&name).unwrap_or_else(|| panic!("the table in engine/mod.rs has no {name}"));
+        let below: Vec<_> = used
+            .iter()
+            .filter(|used| place(used).is_none_or(|at| at > own))
+            .collect();
+        assert!(below.is_empty(), "{name} stands above what it uses: {below:?}");
+    }
+}
+
 /// Fails for every place of the words within the places that must not have them.
 fn not_in(words: &[&str], forbidden: &[&str], except: &[&str]) {
     let mut faults = Vec::new();

@@ -8,9 +8,9 @@
 //! [`Assembly::run`] returns when its command has been answered. Tasks of the executor are polled between passes over the shards, so
 //! that nothing ever really waits. Which commands there are is the registry's, as everywhere in the engine.
 
-use super::local::{Executor, LocalOptions};
-use super::node::Surroundings;
-use super::{Local, Node, Registry};
+use super::literal::Registry;
+use super::local::{Executor, Local, LocalOptions};
+use super::node::{Node, Surroundings};
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::{SLOT_COUNT, key_slot};

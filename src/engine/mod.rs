@@ -16,7 +16,7 @@
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `run`, `exec`, `task` | running a command, a transaction, a unit that travels |
-//! | `clients`, `under_way`, `expiry`, `eviction`, `evict_clients`, `upkeep`, `ground` | parts of a shard, each by itself |
+//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `evict_clients`, `upkeep` | parts of a shard, each by itself |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
 //! | `gates`, `route` | whether, and where |

@@ -44,9 +44,6 @@ impl Failure {
 /// Clock readings that lie between the beginning of a unit and the report of it, beside those of a transaction's commands.
 const READINGS_MAX: u64 = 12;
 
-/// So many units and replies apart what the logs make is compared.
-const COMPARED_EVERY: u64 = 16;
-
 /// What an answer may take that no reference gives: an error, or what an asynchronous command says of the whole server.
 const ANSWER_BYTES_MAX: usize = 512;
 const REPORT_BYTES_MAX: usize = 16 << 10;
@@ -61,11 +58,11 @@ struct Floor {
 /// See the essay above.
 pub(super) struct Judge {
     registry: &'static Registry,
-    reference: Reference,
+    pub(super) reference: Reference,
     /// What the logs have become elsewhere, if there are logs.
-    replica: Option<Reference>,
+    pub(super) replica: Option<Reference>,
     /// The latest time of any unit.
-    latest: UnixMs,
+    pub(super) latest: UnixMs,
     clients: Vec<Judged>,
     by_origin: BTreeMap<ConnRef, usize>,
     /// The last unit on each slot.
@@ -330,40 +327,6 @@ impl Judge {
             self.replicate(&record)?;
         }
         Ok(())
-    }
-
-    /// The effects of all units, in the order in which these took effect, must make of another server what this one is.
-    fn replicate(&mut self, record: &Record) -> Result<(), Failure> {
-        self.latest = self.latest.max(record.now);
-        let Some(replica) = &mut self.replica else {
-            return Ok(());
-        };
-        for (db, command) in &record.effects {
-            replica.apply(*db, command, record.now).map_err(|error| {
-                let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
-                Failure::new("log", text)
-            })?;
-        }
-        if !self.progress.is_multiple_of(COMPARED_EVERY) {
-            return Ok(());
-        }
-        let (here, there) = (self.reference.picture(self.latest), replica.picture(self.latest));
-        let differs = here.iter().find(|(key, value)| there.get(*key) != Some(*value));
-        let differs = differs
-            .map(|(key, _)| key)
-            .or_else(|| there.keys().find(|key| !here.contains_key(*key)));
-        match differs {
-            None => Ok(()),
-            Some((db, key)) => Err(Failure::new(
-                "log",
-                format!(
-                    "key {} of db {db} is {:?} here, and the log makes {:?} of it",
-                    shortened(key),
-                    here.get(&(*db, key.clone())),
-                    there.get(&(*db, key.clone()))
-                ),
-            )),
-        }
     }
 
     /// The request that a unit was: the first that is as the unit was, has arrived and was not run.

@@ -20,6 +20,7 @@
 //! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
 //! | `judge` | whether what clients see is right |
+//! | `replica` | what the logs make of another server |
 //! | `reply` | where a reply ends |
 //! | `fault` | what is broken on purpose, to check the checks |
 //! | `shrink` | making a failing story smaller |
@@ -37,6 +38,7 @@ mod host;
 mod judge;
 mod limits;
 mod peer;
+mod replica;
 mod reply;
 mod rest;
 mod roles;

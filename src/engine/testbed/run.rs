@@ -183,6 +183,7 @@ impl<'a> Run<'a> {
             self.rest(0..closing, self.limits.settling_ns())?;
         }
         self.check_clients()?;
+        self.judge.compare_replica()?;
         // What the data has become is asked for with no limit.
         self.limits.lift_output();
         if self.limits.bound_all() {
