@@ -64,8 +64,6 @@ pub struct Consequences {
     pub counted: Vec<Counted>,
     /// Keys that have lost their last element since the write that is still to be told.
     emptied: Vec<(DbIndex, Box<[u8]>)>,
-    /// Where the events of the command that runs begin.
-    began: usize,
 }
 
 /// What a keyspace event is about: its class, and Redis's name of it.
@@ -275,7 +273,6 @@ impl Consequences {
         self.signals.clear();
         self.counted.clear();
         self.emptied.clear();
-        self.began = 0;
         self.events.shrink_to(KEPT_MAX);
         self.signals.shrink_to(KEPT_MAX);
         self.counted.shrink_to(KEPT_MAX);
@@ -319,7 +316,7 @@ impl Consequences {
             match what {
                 Happening::Expired => {
                     self.log(db, &[b"DEL", &key]);
-                    self.tell_expired(db, &key);
+                    self.tell(EXPIRED, db, &key);
                     self.signals.push(Signal::Gone(db, key));
                 }
                 Happening::FieldsExpired(fields) => {
@@ -343,18 +340,6 @@ impl Consequences {
                 Happening::Flushed => self.signals.push(Signal::Flushed(db)),
                 Happening::Swapped(other) => self.signals.push(Signal::Swapped(db, other)),
             }
-        }
-    }
-
-    /// Puts down that a time was over. The slot is asked later than the look-up that found it, and if that was a miss, the miss stands
-    /// there already: it comes behind.
-    fn tell_expired(&mut self, db: DbIndex, key: &[u8]) {
-        self.tell(EXPIRED, db, key);
-        let is_miss = |told: &KeyEvent| told.event == MISS && told.db == db && *told.key == *key;
-        if self.classes.contains(EXPIRED.class)
-            && let Some(at) = self.events[self.began..].iter().position(is_miss)
-        {
-            self.events[self.began + at..].rotate_right(1);
         }
     }
 
@@ -389,7 +374,6 @@ impl Consequences {
             }
         }
         self.own.clear();
-        self.began = self.events.len();
     }
 
     /// Each signal once, in the order in which it first came.

@@ -20,8 +20,8 @@ mod remove;
 #[cfg(test)]
 mod tests;
 
-use crate::data::listpack::Item;
 use crate::data::sorted_set::{ScoredMember, SortedSet};
+use crate::engine::stored::reply_item;
 use crate::engine::{Command, Event, Op};
 use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
@@ -77,14 +77,6 @@ const MAX_MEMBER: Argument = arg("max", ArgumentKind::String);
 const COUNT: Argument = arg("count", ArgumentKind::Integer);
 const WITHSCORES: Argument = Argument::word("withscores", "WITHSCORES").optional();
 
-#[inline]
-fn reply_member(reply: &mut Reply<'_>, member: Item<'_>) {
-    match member {
-        Item::Bytes(bytes) => reply.bulk(bytes),
-        Item::Int(number) => reply.bulk_integer(number),
-    }
-}
-
 /// Begins an array of `count` elements with their scores.
 fn begin_scored(reply: &mut Reply<'_>, count: usize) {
     reply.array(if reply.is_resp3() { count } else { 2 * count });
@@ -96,7 +88,7 @@ fn reply_scored(reply: &mut Reply<'_>, element: ScoredMember<'_>) {
     if reply.is_resp3() {
         reply.array(2);
     }
-    reply_member(reply, element.member);
+    reply_item(reply, element.member);
     reply.double(element.score);
 }
 
@@ -111,7 +103,7 @@ fn reply_elements<'e>(
         elements.for_each(|element| reply_scored(reply, element));
     } else {
         reply.array(elements.len());
-        elements.for_each(|element| reply_member(reply, element.member));
+        elements.for_each(|element| reply_item(reply, element.member));
     }
 }
 

@@ -6,9 +6,10 @@
 //! | ZPOPMIN with a count | member, score, member, score... | pairs |
 //! | ZMPOP | the key, and pairs | the key, and pairs |
 
-use super::{COUNT, KEY, TAKE, begin_scored, reply_member, reply_scored};
+use super::{COUNT, KEY, TAKE, begin_scored, reply_scored};
 use crate::engine::arguments::Options;
 use crate::engine::arguments::numbers::{element_count, natural};
+use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
@@ -88,7 +89,7 @@ fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
         } else {
             reply.array(2);
             set.pop(seed, count, end == End::Highest, |element| {
-                reply_member(reply, element.member);
+                reply_item(reply, element.member);
                 reply.double(element.score);
             });
         }
@@ -164,7 +165,7 @@ fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
         reply.array(count);
         set.pop(seed, count, end == End::Highest, |element| {
             reply.array(2);
-            reply_member(reply, element.member);
+            reply_item(reply, element.member);
             reply.double(element.score);
         });
         Edited::when(count > 0, count)

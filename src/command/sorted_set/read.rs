@@ -3,7 +3,7 @@
 use super::range::Selector;
 use super::{
     COUNT, FAST_READ, KEY, MAX_MEMBER, MAX_SCORE, MEMBER, MIN_MEMBER, MIN_SCORE, ONE_KEY, WITHSCORES, begin_scored,
-    reply_elements, reply_member, reply_scored,
+    reply_elements, reply_scored,
 };
 use crate::base::glob;
 use crate::base::numbers::{format_f64, format_f64_long};
@@ -13,6 +13,7 @@ use crate::engine::arguments::element_scan::ElementScan;
 use crate::engine::arguments::is_word;
 use crate::engine::arguments::numbers;
 use crate::engine::arguments::numbers::negatable;
+use crate::engine::stored::reply_item;
 use crate::engine::{Command, Op, Run};
 use crate::resp::{Reply, ReplyBuf, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
@@ -201,7 +202,7 @@ fn zrandmember(op: &mut Op) -> Result<(), ReplyError> {
         let random = &mut op.env.random;
         let set = op.keys.read_sorted_set(args.at(1))?;
         match set.and_then(|set| set.random(random)) {
-            Some(element) => reply_member(&mut op.reply, element.member),
+            Some(element) => reply_item(&mut op.reply, element.member),
             None => op.reply.null(),
         }
         return Ok(());
@@ -235,7 +236,7 @@ fn zrandmember(op: &mut Op) -> Result<(), ReplyError> {
         if with_scores {
             reply_scored(reply, element);
         } else {
-            reply_member(reply, element.member);
+            reply_item(reply, element.member);
         }
         reply.is_full()
     };
