@@ -136,6 +136,7 @@ pub(super) const EVICTED: Event = Event {
     class: KeyspaceEvents::EVICTED,
     name: "evicted",
 };
+const FIELDS_EXPIRED: Event = Event::hash("hexpired");
 const DELETED: Event = Event::generic("del");
 
 impl Attempt {
@@ -323,7 +324,7 @@ impl Consequences {
                     for field in &fields {
                         self.log(db, &[b"HDEL", &key, field]);
                     }
-                    self.tell(Event::hash("hexpired"), db, &key);
+                    self.tell(FIELDS_EXPIRED, db, &key);
                 }
                 Happening::Created(kind) => {
                     self.tell(NEW, db, &key);
@@ -374,6 +375,13 @@ impl Consequences {
             }
         }
         self.own.clear();
+    }
+
+    /// Keeps what is so whatever becomes of the command: keys whose time was over are gone.
+    pub(super) fn keep_expiries(&mut self) {
+        self.own.clear();
+        self.events
+            .retain(|told| told.event == EXPIRED || told.event == FIELDS_EXPIRED);
     }
 
     /// Each signal once, in the order in which it first came.

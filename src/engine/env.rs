@@ -297,6 +297,23 @@ impl Env {
         }
     }
 
+    /// A command by itself lacks slots and will be run again. It has changed nothing; but what it found to be over on its way is gone, and
+    /// must not be forgotten with the attempt.
+    #[cold]
+    pub(super) fn end_lacking(&mut self, attempt: &mut Attempt, origin: ConnRef, db: DbIndex) {
+        let Some(mut consequences) = attempt.consequences.take() else {
+            return;
+        };
+        consequences.keep_expiries();
+        let ended = Ended {
+            origin,
+            command: 0,
+            db,
+            what: Observation::Expired(0),
+        };
+        self.hand_on(Some(consequences), ended);
+    }
+
     #[cold]
     fn hand_on(&mut self, mut consequences: Option<Box<Consequences>>, unit: Ended<'_>) {
         if let Some(consequences) = &mut consequences {

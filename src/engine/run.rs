@@ -81,6 +81,10 @@ pub fn run_keys(
         ..
     } = op;
     if attempt.is_lacking() {
+        if !attempt.can_undo {
+            // They are gone, whatever becomes of the command.
+            expirations.count(&mut env.stats);
+        }
         reply.truncate(mark);
         return Outcome::Lacking;
     }

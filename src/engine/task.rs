@@ -146,7 +146,7 @@ impl Task {
                         Verdict::Done
                     }
                     Outcome::Lacking => {
-                        attempt.roll_back(view, |detached| env.garbage.absorb(detached));
+                        env.end_lacking(&mut attempt, self.origin, self.caller.db);
                         self.reply.clear();
                         Verdict::Lacks(attempt.into_footprint())
                     }
