@@ -1,7 +1,6 @@
 //! What clients do not see of SORT: slots found late, what is logged, events, signals. Replies and errors are in `tests/transcripts/sort.txt`.
 
 use super::{Pattern, number_of, sort_window};
-use crate::base::clock::Ms;
 use crate::command::bench::{Bench, Followed};
 
 #[test]
@@ -90,33 +89,6 @@ fn keys_of_other_shards_are_found_late_and_all_at_once() {
         bench.run(&format!("sort_ro {list} by w_* limit 0 1"));
         assert_eq!(bench.run("exec"), "*2|:1|*1|$2|19");
         bench.run("del changed");
-    }
-}
-
-/// What an attempt finds to be over is gone, and stays known, though the attempt lacks a slot and is forgotten.
-#[test]
-fn a_key_that_is_over_is_logged_once_however_often_a_command_runs() {
-    let mut bench = Bench::new(4);
-    for list in [0, 3].map(|shard| bench.key_on(shard, 0)) {
-        for number in 0..20 {
-            bench.run(&format!("rpush {list} {number}"));
-            bench.run(&format!("set w_{number} 1 px 10"));
-        }
-        bench.pass(Ms(11));
-        bench.forget();
-        bench.run(&format!("sort {list} by w_*"));
-        let mut logged = bench.logged_anywhere();
-        logged.sort();
-        let mut expected: Vec<_> = (0..20).map(|number| format!("DEL w_{number}")).collect();
-        expected.sort();
-        assert_eq!(logged, expected);
-        let expired = bench
-            .events()
-            .into_iter()
-            .filter(|event| event.starts_with("expired"))
-            .count();
-        assert_eq!(expired, 20);
-        bench.run(&format!("del {list}"));
     }
 }
 
