@@ -1,6 +1,6 @@
 //! What a request must pass before it runs, read from the flags of its literal.
 //!
-//! The gates are a table ([`GATES`]), in the order in which clients can tell them apart by the errors. For each one its row says which ways
+//! The gates are a table (`gates!`), in the order in which clients can tell them apart by the errors. For each one its row says which ways
 //! in lead through it: a client's own request, and a command that a home runs for a client of another shard, which has passed the rest where
 //! its client is.
 
@@ -35,43 +35,33 @@ struct Applicant<'a> {
     args: Args<'a>,
 }
 
-/// One gate.
-struct Gate {
-    /// The sum of the ways that lead through it.
-    ways: u8,
-    check: fn(&mut Local, &mut Applicant<'_>) -> Result<(), Refusal>,
-}
-
 const BOTH: u8 = Way::Request as u8 | Way::Shipped as u8;
 const REQUEST: u8 = Way::Request as u8;
 
-/// In Redis's order.
-const GATES: [Gate; 6] = [
-    Gate {
-        ways: REQUEST,
-        check: Local::gate_of_hidden_containers,
-    },
-    Gate {
-        ways: REQUEST,
-        check: Local::gate_of_arity,
-    },
-    Gate {
-        ways: REQUEST,
-        check: Local::gate_of_protection,
-    },
-    Gate {
-        ways: REQUEST,
-        check: Local::gate_of_password,
-    },
-    Gate {
-        ways: REQUEST,
-        check: Local::gate_of_pause,
-    },
-    Gate {
-        ways: BOTH,
-        check: Local::gate_of_memory,
-    },
-];
+/// The table: a gate in each row, in Redis's order, behind the ways that lead through it. It becomes straight code: a loop over functions would
+/// cost each request some fifty instructions.
+macro_rules! gates {
+    ($($ways:ident => $check:ident;)+) => {
+        impl Local {
+            #[inline(always)]
+            fn pass_gates(&mut self, way: Way, mut applicant: Applicant<'_>) -> Result<(), Refusal> {
+                $(if $ways & way as u8 != 0 {
+                    self.$check(&mut applicant)?;
+                })+
+                Ok(())
+            }
+        }
+    };
+}
+
+gates! {
+    REQUEST => gate_of_hidden_containers;
+    REQUEST => gate_of_arity;
+    REQUEST => gate_of_protection;
+    REQUEST => gate_of_password;
+    REQUEST => gate_of_pause;
+    BOTH => gate_of_memory;
+}
 
 impl Local {
     /// Whether a client's request may run.
@@ -95,16 +85,6 @@ impl Local {
     }
 
     #[inline(always)]
-    fn pass_gates(&mut self, way: Way, mut applicant: Applicant<'_>) -> Result<(), Refusal> {
-        for gate in &GATES {
-            if gate.ways & way as u8 != 0 {
-                (gate.check)(self, &mut applicant)?;
-            }
-        }
-        Ok(())
-    }
-
-    #[inline]
     fn gate_of_hidden_containers(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         let Applicant { client, found, args } = applicant;
         match client {
@@ -115,7 +95,7 @@ impl Local {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn gate_of_arity(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         let command = applicant.found.command;
         if command.accepts(applicant.args.len()) && !matches!(command.run, Run::Container) {
@@ -124,7 +104,7 @@ impl Local {
         Err(Refusal::Error(error::wrong_arity(&applicant.found.full_name)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn gate_of_protection(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         match (&applicant.client, applicant.found.command.protection) {
             (Some(client), Some(protection)) => self.check_protection(client, protection).map_err(Refusal::Error),
@@ -132,7 +112,7 @@ impl Local {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn gate_of_password(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         let is_known = applicant
             .client
@@ -144,7 +124,7 @@ impl Local {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn gate_of_pause(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         if let Some(client) = &mut applicant.client
             && self.env.pause.is_some()
@@ -157,7 +137,7 @@ impl Local {
     }
 
     /// Makes room first, if the command is one over keys.
-    #[inline]
+    #[inline(always)]
     fn gate_of_memory(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
         if self.env.settings.maxmemory == 0 {
             return Ok(());
