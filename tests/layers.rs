@@ -477,6 +477,23 @@ fn nothing_is_unwrapped_and_nothing_is_left_for_later() {
     only_in(&[".unwrap()", "todo!", "unimplemented!", "dbg!"], &[]);
 }
 
+/// One that is not declared is run as a program of tests, which has none.
+#[test]
+fn every_bench_is_declared() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(package.join("Cargo.toml")).expect("the package has a manifest");
+    let benches = std::fs::read_dir(package.join("benches")).expect("there are benches");
+    for bench in benches {
+        let file = bench.expect("it can be read").path();
+        let name = file.file_stem().expect("a file has a name").to_string_lossy();
+        let declaration = format!("[[bench]]\nname = \"{name}\"\nharness = false\n");
+        assert!(
+            manifest.contains(&declaration),
+            "benches/{name}.rs is not declared in Cargo.toml"
+        );
+    }
+}
+
 #[test]
 fn no_file_outgrows_its_idea() {
     const LINE_COUNT_MAX: usize = 900;
