@@ -294,3 +294,46 @@ impl Local {
         flow
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::assembly::Assembly;
+    use crate::engine::{Command, Registry, Run};
+    use crate::spec::command;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 1,
+            ..command(
+                "stay",
+                Run::Session(|op| {
+                    op.reply.ok();
+                    Ok(())
+                }),
+            )
+        },
+        Command {
+            arity: 1,
+            ..command(
+                "leave",
+                Run::Session(|op| {
+                    op.session.closes = true;
+                    op.reply.simple("BYE");
+                    Ok(())
+                }),
+            )
+        },
+    ];
+
+    /// What a client has sent behind a command that ends its connection is not run.
+    #[test]
+    fn nothing_is_run_behind_a_command_that_ends_the_connection() {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 1);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"stay\r\nleave\r\nstay\r\n");
+        let client = shard.clients.at(0).expect("the client is there");
+        assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n+BYE\r\n");
+        assert!(client.is_closing);
+    }
+}

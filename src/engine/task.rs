@@ -257,3 +257,35 @@ impl Task {
         self.reply.append(output);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::UnixMs;
+    use crate::client::{ClientTable, ReplyMode};
+
+    #[test]
+    fn a_task_weighs_what_it_carries_and_knows_its_caller() {
+        let background = ShardId(0);
+        let args = OwnedArgs::from_slices(&["set", "key", "a value of some length"]);
+        let bytes = args.memory_bytes();
+        assert!(bytes > 22);
+        let command = Task::in_background(background, TaskKind::Command { args: args.clone() });
+        let watch = TaskKind::Watch {
+            keys: args,
+            tokens: Vec::new(),
+        };
+        assert_eq!(command.memory_bytes(), bytes);
+        assert_eq!(Task::in_background(background, watch).memory_bytes(), bytes);
+        let unwatch = TaskKind::Unwatch { tokens: Vec::new() };
+        assert_eq!(Task::in_background(background, unwatch).memory_bytes(), 0);
+
+        let place = ConnRef::background(background);
+        let registration = ClientTable::new().register(place, 1).expect("there is room");
+        let session = Session::new(1, "127.0.0.1:1", "127.0.0.1:2", true);
+        let mut client = Client::new(session, place, registration, UnixMs(0));
+        assert!(!Caller::of(&client.session).is_silent);
+        client.session.reply_mode = ReplyMode::Off;
+        assert!(Caller::of(&client.session).is_silent);
+    }
+}
