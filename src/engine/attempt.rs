@@ -396,7 +396,7 @@ impl Consequences {
 /// So many of anything room is kept for; what a larger unit needed is given back.
 const KEPT_MAX: usize = 64;
 /// The same for bytes.
-const KEPT_BYTES_MAX: usize = 4 * 1024;
+pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024;
 
 /// Commands as RESP-encoded bytes one behind another, each with its db.
 #[derive(Default, Debug, Clone)]

@@ -65,7 +65,7 @@ struct Reader {
 }
 
 /// Room that is kept when everything was read.
-const KEPT_BYTES_MAX: usize = 16 * 1024;
+pub(super) const KEPT_BYTES_MAX: usize = 16 * 1024;
 
 impl Log {
     /// An empty log whose readers may lag by so many bytes.

@@ -3,10 +3,14 @@
 use super::judge::Failure;
 use super::run::Run;
 use crate::client::Stall;
+use crate::engine::{attempt, log};
 use crate::shard::link::STAGED_BYTES_KEPT;
 
 /// What a shard may keep of what it has taken, links excepted: counters, logs of slow commands, buffers that are kept on purpose.
 const KEPT_BYTES_MAX: isize = 64 << 10;
+/// And more if its log is read: the log's buffer, those of two units (what is logged instead of a command has one of its own), and
+/// lists of what follows from a unit.
+const LOGGED_KEPT_BYTES_MAX: isize = (log::KEPT_BYTES_MAX + 4 * attempt::KEPT_BYTES_MAX) as isize;
 
 impl Run<'_> {
     /// What must be true when everything has come to rest.
@@ -67,7 +71,11 @@ impl Run<'_> {
         let left = self.engine.taken_bytes() - self.taken_at_start;
         let shards = self.shards.len();
         let staged_max = shards * (shards - 1) * STAGED_BYTES_KEPT;
-        let kept_max = KEPT_BYTES_MAX * shards as isize + staged_max as isize;
+        let logged_max = match self.story.features.has("logged") {
+            true => LOGGED_KEPT_BYTES_MAX,
+            false => 0,
+        };
+        let kept_max = (KEPT_BYTES_MAX + logged_max) * shards as isize + staged_max as isize;
         let is_checked = !self.without.iter().any(|check| check == "memory-check");
         if is_checked && left > kept_max {
             return wrong("memory", format!("{left} bytes were not given back"));
