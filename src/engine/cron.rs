@@ -98,25 +98,21 @@ impl Local {
 
     fn relieve_limited(&mut self) -> bool {
         let limit = self.env.settings.maxmemory as usize;
-        let mut asked = Vec::new();
-        let links_bytes = self.outbound.memory_bytes();
-        let is_unfinished = self.on_ground(|upkeep, on| {
-            let mut counted = on.publish(&upkeep.under_way);
-            let mut used = on.memory.counted_bytes();
-            if used + upkeep.under_way.unsure_bytes() > limit {
-                upkeep.under_way.count_links(links_bytes);
-                counted = on.publish(&upkeep.under_way);
-                used = on.memory.counted_bytes();
-            }
+        let mut counted = self.publish();
+        let mut used = self.node.memory.counted_bytes();
+        if used + self.upkeep.under_way.unsure_bytes() > limit {
+            counted = self.publish_memory();
+            used = self.node.memory.counted_bytes();
+        }
+        let asked = self.on_ground(|upkeep, on| {
             let Upkeep {
                 eviction, under_way, ..
             } = upkeep;
-            if used <= limit {
-                eviction.rest(on, counted);
-            } else {
-                asked = eviction.relieve(on, under_way, counted, used);
+            if used > limit {
+                return eviction.relieve(on, under_way, counted, used);
             }
-            eviction.is_unfinished()
+            eviction.rest(on, counted);
+            Vec::new()
         });
         for other in asked {
             self.link().message(
@@ -127,7 +123,7 @@ impl Local {
                 })),
             );
         }
-        is_unfinished
+        self.upkeep.eviction.is_unfinished()
     }
 
     /// Whether there is no memory for a command that needs some, and nothing to evict.
@@ -156,12 +152,19 @@ impl Local {
         self.upkeep.under_way.count_links(self.outbound.memory_bytes());
     }
 
-    /// Tells the other shards what this one has taken. In every pass, limit or not: the sum must be right when a limit is set.
+    /// Tells the other shards what this one has taken, as of now; answers what of it counts. In every pass, limit or not: the sum must be
+    /// right when a limit is set.
     #[inline]
-    pub fn publish_memory(&mut self) {
+    pub fn publish_memory(&mut self) -> isize {
         self.count_links();
+        self.publish()
+    }
+
+    /// The same, with the links as they were looked at last.
+    #[inline]
+    fn publish(&self) -> isize {
         let shard = usize::from(self.env.shard.0);
-        self.node.memory.publish(shard, self.upkeep.under_way.bytes());
+        self.node.memory.publish(shard, self.upkeep.under_way.bytes())
     }
 
     /// Disconnects the largest clients while all together take too much.
