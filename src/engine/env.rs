@@ -116,8 +116,8 @@ pub enum Observation<'a> {
     Aborted,
     /// A key was evicted.
     Evicted(&'a [u8]),
-    /// So many keys were deleted because their time was over.
-    Expired(usize),
+    /// Keys were looked for whose time was over, and may have been deleted.
+    Expired,
 }
 
 /// Values and tables that wait to be freed.
@@ -297,19 +297,19 @@ impl Env {
         }
     }
 
-    /// A command by itself lacks slots and will be run again. It has changed nothing; but what it found to be over on its way is gone, and
-    /// must not be forgotten with the attempt.
+    /// Hands on what was found to be over before anything can be taken back, or by a command that lacks slots and by itself: it has
+    /// changed nothing, but these keys are gone, and must not be forgotten with the attempt.
     #[cold]
-    pub(super) fn end_lacking(&mut self, attempt: &mut Attempt, origin: ConnRef, db: DbIndex) {
+    pub(super) fn hand_on_expiries(&mut self, attempt: &mut Attempt) {
         let Some(mut consequences) = attempt.consequences.take() else {
             return;
         };
         consequences.keep_expiries();
         let ended = Ended {
-            origin,
+            origin: ConnRef::background(self.shard),
             command: 0,
-            db,
-            what: Observation::Expired(0),
+            db: DbIndex(0),
+            what: Observation::Expired,
         };
         self.hand_on(Some(consequences), ended);
     }

@@ -369,7 +369,7 @@ impl Eviction {
             what: if is_gone {
                 Observation::Evicted(&candidate.key)
             } else {
-                Observation::Expired(expired.keys as usize)
+                Observation::Expired
             },
         };
         env.end_unit(&mut attempt, &mut view, ended);

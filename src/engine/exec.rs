@@ -100,6 +100,8 @@ impl ExecStep {
         // With everything on loan, nothing can be lacking.
         let reaches_further = |queued: &Queued| self.registry.get(queued.command).command.run.may_reach_further();
         if is_unchanged && !view.has_everything() && self.queue.iter().any(reaches_further) {
+            // A watched key may have been over: that is no part of what can be taken back.
+            env.hand_on_expiries(&mut self.attempt);
             self.attempt.can_undo = true;
             self.beginning.get_or_insert_with(|| {
                 Box::new(Beginning {

@@ -130,7 +130,7 @@ impl Expiry {
             origin: nobody,
             command: 0,
             db: DbIndex(0),
-            what: Observation::Expired(expired.keys as usize),
+            what: Observation::Expired,
         };
         env.end_unit(&mut attempt, &mut view, ended);
         let expiry = self;

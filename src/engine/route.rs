@@ -154,7 +154,7 @@ impl Local {
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with an undo.
-                self.env.end_lacking(&mut attempt, client.place, caller.db);
+                self.env.hand_on_expiries(&mut attempt);
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }
@@ -286,7 +286,7 @@ impl Local {
                     };
                     self.env.end_unit(&mut attempt, &mut view, ended);
                 } else {
-                    self.env.end_lacking(&mut attempt, place, caller.db);
+                    self.env.hand_on_expiries(&mut attempt);
                     footprint.merge(&attempt.into_footprint());
                 }
                 outcome == Outcome::Ran

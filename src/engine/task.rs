@@ -146,7 +146,7 @@ impl Task {
                         Verdict::Done
                     }
                     Outcome::Lacking => {
-                        env.end_lacking(&mut attempt, self.origin, self.caller.db);
+                        env.hand_on_expiries(&mut attempt);
                         self.reply.clear();
                         Verdict::Lacks(attempt.into_footprint())
                     }

@@ -1,6 +1,7 @@
 //! What clients do not see of SORT: slots found late, what is logged, events, signals. Replies and errors are in `tests/transcripts/sort.txt`.
 
 use super::{Pattern, number_of, sort_window};
+use crate::base::clock::Ms;
 use crate::command::bench::{Bench, Followed};
 
 #[test]
@@ -90,6 +91,28 @@ fn keys_of_other_shards_are_found_late_and_all_at_once() {
         assert_eq!(bench.run("exec"), "*2|:1|*1|$2|19");
         bench.run("del changed");
     }
+}
+
+/// Comparing what is watched is no part of what an EXEC can take back.
+#[test]
+fn a_watched_key_that_is_over_is_logged_though_exec_runs_again() {
+    let mut bench = Bench::new(4);
+    for number in 0..20 {
+        bench.run(&format!("rpush list {number}"));
+        bench.run(&format!("set w_{number} {}", 100 - number));
+    }
+    bench.run("set k v px 10");
+    bench.pass(Ms(11));
+    // While nothing expires, the key is hidden and stays.
+    bench.run("client pause 5 write");
+    bench.run("watch k");
+    bench.pass(Ms(10));
+    bench.run("multi");
+    bench.run("sort_ro list by w_* limit 0 1");
+    bench.forget();
+    assert_eq!(bench.run("exec"), "*1|*1|$2|19");
+    assert_eq!(bench.logged_anywhere(), ["DEL k"]);
+    assert_eq!(bench.events(), ["expired k"]);
 }
 
 #[test]

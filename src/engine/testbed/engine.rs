@@ -238,7 +238,7 @@ fn observer(
                 Observation::Committed => What::Committed,
                 Observation::Aborted => What::Aborted,
                 Observation::Evicted(key) => What::Evicted(key.to_vec()),
-                Observation::Expired(_) => What::Expired,
+                Observation::Expired => What::Expired,
             };
             let effects = observed.consequences.map_or_else(Vec::new, |consequences| {
                 let effects = consequences.effects.iter();
