@@ -34,7 +34,7 @@ use std::time::Duration;
 pub const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
 
 /// All assemblies hash with it, so that what has no order has the same one in each.
-pub const HASH_SEED: HashSeed = HashSeed([1, 2]);
+const HASH_SEED: HashSeed = HashSeed([1, 2]);
 
 /// Passes over all shards within which the command of one client has been answered, whatever it asks of other shards.
 const PASSES_OF_A_COMMAND: usize = 16;

@@ -11,29 +11,21 @@ use super::story::Story;
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
-use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
-use crate::config::{Config, Effect, Settings};
 use crate::data::access::Moment;
+use crate::engine::assembly::{BEGIN, Equipment, Plan};
 use crate::engine::env::{Observation, Observed};
-use crate::engine::local::LocalOptions;
 use crate::engine::log::ReaderId;
-use crate::engine::node::Surroundings;
-use crate::engine::{CommandId, Local, Node, Registry};
+use crate::engine::{CommandId, Local, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
-use crate::shard::{ConnRef, Realm, ShardId, TicketSource, link};
+use crate::shard::{ConnRef, ShardId};
 use crate::stats::MemoryAccount;
-use crate::store::{DbIndex, HashSeed, Occupancy};
+use crate::store::DbIndex;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
-
-/// When every run begins.
-const BEGIN: UnixMs = UnixMs(1_700_000_000_000);
+use std::sync::Arc;
 
 /// A unit of work as a shard has reported it.
 #[derive(Debug)]
@@ -76,100 +68,62 @@ pub(super) struct Engine {
     balances: Vec<isize>,
 }
 
-struct Nowhere;
-
-impl Surroundings for Nowhere {
-    fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
-        Ok(())
-    }
-    fn shut_down(&self) {}
-}
-
-fn node(registry: &'static Registry, shard_count: usize, parameters: &[(String, String)]) -> Result<Node, String> {
-    let mut arguments = Vec::new();
-    for (name, value) in parameters {
-        arguments.push(OsString::from(format!("--{name}")));
-        arguments.push(OsString::from(value));
-    }
-    let config = Config::load_from(&arguments, &mut std::io::empty(), Path::new("/"));
-    Ok(Node {
+/// The shards of a story. Both engines hash with the same secret, so that what has no order has the same one in both.
+fn plan<'a>(
+    story: &Story,
+    registry: &'static Registry,
+    shard_count: usize,
+    ring_bytes: usize,
+    parameters: &'a [(String, String)],
+) -> Plan<'a> {
+    Plan {
+        slot_count: story.slot_count,
+        parameters,
+        ring_bytes,
         started_at: UnixMs(BEGIN.0 - 3_600_000),
-        run_id: "0".repeat(40),
-        replid: "1".repeat(40),
-        shards: shard_count,
-        clients: ClientTable::new(),
-        command_count: registry.all().len(),
-        config: Mutex::new(config.map_err(|error| error.to_string())?),
-        executable: String::new(),
         memory: MemoryAccount::closed(shard_count),
-        occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
-        attention: Default::default(),
-        log_switch: Default::default(),
-        shutdown: Mutex::new(None),
-        surroundings: Box::new(Nowhere),
-    })
-}
-
-fn realm(shard_count: usize, slot_count: u16) -> Realm {
-    Realm {
-        shard_count: shard_count as u16,
-        slot_count,
-        tickets: TicketSource::new(),
+        ..Plan::new(registry, shard_count)
     }
 }
-
-/// Both engines hash with it, so that what has no order has the same one in both.
-const HASH_SEED: HashSeed = HashSeed([1, 2]);
 
 impl Engine {
     pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Engine, String> {
         let shard_count = story.shard_count;
-        let node = Arc::new(node(registry, shard_count, &story.parameters)?);
-        let realm = realm(shard_count, story.slot_count);
         let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
         let step_ns = Rc::new(Cell::new(story.schedule.step_ns));
+        let skews = story.schedule.skews_ms.iter();
+        let skews_ms: Vec<_> = skews.map(|skew| Rc::new(Cell::new(*skew))).collect();
+        let tasks: Vec<_> = (0..shard_count)
+            .map(|_| Rc::new(Tasks::new(course_ns.clone())))
+            .collect();
+        let plan = plan(story, registry, shard_count, story.ring_bytes, &story.parameters);
+        let shards = plan.assemble(|index| Equipment {
+            clock: Clock::Simulated(SimulatedClock {
+                elapsed_ns: course_ns.clone(),
+                skew_ms: skews_ms[index].clone(),
+                step_ns: step_ns.clone(),
+            }),
+            random: Random::with_seed(story.schedule_seed ^ index as u64),
+            executor: tasks[index].clone(),
+        })?;
+        let clients = shards[0].borrow().node.clients.clone();
         let mut engine = Engine {
-            shards: Vec::new(),
-            tasks: Vec::new(),
-            skews_ms: story
-                .schedule
-                .skews_ms
-                .iter()
-                .map(|skew| Rc::new(Cell::new(*skew)))
-                .collect(),
+            shards,
+            tasks,
+            skews_ms,
             records: Rc::default(),
-            clients: node.clients.clone(),
+            clients,
             readers: Vec::new(),
             balances: vec![0; shard_count],
             course_ns,
             step_ns,
         };
-        for (index, port) in link::connect(shard_count as u16, story.ring_bytes)
-            .into_iter()
-            .enumerate()
-        {
-            let tasks = Rc::new(Tasks::new(engine.course_ns.clone()));
-            let local = Local::new(LocalOptions {
-                id: ShardId(index as u16),
-                node: node.clone(),
-                registry,
-                realm: realm.clone(),
-                seed: HASH_SEED,
-                port,
-                executor: tasks.clone(),
-                clock: Clock::Simulated(SimulatedClock {
-                    elapsed_ns: engine.course_ns.clone(),
-                    skew_ms: engine.skews_ms[index].clone(),
-                    step_ns: engine.step_ns.clone(),
-                }),
-                random: Random::with_seed(story.schedule_seed ^ index as u64),
-            });
+        for (index, local) in engine.shards.iter().enumerate() {
+            let mut local = local.borrow_mut();
             if story.features.has("logged") {
-                engine.readers.push(local.borrow_mut().env.log.subscribe());
+                engine.readers.push(local.env.log.subscribe());
             }
-            local.borrow_mut().env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
-            engine.shards.push(local);
-            engine.tasks.push(tasks);
+            local.env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
         }
         Ok(engine)
     }
@@ -269,25 +223,18 @@ pub(super) struct Reference {
 
 impl Reference {
     pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Reference, String> {
-        let node = Arc::new(node(registry, 1, &[])?);
         let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
         let tasks = Rc::new(Tasks::new(course_ns.clone()));
-        let mut ports = link::connect(1, 1024);
-        let local = Local::new(LocalOptions {
-            id: ShardId(0),
-            node,
-            registry,
-            realm: realm(1, story.slot_count),
-            seed: HASH_SEED,
-            port: ports.pop().expect("one shard has one port"),
-            executor: tasks.clone(),
+        let mut shards = plan(story, registry, 1, 1024, &[]).assemble(|_| Equipment {
             clock: Clock::Simulated(SimulatedClock {
-                elapsed_ns: course_ns,
+                elapsed_ns: course_ns.clone(),
                 skew_ms: Rc::default(),
                 step_ns: Rc::default(),
             }),
             random: Random::with_seed(0),
-        });
+            executor: tasks.clone(),
+        })?;
+        let local = shards.pop().expect("it is one");
         Ok(Reference { local, tasks })
     }
 
