@@ -24,6 +24,12 @@
 //! in a scratch buffer (once in a lap), and it may arrive in pieces, in which case the reader leaves it until the rest
 //! is there.
 //!
+//! **Leaving together.** While what leaves a pass must leave it together, in the order of [`turns`](super::turns), the sender *holds*: nothing is
+//! published before its pass is released ([`Outbound::release`]), and slots ([`Outbound::slots`]) stand aside until everything else of their
+//! pass, on whatever link, is in its ring. A ring that is full so holds slots back, on other links too, but no frames. And since a
+//! receiver must know when nothing older can come, a link in which frames of a turn are staged still shows a bound below that turn
+//! ([`Inbound::bound`]), from before the shard's own bound goes.
+//!
 //! **Sleep.** A shard that finds nothing to do sets its bell to sleeping, and only then looks at its links a last time.
 //! A sender first publishes, and only then looks at the bell. With a sequentially consistent fence between the two
 //! steps on either side, at least one of them sees the other: either the sleeper finds the frame, or the sender finds
@@ -42,13 +48,16 @@
 //! `connection u32, generation u32, sequence u32, db u32, slot u16, command u16, arguments...`, for a reply
 //! `connection u32, generation u32, sequence u32, RESP...`, for a marker nothing, for the sender's time `unix ms u64`.
 
+mod reader;
+
 use super::ShardId;
 use crate::base::clock::UnixMs;
 use crate::base::limits::LINK_STAGED_BYTES_MAX;
 use crate::base::size_class::allocated;
+use reader::Reader;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// What goes before the arguments of a command sent to the home of its slot. The link gives no meaning to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +139,23 @@ pub struct Outbound<M> {
     /// Shards that wait for room in a link to this one, of which something has been read.
     owed_wakes: Vec<ShardId>,
     doorbells: Doorbells,
+    /// What is sent waits for the end of its pass.
+    holds: bool,
+    /// Slots of this pass, in the order in which they were sent.
+    slots: Vec<(ShardId, M)>,
+    /// Slots of earlier passes, of which other frames are still staged.
+    slots_behind: VecDeque<SlotsBehind<M>>,
 }
+
+/// Slots of one pass that wait for its other frames.
+struct SlotsBehind<M> {
+    /// The links in which some are staged, each with where these end among all bytes that were ever staged.
+    frames: Vec<(ShardId, u64)>,
+    slots: Vec<(ShardId, M)>,
+}
+
+/// No frames of any turn are staged.
+const NO_BOUND: u64 = u64::MAX;
 
 /// The receiving ends of one shard's links.
 pub struct Inbound<M> {
@@ -167,6 +192,10 @@ struct Sender<M> {
     /// Bytes of the staged parcels that are frames.
     parcel_bytes: usize,
     is_starving: Arc<AtomicBool>,
+    /// Passes of which frames are staged: where these end among all bytes that were ever staged, and a bound below the pass's turn.
+    staged_turns: VecDeque<(u64, u64)>,
+    /// The first of these bounds.
+    bound: Arc<AtomicU64>,
     frame_bytes_max: usize,
     is_dirty: bool,
     /// The time that the target has been told.
@@ -177,6 +206,7 @@ struct Receiver<M> {
     bytes: rtrb::Consumer<u8>,
     parcels: rtrb::Consumer<Parcel<M>>,
     is_starving: Arc<AtomicBool>,
+    bound: Arc<AtomicU64>,
 }
 
 /// What goes beside the byte ring.
@@ -231,6 +261,9 @@ pub fn connect<M: Send>(shard_count: u16, ring_bytes: usize) -> Vec<Port<M>> {
                 dirty: Vec::new(),
                 owed_wakes: Vec::new(),
                 doorbells: doorbells.clone(),
+                holds: false,
+                slots: Vec::new(),
+                slots_behind: VecDeque::new(),
             },
             inbound: Inbound {
                 shard: ShardId(shard),
@@ -257,6 +290,7 @@ fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
     let (bytes_in, bytes_out) = rtrb::RingBuffer::new(ring_bytes);
     let (parcels_in, parcels_out) = rtrb::RingBuffer::new(PARCELS_MAX);
     let is_starving = Arc::new(AtomicBool::new(false));
+    let bound = Arc::new(AtomicU64::new(NO_BOUND));
     let sender = Sender {
         bytes: bytes_in,
         parcels: parcels_in,
@@ -266,6 +300,8 @@ fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
         staged_before: 0,
         parcel_bytes: 0,
         is_starving: is_starving.clone(),
+        staged_turns: VecDeque::new(),
+        bound: bound.clone(),
         frame_bytes_max: ring_bytes / 4,
         is_dirty: false,
         told: UnixMs::EPOCH,
@@ -276,6 +312,7 @@ fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
             bytes: bytes_out,
             parcels: parcels_out,
             is_starving,
+            bound,
         }),
     )
 }
@@ -294,7 +331,7 @@ impl<M: Send> Outbound<M> {
         head[20..24].copy_from_slice(&header.db.to_le_bytes());
         head[24..26].copy_from_slice(&header.slot.to_le_bytes());
         head[26..28].copy_from_slice(&header.command.to_le_bytes());
-        self.sender(to).frame(&head, encode);
+        self.frame(to, &head, encode);
     }
 
     /// Sends a reply to another shard; `encode` appends its RESP bytes, of any length.
@@ -306,13 +343,45 @@ impl<M: Send> Outbound<M> {
         head[8..12].copy_from_slice(&header.connection.to_le_bytes());
         head[12..16].copy_from_slice(&header.generation.to_le_bytes());
         head[16..20].copy_from_slice(&header.sequence.to_le_bytes());
-        self.sender(to).frame(&head, encode);
+        self.frame(to, &head, encode);
     }
 
     /// Sends a message to another shard.
     #[inline]
     pub fn message(&mut self, to: ShardId, message: M) {
-        self.sender(to).mark(Parcel::Message(message));
+        let holds = self.holds;
+        let sender = self.sender(to);
+        sender.mark(Parcel::Message(message));
+        if !holds {
+            sender.publish_early();
+        }
+    }
+
+    /// Sends a message with slots in it, or one that keeps its place among such messages: while the sender holds, behind everything
+    /// else of its pass.
+    #[inline]
+    pub fn slots(&mut self, to: ShardId, message: M) {
+        if self.holds {
+            self.slots.push((to, message));
+        } else {
+            self.message(to, message);
+        }
+    }
+
+    #[inline]
+    fn frame(&mut self, to: ShardId, head: &[u8], encode: impl FnOnce(&mut Vec<u8>)) {
+        let holds = self.holds;
+        let sender = self.sender(to);
+        sender.frame(head, encode);
+        if !holds {
+            sender.publish_early();
+        }
+    }
+
+    /// Whether nothing may leave before its pass is released. To be said where a pass begins; what is held by then leaves with it.
+    #[inline]
+    pub fn hold(&mut self, holds: bool) {
+        self.holds = holds;
     }
 
     /// Whether little enough waits for room in the link to that shard for something new to begin.
@@ -364,12 +433,28 @@ impl<M: Send> Outbound<M> {
 
     /// Makes visible what was sent, at the end of each pass, and calls `wake` once for each target that sleeps and
     /// has got something. To be called in each pass.
-    pub fn flush(&mut self, mut wake: impl FnMut(ShardId)) {
+    pub fn flush(&mut self, wake: impl FnMut(ShardId)) {
+        self.release(None, wake);
+    }
+
+    /// The same for a pass that has taken a turn.
+    pub fn release(&mut self, turn: Option<u64>, mut wake: impl FnMut(ShardId)) {
         for shard in self.owed_wakes.drain(..) {
             if self.doorbells.take_sleep(shard) {
                 wake(shard);
             }
         }
+        self.publish(&mut wake);
+        if let (Some(turn), false) = (turn, self.dirty.is_empty()) {
+            self.show_bounds(turn);
+        }
+        if !self.slots.is_empty() || !self.slots_behind.is_empty() {
+            self.release_slots(&mut wake);
+        }
+    }
+
+    /// Puts into the rings what fits.
+    fn publish(&mut self, wake: &mut impl FnMut(ShardId)) {
         if self.dirty.is_empty() {
             return;
         }
@@ -392,6 +477,44 @@ impl<M: Send> Outbound<M> {
             sender.is_dirty = !sender.is_published();
             sender.is_dirty
         });
+    }
+
+    /// Some links have no room for all frames of this turn: they show a bound below it until they have.
+    #[cold]
+    fn show_bounds(&mut self, turn: u64) {
+        for target in &self.dirty {
+            let sender = self.senders[target.0 as usize].as_mut();
+            let sender = sender.expect("only links to others get dirty");
+            sender.staged_turns.push_back((sender.staged_end(), turn - 1));
+            sender.settle_bound();
+        }
+    }
+
+    /// Sends the slots of each pass of which everything else is in its ring.
+    #[cold]
+    fn release_slots(&mut self, wake: &mut impl FnMut(ShardId)) {
+        if !self.slots.is_empty() {
+            let staged_end = |target: &ShardId| {
+                let sender = self.senders[target.0 as usize].as_ref();
+                (*target, sender.map_or(0, Sender::staged_end))
+            };
+            let frames = self.dirty.iter().map(staged_end).collect();
+            let slots = std::mem::take(&mut self.slots);
+            self.slots_behind.push_back(SlotsBehind { frames, slots });
+        }
+        let senders = &self.senders;
+        let is_published = |(target, end): &(ShardId, u64)| {
+            let sender = senders[target.0 as usize].as_ref();
+            sender.is_none_or(|sender| sender.published_end() >= *end)
+        };
+        let is_free = |behind: &SlotsBehind<M>| behind.frames.iter().all(is_published);
+        let free_count = self.slots_behind.iter().take_while(|behind| is_free(behind)).count();
+        for SlotsBehind { slots, .. } in self.slots_behind.drain(..free_count).collect::<Vec<_>>() {
+            for (to, message) in slots {
+                self.sender(to).mark(Parcel::Message(message));
+            }
+        }
+        self.publish(wake);
     }
 
     /// Whether something still waits for room in a target's ring.
@@ -429,7 +552,6 @@ impl<M> Sender<M> {
             return self.mark(Parcel::Frame(frame));
         }
         self.staged_bytes[start..start + 4].copy_from_slice(&(frame_bytes as u32).to_le_bytes());
-        self.publish_early();
     }
 
     /// Stages the time, once for each millisecond in which something is sent.
@@ -451,7 +573,6 @@ impl<M> Sender<M> {
         head[..4].copy_from_slice(&(FRAME_HEAD_BYTES as u32).to_le_bytes());
         head[4] = KIND_MARKER;
         self.staged_bytes.extend_from_slice(&head);
-        self.publish_early();
     }
 
     #[inline]
@@ -487,6 +608,31 @@ impl<M> Sender<M> {
         } else if self.published_count > self.staged_bytes.len() / 2 {
             self.forget_published();
         }
+        if !self.staged_turns.is_empty() {
+            self.settle_bound();
+        }
+    }
+
+    /// Where what is staged ends among all bytes that were ever staged.
+    fn staged_end(&self) -> u64 {
+        self.staged_before + self.staged_bytes.len() as u64
+    }
+
+    /// Where what is in the ring ends.
+    fn published_end(&self) -> u64 {
+        self.staged_before + self.published_count as u64
+    }
+
+    /// Shows the bound of the first turn of which frames are staged. They are in the ring before it goes.
+    #[cold]
+    fn settle_bound(&mut self) {
+        while let Some((end, _)) = self.staged_turns.front()
+            && *end <= self.published_end()
+        {
+            self.staged_turns.pop_front();
+        }
+        let bound = self.staged_turns.front().map_or(NO_BOUND, |(_, bound)| *bound);
+        self.bound.store(bound, Ordering::SeqCst);
     }
 
     /// How many of the staged bytes come before the marker of a parcel that is not in its ring.
@@ -522,6 +668,7 @@ impl<M> Sender<M> {
             + PARCELS_MAX * size_of::<Parcel<M>>()
             + allocated(self.staged_bytes.capacity())
             + self.staged_parcels.capacity() * size_of::<(u64, Parcel<M>)>()
+            + self.staged_turns.capacity() * size_of::<(u64, u64)>()
             + self.parcel_bytes
     }
 
@@ -547,6 +694,13 @@ impl<M: Send> Inbound<M> {
             }
         }
         frame_count
+    }
+
+    /// The turns up to which frames that come by these links are in them. To be read before they are drained.
+    pub fn bound(&self) -> u64 {
+        let receivers = self.receivers.iter().flatten();
+        let bounds = receivers.map(|receiver| receiver.bound.load(Ordering::SeqCst));
+        bounds.min().unwrap_or(NO_BOUND)
     }
 
     /// Sources that have room since the last drainings, to be woken ([`Outbound::owe_wakes`]).
@@ -641,139 +795,6 @@ impl<M> Receiver<M> {
             }
         }
         frame_count
-    }
-}
-
-/// One walk over what a link has.
-struct Reader<'a, M, T> {
-    from: ShardId,
-    parcels: &'a mut rtrb::Consumer<Parcel<M>>,
-    take: &'a mut T,
-    frame_count: usize,
-    /// A frame has not wholly arrived.
-    is_stopped: bool,
-}
-
-impl<M, T: Take<M>> Reader<'_, M, T> {
-    /// Reads the whole frames at the start of `bytes`; answers how many bytes they are.
-    #[inline]
-    fn read(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        let mut foreseen_until = 0;
-        while let Some(frame_bytes) = frame_bytes(&bytes[at..])
-            && let Some(frame) = bytes[at..].get(..frame_bytes)
-        {
-            if at >= foreseen_until {
-                foreseen_until = at + self.foresee(&bytes[at..]);
-            }
-            self.hand_out(frame);
-            at += frame_bytes;
-        }
-        at
-    }
-
-    /// Tells of the commands among the next frames; answers how many bytes these are.
-    #[inline]
-    fn foresee(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        for _ in 0..FORESEEN_FRAMES {
-            let Some(frame_bytes) = frame_bytes(&bytes[at..]) else {
-                break;
-            };
-            let Some(frame) = bytes[at..].get(..frame_bytes) else {
-                break;
-            };
-            if frame[4] == KIND_COMMAND
-                && let Frame::Command { header, arguments } = decode::<M>(frame)
-            {
-                self.take.foresee(&header, arguments);
-            }
-            at += frame_bytes;
-        }
-        at
-    }
-
-    /// Reads the frame that begins in `first`, where the ring ends, and goes on in `second`. Answers how many bytes of
-    /// `second` it is.
-    #[cold]
-    fn read_straddling(&mut self, first: &[u8], second: &[u8], scratch: &mut Vec<u8>) -> usize {
-        scratch.clear();
-        scratch.extend_from_slice(first);
-        let missing_head = FRAME_HEAD_BYTES.saturating_sub(first.len());
-        scratch.extend_from_slice(&second[..missing_head.min(second.len())]);
-        let frame_bytes = frame_bytes(scratch);
-        let Some(rest) = frame_bytes.and_then(|frame_bytes| second.get(..frame_bytes - first.len())) else {
-            self.is_stopped = true;
-            return 0;
-        };
-        scratch.truncate(first.len());
-        scratch.extend_from_slice(rest);
-        self.hand_out(scratch);
-        rest.len()
-    }
-
-    /// Hands out one frame.
-    #[inline]
-    fn hand_out(&mut self, frame: &[u8]) {
-        if frame[4] == KIND_MARKER {
-            match self
-                .parcels
-                .pop()
-                .expect("invariant 2: a parcel comes before its marker")
-            {
-                Parcel::Message(message) => self.take.take(self.from, Frame::Message(message)),
-                Parcel::Frame(frame) => self.take.take(self.from, decode(&frame)),
-            }
-        } else {
-            self.take.take(self.from, decode(frame));
-        }
-        self.frame_count += 1;
-    }
-}
-
-/// The length of the frame at the start of `bytes`, if its head is there.
-#[inline]
-fn frame_bytes(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.first_chunk::<FRAME_HEAD_BYTES>()?;
-    Some(u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize)
-}
-
-#[inline]
-fn decode<M>(frame: &[u8]) -> Frame<'_, M> {
-    let u16_at = |at: usize| u16::from_le_bytes([frame[at], frame[at + 1]]);
-    let u32_at = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-    match frame[4] {
-        KIND_COMMAND => {
-            let arguments = &frame[COMMAND_HEAD_BYTES..];
-            let header = CommandHeader {
-                connection: u32_at(8),
-                generation: u32_at(12),
-                sequence: u32_at(16),
-                db: u32_at(20),
-                slot: u16_at(24),
-                command: u16_at(26),
-                flags: u16_at(6),
-                protocol: frame[5],
-            };
-            Frame::Command { header, arguments }
-        }
-        KIND_REPLY => {
-            let resp = &frame[REPLY_HEAD_BYTES..];
-            let header = ReplyHeader {
-                connection: u32_at(8),
-                generation: u32_at(12),
-                sequence: u32_at(16),
-                flags: u16_at(6),
-            };
-            Frame::Reply { header, resp }
-        }
-        KIND_CLOCK => {
-            let bytes = frame[8..]
-                .first_chunk()
-                .expect("a frame of this kind has eight bytes behind its head");
-            Frame::Clock(UnixMs(u64::from_le_bytes(*bytes)))
-        }
-        kind => panic!("a link delivered a frame of kind {kind}, which nobody sends"),
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `gather` | the shard as a coordinator: what a unit has collected |
 //! | `view` | what a running unit may touch |
 //! | `link` | the byte rings between shards, and who is to be woken |
+//! | `turns` | the one order of what all shards do, and what they show of it |
 //! | `post` | messages to oneself |
 //!
 //! What is promised:
@@ -35,6 +36,7 @@
 //! ([`Shard::try_view`]) at home, or one frame of bytes ([`link`]) to the home.
 
 pub mod link;
+pub mod turns;
 
 mod gather;
 mod home;

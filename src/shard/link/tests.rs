@@ -267,3 +267,88 @@ fn frames_carry_the_senders_time() {
     }
     assert_eq!(heard, [5, 7, 7, 9]);
 }
+
+/// Sends a reply of so many bytes.
+fn reply(outbound: &mut Outbound<u32>, to: u16, sequence: u32, length: usize) {
+    let header = ReplyHeader {
+        sequence,
+        ..ReplyHeader::default()
+    };
+    outbound.reply(ShardId(to), &header, |buffer| buffer.resize(buffer.len() + length, 0));
+}
+
+/// What has come: the numbers of replies and messages.
+fn drained(port: &mut Port<u32>) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    port.inbound.drain(|_, frame| {
+        numbers.push(match frame {
+            Frame::Reply { header, .. } => header.sequence,
+            Frame::Message(number) => number,
+            other => panic!("nobody has sent {other:?}"),
+        });
+    });
+    numbers
+}
+
+#[test]
+fn nothing_leaves_a_pass_before_it_is_released() {
+    let mut ports = connect::<u32>(2, 64 << 10);
+    ports[0].outbound.hold(true);
+    for sequence in 0..20 {
+        reply(&mut ports[0].outbound, 1, sequence, GATHERED_BYTES_MAX / 4);
+        assert_eq!(
+            drained(&mut ports[1]),
+            [],
+            "so much has gathered that it would have been published"
+        );
+    }
+    ports[0].outbound.slots(ShardId(1), 100);
+    reply(&mut ports[0].outbound, 1, 20, 0);
+    ports[0].outbound.release(Some(1), |_| {});
+    let expected: Vec<u32> = (0..=20).chain([100]).collect();
+    assert_eq!(drained(&mut ports[1]), expected, "slots come last");
+}
+
+#[test]
+fn slots_wait_for_all_frames_of_their_pass_on_all_links() {
+    let mut ports = connect::<u32>(3, 1 << 10);
+    ports[0].outbound.hold(true);
+    // Pass 1: more for shard 1 than its ring takes, and a slot for shard 2.
+    (0..8).for_each(|sequence| reply(&mut ports[0].outbound, 1, sequence, 200));
+    ports[0].outbound.slots(ShardId(2), 100);
+    ports[0].outbound.release(Some(1), |_| {});
+    // Pass 2: something for shard 2, which overtakes that slot, and another slot, which does not.
+    reply(&mut ports[0].outbound, 2, 50, 0);
+    ports[0].outbound.slots(ShardId(2), 101);
+    ports[0].outbound.release(Some(2), |_| {});
+    assert_eq!(drained(&mut ports[2]), [50]);
+    assert!(!drained(&mut ports[1]).is_empty());
+    // There is room for the rest of pass 1 now.
+    ports[0].outbound.release(None, |_| {});
+    assert_eq!(drained(&mut ports[2]), [100, 101]);
+    assert!(!ports[0].outbound.has_backlog());
+}
+
+#[test]
+fn a_link_shows_a_bound_below_what_is_staged_in_it() {
+    let mut ports = connect::<u32>(3, 1 << 10);
+    ports[0].outbound.hold(true);
+    let send = |ports: &mut [Port<u32>], turn, count| {
+        (0..count).for_each(|sequence| reply(&mut ports[0].outbound, 1, sequence, 200));
+        ports[0].outbound.release(turn, |_| {});
+    };
+    send(&mut ports, Some(7), 1);
+    assert_eq!(ports[1].inbound.bound(), NO_BOUND, "all of it is in the ring");
+    send(&mut ports, Some(9), 8);
+    send(&mut ports, Some(12), 8);
+    assert_eq!(ports[1].inbound.bound(), 8);
+    assert_eq!(ports[2].inbound.bound(), NO_BOUND, "nothing is staged there");
+    let mut bounds = Vec::new();
+    while ports[0].outbound.has_backlog() {
+        drained(&mut ports[1]);
+        send(&mut ports, None, 0);
+        bounds.push(ports[1].inbound.bound());
+    }
+    bounds.dedup();
+    assert_eq!(bounds, [8, 11, NO_BOUND]);
+}

@@ -1,0 +1,275 @@
+//! Turns: the one order of all that happens in a process of several shards.
+//!
+//! Each shard has a log of its own. What makes one history of them is that whatever a pass has produced leaves the shard together, at
+//! the pass's end. The rules, by whose numbers the code cites them:
+//!
+//! 1. **Take.** Under one lock, held for some ten nanoseconds, a pass that has effects or messages takes the next *turn*, one that has
+//!    effects for the file also the next *log number* (dense), and one that has effects for the stream its range of offsets there. From
+//!    before that until it has released, its shard *shows* a lower bound of the turn; until it has written, one of the number.
+//! 2. **Write.** The shard writes its chunk at once and says so, before it runs anything else: a unit of seconds never stands between a
+//!    number that is taken and its write.
+//! 3. **Release.** When every earlier log number is written, what the pass has produced leaves: replies, results and messages first,
+//!    then slots, since whoever gets a slot may overtake the rest. Passes are released in their order, those without a turn too, for
+//!    they may show what the one before has changed: a shard runs nothing until its pass is released.
+//! 8. **Messages** are stamped with the turn of their pass and go straight to the shards of those who listen. A receiver reads the
+//!    counter of turns, then every lower bound that is shown, then drains all its links; then it delivers in the order of turns
+//!    what it holds up to the least of these. Frames that found no room in a link stay behind: the link shows a bound for them.
+//!
+//! (4 to 7 and 9 are about recovery, disks, cuts and replicas, and stand where these do.)
+//!
+//! So whatever anyone has seen, with all that it depends on, is a prefix of the log numbers, and is written. And a slot, a reply or
+//! a message can only be seen elsewhere after the turn of what it shows was taken: turns agree with the order of the changes of each slot
+//! (loans included), with the order of each client, and with real time.
+//!
+//! Nothing is shown or taken while nobody wants it ([`Turns::is_wanted`]): no reader of logs, no listener, no cost.
+//!
+//! Memory: what must be seen in one order by all (the counter and the bounds) is sequentially consistent. A receiver that reads a counter of
+//! at least some turn reads a bound below it, or that pass's frames are in its link.
+
+use super::ShardId;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// No pass is under way.
+const NONE: u64 = u64::MAX;
+
+/// The order of one process.
+#[derive(Debug)]
+pub struct Turns {
+    /// How many readers and listeners there are.
+    wanted_count: AtomicUsize,
+    taken: Mutex<Taken>,
+    /// The last turn that was taken. Changed under the lock only.
+    counter: AtomicU64,
+    /// The next log number. Changed under the lock only.
+    next_number: AtomicU64,
+    shown: Box<[Shown]>,
+}
+
+/// What a lock is needed for.
+#[derive(Debug, Default)]
+struct Taken {
+    offset: u64,
+    /// The db that the stream is in; None: nothing is in it yet.
+    stream_db: Option<u32>,
+}
+
+/// What one shard shows to the others, on cache lines of its own (two, since processors fetch them in pairs).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shown {
+    /// The turn of the pass under way is above this.
+    turn: AtomicU64,
+    /// The log number that is not written is this one at least.
+    number: AtomicU64,
+}
+
+/// What a pass has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Effects for the file.
+    pub has_number: bool,
+    /// Effects for the stream.
+    pub stream: Option<StreamShare>,
+}
+
+/// A pass's part of the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamShare {
+    pub bytes: u64,
+    /// The db of its first effect, and what a SELECT of it takes, which comes before if the stream is in another db.
+    pub first_db: u32,
+    pub select_bytes: u64,
+    pub last_db: u32,
+}
+
+/// What a pass has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub turn: u64,
+    /// Its log number, if it has effects for the file.
+    pub number: Option<u64>,
+    /// All log numbers below this one have an earlier turn.
+    pub earlier_numbers: u64,
+    /// Its bytes in the stream, the SELECT included.
+    pub offsets: Range<u64>,
+    pub has_select: bool,
+}
+
+impl Turns {
+    /// The order of so many shards, of which nobody has taken a turn.
+    pub fn new(shard_count: usize) -> Turns {
+        let shown = || Shown {
+            turn: AtomicU64::new(NONE),
+            number: AtomicU64::new(NONE),
+        };
+        Turns {
+            wanted_count: AtomicUsize::new(0),
+            taken: Mutex::default(),
+            counter: AtomicU64::new(0),
+            next_number: AtomicU64::new(1),
+            shown: std::iter::repeat_with(shown).take(shard_count).collect(),
+        }
+    }
+
+    /// One more reader or listener.
+    pub fn want(&self) {
+        self.wanted_count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One less.
+    pub fn unwant(&self) {
+        self.wanted_count.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether there is any.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Rule 1: shows the bounds, and takes a turn.
+    pub fn take(&self, shard: ShardId, share: Share) -> Turn {
+        let shown = &self.shown[shard.0 as usize];
+        debug_assert_eq!(shown.turn.load(Ordering::Relaxed), NONE, "one pass at a time");
+        shown.turn.store(self.counter.load(Ordering::SeqCst), Ordering::SeqCst);
+        if share.has_number {
+            shown
+                .number
+                .store(self.next_number.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        // What another thread has left is whole: nothing in here can fail.
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.counter.load(Ordering::Relaxed) + 1;
+        self.counter.store(turn, Ordering::SeqCst);
+        let earlier_numbers = self.next_number.load(Ordering::Relaxed);
+        if share.has_number {
+            self.next_number.store(earlier_numbers + 1, Ordering::SeqCst);
+        }
+        let start = taken.offset;
+        let mut has_select = false;
+        if let Some(stream) = share.stream {
+            has_select = taken.stream_db != Some(stream.first_db);
+            taken.offset += stream.bytes + if has_select { stream.select_bytes } else { 0 };
+            taken.stream_db = Some(stream.last_db);
+        }
+        let offsets = start..taken.offset;
+        drop(taken);
+        if share.has_number {
+            // The bound was low; the sooner the others know, the sooner they release.
+            shown.number.store(earlier_numbers, Ordering::SeqCst);
+        }
+        Turn {
+            turn,
+            number: share.has_number.then_some(earlier_numbers),
+            earlier_numbers,
+            offsets,
+            has_select,
+        }
+    }
+
+    /// Rule 2: the shard has written its chunk.
+    pub fn written(&self, shard: ShardId) {
+        self.shown[shard.0 as usize].number.store(NONE, Ordering::SeqCst);
+    }
+
+    /// Rule 3: whether all log numbers below this one are written.
+    pub fn are_written(&self, below: u64) -> bool {
+        self.shown
+            .iter()
+            .all(|shown| shown.number.load(Ordering::SeqCst) >= below)
+    }
+
+    /// Rule 3: all that the shard's pass has produced has left it, or a link shows a bound for what has not.
+    pub fn released(&self, shard: ShardId) {
+        self.shown[shard.0 as usize].turn.store(NONE, Ordering::SeqCst);
+    }
+
+    /// The last turn that was taken.
+    pub fn counter(&self) -> u64 {
+        self.counter.load(Ordering::SeqCst)
+    }
+
+    /// Rule 8: all messages of turns up to this one are in the links to their receivers, but for what a link shows a bound for. To be read
+    /// before the links are drained.
+    pub fn stable(&self) -> u64 {
+        let counter = self.counter();
+        let bounds = self.shown.iter().map(|shown| shown.turn.load(Ordering::SeqCst));
+        bounds.fold(counter, u64::min)
+    }
+
+    /// The end of the stream.
+    pub fn end_offset(&self) -> u64 {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Share = Share {
+        has_number: true,
+        stream: None,
+    };
+    const MESSAGES: Share = Share {
+        has_number: false,
+        stream: None,
+    };
+
+    #[test]
+    fn a_pass_waits_for_the_numbers_before_its_own() {
+        let turns = Turns::new(3);
+        let first = turns.take(ShardId(0), FILE);
+        let second = turns.take(ShardId(1), FILE);
+        let third = turns.take(ShardId(2), MESSAGES);
+        assert_eq!((first.turn, first.number), (1, Some(1)));
+        assert_eq!((second.turn, second.number), (2, Some(2)));
+        assert_eq!((third.turn, third.number, third.earlier_numbers), (3, None, 3));
+        turns.written(ShardId(1));
+        assert!(turns.are_written(first.earlier_numbers));
+        assert!(!turns.are_written(second.earlier_numbers));
+        assert!(!turns.are_written(third.earlier_numbers));
+        turns.written(ShardId(0));
+        assert!(turns.are_written(second.earlier_numbers) && turns.are_written(third.earlier_numbers));
+    }
+
+    #[test]
+    fn what_is_stable_lies_below_every_pass_under_way() {
+        let turns = Turns::new(2);
+        assert_eq!(turns.stable(), 0);
+        turns.take(ShardId(0), MESSAGES);
+        turns.take(ShardId(1), FILE);
+        assert_eq!((turns.counter(), turns.stable()), (2, 0));
+        turns.released(ShardId(0));
+        assert_eq!(turns.stable(), 1);
+        turns.written(ShardId(1));
+        assert_eq!(turns.stable(), 1, "written is not released");
+        turns.released(ShardId(1));
+        assert_eq!(turns.stable(), 2);
+    }
+
+    #[test]
+    fn the_stream_selects_a_db_where_it_changes() {
+        let turns = Turns::new(1);
+        let take = |first_db, last_db| {
+            let share = Share {
+                has_number: false,
+                stream: Some(StreamShare {
+                    bytes: 100,
+                    first_db,
+                    select_bytes: 23,
+                    last_db,
+                }),
+            };
+            let turn = turns.take(ShardId(0), share);
+            turns.released(ShardId(0));
+            (turn.offsets, turn.has_select)
+        };
+        assert_eq!(take(0, 3), (0..123, true));
+        assert_eq!(take(3, 3), (123..223, false));
+        assert_eq!(take(0, 0), (223..346, true));
+        assert_eq!(turns.end_offset(), 346);
+    }
+}
