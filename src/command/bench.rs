@@ -46,7 +46,7 @@ impl Bench {
         );
         for shard in &assembly.shards {
             let mut shard = shard.borrow_mut();
-            readers.push(shard.env.log.subscribe());
+            readers.push(shard.log().subscribe());
             let mut settings = (*shard.env.settings).clone();
             settings.notify_keyspace_events = [
                 KeyspaceEvents::ALL,
@@ -132,7 +132,8 @@ impl Bench {
     /// What a shard has logged since the last call, as words; without what frames it (MULTI, EXEC, SELECT).
     pub(super) fn logged(&mut self, shard: usize) -> Vec<String> {
         let mut shard_of_log = self.shards[shard].borrow_mut();
-        let bytes = shard_of_log.env.log.read(self.readers[shard]).expect("it keeps up");
+        let chunks = shard_of_log.log().read(self.readers[shard]).expect("it keeps up");
+        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| &chunk.stream().bytes).copied().collect();
         let mut logged = Vec::new();
         let mut rest = &bytes[..];
         let line = |rest: &mut &[u8]| {

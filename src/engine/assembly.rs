@@ -8,6 +8,7 @@
 //! [`Assembly::run`] returns when its command has been answered. Tasks of the executor are polled between passes over the shards, so
 //! that nothing ever really waits. Which commands there are is the registry's, as everywhere in the engine.
 
+use super::listening::Hearers;
 use super::literal::Registry;
 use super::local::{Executor, Local, LocalOptions};
 use super::node::{Node, Surroundings};
@@ -17,6 +18,7 @@ use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::resp::OwnedArgs;
+use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
 use crate::store::{HashSeed, Occupancy};
@@ -105,6 +107,8 @@ impl Plan<'_> {
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             attention: Default::default(),
             log_switch: Default::default(),
+            turns: Arc::new(Turns::new(self.shard_count)),
+            hearers: Arc::new(Hearers::new(self.shard_count)),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });
@@ -166,6 +170,17 @@ impl Tasks {
     }
 }
 
+/// Lets out what a shard has produced, clients excepted. In one thread, each shard has its turn written before another one takes one.
+fn release(shard: &mut Local) {
+    if shard.take_turn().is_some() {
+        assert!(
+            shard.write_pass() && shard.may_release(),
+            "nobody is in the middle of a pass"
+        );
+    }
+    shard.release_frames(|_| {});
+}
+
 /// Shards at a time that stands still, with one client on the first of them.
 pub struct Assembly {
     pub shards: Vec<Rc<RefCell<Local>>>,
@@ -206,7 +221,7 @@ impl Assembly {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
                 shard.drain_links();
-                shard.link().flush(|_| {});
+                release(&mut shard);
             }
             self.tasks.poll_all();
         }
@@ -231,6 +246,7 @@ impl Assembly {
                 shard.cron();
                 shard.background_step();
             }
+            release(&mut shard);
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Consequences {
     pub effects: EffectBuffer,
     /// What the command that runs logs instead of itself, in full.
     own: EffectBuffer,
+    /// Who gets what the command that runs logs.
+    pub(super) audience: Audience,
     pub events: Vec<KeyEvent>,
     pub signals: Vec<Signal>,
     /// What its commands count, as far as that waits for the end.
@@ -270,6 +272,7 @@ impl Consequences {
     pub(super) fn clear(&mut self) {
         self.effects.clear();
         self.own.clear();
+        self.audience = Audience::Both;
         self.events.clear();
         self.signals.clear();
         self.counted.clear();
@@ -354,14 +357,14 @@ impl Consequences {
     /// Logs an effect that comes before those of the command.
     pub(super) fn log(&mut self, db: DbIndex, words: &[&[u8]]) {
         if self.is_logged {
-            self.effects.push(db, words);
+            self.effects.push(db, Audience::Both, words);
         }
     }
 
     /// Notes what the command that runs logs instead of itself.
     pub(super) fn log_own(&mut self, db: DbIndex, words: &[&[u8]]) {
         if self.is_logged {
-            self.own.push(db, words);
+            self.own.push(db, self.audience, words);
         }
     }
 
@@ -371,10 +374,11 @@ impl Consequences {
             if is_replaced {
                 self.effects.append(&self.own);
             } else {
-                self.effects.push_args(db, args);
+                self.effects.push_args(db, self.audience, args);
             }
         }
         self.own.clear();
+        self.audience = Audience::Both;
     }
 
     /// Keeps what is so whatever becomes of the command: keys whose time was over are gone.
@@ -398,12 +402,33 @@ const KEPT_MAX: usize = 64;
 /// The same for bytes.
 pub(super) const KEPT_BYTES_MAX: usize = 4 * 1024;
 
-/// Commands as RESP-encoded bytes one behind another, each with its db.
+/// Commands as RESP-encoded bytes one behind another, each with its db and its audience.
 #[derive(Default, Debug, Clone)]
 pub struct EffectBuffer {
     bytes: Vec<u8>,
     /// Where each one ends.
-    ends: Vec<(usize, DbIndex)>,
+    ends: Vec<(usize, DbIndex, Audience)>,
+}
+
+/// Who gets an effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// The file and the stream.
+    #[default]
+    Both,
+    /// Only the file.
+    File,
+    /// Only the stream.
+    Stream,
+}
+
+/// One of the commands that stand in the log for a unit.
+#[derive(Clone, Copy, Debug)]
+pub struct LoggedEffect<'a> {
+    pub db: DbIndex,
+    pub audience: Audience,
+    /// As RESP.
+    pub command: &'a [u8],
 }
 
 impl EffectBuffer {
@@ -417,29 +442,35 @@ impl EffectBuffer {
         self.ends.is_empty()
     }
 
-    /// Each with its db, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (DbIndex, &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(end, _)| end));
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = LoggedEffect<'_>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(end, ..)| end));
         self.ends
             .iter()
             .zip(starts)
-            .map(|(&(end, db), start)| (db, &self.bytes[start..end]))
+            .map(|(&(end, db, audience), start)| LoggedEffect {
+                db,
+                audience,
+                command: &self.bytes[start..end],
+            })
     }
 
-    pub(super) fn push(&mut self, db: DbIndex, words: &[&[u8]]) {
+    pub(super) fn push(&mut self, db: DbIndex, audience: Audience, words: &[&[u8]]) {
         encode_command(&mut self.bytes, words);
-        self.ends.push((self.bytes.len(), db));
+        self.ends.push((self.bytes.len(), db, audience));
     }
 
-    fn push_args(&mut self, db: DbIndex, args: Args) {
+    fn push_args(&mut self, db: DbIndex, audience: Audience, args: Args) {
         args.encode_resp(&mut self.bytes);
-        self.ends.push((self.bytes.len(), db));
+        self.ends.push((self.bytes.len(), db, audience));
     }
 
     fn append(&mut self, other: &EffectBuffer) {
         let offset = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
-        self.ends.extend(other.ends.iter().map(|&(end, db)| (offset + end, db)));
+        let ends = other.ends.iter();
+        self.ends
+            .extend(ends.map(|&(end, db, audience)| (offset + end, db, audience)));
     }
 
     fn clear(&mut self) {

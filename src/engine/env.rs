@@ -6,7 +6,8 @@
 //! [`Env::end_unit`] is the one end of every unit, however it was run (at once, shipped here, on loans, as EXEC, by the cron, by eviction):
 //! changes are final, and what follows from them is handed on.
 
-use super::attempt::{Attempt, Consequences};
+use super::attempt::{Attempt, Consequences, KeyEvent};
+use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
 use super::registry::CommandId;
@@ -70,7 +71,10 @@ pub struct Env {
     /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
     pub observer: Option<Observer>,
     /// The effects of the units that this shard has run.
-    pub log: Log,
+    pub(super) log: Log,
+    /// What this pass has to tell those who listen.
+    pub(super) messages: Vec<KeyEvent>,
+    hearers: Arc<Hearers>,
     /// For the next unit that leads to anything.
     spare: Option<Box<Consequences>>,
     /// This shard's settings ask for events.
@@ -178,7 +182,9 @@ impl Env {
             now: UnixMs::EPOCH,
             now_until: Ticks::default(),
             observer: None,
-            log: Log::new(node.log_switch.clone(), LOG_LAG_BYTES_MAX),
+            log: Log::new(node.log_switch.clone(), node.turns.clone(), LOG_LAG_BYTES_MAX),
+            messages: Vec::new(),
+            hearers: node.hearers.clone(),
             spare: None,
             pays_attention: false,
             settings: settings.clone(),
@@ -339,6 +345,9 @@ impl Env {
             });
         }
         if let Some(mut spare) = consequences {
+            if !spare.events.is_empty() && self.hearers.is_any() {
+                self.messages.append(&mut spare.events);
+            }
             spare.clear();
             self.spare = Some(spare);
         }
@@ -477,7 +486,9 @@ mod tests {
         run(&["look", &here, &there]);
         let mut deleted: Vec<u8> = Vec::new();
         for (shard, reader) in assembly.shards.iter().zip(readers) {
-            deleted.extend(shard.borrow_mut().env.log.read(reader).unwrap());
+            for chunk in shard.borrow_mut().env.log.read(reader).unwrap() {
+                deleted.extend(&chunk.stream().bytes);
+            }
         }
         let text = String::from_utf8(deleted).unwrap();
         assert_eq!(text.matches("DEL").count(), 2, "{text}");

@@ -15,7 +15,9 @@ use super::clients::Clients;
 use super::env::Env;
 use super::foresight::Foreseen;
 use super::ground::Core;
+use super::listening::{Announcement, Hearer, Mailbox};
 use super::literal::Registry;
+use super::log::Log;
 use super::node::Node;
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
@@ -53,6 +55,8 @@ pub enum Envelope {
         place: ConnRef,
         entries: Vec<SlowEntry>,
     },
+    /// For those who listen at the receiver.
+    Announcement(Announcement),
 }
 
 /// One shard's thread, sockets excepted.
@@ -77,6 +81,7 @@ pub struct Local {
     /// gone leaves them to run.
     pub writes_under_way: usize,
     pub(super) passes: Passes,
+    pub(super) mailbox: Mailbox,
     pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
@@ -177,6 +182,7 @@ impl Local {
                 waiting_for_room: Vec::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
+                mailbox: Mailbox::default(),
                 upkeep: Upkeep::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
@@ -246,21 +252,39 @@ impl Local {
         }
     }
 
-    /// The next listed client, off the list. Its owner sends its output; [`Local::resume`] has been called for it.
-    pub fn next_listed(&mut self) -> Option<u32> {
-        let index = self.listed.pop()?;
-        if let Some(client) = self.clients.at(index) {
+    /// Lets listed clients go on with what they have sent, and puts those that may have output down to be served when the pass
+    /// is released.
+    pub(super) fn resume_listed(&mut self) {
+        while let Some(index) = self.listed.pop() {
+            let Some(client) = self.clients.at(index) else { continue };
             client.is_listed = false;
-            // Who is to end at once runs nothing more.
-            let may_go_on = client.stall == Stall::Not && !client.is_killed;
+            // Who is to end at once runs nothing more, nor does who is to end for what it has not read.
+            let may_go_on =
+                client.stall == Stall::Not && !client.is_killed && client.out.len() < self.env.reply_bytes_max;
             if may_go_on && std::mem::take(&mut client.has_waiting_requests) {
+                // Which lists it again.
                 self.resume(index);
-                if let Some(client) = self.clients.at(index) {
-                    client.is_listed = false;
-                }
+            } else {
+                self.passes.served.push(index);
             }
         }
-        Some(index)
+    }
+
+    /// What this shard logs, for those who read it.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.env.log
+    }
+
+    /// Hears of keyspace events on this shard from now on, in the one order in which they happened on all shards.
+    pub fn listen(&mut self, hearer: Hearer) {
+        let Local { mailbox, env, node, .. } = self;
+        mailbox.listen(env.shard, &node.hearers, &node.turns, hearer);
+    }
+
+    /// Hears of nothing any more.
+    pub fn stop_listening(&mut self) {
+        let Local { mailbox, env, node, .. } = self;
+        mailbox.stop(env.shard, &node.hearers, &node.turns);
     }
 
     pub fn has_listed(&self) -> bool {
@@ -299,7 +323,12 @@ impl Local {
         if !self.outbox.messages.is_empty() {
             self.outbound.now = self.env.now;
             for (to, message) in self.outbox.messages.drain(..) {
-                self.outbound.message(to, Envelope::Shard(message));
+                match message {
+                    // It carries a reply: rule 3.
+                    Message::Finished { .. } => self.outbound.message(to, Envelope::Shard(message)),
+                    // The others keep their order, as the protocol of loans counts on it.
+                    _ => self.outbound.slots(to, Envelope::Shard(message)),
+                }
             }
         }
     }
@@ -316,7 +345,7 @@ impl Local {
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
     pub fn announce_sleep(&mut self) -> bool {
-        if !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
+        if self.has_unreleased() || !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
             return false;
         }
         let may_sleep = self.outbound.announce_starving();
@@ -347,6 +376,7 @@ impl Local {
             Envelope::Command(command) => self.run_shipped_whole(from, command.0, command.1),
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
+            Envelope::Announcement(announcement) => self.mailbox.take_in(announcement),
         }
     }
 

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `registry` | all commands, numbered and found by name |
 //! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
-//! | `log` | the effects of the units that a shard has run |
+//! | `log` | the effects of the units that a shard has run, a chunk for each pass |
+//! | `listening` | messages, in the order of turns |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
@@ -45,6 +46,7 @@ mod gates;
 mod ground;
 pub(crate) mod help;
 mod keyspace;
+pub(crate) mod listening;
 pub(crate) mod literal;
 pub(crate) mod local;
 pub(crate) mod log;
@@ -63,7 +65,7 @@ mod under_way;
 mod upkeep;
 pub mod wire;
 
-pub use attempt::{Event, KeyEvent, Signal};
+pub use attempt::{Audience, Event, KeyEvent, Signal};
 pub use env::Env;
 pub use keyspace::Keyspace;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};

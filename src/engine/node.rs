@@ -1,9 +1,11 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
+use super::listening::Hearers;
 use super::log::LogSwitch;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
+use crate::shard::turns::Turns;
 use crate::stats::MemoryAccount;
 use crate::store::{Attention, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,9 @@ pub struct Node {
     /// Who wants to be told what happens to keys, and who reads what is logged: nobody, mostly, and then neither is made up.
     pub attention: Arc<Attention>,
     pub log_switch: LogSwitch,
+    /// The order of all that is logged or told.
+    pub turns: Arc<Turns>,
+    pub hearers: Arc<Hearers>,
     /// Set when the process is to end; whoever runs the process looks at it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).

@@ -5,7 +5,7 @@
 //! ([`Op::instead`]); if nothing was changed, nothing is logged. What follows from changes of the table (`new`, `expired`, the `del` of a value that
 //! was emptied, keys that become ready) the slots tell, and no handler does.
 
-use super::attempt::Event;
+use super::attempt::{Audience, Event};
 use super::literal::Op;
 use crate::store::DbIndex;
 
@@ -79,6 +79,13 @@ impl Op<'_, '_> {
         self.is_replaced = true;
         if let Some(consequences) = &mut self.keys.attempt.consequences {
             consequences.log_own(db, words);
+        }
+    }
+
+    /// What this command logs from here on, itself included, is for the file or for the stream alone.
+    pub fn logs_for(&mut self, audience: Audience) {
+        if let Some(consequences) = &mut self.keys.attempt.consequences {
+            consequences.audience = audience;
         }
     }
 

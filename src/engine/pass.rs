@@ -6,17 +6,33 @@
 //! it all through a [`Wire`]. Everything that decides when output leaves, when a connection ends and when its peer is read from stands
 //! here, so that it is tested where no socket is.
 //!
+//! ```text
+//!  begin_pass | receive, ... | run_pass            | take_turn | write_pass | may_release, release_pass
+//!             |              | links, cron, memory |  rule 1   |   rule 2   |  rule 3: replies, frames, slots
+//!             '------- everything runs here -------'           '------- nothing runs here -------'
+//! ```
+//!
+//! What a pass has produced leaves the shard at its end and all together, as the rules of [`turns`](crate::shard::turns) say: that holds
+//! for replies to clients, for frames to other shards and for slots, the only ways out. A pass without effects and
+//! messages takes no turn; while nobody wants turns, none does.
+//!
 //! Replies to a pipeline whose later commands are under way on other shards are *corked*: they wait for these, for
 //! [`CORKED_AT_MOST`], so that the batch leaves in one segment. A send is the dearest thing that a shard does.
 //!
 //! Invariants:
 //! 1. a client that is closing reads nothing more, and its connection ends when its replies are written;
-//! 2. what has arrived before the peer closed its side is run before the connection ends.
+//! 2. what has arrived before the peer closed its side is run before the connection ends;
+//! 3. between the turn of a pass and its release the shard runs no unit.
 
-use super::local::Local;
+use super::attempt::KeyEvent;
+use super::listening::Announcement;
+use super::local::{Envelope, Local};
 use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
+use crate::shard::ShardId;
+use crate::shard::turns::Turn;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
@@ -36,6 +52,8 @@ impl Local {
     pub fn begin_pass(&mut self) {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
+        let holds = self.node.turns.is_wanted();
+        self.outbound.hold(holds);
         self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.is_background_overdue() && self.background_step();
@@ -43,18 +61,83 @@ impl Local {
 
     /// Does the rest of a pass. True: there is more to do at once.
     pub fn finish_pass(&mut self, wire: &mut impl Wire) -> bool {
-        let mut is_busy = self.passes.is_busy;
-        is_busy |= self.drain_links() > 0;
+        self.run_pass(wire);
+        if self.take_turn().is_some() {
+            let mut patience = Patience::default();
+            while !self.write_pass() {
+                patience.wait();
+            }
+            while !self.may_release() {
+                patience.wait();
+            }
+        }
+        self.release_pass(wire)
+    }
+
+    /// Runs what other shards have sent, what is due, and what clients have sent before and could not begin.
+    pub fn run_pass(&mut self, wire: &mut impl Wire) {
+        let stable = self.mailbox.listens().then(|| self.stable_turn());
+        self.passes.is_busy |= self.drain_links() > 0;
+        if let Some(stable) = stable {
+            self.hear(stable);
+        }
         if self.env.tick() >= self.passes.cron_due {
             let pause = self.cron();
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
         }
         self.upkeep.under_way.count_wire(wire.held_bytes());
-        is_busy |= self.settle_memory();
-        while let Some(index) = self.next_listed() {
-            is_busy = true;
+        self.passes.is_busy |= self.settle_memory();
+        self.resume_listed();
+    }
+
+    /// Rule 8: what the bounds were before the links are drained.
+    fn stable_turn(&self) -> u64 {
+        let inbound = self.inbound.as_ref();
+        let links = inbound.map_or(u64::MAX, |inbound| inbound.bound());
+        self.node.turns.stable().min(links)
+    }
+
+    /// Delivers what is stable. What has just come is mostly not: it left its shard after the counter was read. So that it need not wait
+    /// for another pass, the bounds and the links are looked at once more.
+    fn hear(&mut self, stable: u64) {
+        self.mailbox.deliver(stable);
+        if self.mailbox.holds_any() {
+            let stable = self.stable_turn();
+            self.passes.is_busy |= self.drain_links() > 0;
+            self.mailbox.deliver(stable);
+        }
+        self.passes.next_look = self.mailbox.next_look(self.env.ticks);
+    }
+
+    /// Rule 1: takes a turn if the pass has effects or messages.
+    pub fn take_turn(&mut self) -> Option<&Turn> {
+        let has_messages = !self.env.messages.is_empty();
+        if self.env.log.has_gathered() || has_messages {
+            self.passes.turn = Some(self.env.log.take_turn(self.env.shard));
+        }
+        self.passes.turn.as_ref()
+    }
+
+    /// Rule 2: writes what the pass has logged. False: the file refuses; to be asked again before anything else is done.
+    pub fn write_pass(&mut self) -> bool {
+        self.env.log.write(self.env.shard)
+    }
+
+    /// Rule 3: whether every earlier log number is written.
+    pub fn may_release(&self) -> bool {
+        let turn = self.passes.turn.as_ref();
+        turn.is_none_or(|turn| self.node.turns.are_written(turn.earlier_numbers))
+    }
+
+    /// Gives out what came of the pass: replies, frames and messages, then slots. True: there is more to do at once.
+    pub fn release_pass(&mut self, wire: &mut impl Wire) -> bool {
+        let mut is_busy = self.passes.is_busy;
+        let mut served = std::mem::take(&mut self.passes.served);
+        is_busy |= !served.is_empty();
+        for index in served.drain(..).rev() {
             self.serve(index, wire);
         }
+        self.passes.served = served;
         self.uncork(wire);
         self.upkeep.under_way.count_wire(wire.held_bytes());
         let ended = self.env.tick();
@@ -62,11 +145,50 @@ impl Local {
             began, busy_us_before, ..
         } = self.passes;
         self.env.stats.count_pass(ended.us_since(began), busy_us_before);
-        self.link().flush(|target| wire.wake(target));
+        self.release_frames(|target| wire.wake(target));
         // What was left out for what has gone now would be room for data.
         self.count_links();
         is_busy |= self.let_waiting_go_on();
+        is_busy |= self.has_listed();
         is_busy || self.background_step()
+    }
+
+    /// Rule 3, for what goes to other shards.
+    pub(super) fn release_frames(&mut self, wake: impl FnMut(ShardId)) {
+        let turn = self.passes.turn.take().map(|turn| turn.turn);
+        if let Some(turn) = turn {
+            self.announce(turn);
+        }
+        self.link().release(turn, wake);
+        if turn.is_some() {
+            self.node.turns.released(self.env.shard);
+        }
+    }
+
+    /// Rule 8: sends what the pass has to tell to the shards that listen.
+    fn announce(&mut self, turn: u64) {
+        if self.env.messages.is_empty() {
+            return;
+        }
+        let messages = std::mem::take(&mut self.env.messages);
+        let messages: Arc<[KeyEvent]> = messages.into();
+        for listener in self.node.clone().hearers.iter() {
+            let announcement = Announcement {
+                turn,
+                messages: messages.clone(),
+            };
+            if listener == self.env.shard {
+                self.mailbox.take_in(announcement);
+                self.passes.next_look = self.mailbox.next_look(self.env.ticks);
+            } else {
+                self.link().message(listener, Envelope::Announcement(announcement));
+            }
+        }
+    }
+
+    /// Whether something has come of what ran since the last pass was released, or this one is not released: the shard must not sleep.
+    pub(super) fn has_unreleased(&self) -> bool {
+        self.passes.turn.is_some() || self.env.log.has_gathered() || !self.env.messages.is_empty()
     }
 
     /// Lets clients go on that waited for room in a link. True: there were any.
@@ -96,7 +218,8 @@ impl Local {
     /// When the next pass is due, if nothing happens before.
     pub fn next_deadline(&self) -> Ticks {
         let uncork = self.passes.corked.front().map(|(since, _)| corked_until(*since));
-        uncork.map_or(self.passes.cron_due, |uncork| uncork.min(self.passes.cron_due))
+        let others = [uncork, self.passes.next_look];
+        others.into_iter().flatten().fold(self.passes.cron_due, Ticks::min)
     }
 
     /// Serves the clients whose replies have waited long enough, and forgets those that did not need it.
@@ -175,6 +298,28 @@ impl Local {
     }
 }
 
+/// How a shard waits for others to write, which takes them microseconds: by looking again and again at first, then by letting a
+/// thread run that may have its core, at last by sleeping, when a disk must be at work.
+#[derive(Default)]
+struct Patience {
+    looks: u32,
+}
+
+const SPINS_MAX: u32 = 100;
+const YIELDS_MAX: u32 = 1000;
+const NAP: Duration = Duration::from_micros(50);
+
+impl Patience {
+    fn wait(&mut self) {
+        self.looks += 1;
+        match self.looks {
+            0..SPINS_MAX => std::hint::spin_loop(),
+            SPINS_MAX..YIELDS_MAX => std::thread::yield_now(),
+            _ => std::thread::sleep(NAP),
+        }
+    }
+}
+
 fn corked_until(since: Ticks) -> Ticks {
     Ticks(since.0 + CORKED_AT_MOST.as_nanos() as u64)
 }
@@ -185,5 +330,92 @@ fn throttle(client: &mut Client, wire: &mut impl Wire) {
     if reads != client.is_read {
         client.is_read = reads;
         wire.read_on(client.place.index, reads);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::assembly::Assembly;
+    use crate::engine::{Audience, Command, Op, Registry, Run};
+    use crate::resp::ReplyError;
+    use crate::spec::{KeyFlags, KeySpec, command};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 2,
+            keys: &[KeySpec::one(1, KeyFlags::RW)],
+            ..command("put", Run::Keys(|op| change(op, Audience::Both)))
+        },
+        Command {
+            arity: 2,
+            keys: &[KeySpec::one(1, KeyFlags::RW)],
+            ..command("cry", Run::Keys(|op| change(op, Audience::Stream)))
+        },
+    ];
+
+    fn change(op: &mut Op, audience: Audience) -> Result<(), ReplyError> {
+        op.logs_for(audience);
+        op.changed(1);
+        op.reply.ok();
+        Ok(())
+    }
+
+    fn assembly() -> Assembly {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        Assembly::new(registry, 2)
+    }
+
+    #[test]
+    fn no_turn_is_taken_where_nobody_wants_one() {
+        let assembly = assembly();
+        let keys = [assembly.key_on(0, 0), assembly.key_on(1, 0)];
+        let turns = assembly.shards[0].borrow().node.turns.clone();
+        let put_all = || {
+            for key in &keys {
+                assert_eq!(assembly.run(&[b"put", key.as_bytes()]), b"+OK\r\n");
+            }
+        };
+        put_all();
+        assert_eq!(turns.counter(), 0);
+        let reader = assembly.shards[1].borrow_mut().log().subscribe();
+        put_all();
+        // A log that is read makes all take turns, as the slots may be anywhere.
+        assert_eq!(turns.counter(), 2);
+        assembly.shards[1].borrow_mut().log().unsubscribe(reader);
+        put_all();
+        assert_eq!(turns.counter(), 2);
+    }
+
+    #[test]
+    fn a_command_says_who_gets_what_it_logs() {
+        let assembly = assembly();
+        let written = Rc::<RefCell<Vec<String>>>::default();
+        struct File(Rc<RefCell<Vec<String>>>);
+        impl crate::engine::log::LogFile for File {
+            fn write(&mut self, chunk: &crate::engine::log::Chunk) -> bool {
+                self.0
+                    .borrow_mut()
+                    .push(String::from_utf8(chunk.file().bytes.clone()).unwrap());
+                true
+            }
+        }
+        let key = assembly.key_on(0, 0);
+        assembly.shards[0]
+            .borrow_mut()
+            .log()
+            .attach_file(Box::new(File(written.clone())));
+        let reader = assembly.shards[0].borrow_mut().log().subscribe();
+        assembly.run(&[b"cry", key.as_bytes()]);
+        assembly.run(&[b"put", key.as_bytes()]);
+        let chunks = assembly.shards[0].borrow_mut().log().read(reader).unwrap();
+        let stream: Vec<_> = chunks
+            .iter()
+            .map(|chunk| chunk.stream().bytes.windows(3).any(|word| word == b"cry"))
+            .collect();
+        assert_eq!(stream, [true, false]);
+        let written = written.borrow();
+        assert!(written.len() == 1 && written[0].contains("put"), "{written:?}");
     }
 }

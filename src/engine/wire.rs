@@ -3,6 +3,7 @@
 use crate::base::clock::Ticks;
 use crate::resp::ReplyBuf;
 use crate::shard::ShardId;
+use crate::shard::turns::Turn;
 use std::collections::VecDeque;
 
 /// What became of output that was handed over.
@@ -41,6 +42,12 @@ pub struct Passes {
     pub(super) busy_us_before: u64,
     pub(super) is_busy: bool,
     pub(super) cron_due: Ticks,
+    /// The turn of the pass that is being finished.
+    pub(super) turn: Option<Turn>,
+    /// When messages that are held are to be looked at again.
+    pub(super) next_look: Option<Ticks>,
+    /// Clients that are to be served when the pass is released.
+    pub(super) served: Vec<u32>,
     /// Clients whose output waits, by the time since when; some have been served meanwhile.
     pub(super) corked: VecDeque<(Ticks, u32)>,
 }

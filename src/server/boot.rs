@@ -19,12 +19,14 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
+use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalOptions};
 use crate::engine::node::Surroundings;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
+use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource};
 use crate::stats::Memory;
 use crate::stats::MemoryAccount;
@@ -297,6 +299,8 @@ fn start(
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
         log_switch: Default::default(),
+        turns: Arc::new(Turns::new(shards)),
+        hearers: Arc::new(Hearers::new(shards)),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),

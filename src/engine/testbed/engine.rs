@@ -7,6 +7,7 @@
 //!
 //! The reference is the same thing with one shard and no links ([`Reference`]).
 
+use super::history::{Heard, Told, Written};
 use super::story::Story;
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
@@ -15,8 +16,8 @@ use crate::client::ClientTable;
 use crate::data::access::Moment;
 use crate::engine::assembly::{BEGIN, Equipment, Plan};
 use crate::engine::env::{Observation, Observed};
-use crate::engine::log::ReaderId;
-use crate::engine::{CommandId, Local, Registry};
+use crate::engine::log::{Chunk, LogFile};
+use crate::engine::{CommandId, KeyEvent, Local, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
 use crate::shard::{ConnRef, ShardId};
@@ -40,6 +41,8 @@ pub(super) struct Record {
     pub(super) what: What,
     /// What it has logged: commands, each with its db.
     pub(super) effects: Vec<(DbIndex, Vec<u8>)>,
+    /// The events of it.
+    pub(super) told: Vec<Told>,
 }
 
 #[derive(Debug)]
@@ -63,8 +66,10 @@ pub(super) struct Engine {
     /// What has been reported and not been looked at yet.
     pub(super) records: Rc<RefCell<Vec<Record>>>,
     pub(super) clients: Arc<ClientTable>,
-    /// Of each shard's log, if there are any.
-    readers: Vec<ReaderId>,
+    /// The file of each shard, if they have any.
+    tapes: Vec<Tape>,
+    /// What is heard on each shard, if anybody listens there.
+    pub(super) heard: Vec<Option<Heard>>,
     balances: Vec<isize>,
 }
 
@@ -113,7 +118,8 @@ impl Engine {
             skews_ms,
             records: Rc::default(),
             clients,
-            readers: Vec::new(),
+            tapes: Vec::new(),
+            heard: vec![None; shard_count],
             balances: vec![0; shard_count],
             course_ns,
             step_ns,
@@ -121,7 +127,16 @@ impl Engine {
         for (index, local) in engine.shards.iter().enumerate() {
             let mut local = local.borrow_mut();
             if story.features.has("logged") {
-                engine.readers.push(local.env.log.subscribe());
+                let tape = Tape::default();
+                local.log().attach_file(Box::new(tape.clone()));
+                engine.tapes.push(tape);
+            }
+            if story.features.has("listening") && story.listens(index) {
+                let heard = Heard::default();
+                engine.heard[index] = Some(heard.clone());
+                local.listen(Box::new(move |turn, messages| {
+                    uncharged(|| heard.borrow_mut().push((turn, messages.iter().map(told).collect())));
+                }));
             }
             local.env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
         }
@@ -136,15 +151,17 @@ impl Engine {
         answer
     }
 
-    /// What a shard has logged since the last call.
-    pub(super) fn read_log(&mut self, shard: usize) -> Vec<u8> {
-        let Some(reader) = self.readers.get(shard).copied() else {
-            return Vec::new();
-        };
-        self.with(shard, |local| {
-            let bytes = local.env.log.read(reader).expect("it is read after each pass");
-            uncharged(|| bytes.clone())
-        })
+    /// What a shard has written since the last call.
+    pub(super) fn written(&mut self, shard: usize) -> Option<Written> {
+        self.tapes.get(shard)?.0.borrow_mut().written.pop()
+    }
+
+    /// The file of a shard refuses what is written next, or takes it; it loses it if that is broken.
+    pub(super) fn set_disk(&mut self, shard: usize, refuses: bool, loses: bool) {
+        if let Some(tape) = self.tapes.get(shard) {
+            let mut tape = tape.0.borrow_mut();
+            (tape.refuses, tape.loses) = (refuses, loses);
+        }
     }
 
     /// Polls a task of a shard, and charges its memory to the shard.
@@ -168,6 +185,39 @@ impl Engine {
     pub(super) fn set_skew_ms(&self, shard: usize, skew_ms: i64) {
         self.skews_ms[shard].set(skew_ms);
     }
+}
+
+/// A file that keeps what was written to it.
+#[derive(Clone, Debug, Default)]
+struct Tape(Rc<RefCell<TapeState>>);
+
+#[derive(Debug, Default)]
+struct TapeState {
+    written: Vec<Written>,
+    refuses: bool,
+    loses: bool,
+}
+
+impl LogFile for Tape {
+    fn write(&mut self, chunk: &Chunk) -> bool {
+        let mut tape = self.0.borrow_mut();
+        if tape.refuses {
+            return false;
+        }
+        if !tape.loses {
+            uncharged(|| {
+                let mut written = Written::default();
+                chunk.file().encode(true, &mut written.file);
+                chunk.stream().encode(chunk.turn.has_select, &mut written.stream);
+                tape.written.push(written);
+            });
+        }
+        true
+    }
+}
+
+fn told(event: &KeyEvent) -> Told {
+    (event.event.name, event.db, event.key.to_vec())
 }
 
 /// Does something that is not the shard's affair while one is charged.
@@ -196,9 +246,13 @@ fn observer(
             };
             let effects = observed.consequences.map_or_else(Vec::new, |consequences| {
                 let effects = consequences.effects.iter();
-                effects.map(|(db, command)| (db, command.to_vec())).collect()
+                effects.map(|effect| (effect.db, effect.command.to_vec())).collect()
             });
-            if matches!(what, What::Expired) && effects.is_empty() {
+            let told = observed.consequences.map_or_else(Vec::new, |consequences| {
+                let events = consequences.events.iter();
+                events.map(told).collect()
+            });
+            if matches!(what, What::Expired) && effects.is_empty() && told.is_empty() {
                 return;
             }
             records.borrow_mut().push(Record {
@@ -210,6 +264,7 @@ fn observer(
                 course_ns: course_ns.get(),
                 what,
                 effects,
+                told,
             });
         });
     })

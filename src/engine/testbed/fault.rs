@@ -40,10 +40,16 @@ pub enum Fault {
     LeakMemory,
     /// A shard never finds that it has nothing to do.
     Spin,
+    /// What is written to a shard's file is lost.
+    LoseChunk,
+    /// What a pass has produced leaves before earlier passes of other shards are written.
+    LeaveEarly,
+    /// A message is lost.
+    LoseMessage,
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -60,4 +66,7 @@ pub const FAULTS: [Fault; 16] = [
     Fault::KeepClient,
     Fault::LeakMemory,
     Fault::Spin,
+    Fault::LoseChunk,
+    Fault::LeaveEarly,
+    Fault::LoseMessage,
 ];

@@ -16,13 +16,16 @@
 //! 5. what has arrived is run, be the connection closed behind it or not.
 
 use super::engine::{Call, Record, Reference, What};
+use super::history::{History, Origin};
+use super::judged::{Expected, Judged, State, is_refusal};
 use super::reply;
-use super::roles::{Role, Traits, traits_of};
-use super::story::{Judge as By, Meaning, Request, Story, shortened};
+use super::roles::Role;
+use super::story::{Meaning, Request, Story, shortened};
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::engine::Registry;
-use crate::shard::{ConnRef, Footprint, ShardId};
+use crate::shard::turns::Turn;
+use crate::shard::{ConnRef, Footprint, ShardId, SlotSet};
 use std::collections::BTreeMap;
 
 /// What is wrong, with a word for its kind.
@@ -59,10 +62,7 @@ struct Floor {
 pub(super) struct Judge {
     registry: &'static Registry,
     pub(super) reference: Reference,
-    /// What the logs have become elsewhere, if there are logs.
-    pub(super) replica: Option<Reference>,
-    /// The latest time of any unit.
-    pub(super) latest: UnixMs,
+    pub(super) history: History,
     clients: Vec<Judged>,
     by_origin: BTreeMap<ConnRef, usize>,
     /// The last unit on each slot.
@@ -86,52 +86,6 @@ pub(super) struct Judge {
     pub(super) progress: u64,
 }
 
-/// What is known of one client's requests.
-struct Judged {
-    number: usize,
-    program: Vec<Request>,
-    states: Vec<State>,
-    /// How many requests have arrived as a whole.
-    arrived: usize,
-    /// How many have begun to arrive.
-    begun: usize,
-    /// The next request whose reply is to come.
-    next_reply: usize,
-    /// The first request over slots that has not been run.
-    first_open: usize,
-    /// Requests before this one have had their effect on what the reference's client watches.
-    watched_until: usize,
-    output: Vec<u8>,
-    /// Its connection has ended, or may end at any moment: what it is still owed is not known.
-    is_lost: bool,
-    /// The latest of the units whose replies were sent.
-    known: UnixMs,
-    /// The latest of its units.
-    latest: UnixMs,
-    /// It is not ended for what all clients take.
-    is_exempt: bool,
-}
-
-struct State {
-    traits: Traits,
-    arrived_ns: u64,
-    unpause_count: u64,
-    /// The time before which it cannot take effect: that of what its client knew when it sent it.
-    floor: UnixMs,
-    is_executed: bool,
-    now: UnixMs,
-    expected: Expected,
-    /// It was to be queued, and was not.
-    is_queue_error: bool,
-    /// It was refused for lack of memory.
-    is_refused: bool,
-}
-
-enum Expected {
-    Unknown,
-    Reply(Vec<u8>),
-}
-
 struct PauseWindow {
     until_ns: u64,
     text: String,
@@ -148,11 +102,11 @@ impl Judge {
         Ok(Judge {
             registry,
             reference: Reference::new(story, registry)?,
-            replica: match story.features.has("logged") {
-                true => Some(Reference::new(story, registry)?),
-                false => None,
-            },
-            latest: UnixMs::EPOCH,
+            history: History::new(
+                story.features.has("logged"),
+                Reference::new(story, registry)?,
+                story.shard_count,
+            ),
             clients: clients
                 .chain(closing)
                 .map(|(number, program)| Judged::new(registry, number, program))
@@ -187,6 +141,7 @@ impl Judge {
             judged.states[index].arrived_ns = course_ns;
             judged.states[index].unpause_count = self.unpause_count;
             judged.states[index].floor = judged.known;
+            judged.states[index].floor_turn = judged.known_turn;
         }
         judged.arrived = judged.arrived.max(whole);
         for index in news {
@@ -298,7 +253,7 @@ impl Judge {
         for record in records {
             self.progress += 1;
             if matches!(record.what, What::Expired) {
-                self.replicate(&record)?;
+                self.note(&record, None)?;
                 continue;
             }
             if let What::Evicted(key) = &record.what {
@@ -310,7 +265,7 @@ impl Judge {
                         format!("{} was evicted, and should not be there", shortened(key)),
                     ));
                 }
-                self.replicate(&record)?;
+                self.note(&record, None)?;
                 continue;
             }
             let Some(&client) = self.by_origin.get(&record.origin) else {
@@ -324,9 +279,40 @@ impl Judge {
             let writes = self.writes(client, index);
             self.check_pause(&record, writes, || self.clients[client].describe(index))?;
             self.execute(client, index, &record);
-            self.replicate(&record)?;
+            self.note(&record, Some((client, index)))?;
         }
         Ok(())
+    }
+
+    /// Has the unit followed on its way into the logs.
+    fn note(&mut self, record: &Record, origin: Option<Origin>) -> Result<(), Failure> {
+        let (footprint, floor) = match origin {
+            Some((client, index)) => (
+                self.clients[client].footprint(index),
+                self.clients[client].states[index].floor_turn,
+            ),
+            None => (Footprint::Slots(SlotSet::new()), 0),
+        };
+        let text = tell(record);
+        self.history.ran(record, &footprint, origin, floor, text)
+    }
+
+    /// A shard's pass has taken a turn, or none.
+    pub(super) fn took_turn(&mut self, shard: usize, turn: Option<Turn>) -> Result<(), Failure> {
+        for ((client, index), turn) in self.history.took(shard, turn)? {
+            self.clients[client].states[index].turn = turn;
+        }
+        Ok(())
+    }
+
+    /// Runs on the replica what is written, and looks at it now and then.
+    pub(super) fn follow_history(&mut self) -> Result<(), Failure> {
+        self.history.follow(&self.reference, self.progress)
+    }
+
+    /// What the logs make must be what is there.
+    pub(super) fn compare_replica(&mut self) -> Result<(), Failure> {
+        self.history.compare(&self.reference)
     }
 
     /// The request that a unit was: the first that is as the unit was, has arrived and was not run.
@@ -408,13 +394,12 @@ impl Judge {
         let judged = &self.clients[client];
         let traits = &judged.states[index].traits;
         let (mut readings, mut may_be_old) = (READINGS_MAX, false);
-        let mut footprint = traits.footprint.clone();
+        let footprint = judged.footprint(index);
         if let Role::Exec(multi) = traits.role {
             for queued in &judged.states[multi..index] {
                 readings += 4;
                 // It began when it got its slots, and has kept them since.
                 may_be_old |= queued.traits.is_asynchronous;
-                footprint.merge(&queued.traits.footprint);
             }
         }
         let calendar = self.calendar_ns(record.shard, record.course_ns) / 1_000_000;
@@ -580,6 +565,7 @@ impl Judge {
             ));
         }
         judged.known = judged.known.max(judged.states[index].now);
+        judged.known_turn = judged.known_turn.max(judged.states[index].turn);
         let state = &mut judged.states[index];
         state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
         let (arrived_ns, unpause_count) = (state.arrived_ns, state.unpause_count);
@@ -676,180 +662,6 @@ impl Judge {
     pub(super) fn name_of(&self, record: &Record) -> &'static str {
         self.registry.get(record.command).command.name
     }
-}
-
-impl Judged {
-    fn new(registry: &Registry, number: usize, program: Vec<Request>) -> Judged {
-        let states = traits_of(registry, &program).into_iter().map(|traits| State {
-            traits,
-            arrived_ns: 0,
-            unpause_count: 0,
-            floor: UnixMs(0),
-            is_executed: false,
-            now: UnixMs(0),
-            expected: Expected::Unknown,
-            is_queue_error: false,
-            is_refused: false,
-        });
-        Judged {
-            number,
-            states: states.collect(),
-            program,
-            arrived: 0,
-            begun: 0,
-            next_reply: 0,
-            first_open: 0,
-            watched_until: 0,
-            output: Vec::new(),
-            is_lost: false,
-            known: UnixMs(0),
-            latest: UnixMs(0),
-            is_exempt: false,
-        }
-    }
-
-    fn describe(&self, index: usize) -> String {
-        format!("request {index} ({})", self.program[index].text())
-    }
-
-    /// Whether this EXEC has nothing to run because something could not be queued.
-    fn is_doomed(&self, exec: usize) -> bool {
-        let Role::Exec(multi) = self.states[exec].traits.role else {
-            return false;
-        };
-        let queued = &self.states[multi..exec];
-        queued.iter().any(|state| state.traits.dooms || state.is_queue_error)
-    }
-
-    /// Whether the client has let go of what it watched, between what the reference knows of and this request.
-    fn has_let_go(&self, index: usize) -> bool {
-        self.states[self.watched_until.min(index)..index]
-            .iter()
-            .any(|state| match state.traits.role {
-                Role::Unwatch | Role::Discard | Role::Reset => true,
-                Role::Exec(_) => !state.is_executed,
-                _ => false,
-            })
-    }
-
-    /// A request was refused for lack of memory: what was taken for it was a later one of the same words, and so on with that.
-    fn was_refused(&mut self, index: usize) {
-        self.states[index].is_refused = true;
-        for later in index + 1..self.arrived {
-            if !self.states[index].is_executed {
-                return;
-            }
-            let is_same = self.states[later].traits.role == self.states[index].traits.role
-                && self.program[later].words == self.program[index].words;
-            if is_same && !self.states[later].is_refused {
-                let (before, behind) = self.states.split_at_mut(later);
-                let (one, other) = (&mut before[index], &mut behind[0]);
-                std::mem::swap(&mut one.is_executed, &mut other.is_executed);
-                std::mem::swap(&mut one.now, &mut other.now);
-                std::mem::swap(&mut one.expected, &mut other.expected);
-            }
-        }
-    }
-
-    fn move_on(&mut self) {
-        let is_done =
-            |state: &State| state.is_executed || !matches!(state.traits.role, Role::Data | Role::Watch | Role::Exec(_));
-        while self.states.get(self.first_open).is_some_and(is_done) {
-            self.first_open += 1;
-        }
-    }
-
-    /// What is wrong with a reply: its kind, and in words.
-    fn objection(&self, index: usize, got: &[u8], is_short_of_memory: bool) -> Option<(&'static str, String)> {
-        let state = &self.states[index];
-        let by = self.program[index].judge;
-        let is_refused_for_memory = is_short_of_memory && is_refusal(got);
-        let exactly = |text: &[u8]| (got != text).then(|| differs(text, got));
-        let text = match state.traits.role {
-            Role::Refused => (!reply::is_error(got)).then(|| format!("is no error: {}", shortened(got))),
-            Role::Queued if is_refused_for_memory => None,
-            Role::Queued => exactly(b"+QUEUED\r\n"),
-            Role::Multi | Role::Discard | Role::Unwatch | Role::Quit => exactly(b"+OK\r\n"),
-            Role::Reset => exactly(b"+RESET\r\n"),
-            Role::Session | Role::Asynchronous => objection_by(by, &Expected::Unknown, got),
-            Role::Exec(_) if self.is_doomed(index) => {
-                (!reply::is_error(got)).then(|| format!("should be refused: {}", shortened(got)))
-            }
-            Role::Data | Role::Watch | Role::Exec(_) if !state.is_executed => {
-                if is_refused_for_memory {
-                    return None;
-                }
-                let text = format!("was answered and did not take effect: {}", shortened(got));
-                return Some(("reply-of-nothing", text));
-            }
-            Role::Data | Role::Watch => objection_by(by, &state.expected, got),
-            Role::Exec(multi) => {
-                let text = self.objection_to_exec(multi, index, got);
-                return text.map(|text| ("reply-of-exec", text));
-            }
-        };
-        text.map(|text| ("reply", text))
-    }
-
-    fn objection_to_exec(&self, multi: usize, exec: usize, got: &[u8]) -> Option<String> {
-        let Expected::Reply(expected) = &self.states[exec].expected else {
-            return Some("was not run".to_owned());
-        };
-        if reply::is_null(got) || reply::is_null(expected) {
-            return (got != expected).then(|| differs(expected, got));
-        }
-        let (Some(parts), Some(known)) = (reply::elements(got), reply::elements(expected)) else {
-            return Some(differs(expected, got));
-        };
-        let queue = multi + 1..exec;
-        if parts.len() != queue.len() {
-            return Some(format!("has {} replies instead of {}", parts.len(), queue.len()));
-        }
-        let mut known = known.into_iter();
-        for (place, part) in queue.zip(parts) {
-            let by = self.program[place].judge;
-            let expected = match self.states[place].traits.is_asynchronous {
-                true => Expected::Unknown,
-                false => match known.next() {
-                    Some(reply) => Expected::Reply(reply.to_vec()),
-                    None => return Some("the reference has fewer replies".to_owned()),
-                },
-            };
-            if let Some(text) = objection_by(by, &expected, part) {
-                return Some(format!("{}: {text}", self.describe(place)));
-            }
-        }
-        None
-    }
-}
-
-fn objection_by(by: By, expected: &Expected, got: &[u8]) -> Option<String> {
-    match (by, expected) {
-        (By::Any, _) => None,
-        (By::Holds(holds), _) => (!holds(got)).then(|| format!("is not right: {}", shortened(got))),
-        (By::Exactly(text), _) => (got != text).then(|| differs(text, got)),
-        (By::Compared, Expected::Reply(expected)) => (got != expected).then(|| differs(expected, got)),
-        (By::Unordered, Expected::Reply(expected)) => {
-            let sorted = |reply| {
-                reply::elements(reply).map(|mut parts: Vec<&[u8]>| {
-                    parts.sort_unstable();
-                    parts.concat()
-                })
-            };
-            let is_same = got == expected || sorted(got).is_some_and(|parts| Some(parts) == sorted(expected));
-            (!is_same).then(|| differs(expected, got))
-        }
-        (By::Compared | By::Unordered, Expected::Unknown) => Some("there is nothing to compare it with".to_owned()),
-    }
-}
-
-/// Whether a reply says that there is no memory for a request, or that there was none for what it should have run.
-fn is_refusal(reply: &[u8]) -> bool {
-    reply.starts_with(b"-OOM") || reply.starts_with(b"-EXECABORT")
-}
-
-fn differs(expected: &[u8], got: &[u8]) -> String {
-    format!("expected {}, got {}", shortened(expected), shortened(got))
 }
 
 /// A unit for people.

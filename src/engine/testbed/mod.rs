@@ -16,11 +16,12 @@
 //! | `sockets` | what lies between a shard and its clients' peers |
 //! | `peer` | the far end of a connection |
 //! | `run` | the steps |
+//! | `passes` | the parts of a shard's pass |
 //! | `host` | what the host does to the shards |
 //! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
-//! | `judge` | whether what clients see is right |
-//! | `replica` | what the logs make of another server |
+//! | `judge`, `judged` | whether what clients see is right |
+//! | `history` | whether the logs of all shards are one history |
 //! | `reply` | where a reply ends |
 //! | `fault` | what is broken on purpose, to check the checks |
 //! | `shrink` | making a failing story smaller |
@@ -34,11 +35,13 @@
 
 mod engine;
 mod fault;
+mod history;
 mod host;
 mod judge;
+mod judged;
 mod limits;
+mod passes;
 mod peer;
-mod replica;
 mod reply;
 mod rest;
 mod roles;

@@ -48,6 +48,12 @@ impl Run<'_> {
             if local.has_listed() || local.link().has_backlog() {
                 return wrong("rest", format!("shard {shard} has something left to do"));
             }
+            if local.has_unreleased() || local.mailbox.holds_any() {
+                return wrong(
+                    "rest",
+                    format!("shard {shard} has something left to release, or to deliver"),
+                );
+            }
             if !local.env.garbage.is_empty() {
                 return wrong("rest", format!("shard {shard} has something left to free"));
             }
@@ -68,6 +74,7 @@ impl Run<'_> {
         if slots_seen != usize::from(self.story.slot_count) {
             return wrong("rest", format!("{slots_seen} slots are there"));
         }
+        self.judge.history.check_rest()?;
         let left = self.engine.taken_bytes() - self.taken_at_start;
         let shards = self.shards.len();
         let staged_max = shards * (shards - 1) * STAGED_BYTES_KEPT;

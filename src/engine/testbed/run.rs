@@ -12,13 +12,14 @@ use super::fault::Fault;
 use super::host::Host;
 use super::judge::{Failure, Judge, tell};
 use super::limits::Limits;
+use super::passes::Torn;
 use super::peer::{Peer, Phase};
-use super::sockets::{Brought, Closed, Event, Hand, Sockets};
-use super::story::{ClientStory, End, Story, address_of};
+use super::sockets::{Brought, Closed, Event, Sockets};
+use super::story::{ClientStory, End, Story};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
-use crate::engine::local::{Accepted, Envelope};
-use crate::engine::{Local, Registry};
+use crate::engine::Registry;
+use crate::engine::local::Accepted;
 use crate::shard::{ConnRef, ShardId};
 
 /// More steps than may pass before somebody gets on, or everything rests: large replies leave by small sockets.
@@ -27,8 +28,6 @@ const STEPS_MAX: usize = 400_000;
 const HANG_NS: u64 = 4_000_000_000;
 /// How long everything is left alone before it is looked at: longer than any shrinking and background work waits.
 const REST_NS: u64 = 1_500_000_000;
-/// Passes without a cause, one after another.
-const SPINS_MAX: u32 = 100;
 const LEAKED_BYTES: isize = 4 << 20;
 
 /// What a run is asked for beside its story.
@@ -71,10 +70,12 @@ pub(super) fn run(story: &Story, registry: &'static Registry, manner: Manner, wi
 
 #[derive(Default)]
 pub(super) struct ShardState {
-    is_asleep: bool,
-    is_woken: bool,
-    events: Vec<Event>,
-    spins: u32,
+    pub(super) is_asleep: bool,
+    pub(super) is_woken: bool,
+    pub(super) events: Vec<Event>,
+    pub(super) spins: u32,
+    /// The pass that it is in the middle of.
+    pub(super) torn: Option<Torn>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +92,7 @@ pub(super) enum Step {
 
 pub(super) struct Run<'a> {
     pub(super) story: &'a Story,
-    manner: Manner,
+    pub(super) manner: Manner,
     pub(super) without: &'a [String],
     pub(super) engine: Engine,
     pub(super) judge: Judge,
@@ -100,15 +101,15 @@ pub(super) struct Run<'a> {
     pub(super) shards: Vec<ShardState>,
     pub(super) sockets: Vec<Sockets>,
     steps: Vec<(u32, Step)>,
-    told: Vec<String>,
-    digest: u64,
-    begin_ns: u64,
+    pub(super) told: Vec<String>,
+    pub(super) digest: u64,
+    pub(super) begin_ns: u64,
     pub(super) taken_at_start: isize,
     /// The time in which there was nothing to do but wait.
     idle_ns: u64,
     /// That time and the judge's progress when something happened last.
     last_progress: (u64, u64),
-    has_struck: bool,
+    pub(super) has_struck: bool,
     pub(super) host: Host,
     pub(super) limits: Limits,
 }
@@ -124,7 +125,12 @@ impl<'a> Run<'a> {
         without: &'a [String],
     ) -> Result<Run<'a>, String> {
         let engine = Engine::new(story, registry)?;
-        let judge = Judge::new(story, registry)?;
+        let mut judge = Judge::new(story, registry)?;
+        for (shard, heard) in engine.heard.iter().enumerate() {
+            if let Some(heard) = heard {
+                judge.history.listen(shard, heard.clone());
+            }
+        }
         let mut random = Random::with_seed(story.schedule_seed);
         let mut peers: Vec<Peer> = story.clients.iter().cloned().map(Peer::new).collect();
         for (client, peer) in peers.iter_mut().enumerate() {
@@ -293,7 +299,7 @@ impl<'a> Run<'a> {
             if !state.is_asleep || state.is_woken || !state.events.is_empty() || is_due() {
                 steps.push((self.story.schedule.shard_weights[shard], Step::Pass(shard)));
             }
-            if !state.is_asleep && self.engine.tasks[shard].ready_count() > 0 {
+            if !state.is_asleep && state.torn.is_none() && self.engine.tasks[shard].ready_count() > 0 {
                 steps.push((self.story.schedule.task_weight, Step::Poll(shard)));
             }
         }
@@ -360,7 +366,7 @@ impl<'a> Run<'a> {
     }
 
     /// When a shard is due if nothing comes.
-    fn deadline(&self, shard: usize) -> Ticks {
+    pub(super) fn deadline(&self, shard: usize) -> Ticks {
         let own = self.engine.shards[shard].borrow().next_deadline();
         self.engine.tasks[shard]
             .next_timer()
@@ -417,7 +423,7 @@ impl<'a> Run<'a> {
     }
 
     /// Whether something lies in the links to a shard. It sleeps after that if it did before.
-    fn has_frames(&mut self, shard: usize) -> bool {
+    pub(super) fn has_frames(&mut self, shard: usize) -> bool {
         let mut local = self.engine.shards[shard].borrow_mut();
         let is_empty = local.announce_sleep();
         if !self.shards[shard].is_asleep {
@@ -426,91 +432,13 @@ impl<'a> Run<'a> {
         !is_empty
     }
 
-    fn pass(&mut self, shard: usize) -> Result<(), Failure> {
-        let fault = self.manner.fault;
-        let has_frames = !self.shards[shard].is_asleep && self.has_frames(shard);
-        let state = &mut self.shards[shard];
-        let is_due = state.is_asleep && !state.is_woken && state.events.is_empty();
-        (state.is_asleep, state.is_woken) = (false, false);
-        let count = match state.events.len() {
-            0 => 0,
-            all if self.random.chance(3, 4) => all,
-            all => self.random.usize_in(1..=all),
-        };
-        let events: Vec<Event> = state.events.drain(..count).collect();
-        let step_ns = self.slow_step();
-        self.engine.step_ns.set(step_ns);
-        if fault == Fault::StopCalendar && shard == 0 {
-            let passed_ms = (self.engine.course_ns.get() - self.begin_ns) / 1_000_000;
-            self.engine.set_skew_ms(0, self.skew_ms(0) - passed_ms as i64);
-        }
-        let began_ns = self.engine.course_ns.get();
-        self.judge.pass_begins(shard, began_ns);
-        let mut brought = Brought::default();
-        let sockets = &mut self.sockets[shard];
-        let random = &mut self.random;
-        let (before, adopted) = self.engine.with(shard, |local| {
-            local.awake();
-            local.begin_pass();
-            for event in &events {
-                handle(event, local, sockets, fault);
-            }
-            let is_busy = local.finish_pass(&mut Hand {
-                sockets,
-                brought: &mut brought,
-                fault,
-                random,
-            });
-            (is_busy, std::mem::take(&mut local.adopted))
-        });
-        let is_busy = before || fault == Fault::Spin;
-        self.engine.tasks[shard].fire();
-        self.judge_units_after(step_ns)?;
-        self.engine.step_ns.set(self.story.schedule.step_ns);
-        let had_cause = count > 0 || has_frames || is_due || !brought.output.is_empty() || !brought.woken.is_empty();
-        self.check_buffers(shard, began_ns)?;
-        self.settle(shard, brought)?;
-        for connection in adopted {
-            self.adopt(shard, connection)?;
-        }
-        self.go_to_sleep(shard, is_busy || count > 0, had_cause)
-    }
-
-    fn go_to_sleep(&mut self, shard: usize, is_busy: bool, had_cause: bool) -> Result<(), Failure> {
-        let is_ready = self.engine.tasks[shard].ready_count() > 0;
-        if !is_busy && !is_ready && self.shards[shard].events.is_empty() {
-            let is_due = self.deadline(shard) <= Ticks(self.engine.course_ns.get());
-            if !is_due && self.engine.with(shard, Local::announce_sleep) {
-                let state = &mut self.shards[shard];
-                state.is_asleep = true;
-                state.spins = 0;
-                return Ok(());
-            }
-        }
-        let has_background_work = !self.engine.shards[shard].borrow().env.garbage.is_empty();
-        let state = &mut self.shards[shard];
-        if !is_busy || had_cause || is_ready || has_background_work {
-            state.spins = 0;
-            return Ok(());
-        }
-        state.spins += 1;
-        if state.spins > SPINS_MAX && !self.without.iter().any(|check| check == "spin-check") {
-            return Err(Failure::new(
-                "spin",
-                format!("shard {shard} makes pass after pass and has nothing to do"),
-            ));
-        }
-        Ok(())
-    }
-
     fn judge_units(&mut self) -> Result<(), Failure> {
         let step_ns = self.engine.step_ns.get();
         self.judge_units_after(step_ns)
     }
 
-    fn judge_units_after(&mut self, step_ns: u64) -> Result<(), Failure> {
+    pub(super) fn judge_units_after(&mut self, step_ns: u64) -> Result<(), Failure> {
         let mut records = std::mem::take(&mut *self.engine.records.borrow_mut());
-        self.check_logs(&records)?;
         self.spoil(&mut records);
         for record in &records {
             let (judge, now) = (&self.judge, record.now);
@@ -532,26 +460,6 @@ impl<'a> Run<'a> {
             }
         }
         self.judge.take(records, step_ns)
-    }
-
-    /// Whatever has followed from units is in the logs of the shards that ran them, in its order.
-    fn check_logs(&mut self, records: &[Record]) -> Result<(), Failure> {
-        for shard in 0..self.shards.len() {
-            let logged = self.engine.read_log(shard);
-            let mut rest = &logged[..];
-            let effects = records.iter().filter(|record| record.shard == shard);
-            for (_, command) in effects.flat_map(|record| &record.effects) {
-                let Some(at) = memchr::memmem::find(rest, command) else {
-                    let text = format!(
-                        "{} is not in the log of shard {shard}",
-                        super::story::shortened(command)
-                    );
-                    return Err(Failure::new("log", text));
-                };
-                rest = &rest[at + command.len()..];
-            }
-        }
-        Ok(())
     }
 
     /// What a fault makes of what was reported.
@@ -576,7 +484,7 @@ impl<'a> Run<'a> {
     }
 
     /// What a pass has brought about: output, ends, bells.
-    fn settle(&mut self, shard: usize, brought: Brought) -> Result<(), Failure> {
+    pub(super) fn settle(&mut self, shard: usize, brought: Brought) -> Result<(), Failure> {
         let course_ns = self.engine.course_ns.get();
         let mut output = brought.output;
         if self.manner.fault == Fault::SwapOutput && output.len() > 1 {
@@ -631,7 +539,7 @@ impl<'a> Run<'a> {
     }
 
     /// The server has ended a connection.
-    fn closed(&mut self, closed: &Closed) -> Result<(), Failure> {
+    pub(super) fn closed(&mut self, closed: &Closed) -> Result<(), Failure> {
         let Closed { client, at_once, .. } = *closed;
         if at_once && !self.judge.is_lost(client) && self.has_taken_too_much(closed) {
             self.judge.lost(client);
@@ -695,7 +603,7 @@ impl<'a> Run<'a> {
     }
 
     /// A connection has come from another shard.
-    fn adopt(&mut self, shard: usize, connection: Accepted) -> Result<(), Failure> {
+    pub(super) fn adopt(&mut self, shard: usize, connection: Accepted) -> Result<(), Failure> {
         // Its sockets are told apart by their clients.
         let client = uncharged(|| connection.downcast::<usize>().ok().map(|client| *client));
         match client.filter(|client| self.peers[*client].story.shard == shard) {
@@ -849,48 +757,6 @@ impl<'a> Run<'a> {
         if self.manner.is_told {
             let at = self.engine.course_ns.get() - self.begin_ns;
             self.told.push(format!("{:>10.3} ms  {}", at as f64 / 1e6, text()));
-        }
-    }
-}
-
-/// What a shard does with an event, as a reactor does.
-fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault) {
-    match *event {
-        Event::Connected { index, client } => {
-            let generation = sockets.at(index).map_or(0, |socket| socket.generation);
-            let is_taken = local.connect(index, generation, &address_of(client), "127.0.0.1:6379", true);
-            assert!(is_taken, "there is room for every client");
-        }
-        Event::Accepted { client, shard } => {
-            let connection: Accepted = uncharged(|| Box::new(client));
-            local.link().message(shard, Envelope::Adopt(connection));
-        }
-        Event::Received {
-            index,
-            generation,
-            ref bytes,
-        } => {
-            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
-                local.receive(index, bytes);
-            }
-        }
-        Event::Drained { index, generation } => {
-            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
-                local.list(index);
-            }
-        }
-        Event::Ended { index, generation } => {
-            if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
-                local.peer_closed(index);
-            }
-        }
-        Event::Broke { index, generation } => {
-            if let Some(socket) = sockets.get(index, generation) {
-                if !socket.is_closed && fault != Fault::KeepClient {
-                    local.disconnect(index);
-                }
-                sockets.free(index);
-            }
         }
     }
 }

@@ -39,6 +39,9 @@ pub const FEATURES: &[&str] = &[
     "logged",
 ];
 
+/// Features that came later. They are drawn by themselves, so that a seed is about what it has always been about.
+const LATER_FEATURES: &[&str] = &["listening", "torn-passes", "slow-disk"];
+
 impl Features {
     pub fn has(&self, name: &str) -> bool {
         self.0.contains(&name)
@@ -270,6 +273,8 @@ impl Story {
         let mut random = Random::with_seed(seed);
         let all: Vec<&'static str> = FEATURES.iter().chain(workload.features()).copied().collect();
         let features = Features::draw(&mut random, &all, without);
+        let later = Features::draw(&mut Random::with_seed(!seed), LATER_FEATURES, without);
+        let features = Features([features.0, later.0].concat());
         let has = |name: &str| features.has(name);
         let shard_count = [1, 2, 2, 3, 3, 4, 5][random.below(7)];
         let slot_count = match has("every-slot") {
@@ -292,7 +297,10 @@ impl Story {
                 .collect(),
             addresses: (0..client_count).map(address_of).collect(),
         };
-        let parameters = workload.parameters(&plan, &mut random);
+        let mut parameters = workload.parameters(&plan, &mut random);
+        if has("listening") {
+            parameters.push(("notify-keyspace-events".to_owned(), "KEAmn".to_owned()));
+        }
         let clients = (0..client_count)
             .map(|number| draw_client(&plan, number, workload, &mut random))
             .collect();
@@ -310,6 +318,11 @@ impl Story {
             schedule,
             features: features.clone(),
         }
+    }
+
+    /// Whether somebody listens on that shard, if there is anybody who does.
+    pub(super) fn listens(&self, shard: usize) -> bool {
+        shard == 0 || self.seed >> shard & 1 == 1
     }
 
     /// The story for people, one line for each thing.
