@@ -120,3 +120,59 @@ fn what_no_other_server_says_is_known() {
     names.dedup();
     assert_eq!(names.len(), ours.len(), "a name stands twice in {ours:#?}");
 }
+
+#[test]
+fn figures_of_all_shards_are_put_together() {
+    for shards in [1, 2] {
+        let server = Server::shardis(shards, &[]);
+        let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+        for number in 0..20 {
+            let key = format!("key{number}");
+            clients[number % 4].call(&["SET", &key, "value"]);
+            if number < 6 {
+                clients[3].call(&["PEXPIREAT", &key, "32503680000000"]);
+            }
+        }
+        clients[1].call(&["WATCH", "key1", "key2", "key3"]);
+        clients[2].call(&["WATCH", "key1"]);
+        clients[2].call(&["GET", "nosuch"]);
+        clients[3].call(&["NOSUCH"]);
+        let text = clients[0].call(&["INFO", "everything"]).text();
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+        };
+        for (name, expected) in [
+            ("connected_clients", "4"),
+            ("watching_clients", "2"),
+            ("total_watched_keys", "4"),
+            ("rdb_changes_since_last_save", "26"),
+            ("keyspace_misses", "1"),
+            ("total_error_replies", "1"),
+            ("errorstat_ERR", "count=1"),
+            ("shard_count", &shards.to_string()),
+        ] {
+            assert_eq!(value(name), expected, "{name} of {shards} shards");
+        }
+        assert!(value("cmdstat_set").starts_with("calls=20,"), "{shards} shards: {text}");
+        assert!(
+            value("latency_percentiles_usec_set").starts_with("p50="),
+            "{shards} shards"
+        );
+        assert!(
+            value("db0").starts_with("keys=20,expires=6,avg_ttl="),
+            "{shards} shards: {text}"
+        );
+        let of_shards = |figure: &str| -> usize {
+            let lines = (0..shards).map(|shard| value(&format!("shard{shard}")));
+            let figures = lines.map(|line| {
+                let mut parts = line.split(',');
+                parts.find_map(|part| part.strip_prefix(figure)?.strip_prefix('=')?.parse::<usize>().ok())
+            });
+            figures.map(|figure| figure.expect("each shard says it")).sum()
+        };
+        assert_eq!(of_shards("slots"), 16384);
+        assert_eq!(of_shards("keys"), 20);
+        assert_eq!(of_shards("clients"), 4);
+    }
+}
