@@ -157,15 +157,15 @@ impl Observed {
         let assembly = Assembly::new(registry, shard_count);
         assembly.run(&[b"config", b"set", b"notify-keyspace-events", CLASSES.as_bytes()]);
         let events = Rc::<RefCell<Vec<String>>>::default();
-        for shard in &assembly.shards {
+        for shard in 0..shard_count {
             let events = events.clone();
-            shard.borrow_mut().env.observer = Some(Box::new(move |unit| {
+            assembly.observe(shard, move |unit| {
                 let told = unit.consequences.iter().flat_map(|consequences| &consequences.events);
                 events.borrow_mut().extend(told.map(|told| {
                     let key = String::from_utf8_lossy(&told.key);
                     format!("{} {key}@{}", told.event.name, told.db.0)
                 }));
-            }));
+            });
         }
         Observed { assembly, events }
     }

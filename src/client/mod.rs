@@ -4,11 +4,13 @@
 //! `out` by whoever moves them. Other shards name it by its [`ConnRef`]; what all shards need to know of all clients
 //! (who exists, and where) stands in the process-wide [`ClientTable`].
 
+mod figures;
 mod memory;
 mod pending;
 mod session;
 mod table;
 
+pub use figures::ClientFigures;
 pub use memory::{ClientMemory, ReplyResizing, Usage};
 pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};

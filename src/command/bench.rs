@@ -44,9 +44,9 @@ impl Bench {
             Rc::<RefCell<Vec<String>>>::default(),
             Rc::<RefCell<Vec<String>>>::default(),
         );
-        for shard in &assembly.shards {
+        for (index, shard) in assembly.shards.iter().enumerate() {
+            readers.push(assembly.subscribe(index));
             let mut shard = shard.borrow_mut();
-            readers.push(shard.log().subscribe());
             let mut settings = (*shard.env.settings).clone();
             settings.notify_keyspace_events = [
                 KeyspaceEvents::ALL,
@@ -58,8 +58,9 @@ impl Bench {
             .into_iter()
             .fold(KeyspaceEvents::default(), KeyspaceEvents::union);
             shard.env.follow(Arc::new(settings));
+            drop(shard);
             let (events, signals) = (events.clone(), signals.clone());
-            shard.env.observer = Some(Box::new(move |observed| {
+            assembly.observe(index, move |observed| {
                 let Some(consequences) = observed.consequences else {
                     return;
                 };
@@ -79,7 +80,7 @@ impl Bench {
                         Signal::Flushed(db) => format!("flushed {}", db.0),
                         Signal::Swapped(a, b) => format!("swapped {} {}", a.0, b.0),
                     }));
-            }));
+            });
         }
         Bench {
             assembly,
@@ -131,9 +132,7 @@ impl Bench {
 
     /// What a shard has logged since the last call, as words; without what frames it (MULTI, EXEC, SELECT).
     pub(super) fn logged(&mut self, shard: usize) -> Vec<String> {
-        let mut shard_of_log = self.shards[shard].borrow_mut();
-        let chunks = shard_of_log.log().read(self.readers[shard]).expect("it keeps up");
-        let bytes: Vec<u8> = chunks.iter().flat_map(|chunk| &chunk.stream().bytes).copied().collect();
+        let bytes = self.assembly.read_log(shard, self.readers[shard]);
         let mut logged = Vec::new();
         let mut rest = &bytes[..];
         let line = |rest: &mut &[u8]| {

@@ -8,9 +8,11 @@
 //! [`Assembly::run`] returns when its command has been answered. Tasks of the executor are polled between passes over the shards, so
 //! that nothing ever really waits. Which commands there are is the registry's, as everywhere in the engine.
 
+use super::env::Observed;
 use super::listening::Hearers;
 use super::literal::Registry;
 use super::local::{Executor, Local, LocalOptions};
+use super::log::ReaderId;
 use super::node::{Node, Surroundings};
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
 use crate::base::random::Random;
@@ -228,6 +230,26 @@ impl Assembly {
         let mut first = self.shards[0].borrow_mut();
         let reply = first.clients.at(0).expect("the client is there").out.take();
         reply.to_contiguous().into_owned()
+    }
+
+    /// Tells somebody of every unit of work of a shard, in the order in which they take effect.
+    pub fn observe(&self, shard: usize, observer: impl FnMut(&Observed<'_>) + 'static) {
+        self.shards[shard].borrow_mut().env.observer = Some(Box::new(observer));
+    }
+
+    /// Attaches a reader to the log of a shard.
+    pub fn subscribe(&self, shard: usize) -> ReaderId {
+        self.shards[shard].borrow_mut().log().subscribe()
+    }
+
+    /// What the reader has not read of the log of its shard, without the SELECTs with which chunks begin.
+    pub fn read_log(&self, shard: usize, reader: ReaderId) -> Vec<u8> {
+        let mut shard = self.shards[shard].borrow_mut();
+        let chunks = shard
+            .log()
+            .read(reader)
+            .expect("whoever reads after each command keeps up");
+        chunks.iter().flat_map(|chunk| &chunk.stream().bytes).copied().collect()
     }
 
     /// Lets time go on.

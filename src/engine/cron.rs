@@ -82,6 +82,23 @@ impl Local {
         next.max(Ms(1)).duration()
     }
 
+    /// `DEBUG PAUSE-CRON`.
+    pub fn pause_cron(&mut self, is_paused: bool) {
+        self.env.is_cron_paused = is_paused;
+    }
+
+    /// `DEBUG SET-ACTIVE-EXPIRE`.
+    pub fn set_active_expiry(&mut self, is_on: bool) {
+        self.env.expires_actively = is_on;
+    }
+
+    /// `DEBUG REPLYBUFFER`: what is not said stays as it is.
+    pub fn set_reply_resizing(&mut self, is_on: Option<bool>, peak_for: Option<Option<Ms>>) {
+        let resizing = &mut self.env.reply_resizing;
+        resizing.is_on = is_on.unwrap_or(resizing.is_on);
+        resizing.peak_for = peak_for.unwrap_or(resizing.peak_for);
+    }
+
     /// To be called in each pass: tells the other shards what memory this one has, and makes room if there is too much. True:
     /// there is more to do soon.
     pub fn settle_memory(&mut self) -> bool {

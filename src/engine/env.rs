@@ -51,25 +51,25 @@ pub struct Env {
     attention: Arc<Attention>,
     /// Deleted values and tables that are freed in the background.
     pub garbage: Garbage,
-    pub pause: Option<Pause>,
+    pub(super) pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
-    pub expires_actively: bool,
-    pub clock: Clock,
+    pub(super) expires_actively: bool,
+    pub(super) clock: Clock,
     calendar: Calendar,
     /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
-    pub reply_bytes_max: usize,
+    pub(super) reply_bytes_max: usize,
     /// `DEBUG PAUSE-CRON`.
-    pub is_cron_paused: bool,
-    pub reply_resizing: ReplyResizing,
+    pub(super) is_cron_paused: bool,
+    pub(super) reply_resizing: ReplyResizing,
     /// When the last command ended, which is when the next one begins.
-    pub ticks: Ticks,
+    pub(super) ticks: Ticks,
     /// The time of the unit of work that runs. It never goes back, and is a millisecond old at most when the unit begins
     /// ([`Env::begin_unit`]).
     pub now: UnixMs,
     /// When the millisecond of `now` is over.
     now_until: Ticks,
     /// Told of every unit of work in the order in which they take effect, where somebody checks that order.
-    pub observer: Option<Observer>,
+    pub(super) observer: Option<Observer>,
     /// The effects of the units that this shard has run.
     pub(super) log: Log,
     /// What this pass has to tell those who listen.
@@ -161,7 +161,7 @@ impl Garbage {
 
 impl Env {
     /// What the shard of that number begins with.
-    pub fn new(shard: ShardId, node: &Node, seed: HashSeed, clock: Clock, random: Random) -> Env {
+    pub(super) fn new(shard: ShardId, node: &Node, seed: HashSeed, clock: Clock, random: Random) -> Env {
         let settings = Arc::new(node.lock_config().settings().clone());
         let mut env = Env {
             shard,
@@ -244,7 +244,7 @@ impl Env {
 
     /// Reads the clock at the end of a command; the next one is counted from here.
     #[inline]
-    pub fn tick(&mut self) -> Ticks {
+    pub(super) fn tick(&mut self) -> Ticks {
         self.ticks = self.clock.ticks();
         self.ticks
     }
@@ -258,7 +258,7 @@ impl Env {
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
     #[inline]
-    pub fn begin_unit(&mut self) {
+    pub(super) fn begin_unit(&mut self) {
         if self.ticks >= self.now_until {
             self.move_on();
         }
@@ -355,7 +355,7 @@ impl Env {
 
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
-    pub fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
+    pub(super) fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
         if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
             self.note_command_slow(command, args, elapsed_us);

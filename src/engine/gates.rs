@@ -4,6 +4,7 @@
 //! in lead through it: a client's own request, and a command that a home runs for a client of another shard, which has passed the rest where
 //! its client is.
 
+use super::env::Pause;
 use super::literal::{Command, Control, Registered, Run};
 use super::local::Local;
 use crate::client::{Client, Queued, Stall};
@@ -233,6 +234,18 @@ impl Local {
         queue
             .iter()
             .any(|queued| writes(self.registry.get(queued.command).command))
+    }
+
+    /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.
+    pub fn begin_pause(&mut self, asked: Pause) {
+        let current = self.env.pause.filter(|pause| pause.until > self.env.now);
+        self.env.pause = Some(match current {
+            None => asked,
+            Some(pause) => Pause {
+                until: pause.until.max(asked.until),
+                writes_only: pause.writes_only && asked.writes_only,
+            },
+        });
     }
 
     /// Lets the clients that CLIENT PAUSE held back go on.

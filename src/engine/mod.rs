@@ -20,6 +20,7 @@
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `evict_clients`, `upkeep` | parts of a shard, each by itself |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
+//! | `report` | what the node and its shards say of themselves |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous`, `dispatch` | MULTI and WATCH; commands that wait; a client's bytes |
 //! | `cron`, `pass` | what nobody asks for; one pass of the shard |
@@ -54,6 +55,7 @@ pub(crate) mod node;
 mod op;
 mod pass;
 mod registry;
+mod report;
 mod route;
 pub(crate) mod run;
 pub(crate) mod stored;
@@ -72,4 +74,5 @@ pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Re
 pub use local::{Envelope, Local, LocalHandle};
 pub use node::Node;
 pub use registry::CommandId;
+pub use report::{Report, write_server, write_shards};
 pub use task::Task;

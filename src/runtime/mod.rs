@@ -15,7 +15,7 @@
 //!
 //! Files: `drive.rs` has the loop and says where an idle shard sleeps; `task.rs` knows which tasks are runnable, which
 //! glommio does not tell; `timer.rs` keeps the timers, so that they are on time under load; `cpus.rs` and `probe.rs` look
-//! at the host.
+//! at the host; `cpu_time.rs` says what the threads have used.
 //!
 //! Invariants:
 //! 1. No borrow of the pump is held across an await: tasks may borrow what the pump borrows.
@@ -23,12 +23,14 @@
 //! 3. Whatever wakes a task, from whatever thread, ends the shard's sleep; the exception are glommio's own completions
 //!    (file I/O), for which the awaiting code says [`outside`].
 
+mod cpu_time;
 mod cpus;
 mod drive;
 mod probe;
 mod task;
 mod timer;
 
+pub use cpu_time::write_cpu_times;
 pub use cpus::{allowed_cpus, shard_count_default};
 pub use drive::{Activity, Pump, Rouse, drive};
 #[doc(hidden)]

@@ -1,6 +1,8 @@
 //! The process's memory as the allocator and the kernel know it, for INFO, MEMORY and the account that eviction goes by.
 
-use super::MemoryAccount;
+use super::{Counts, MemoryAccount};
+use crate::base::section::Section;
+use crate::config::Settings;
 use std::fs;
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
@@ -32,6 +34,17 @@ pub struct Memory {
     pub system_total: usize,
 }
 
+/// What the shards know of what is used, in bytes where nothing else is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// What clients take.
+    pub client_bytes: usize,
+    /// What tables take beside their entries.
+    pub table_bytes: usize,
+    /// Keys whose values wait to be freed.
+    pub lazy_pending_objects: usize,
+}
+
 impl Memory {
     /// Reads the allocator's statistics and the kernel's.
     pub fn read(account: &MemoryAccount) -> Memory {
@@ -60,6 +73,119 @@ impl Memory {
             system_total: system_bytes(),
         }
     }
+
+    /// What is no data, in bytes.
+    pub fn overhead_bytes(&self, held: &Held) -> usize {
+        self.startup + held.client_bytes + held.table_bytes
+    }
+
+    /// What is data, in bytes.
+    pub fn dataset_bytes(&self, held: &Held) -> usize {
+        self.used.saturating_sub(self.overhead_bytes(held))
+    }
+
+    /// Writes what INFO says of memory.
+    pub fn write_section(&self, held: &Held, counts: &Counts, settings: &Settings, out: &mut Section) {
+        let Memory {
+            used,
+            not_counted,
+            allocated,
+            peak,
+            startup,
+            active,
+            allocator_resident,
+            resident,
+            system_total,
+        } = *self;
+        let dataset = self.dataset_bytes(held);
+        let maxmemory = settings.maxmemory as usize;
+        out.field("used_memory", used);
+        out.field("used_memory_human", human(used));
+        out.field("used_memory_rss", resident);
+        out.field("used_memory_rss_human", human(resident));
+        out.field("used_memory_peak", peak);
+        out.field("used_memory_peak_human", human(peak));
+        out.field("used_memory_peak_perc", percent(used, peak));
+        out.field("used_memory_overhead", self.overhead_bytes(held));
+        out.field("used_memory_startup", startup);
+        out.field("used_memory_dataset", dataset);
+        out.field(
+            "used_memory_dataset_perc",
+            percent(dataset, used.saturating_sub(startup)),
+        );
+        out.field("allocator_allocated", allocated);
+        out.field("allocator_active", active);
+        out.field("allocator_resident", allocator_resident);
+        out.field("total_system_memory", system_total);
+        out.field("total_system_memory_human", human(system_total));
+        out.field("used_memory_lua", 0);
+        out.field("used_memory_vm_eval", 0);
+        out.field("used_memory_lua_human", human(0));
+        out.field("used_memory_scripts_eval", 0);
+        out.field("number_of_cached_scripts", 0);
+        out.field("number_of_functions", 0);
+        out.field("number_of_libraries", 0);
+        out.field("used_memory_vm_functions", 0);
+        out.field("used_memory_vm_total", 0);
+        out.field("used_memory_vm_total_human", human(0));
+        out.field("used_memory_functions", 0);
+        out.field("used_memory_scripts", 0);
+        out.field("used_memory_scripts_human", human(0));
+        out.field("maxmemory", maxmemory);
+        out.field("maxmemory_human", human(maxmemory));
+        out.field("maxmemory_policy", settings.maxmemory_policy);
+        out.field("allocator_frag_ratio", quotient(active, allocated));
+        out.field("allocator_frag_bytes", active.saturating_sub(allocated));
+        out.field("allocator_rss_ratio", quotient(allocator_resident, active));
+        out.field("allocator_rss_bytes", difference(allocator_resident, active));
+        out.field("rss_overhead_ratio", quotient(resident, allocator_resident));
+        out.field("rss_overhead_bytes", difference(resident, allocator_resident));
+        out.field("mem_fragmentation_ratio", quotient(resident, used));
+        out.field("mem_fragmentation_bytes", difference(resident, used));
+        out.field("mem_not_counted_for_evict", not_counted);
+        out.field("mem_replication_backlog", 0);
+        out.field("mem_total_replication_buffers", 0);
+        out.field("mem_clients_slaves", 0);
+        out.field("mem_clients_normal", held.client_bytes);
+        out.field("mem_cluster_links", 0);
+        out.field("mem_aof_buffer", 0);
+        out.field("mem_allocator", "jemalloc-5.3.0");
+        out.field("active_defrag_running", 0);
+        out.field("lazyfree_pending_objects", held.lazy_pending_objects);
+        counts.write_field("lazyfreed_objects", out);
+    }
+}
+
+/// Bytes as people read them, as Redis writes them (`1.50M`).
+fn human(bytes: usize) -> String {
+    const UNITS: [(&str, u64); 5] = [
+        ("P", 1 << 50),
+        ("T", 1 << 40),
+        ("G", 1 << 30),
+        ("M", 1 << 20),
+        ("K", 1 << 10),
+    ];
+    match UNITS.iter().find(|(_, size)| bytes as u64 >= *size) {
+        Some((unit, size)) => format!("{:.2}{unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// `part / whole`, 0 when there is no whole.
+fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn quotient(part: usize, whole: usize) -> String {
+    format!("{:.2}", ratio(part, whole))
+}
+
+fn percent(part: usize, whole: usize) -> String {
+    format!("{:.2}%", 100.0 * ratio(part, whole))
+}
+
+fn difference(more: usize, less: usize) -> i64 {
+    more as i64 - less as i64
 }
 
 /// Resident bytes of the process (`/proc/self/statm`).
@@ -87,4 +213,17 @@ fn system_bytes() -> usize {
             .ok()
     });
     kib.unwrap_or(0usize) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn bytes_are_written_as_redis_writes_them() {
+        assert_eq!(human(0), "0B");
+        assert_eq!(human(1023), "1023B");
+        assert_eq!(human(1536), "1.50K");
+        assert_eq!(human(1 << 30), "1.00G");
+    }
 }

@@ -1,5 +1,7 @@
 //! Calls, time and errors of each command.
 
+use crate::base::section::Section;
+use crate::config::Settings;
 use hashbrown::HashMap;
 use hdrhistogram::Histogram;
 
@@ -66,6 +68,50 @@ impl CommandStats {
     }
 }
 
+/// Commands with their names.
+pub trait Named<'a>: Iterator<Item = (&'a str, &'a CommandStats)> {}
+
+impl<'a, I: Iterator<Item = (&'a str, &'a CommandStats)>> Named<'a> for I {}
+
+/// Writes a line for each command that was called or refused.
+pub fn write_calls<'a>(commands: impl Named<'a>, out: &mut Section) {
+    for (name, stats) in commands {
+        let CommandStats {
+            calls,
+            us,
+            rejected_calls,
+            failed_calls,
+            ..
+        } = stats;
+        if *calls == 0 && *rejected_calls == 0 {
+            continue;
+        }
+        let us_each = if *calls == 0 { 0.0 } else { *us as f64 / *calls as f64 };
+        out.field(
+            format_args!("cmdstat_{name}"),
+            format_args!(
+                "calls={calls},usec={us},usec_per_call={us_each:.2},rejected_calls={rejected_calls},failed_calls={failed_calls}"
+            ),
+        );
+    }
+}
+
+/// Writes a line for each command of which calls were recorded: these percentiles of their times.
+pub fn write_latencies<'a>(commands: impl Named<'a>, settings: &Settings, out: &mut Section) {
+    for (name, stats) in commands {
+        let Some(histogram) = stats.histogram() else { continue };
+        let shown: Vec<String> = settings
+            .latency_tracking_info_percentiles
+            .iter()
+            .map(|percentile| {
+                let us = histogram.value_at_quantile(percentile / 100.0) as f64;
+                format!("p{percentile}={us:.3}")
+            })
+            .collect();
+        out.field(format_args!("latency_percentiles_usec_{name}"), shown.join(","));
+    }
+}
+
 fn new_histogram() -> Box<Histogram<u64>> {
     Box::new(
         Histogram::new_with_bounds(1, HISTOGRAM_US_MAX, 2).expect("the bounds are in order and two digits are allowed"),
@@ -109,6 +155,13 @@ impl ErrorStats {
             .collect();
         all.sort_unstable();
         all
+    }
+
+    /// Writes a line for each code.
+    pub fn write_section(&self, out: &mut Section) {
+        for (code, count) in self.sorted() {
+            out.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
+        }
     }
 }
 

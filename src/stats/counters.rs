@@ -3,6 +3,8 @@
 //! INFO, RESETSTAT and the sum over shards all read this table; whoever counts something new adds a row. A figure that is shown in other
 //! units than it is counted in says so in its row.
 
+use crate::base::section::Section;
+
 /// How the figures of several shards become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Combine {
@@ -115,8 +117,12 @@ counters! {
 }
 
 impl Counts {
-    /// The figure that INFO shows as this field.
-    pub fn shown(&self, field: &str) -> u64 {
+    /// Writes the counter that INFO shows as this field.
+    pub fn write_field(&self, field: &'static str, out: &mut Section) {
+        out.field(field, self.shown(field));
+    }
+
+    fn shown(&self, field: &str) -> u64 {
         let counter = COUNTERS.iter().find(|counter| counter.field == field);
         let counter = counter.unwrap_or_else(|| panic!("no counter is shown as {field}"));
         (counter.read)(self) / counter.unit

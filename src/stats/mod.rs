@@ -9,14 +9,16 @@
 mod allocator;
 mod commands;
 mod counters;
+mod figures;
 mod latency;
 mod memory;
 mod rate;
 mod slow_log;
 
-pub use allocator::{ALL_ARENAS, Memory, allocator_figure};
-pub use commands::{CommandStats, ErrorStats};
+pub use allocator::{ALL_ARENAS, Held, Memory, allocator_figure};
+pub use commands::{CommandStats, ErrorStats, write_calls, write_latencies};
 pub use counters::{COUNTERS, Combine, Counter, Counts};
+pub use figures::StatsFigures;
 pub use latency::{LatencyEvent, LatencyMonitor};
 pub use memory::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 pub use rate::{Counters, Rates};

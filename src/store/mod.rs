@@ -10,6 +10,7 @@
 //!  +- Undo                  the entries as they were                               undo
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
+//! KeyFigures               how many keys, and what they take, for people          figures
 //! Told                     what happened to keys, for who ran the command          told
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
@@ -25,6 +26,7 @@ mod detached;
 mod draw;
 mod entry;
 mod expire;
+mod figures;
 mod object;
 mod occupancy;
 mod scan;
@@ -39,11 +41,12 @@ pub use crate::base::hash::HashSeed;
 pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;
+pub use figures::KeyFigures;
 pub use object::{Edited, WrongType};
 pub use occupancy::Occupancy;
 pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, Expiry, Slot, SlotCommon};
-pub use table::TableStats;
+pub use table::{TABLE_BYTES_EACH, TableStats};
 pub use told::{Attention, Happening, Told};
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;

@@ -17,6 +17,9 @@ use crate::base::size_class::allocated;
 use crate::data::dict::{Dict, Foresight, PageView, Spot};
 use crate::data::{Object, TypedValue, ValueType};
 
+/// What a table itself holds of each key: a pointer, and the bits of its hash beside it.
+pub const TABLE_BYTES_EACH: usize = 10;
+
 /// The entries of a table that nobody uses any more, to be freed one page after another.
 pub(super) type Remains = Dict<OwnedEntry>;
 

@@ -42,18 +42,7 @@ pub(super) const PAUSE: Command = Command {
 fn pause(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let asked = parse_pause(context)?;
-        context
-            .ask_all(move |local: &mut Local| {
-                let current = local.env.pause.filter(|pause| pause.until > local.env.now);
-                local.env.pause = Some(match current {
-                    None => asked,
-                    Some(pause) => Pause {
-                        until: pause.until.max(asked.until),
-                        writes_only: pause.writes_only && asked.writes_only,
-                    },
-                });
-            })
-            .await;
+        context.ask_all(move |local: &mut Local| local.begin_pause(asked)).await;
         // Inside EXEC they may wait for the slots that the transaction itself holds; there the pause begins with what comes next.
         while !context.is_nested
             && context

@@ -13,7 +13,7 @@ use crate::client::ReplyResizing;
 use crate::data::access::{AccessPolicy, idle_s};
 use crate::data::string::StringForm;
 use crate::engine::help::reply_help;
-use crate::engine::{Command, Context, Guarded, Local, NodeFuture, Op, Run, SessionOp};
+use crate::engine::{Command, Context, Guarded, NodeFuture, Op, Run, SessionOp};
 use crate::persist::digest::{DatasetDigest, DbDigest, EMPTY, digest_value, hex};
 use crate::persist::payload::{self, Form};
 use crate::resp::{Reply, ReplyError, error};
@@ -293,12 +293,9 @@ fn replybuffer(context: &mut Context) -> NodeFuture<'_> {
             let time_ms = parse_i64(value).ok_or(error::NOT_AN_INTEGER)?;
             (Some(u64::try_from(time_ms).ok().map(Ms)), None)
         };
-        let set = move |local: &mut Local| {
-            let resizing = &mut local.env.reply_resizing;
-            resizing.is_on = is_on.unwrap_or(resizing.is_on);
-            resizing.peak_for = peak_for.unwrap_or(resizing.peak_for);
-        };
-        context.ask_all(set).await;
+        context
+            .ask_all(move |local| local.set_reply_resizing(is_on, peak_for))
+            .await;
         context.reply().ok();
         Ok(())
     })
@@ -307,9 +304,7 @@ fn replybuffer(context: &mut Context) -> NodeFuture<'_> {
 fn pause_cron(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let is_paused = leading_f64(context.args().at(2)) as i64 != 0;
-        context
-            .ask_all(move |local: &mut Local| local.env.is_cron_paused = is_paused)
-            .await;
+        context.ask_all(move |local| local.pause_cron(is_paused)).await;
         context.reply().ok();
         Ok(())
     })
@@ -328,7 +323,7 @@ fn stringmatch_len(op: &mut SessionOp) -> Result<(), ReplyError> {
 fn set_active_expire(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let is_on = leading_f64(context.args().at(2)) as i64 != 0;
-        context.ask_all(move |local| local.env.expires_actively = is_on).await;
+        context.ask_all(move |local| local.set_active_expiry(is_on)).await;
         context.reply().ok();
         Ok(())
     })

@@ -3,19 +3,16 @@
 //! Figures of the process come from the allocator and the kernel, figures of keys from the account that each table
 //! keeps of itself. Nothing is estimated from samples: what a key takes is known, so SAMPLES is read and not needed.
 
-use super::info::{Overview, overview};
+use super::info::Overview;
 use crate::engine::arguments::Options;
 use crate::engine::help::reply_help;
 use crate::engine::{Command, Context, NodeFuture, Op, Run, SessionOp};
 use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, KeyFlags, KeySpec, arg, command};
 use crate::stats::{ALL_ARENAS, Memory, allocator_figure};
-use crate::store::Access;
+use crate::store::{Access, TABLE_BYTES_EACH};
 use std::fmt::Write as _;
 use tikv_jemalloc_ctl::{Access as _, AsName, arenas, epoch};
-
-/// What the table itself holds of each key: a pointer, and the bits of its hash beside it.
-pub const TABLE_BYTES_EACH: usize = 10;
 
 const TIPS: &[&str] = &[
     "nondeterministic_output",
@@ -97,8 +94,9 @@ const MEMORY_DOCTOR: Command = Command {
 
 fn doctor(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let overview = overview(context, false).await;
-        let text = diagnose(&overview.memory, overview.total.client_bytes, overview.total.clients);
+        let overview = Overview::ask(context, false).await;
+        let clients = &overview.total.clients;
+        let text = diagnose(&overview.memory, clients.total_bytes, clients.count);
         context.reply().verbatim("txt", text.as_bytes());
         Ok(())
     })
@@ -136,10 +134,11 @@ const MEMORY_STATS: Command = Command {
 
 fn stats(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let overview = overview(context, false).await;
+        let overview = Overview::ask(context, false).await;
         let (before, after) = figures(&overview);
         let dbs: Vec<(u32, usize)> = overview
             .total
+            .keys
             .dbs
             .iter()
             .filter(|(_, db)| db.keys > 0)
@@ -238,11 +237,11 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
         resident,
         ..
     } = overview.memory;
-    let total = &overview.total;
-    let keys: usize = total.dbs.values().map(|db| db.keys).sum();
-    let overhead = startup + total.client_bytes + total.table_bytes;
+    let keys = overview.total.keys.keys();
+    let held = overview.total.held();
+    let overhead = overview.memory.overhead_bytes(&held);
+    let dataset = overview.memory.dataset_bytes(&held);
     let net = used.saturating_sub(startup);
-    let dataset = used.saturating_sub(overhead);
     let count = |bytes: usize| Figure::Count(bytes as i64);
     let quotient = |part: usize, whole: usize| Figure::Ratio(ratio(part as f64, whole as f64));
     let percent = |part: usize, whole: usize| Figure::Ratio(100.0 * ratio(part as f64, whole as f64));
@@ -253,7 +252,7 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
         ("startup.allocated", count(startup)),
         ("replication.backlog", count(0)),
         ("clients.slaves", count(0)),
-        ("clients.normal", count(total.client_bytes)),
+        ("clients.normal", count(held.client_bytes)),
         ("cluster.links", count(0)),
         ("aof.buffer", count(0)),
         ("lua.caches", count(0)),
@@ -289,7 +288,7 @@ const WASTED_BYTES_MIN: usize = 10 << 20;
 const CLIENT_BYTES_MAX: usize = 200 << 10;
 
 /// What DOCTOR says.
-fn diagnose(memory: &Memory, client_bytes: usize, clients: usize) -> String {
+fn diagnose(memory: &Memory, client_bytes: usize, client_count: usize) -> String {
     if memory.used < DIAGNOSED_BYTES_MIN {
         return "This instance is empty or is using very little memory: there is nothing to be found yet.\n".to_owned();
     }
@@ -314,7 +313,7 @@ fn diagnose(memory: &Memory, client_bytes: usize, clients: usize) -> String {
     if exceeds(memory.resident, memory.allocator_resident, 1.1) {
         found.push("High process RSS overhead: memory that is not the allocator's takes more than a tenth.");
     }
-    if client_bytes.checked_div(clients).unwrap_or(0) > CLIENT_BYTES_MAX {
+    if client_bytes.checked_div(client_count).unwrap_or(0) > CLIENT_BYTES_MAX {
         found.push("Big client buffers: clients take more than 200 kB each. CLIENT LIST shows which (omem, qbuf).");
     }
     if found.is_empty() {

@@ -3,7 +3,7 @@
 mod config;
 mod debug;
 mod debug_values;
-pub mod info;
+mod info;
 mod keyspace;
 mod latency;
 mod lolwut;

@@ -1,23 +1,19 @@
-//! INFO: what the server knows of itself, in Redis's sections, fields and order.
+//! INFO: what the server knows of itself, in Redis's sections and their order.
 //!
-//! Every shard answers a [`Report`]; reports are added up, and the sections are written from the sum. A section is one
-//! function over an [`Overview`] that writes its lines.
-//!
-//! Key counts are those of one moment for each shard. A slot that is under way between two shards at that moment would
-//! be missing, so the question is asked again until the reports add up to all slots.
+//! Each section is written by whoever its figures belong to, into a [`Section`]; here stands only which sections there are, in which order,
+//! and which words ask for them. They are written from an [`Overview`]: what all shards have answered, put together.
 
-mod report;
-mod sections;
+mod absent;
+mod overview;
 
-pub use report::Report;
+pub(super) use overview::{Overview, fold_inner};
 
-use crate::base::slot::SLOT_COUNT;
-use crate::engine::{Command, Context, Local, NodeFuture, Registry, Run};
+use crate::base::section::Section;
+use crate::engine::{Command, Context, NodeFuture, Run, write_server, write_shards};
 use crate::resp::Args;
+use crate::runtime::write_cpu_times;
 use crate::spec::{ArgumentKind, Categories, Flags, Group, arg, command};
-use crate::stats::{CommandStats, Memory};
-use sections::SECTIONS;
-use std::time::Duration;
+use crate::stats::{write_calls, write_latencies};
 
 pub(super) const INFO: Command = Command {
     summary: "Answers facts and figures about the server, by section.",
@@ -39,119 +35,120 @@ pub(super) const INFO: Command = Command {
 
 fn info(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let wanted: Vec<usize> = chosen(context.args().slice_from(1));
-        let tells_commands = wanted.iter().any(|&index| SECTIONS[index].is_of_commands());
-        let overview = overview(context, tells_commands).await;
-        let mut text = String::new();
-        for index in wanted {
-            let section = &SECTIONS[index];
-            if !text.is_empty() {
-                text.push_str("\r\n");
-            }
-            text.push_str(&format!("# {}\r\n", section.title));
-            (section.write)(&overview, &mut text);
-        }
-        context.reply().verbatim("txt", text.as_bytes());
+        let chosen = chosen(context.args().slice_from(1));
+        let tells_commands = chosen.iter().any(|row| row.is_of_commands);
+        let overview = Overview::ask(context, tells_commands).await;
+        let sections = chosen.iter().map(|row| {
+            let mut section = Section::new(row.title);
+            (row.write)(&overview, &mut section);
+            section
+        });
+        let texts: Vec<String> = sections.map(Section::into_text).collect();
+        context.reply().verbatim("txt", texts.join("\r\n").as_bytes());
         Ok(())
     })
 }
 
-/// How often the shards are asked again while slots are under way between them.
-const ATTEMPTS_MAX: usize = 50;
+/// The words that ask for several sections at once.
+const DEFAULT: &str = "default";
+const ALL: &str = "all";
+const EVERYTHING: &str = "everything";
 
-/// What the sections are written from.
-pub struct Overview {
-    pub total: Report,
-    pub shards: Vec<Report>,
-    pub memory: Memory,
-    pub node: std::sync::Arc<crate::engine::Node>,
-    pub settings: std::sync::Arc<crate::config::Settings>,
-    pub registry: &'static crate::engine::Registry,
-    pub now: crate::base::clock::UnixMs,
+const USUAL: &[&str] = &[DEFAULT, ALL, EVERYTHING];
+const DETAILED: &[&str] = &[ALL, EVERYTHING];
+const OF_MODULES: &[&str] = &[DEFAULT, EVERYTHING];
+
+/// One section.
+struct Row {
+    /// The word that asks for it alone.
+    name: &'static str,
+    title: &'static str,
+    /// The words that ask for it among others.
+    groups: &'static [&'static str],
+    write: Write,
+    /// It tells something of each command.
+    is_of_commands: bool,
 }
 
-/// The sections that the arguments ask for, in INFO's own order.
-fn chosen(args: Args<'_>) -> Vec<usize> {
-    let (mut by_default, mut all, mut everything) = (args.is_empty(), false, false);
-    for word in args.iter() {
-        by_default |= word.eq_ignore_ascii_case(b"default");
-        all |= word.eq_ignore_ascii_case(b"all");
-        everything |= word.eq_ignore_ascii_case(b"everything");
+/// Has whoever knows it write what stands in a section.
+type Write = fn(&Overview, &mut Section);
+
+const fn row(name: &'static str, title: &'static str, groups: &'static [&'static str], write: Write) -> Row {
+    Row {
+        name,
+        title,
+        groups,
+        write,
+        is_of_commands: false,
     }
-    let is_named = |name: &str| args.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
-    let is_wanted = |section: &sections::Section| {
-        everything || (by_default && section.is_default) || (all && !section.is_of_modules) || is_named(section.name)
+}
+
+const fn of_commands(row: Row) -> Row {
+    Row {
+        is_of_commands: true,
+        ..row
+    }
+}
+
+/// All sections, in order.
+const SECTIONS: &[Row] = &[
+    row("server", "Server", USUAL, |overview, out| {
+        write_server(&overview.node, &overview.settings, overview.now, out);
+    }),
+    row("clients", "Clients", USUAL, |overview, out| {
+        overview.total.clients.write_section(&overview.settings, out);
+    }),
+    row("memory", "Memory", USUAL, |overview, out| {
+        let (held, counts) = (overview.total.held(), &overview.total.stats.counts);
+        overview.memory.write_section(&held, counts, &overview.settings, out);
+    }),
+    row("persistence", "Persistence", USUAL, absent::persistence),
+    row("stats", "Stats", USUAL, |overview, out| {
+        overview.total.stats.write_section(out);
+    }),
+    row("replication", "Replication", USUAL, absent::replication),
+    row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),
+    row("modules", "Modules", OF_MODULES, absent::modules),
+    of_commands(row("commandstats", "Commandstats", DETAILED, |overview, out| {
+        write_calls(overview.commands(), out);
+    })),
+    row("errorstats", "Errorstats", USUAL, |overview, out| {
+        overview.total.stats.errors.write_section(out);
+    }),
+    of_commands(row("latencystats", "Latencystats", DETAILED, |overview, out| {
+        write_latencies(overview.commands(), &overview.settings, out);
+    })),
+    row("cluster", "Cluster", USUAL, absent::cluster),
+    row("keyspace", "Keyspace", USUAL, |overview, out| {
+        overview.total.keys.write_section(overview.now, out);
+    }),
+    row("shards", "Shards", USUAL, |overview, out| {
+        write_shards(&overview.shards, out);
+    }),
+];
+
+/// The sections that the words ask for, in order.
+fn chosen(words: Args<'_>) -> Vec<&'static Row> {
+    let is_asked_for = |name: &str| match words.is_empty() {
+        true => name == DEFAULT,
+        false => words.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes())),
     };
-    (0..SECTIONS.len())
-        .filter(|&index| is_wanted(&SECTIONS[index]))
+    SECTIONS
+        .iter()
+        .filter(|row| is_asked_for(row.name) || row.groups.iter().any(|group| is_asked_for(group)))
         .collect()
-}
-
-/// Asks all shards, until no slot is under way. What they count of each command takes a good part of a hundred kilobytes of each, and is
-/// told only if it is asked for.
-pub async fn overview(context: &Context, tells_commands: bool) -> Overview {
-    // What the reports take is gone when the answer comes: it is no part of it.
-    let memory = context.with(|local| {
-        local.publish_memory();
-        Memory::read(&local.node.memory)
-    });
-    let mut attempts = 0;
-    let shards = loop {
-        let reports = context
-            .ask_all(move |local: &mut Local| Report::of(local, tells_commands))
-            .await;
-        attempts += 1;
-        let seen: usize = reports.iter().map(|report| report.slots_seen).sum();
-        if seen == SLOT_COUNT || attempts == ATTEMPTS_MAX {
-            break reports;
-        }
-        context.sleep(Duration::from_micros(100)).await;
-    };
-    let mut total = Report::default();
-    for report in &shards {
-        total.add(report);
-    }
-    let (node, settings, registry, now) = context.with(|local| {
-        (
-            local.node.clone(),
-            local.env.settings.clone(),
-            local.registry,
-            local.env.now,
-        )
-    });
-    if tells_commands {
-        fold_inner(registry, &mut total.commands);
-    }
-    Overview {
-        total,
-        shards,
-        memory,
-        node,
-        settings,
-        registry,
-        now,
-    }
-}
-
-/// Counts commands that are hidden in a container as the container.
-pub fn fold_inner(registry: &Registry, commands: &mut [CommandStats]) {
-    for found in registry.all().iter().filter(|found| found.is_inner) {
-        let counted = std::mem::take(&mut commands[found.id as usize]);
-        commands[registry.counted_as(found) as usize].add(&counted);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::bench::Bench;
     use crate::resp::OwnedArgs;
+    use crate::stats::COUNTERS;
 
     fn names(words: &[&str]) -> Vec<&'static str> {
         let args = OwnedArgs::from_slices(words);
-        chosen(args.as_args())
-            .into_iter()
-            .map(|index| SECTIONS[index].name)
-            .collect()
+        chosen(args.as_args()).into_iter().map(|row| row.name).collect()
     }
 
     #[test]
@@ -164,5 +161,19 @@ mod tests {
         assert_eq!(names(&["nosuch"]), Vec::<&str>::new());
         let everything = names(&["everything"]);
         assert_eq!(everything.len(), SECTIONS.len());
+    }
+
+    #[test]
+    fn every_counter_is_shown_in_its_section_and_nowhere_else() {
+        let mut bench = Bench::new(2);
+        let text = bench.run("INFO everything");
+        let sections: Vec<&str> = text.split("# ").skip(1).collect();
+        assert_eq!(sections.len(), SECTIONS.len());
+        for counter in COUNTERS.iter().filter(|counter| !counter.field.is_empty()) {
+            let line = format!("|{}:", counter.field);
+            let shown = SECTIONS.iter().zip(&sections).filter(|(_, text)| text.contains(&line));
+            let names: Vec<&str> = shown.map(|(row, _)| row.name).collect();
+            assert_eq!(names, [counter.section], "{}", counter.field);
+        }
     }
 }
