@@ -56,7 +56,6 @@ const EVERYTHING: &str = "everything";
 
 const USUAL: &[&str] = &[DEFAULT, ALL, EVERYTHING];
 const DETAILED: &[&str] = &[ALL, EVERYTHING];
-const OF_MODULES: &[&str] = &[DEFAULT, EVERYTHING];
 
 /// One section.
 struct Row {
@@ -108,7 +107,7 @@ const SECTIONS: &[Row] = &[
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),
-    row("modules", "Modules", OF_MODULES, absent::modules),
+    row("modules", "Modules", USUAL, absent::modules),
     of_commands(row("commandstats", "Commandstats", DETAILED, |overview, out| {
         write_calls(overview.commands(), out);
     })),
