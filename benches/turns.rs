@@ -62,7 +62,9 @@ fn turns(criterion: &mut Criterion) {
             bencher.iter(|| pass(&turns, ShardId(0)));
         });
         is_over.store(true, Ordering::Relaxed);
-        threads.into_iter().for_each(|thread| thread.join().expect("it takes turns"));
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("it takes turns"));
     }
     group.bench_function("what_is_stable", |bencher| {
         bencher.iter(|| black_box(&turns).stable());

@@ -6,8 +6,8 @@
 //! no shard that runs a long unit is waited for: between its passes a shard shows no bound.
 //!
 //! A message never overtakes a reply of its own pass or of an earlier one: it is delivered within a pass of the listening shard,
-//! whose replies leave after it, and whoever puts it into a client's output puts it behind the replies that this client
-//! is owed ([`Client::reply_buffer`](crate::client::Client::reply_buffer)).
+//! whose replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
+//! held for its order.
 //!
 //! So far keyspace events are the only messages.
 //!

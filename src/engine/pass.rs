@@ -90,11 +90,12 @@ impl Local {
         self.resume_listed();
     }
 
-    /// Rule 8: what the bounds were before the links are drained.
+    /// Rule 8: what the bounds are, before the links are drained. Those of the links after those of the shards, which go only when a
+    /// link shows one in their place.
     fn stable_turn(&self) -> u64 {
+        let stable = self.node.turns.stable();
         let inbound = self.inbound.as_ref();
-        let links = inbound.map_or(u64::MAX, |inbound| inbound.bound());
-        self.node.turns.stable().min(links)
+        inbound.map_or(stable, |inbound| stable.min(inbound.bound()))
     }
 
     /// Delivers what is stable. What has just come is mostly not: it left its shard after the counter was read. So that it need not wait
