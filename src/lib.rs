@@ -8,7 +8,7 @@
 //! | 0 | [`base`]: clocks, numbers, hashes, patterns, bounds | Redis |
 //! | 1 | [`resp`] the protocol, [`spec`] what a command declares, [`config`] parameters, [`data`] values, [`runtime`] threads, [`net`] sockets | each other |
 //! | 2 | [`store`]: one hash slot with its keys | other shards, files, async |
-//! | 3 | [`shard`]: slots in their places, units of work, loans, links, effects | what a command is, files, sockets |
+//! | 3 | [`shard`]: slots in their places, units of work, loans, links, turns | what a command is, files, sockets |
 //! | 4 | [`stats`], [`client`], [`persist`] | handlers |
 //! | 5 | [`engine`]: what runs commands: literals, registry, units of work, upkeep, the testbed | families, sockets |
 //! | 6 | [`command`]: one folder for each family | sockets |

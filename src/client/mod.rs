@@ -6,12 +6,14 @@
 
 mod figures;
 mod memory;
+mod mode;
 mod pending;
 mod session;
 mod table;
 
 pub use figures::ClientFigures;
 pub use memory::{ClientMemory, ReplyResizing, Usage};
+pub use mode::{ClientType, Mode};
 pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
@@ -70,6 +72,7 @@ const QUERY_RESERVED_BYTES_MAX: usize = 1 << 20;
 /// One peer.
 pub struct Client {
     pub session: Session,
+    pub mode: Mode,
     pub place: ConnRef,
     pub registration: Registration,
     pub connected_at: UnixMs,
@@ -121,6 +124,7 @@ impl Client {
     pub fn new(session: Session, place: ConnRef, registration: Registration, now: UnixMs) -> Client {
         Client {
             session,
+            mode: Mode::Normal,
             place,
             registration,
             connected_at: now,

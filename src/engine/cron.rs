@@ -16,7 +16,7 @@ use super::local::{Envelope, Local};
 use super::upkeep::Upkeep;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
-use crate::config::{ClientClass, OutputLimit};
+use crate::config::OutputLimit;
 use crate::stats::{Counters, Memory};
 use std::time::Duration;
 
@@ -274,7 +274,11 @@ impl Local {
         let Some(client) = self.clients.at(index) else {
             return false;
         };
-        let limit = self.env.settings.client_output_buffer_limit.of(class(client));
+        let limit = self
+            .env
+            .settings
+            .client_output_buffer_limit
+            .of(client.mode.output_class());
         if !is_beyond(limit, client, self.env.now) {
             return false;
         }
@@ -291,14 +295,9 @@ impl Local {
     }
 }
 
-/// Whose limits are the client's. Nobody replicates from this server or subscribes to anything yet.
-fn class(_: &Client) -> ClientClass {
-    ClientClass::Normal
-}
-
 /// Whether `timeout` is for this client: not while it waits for something of the server's.
 fn may_time_out(client: &Client) -> bool {
-    client.pending.is_empty() && client.stall == Stall::Not
+    client.mode.times_out() && client.pending.is_empty() && client.stall == Stall::Not
 }
 
 /// Whether the client's output is beyond its limit; notes since when it is beyond the soft one.

@@ -29,7 +29,7 @@ pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &Memo
     for client in clients.iter().filter(|client| !client.is_killed) {
         let bytes = client.memory().total_bytes;
         sum += bytes;
-        if !client.session.is_exempt_from_eviction {
+        if client.mode.is_evictable() && !client.session.is_exempt_from_eviction {
             classes[client_class(bytes)] += bytes;
             largest.push((bytes, client.place.index));
         }

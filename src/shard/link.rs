@@ -197,6 +197,7 @@ struct Sender<M> {
     /// The first of these bounds.
     bound: Arc<AtomicU64>,
     frame_bytes_max: usize,
+    gathered_bytes_max: usize,
     is_dirty: bool,
     /// The time that the target has been told.
     told: UnixMs,
@@ -229,7 +230,8 @@ const CLOCK_FRAME_BYTES: usize = 16;
 /// Parcels that fit in the ring beside the bytes; beyond that they wait at the sender. Loans and large values are
 /// few; with 64 shards there are 4032 such rings.
 const PARCELS_MAX: usize = 64;
-/// A sender publishes before the end of its pass when so much has gathered, so that the other core can begin.
+/// A sender publishes before the end of its pass when so much has gathered (or half of what the ring holds), so that the other core can
+/// begin.
 const GATHERED_BYTES_MAX: usize = 8 << 10;
 /// A staging buffer that has grown beyond this is given back when it is empty: there is one for each pair of shards.
 pub const STAGED_BYTES_KEPT: usize = 2 * GATHERED_BYTES_MAX;
@@ -303,6 +305,7 @@ fn link<M>(ring_bytes: usize) -> (Option<Sender<M>>, Option<Receiver<M>>) {
         staged_turns: VecDeque::new(),
         bound: bound.clone(),
         frame_bytes_max: ring_bytes / 4,
+        gathered_bytes_max: (ring_bytes / 2).min(GATHERED_BYTES_MAX),
         is_dirty: false,
         told: UnixMs::EPOCH,
     };
@@ -579,7 +582,7 @@ impl<M> Sender<M> {
     fn publish_early(&mut self) {
         // Not when more is staged than one gathering: then the ring was full the last time.
         let gathered = self.staged_bytes.len() - self.published_count;
-        if (GATHERED_BYTES_MAX..2 * GATHERED_BYTES_MAX).contains(&gathered) {
+        if (self.gathered_bytes_max..2 * self.gathered_bytes_max).contains(&gathered) {
             self.publish();
         }
     }

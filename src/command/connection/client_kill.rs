@@ -6,10 +6,11 @@
 //! `MAXAGE` came to Redis after 7.2 (7.4); a client that knows it means what it says, so it is taken here too.
 
 use super::client::CLIENT_FLAGS;
-use super::client_list::ClientType;
+use super::client_list::type_named;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
 use crate::client::Client;
+use crate::client::ClientType;
 use crate::engine::Context;
 use crate::engine::{Command, Local, NodeFuture, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -96,7 +97,7 @@ impl Filter {
         let session = &client.session;
         let age_s = (now.since(client.connected_at).0 / 1000) as i64;
         self.id.is_none_or(|id| session.id as i64 == id)
-            && self.kind.is_none_or(|kind| ClientType::of(client) == kind)
+            && self.kind.is_none_or(|kind| client.mode.client_type() == kind)
             && self.user.as_ref().is_none_or(|user| *user == session.user)
             && self
                 .address
@@ -132,7 +133,7 @@ fn parse_filter(args: Args, caller: u64) -> Result<Filter, ReplyError> {
             }
             filter.age_s_min = Some(age);
         } else if is_option("TYPE") {
-            filter.kind = Some(ClientType::named(value)?);
+            filter.kind = Some(type_named(value)?);
         } else if is_option("ADDR") {
             filter.address = Some(value.to_vec());
         } else if is_option("LADDR") {

@@ -9,7 +9,7 @@
 use super::client::CLIENT_FLAGS;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::client::{Client, Session};
+use crate::client::{Client, ClientType, Session};
 use crate::engine::Context;
 use crate::engine::{Command, Local, NodeFuture, Registry, Run};
 use crate::resp::{Args, ReplyError, error};
@@ -70,35 +70,19 @@ pub(super) const INFO: Command = Command {
     ..command("info", Run::Node(info))
 };
 
-/// The types of clients, as filters name them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ClientType {
-    Normal,
-    Master,
-    Replica,
-    PubSub,
-}
-
-impl ClientType {
-    /// The type of that name, in any letter case.
-    pub(super) fn named(name: &[u8]) -> Result<ClientType, ReplyError> {
-        [
-            ("normal", ClientType::Normal),
-            ("master", ClientType::Master),
-            ("replica", ClientType::Replica),
-            ("slave", ClientType::Replica),
-            ("pubsub", ClientType::PubSub),
-        ]
-        .into_iter()
-        .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
-        .map(|(_, kind)| kind)
-        .ok_or_else(|| error::unknown_client_type(name))
-    }
-
-    /// The type of a client: there are no others yet.
-    pub(super) fn of(_client: &Client) -> ClientType {
-        ClientType::Normal
-    }
+/// The type of clients of that name, in any letter case.
+pub(super) fn type_named(name: &[u8]) -> Result<ClientType, ReplyError> {
+    [
+        ("normal", ClientType::Normal),
+        ("master", ClientType::Master),
+        ("replica", ClientType::Replica),
+        ("slave", ClientType::Replica),
+        ("pubsub", ClientType::PubSub),
+    ]
+    .into_iter()
+    .find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))
+    .map(|(_, kind)| kind)
+    .ok_or_else(|| error::unknown_client_type(name))
 }
 
 /// Which lines are asked for.
@@ -115,7 +99,7 @@ fn wanted(args: Args) -> Result<Wanted, ReplyError> {
         return Ok(Wanted::All);
     };
     if option.eq_ignore_ascii_case(b"TYPE") && args.len() == 4 {
-        return Ok(Wanted::OfType(ClientType::named(args.at(3))?));
+        return Ok(Wanted::OfType(type_named(args.at(3))?));
     }
     if option.eq_ignore_ascii_case(b"ID") && args.len() > 3 {
         let ids = args.slice_from(3);
@@ -182,7 +166,7 @@ impl Caller {
 fn lines(local: &mut Local, wanted: &Wanted, caller: &Caller) -> Vec<(i64, Vec<u8>)> {
     let is_wanted = |client: &&Client| match wanted {
         Wanted::All => true,
-        Wanted::OfType(kind) => ClientType::of(client) == *kind,
+        Wanted::OfType(kind) => client.mode.client_type() == *kind,
         Wanted::Ids(ids) => ids.contains(&(client.session.id as i64)),
     };
     let registry = local.registry;
@@ -249,7 +233,10 @@ fn line(client: &Client, caller: Option<&Caller>, registry: &Registry, now: Unix
 /// The letters of `flags`, in Redis's order.
 fn flags(client: &Client, session: &Session) -> String {
     let is_unix_socket = session.address.ends_with(":0");
+    let letter = client.mode.letter();
+    // Redis has that of a blocked client behind that of a transaction; it never has both.
     let letters: String = [
+        (letter.unwrap_or_default(), letter.is_some()),
         ('x', client.transaction.is_some()),
         ('c', client.is_closing || session.closes),
         ('A', client.is_killed),
