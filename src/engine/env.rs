@@ -234,6 +234,12 @@ impl Env {
         self.stats.access_policy
     }
 
+    /// Whether this pass has logged something, which nobody elsewhere may know of before it is written: what is said to all shards at once
+    /// has to wait.
+    pub fn has_unwritten(&self) -> bool {
+        self.log.has_gathered()
+    }
+
     /// What values are made by that come from outside.
     pub fn making(&self) -> Making<'_> {
         Making {

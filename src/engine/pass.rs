@@ -336,18 +336,27 @@ fn throttle(client: &mut Client, wire: &mut impl Wire) {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::{KeyspaceEvents, Settings};
     use crate::engine::assembly::Assembly;
-    use crate::engine::{Audience, Command, Op, Registry, Run};
-    use crate::resp::ReplyError;
+    use crate::engine::wire::{Handed, Wire};
+    use crate::engine::{Audience, Command, Event, Op, Registry, Run};
+    use crate::resp::{ReplyBuf, ReplyError};
+    use crate::shard::ShardId;
     use crate::spec::{KeyFlags, KeySpec, command};
     use std::cell::RefCell;
     use std::rc::Rc;
+    use std::sync::Arc;
 
     const COMMANDS: &[Command] = &[
         Command {
             arity: 2,
             keys: &[KeySpec::one(1, KeyFlags::RW)],
             ..command("put", Run::Keys(|op| change(op, Audience::Both)))
+        },
+        Command {
+            arity: 2,
+            keys: &[KeySpec::one(1, KeyFlags::RW)],
+            ..command("tell", Run::Keys(tell))
         },
         Command {
             arity: 2,
@@ -361,6 +370,72 @@ mod tests {
         op.changed(1);
         op.reply.ok();
         Ok(())
+    }
+
+    fn tell(op: &mut Op) -> Result<(), ReplyError> {
+        let key = op.args.at(1);
+        op.wrote(key, Event::generic("told"));
+        op.reply.ok();
+        Ok(())
+    }
+
+    /// Connections to which nothing can be written.
+    struct Deaf;
+
+    impl Wire for Deaf {
+        fn send(&mut self, _: u32, _: &mut ReplyBuf) -> Handed {
+            Handed::Busy
+        }
+        fn queued_bytes(&self, _: u32) -> usize {
+            0
+        }
+        fn read_on(&mut self, _: u32, _: bool) {}
+        fn close(&mut self, _: u32, _: bool) {}
+        fn wake(&mut self, _: ShardId) {}
+    }
+
+    #[test]
+    fn a_shard_that_runs_for_long_holds_no_message_back() {
+        let assembly = assembly();
+        let (here, there) = (assembly.key_on(0, 0), assembly.key_on(1, 0));
+        for shard in &assembly.shards {
+            let env = &mut shard.borrow_mut().env;
+            let settings = Settings {
+                notify_keyspace_events: KeyspaceEvents::ALL.union(KeyspaceEvents::KEYEVENT),
+                ..(*env.settings).clone()
+            };
+            env.follow(Arc::new(settings));
+        }
+        let heard = Rc::<RefCell<Vec<(u64, Box<[u8]>)>>>::default();
+        let hears = heard.clone();
+        let mut listening = assembly.shards[0].borrow_mut();
+        listening.listen(Box::new(move |turn, events| {
+            let keys = events.iter().map(|event| (turn, event.key.clone()));
+            hears.borrow_mut().extend(keys);
+        }));
+        let mut busy = assembly.shards[1].borrow_mut();
+        listening.begin_pass();
+        listening.receive(0, format!("tell {there}\r\n").as_bytes());
+        listening.finish_pass(&mut Deaf);
+        // The other shard has run that, and is in the middle of something long.
+        busy.begin_pass();
+        busy.run_pass(&mut Deaf);
+        listening.begin_pass();
+        listening.receive(0, format!("tell {here}\r\n").as_bytes());
+        listening.finish_pass(&mut Deaf);
+        listening.begin_pass();
+        listening.finish_pass(&mut Deaf);
+        let expected = [(1, here.as_bytes().into()), (2, there.as_bytes().into())];
+        assert_eq!(heard.borrow()[..], expected[..1]);
+        assert!(busy.take_turn().is_some());
+        listening.begin_pass();
+        listening.finish_pass(&mut Deaf);
+        assert_eq!(heard.borrow().len(), 1, "it has not left yet");
+        assert!(busy.write_pass() && busy.may_release());
+        busy.release_pass(&mut Deaf);
+        listening.begin_pass();
+        listening.finish_pass(&mut Deaf);
+        assert_eq!(heard.borrow()[..], expected);
     }
 
     fn assembly() -> Assembly {

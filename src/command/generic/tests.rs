@@ -464,6 +464,23 @@ fn a_keyspace_that_was_large_ends_in_one_call() {
     }
 }
 
+/// Other shards learn that a slot is empty only from what is written.
+#[test]
+fn scan_tells_of_no_empty_slot_before_that_is_written() {
+    let mut bench = Bench::new(2);
+    let key = bench.key_on(0, 0);
+    let occupancy = bench.shards[0].borrow().node.occupancy.clone();
+    let seems_to_have_keys = || occupancy.next_occupied(DbIndex(0), 0).is_some();
+    bench.run(&format!("set {key} 1"));
+    let requests = format!("del {key}\r\nscan 0\r\n");
+    bench.shards[0].borrow_mut().receive(0, requests.as_bytes());
+    assert!(seems_to_have_keys(), "the pass is not released");
+    bench.run("ping");
+    assert!(seems_to_have_keys(), "nobody has looked since");
+    bench.run("scan 0");
+    assert!(!seems_to_have_keys());
+}
+
 #[test]
 fn scan_inside_a_transaction_sees_what_it_has_done() {
     for shards in [1, 2, 4] {

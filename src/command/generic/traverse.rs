@@ -179,8 +179,8 @@ fn scan(op: &mut Op) -> Result<(), ReplyError> {
                 unreachable!("the slot of the cursor is lacking at least");
             }
             Some(slot) if slot.len(db) == 0 => {
-                // A transaction may be rolled back, and have keys there again.
-                if !op.caller.is_nested {
+                // A transaction may be rolled back, and have keys there again; and that a key is gone is not said before it is written.
+                if !op.caller.is_nested && !op.env.has_unwritten() {
                     occupancy.settle(slot);
                 }
                 None
