@@ -208,6 +208,10 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+    use std::thread;
 
     const FILE: Share = Share {
         has_number: true,
@@ -271,5 +275,59 @@ mod tests {
         assert_eq!(take(3, 3), (123..223, false));
         assert_eq!(take(0, 0), (223..346, true));
         assert_eq!(turns.end_offset(), 346);
+    }
+
+    /// With real threads: what is released has all earlier numbers written, and a listener that goes by what is stable never hears of a
+    /// turn behind a later one.
+    #[test]
+    fn threads_agree_on_one_order() {
+        const SHARDS: u16 = 3;
+        const PASSES: u64 = 5_000;
+        let turns = Turns::new(usize::from(SHARDS) + 1);
+        let all = u64::from(SHARDS) * PASSES;
+        let written: Vec<AtomicBool> = (0..=all).map(|_| AtomicBool::new(false)).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| mpsc::channel()).unzip();
+        thread::scope(|scope| {
+            for (shard, sender) in senders.into_iter().enumerate() {
+                let (turns, written) = (&turns, &written);
+                scope.spawn(move || {
+                    let shard = ShardId(shard as u16);
+                    for pass in 0..PASSES {
+                        let has_number = (pass + u64::from(shard.0)) % 4 > 0;
+                        let share = Share {
+                            has_number,
+                            stream: None,
+                        };
+                        let turn = turns.take(shard, share);
+                        if let Some(number) = turn.number {
+                            written[number as usize].store(true, Ordering::Relaxed);
+                            turns.written(shard);
+                        }
+                        while !turns.are_written(turn.earlier_numbers) {
+                            thread::yield_now();
+                        }
+                        let from = turn.earlier_numbers.saturating_sub(50).max(1);
+                        let missing = (from..turn.earlier_numbers)
+                            .find(|number| !written[*number as usize].load(Ordering::Relaxed));
+                        assert_eq!(missing, None, "before {turn:?}");
+                        sender.send(turn.turn).expect("somebody listens");
+                        turns.released(shard);
+                    }
+                });
+            }
+            let (mut held, mut heard) = (BTreeSet::new(), 0);
+            while heard < all {
+                let stable = turns.stable();
+                for receiver in &receivers {
+                    held.extend(receiver.try_iter());
+                }
+                while let Some(turn) = held.first().copied().filter(|turn| *turn <= stable) {
+                    held.pop_first();
+                    heard += 1;
+                    assert_eq!(turn, heard, "every turn is heard, in its order");
+                }
+                thread::yield_now();
+            }
+        });
     }
 }
