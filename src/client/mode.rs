@@ -1,8 +1,8 @@
 //! What a client is to the server: one mode at a time, from which everything is read that depends on it.
 //!
-//! Most clients are normal for all their lives. What else one can be (it listens to channels, waits for a key, copies this server, or is the one that
-//! this server copies, watches all commands) is entered and left in one place, and every consequence stands in one table: the letter in
-//! CLIENT LIST, the type that filters name, whose output limits hold, whether `timeout` ends it, whether it may be evicted.
+//! Most clients are normal for all their lives. What else one can be (it listens to channels, waits for a key, copies this server, or is
+//! the one that this server copies, watches all commands) is entered and left in one place, and every consequence stands in one table:
+//! the letter in CLIENT LIST, the type that filters name, whose output limits hold, whether `timeout` ends it, whether it may be evicted.
 
 use crate::config::ClientClass;
 

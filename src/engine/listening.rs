@@ -1,18 +1,18 @@
 //! What is told to those who listen: messages, delivered on every shard in the order of turns.
 //!
-//! Who listens is known process-wide, for each shard ([`Hearers`]). What the units of a pass have to tell gathers until the pass has taken
-//! its turn; then it goes, stamped with it, straight to each shard that listens, by whatever link: so it may arrive before what has an earlier turn, and
-//! is held ([`Mailbox`]) until nothing earlier can come any more (rule 8 of [`turns`](crate::shard::turns)). That is a matter of microseconds, and
-//! no shard that runs a long unit is waited for: between its passes a shard shows no bound.
+//! Who listens is known process-wide, for each shard ([`Hearers`]). What the units of a pass have to tell gathers until the pass has
+//! taken its turn; then it goes, stamped with it, straight to each shard that listens, by whatever link: so it may arrive before what has
+//! an earlier turn, and is held ([`Mailbox`]) until nothing earlier can come any more (rule 8 of [`turns`](crate::shard::turns)). That is
+//! a matter of microseconds, and no shard that runs a long unit is waited for: between its passes a shard shows no bound.
 //!
-//! A message never overtakes a reply of its own pass or of an earlier one: it is delivered within a pass of the listening shard,
-//! whose replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
+//! A message never overtakes a reply of its own pass or of an earlier one: it is delivered within a pass of the listening shard, whose
+//! replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
 //! held for its order.
 //!
 //! So far keyspace events are the only messages.
 //!
-//! Invariants: (1) every listener hears each message of a turn after the one at which it began to listen, once; (2) in the order of turns, and
-//! of what the pass did; (3) who holds messages asks for another pass soon ([`Mailbox::next_look`]).
+//! Invariants: (1) every listener hears each message of a turn after the one at which it began to listen, once; (2) in the order of
+//! turns, and of what the pass did; (3) who holds messages asks for another pass soon ([`Mailbox::next_look`]).
 
 use super::attempt::KeyEvent;
 use crate::base::clock::Ticks;
@@ -49,7 +49,8 @@ impl Hearers {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// The shards with somebody who listens. To be asked once the turn is taken: who is not among them then has begun at that turn or later.
+    /// The shards with somebody who listens. To be asked once the turn is taken: who is not among them then has begun at that turn or
+    /// later.
     pub(super) fn iter(&self) -> impl Iterator<Item = ShardId> {
         let listens = |(_, listens): &(usize, &AtomicBool)| listens.load(Ordering::SeqCst);
         let shards = self.shards.iter().enumerate().filter(listens);

@@ -11,18 +11,19 @@
 //! ```
 //!
 //! Most effects are for the file and for the stream alike, and stand once. Where a pass has some that only one of the two gets
-//! ([`Audience`]), the two have parts of their own. A chunk does not say which db it begins in: the file goes on from the shard's
-//! last chunk, the stream from that of whichever shard had the turn before; so it says what the first db is, and where a SELECT of it would stand.
+//! ([`Audience`]), the two have parts of their own. A chunk does not say which db it begins in: the file goes on from the shard's last
+//! chunk, the stream from that of whichever shard had the turn before; so it says what the first db is, and where a SELECT of it would
+//! stand.
 //!
-//! There are two kinds of readers. A *file* gets each chunk as it is written, and is never detached: while it refuses, the shard waits, and
-//! with it whoever would see what it has changed. A reader of the *stream* is bounded: what the slowest has not read is kept up to a limit; beyond
-//! it that reader is detached and told so at its next read, since one stuck replica must not take the server down.
+//! There are two kinds of readers. A *file* gets each chunk as it is written, and is never detached: while it refuses, the shard waits,
+//! and with it whoever would see what it has changed. A reader of the *stream* is bounded: what the slowest has not read is kept up to a
+//! limit; beyond it that reader is detached and told so at its next read, since one stuck replica must not take the server down.
 //!
 //! Nothing is kept for nobody: with no reader in the process ([`LogSwitch`]) no effect is even encoded. The switch is one for the
 //! process, because a slot may be changed on any shard.
 //!
-//! Invariants: (1) a reader gets whole units, and chunks in the order of their turns; (2) a SELECT stands wherever the db
-//! of the stream changes, and can stand wherever that of a file does; (3) a chunk is kept exactly until every reader of the stream has read it.
+//! Invariants: (1) a reader gets whole units, and chunks in the order of their turns; (2) a SELECT stands wherever the db of the stream
+//! changes, and can stand wherever that of a file does; (3) a chunk is kept exactly until every reader of the stream has read it.
 
 use super::attempt::{Audience, EffectBuffer, encode_command};
 use crate::shard::ShardId;
@@ -310,7 +311,8 @@ impl Log {
         turn
     }
 
-    /// Rule 2: writes the chunk that has its turn, if there is one. False: the file refuses; nothing else may be done before it has taken it.
+    /// Rule 2: writes the chunk that has its turn, if there is one. False: the file refuses; nothing else may be done before it has taken
+    /// it.
     pub(super) fn write(&mut self, shard: ShardId) -> bool {
         let Some(chunk) = &self.unwritten else { return true };
         if let Some(file) = &mut self.file

@@ -180,7 +180,8 @@ impl Local {
             };
             if listener == self.env.shard {
                 self.mailbox.take_in(announcement);
-                self.passes.next_look = self.mailbox.next_look(self.env.ticks);
+                // What is told here is heard here in the next pass, which need not wait for anything.
+                self.passes.next_look = Some(self.env.ticks);
             } else {
                 self.link().message(listener, Envelope::Announcement(announcement));
             }

@@ -25,8 +25,8 @@
 //! is there.
 //!
 //! **Leaving together.** While what leaves a pass must leave it together, in the order of [`turns`](super::turns), the sender *holds*: nothing is
-//! published before its pass is released ([`Outbound::release`]), and slots ([`Outbound::slots`]) stand aside until everything else of their
-//! pass, on whatever link, is in its ring. A ring that is full so holds slots back, on other links too, but no frames. And since a
+//! published before its pass is released ([`Outbound::release`]), and slots ([`Outbound::slots`]) stand aside until everything else of
+//! their pass, on whatever link, is in its ring. A ring that is full so holds slots back, on other links too, but no frames. And since a
 //! receiver must know when nothing older can come, a link in which frames of a turn are staged still shows a bound below that turn
 //! ([`Inbound::bound`]), from before the shard's own bound goes.
 //!

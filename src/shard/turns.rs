@@ -23,8 +23,8 @@
 //!
 //! Nothing is shown or taken while nobody wants it ([`Turns::is_wanted`]): no reader of logs, no listener, no cost.
 //!
-//! Memory: what must be seen in one order by all (the counter and the bounds) is sequentially consistent. A receiver that reads a counter of
-//! at least some turn reads a bound below it, or that pass's frames are in its link.
+//! Memory: what must be seen in one order by all (the counter and the bounds) is sequentially consistent. A receiver that reads a counter
+//! of at least some turn reads a bound below it, or that pass's frames are in its link.
 
 use super::ShardId;
 use std::ops::Range;

@@ -12,12 +12,12 @@
 //!  +-------------+----+-----+----+----+
 //! ```
 //!
-//! It is a hint that errs on one side only. A bit is set before the unit of work ends that has put a key there; it is *not*
-//! taken away when the last key goes, since that unit may put another one there at once (RENAME over a key), or be rolled
-//! back, and somebody who looks in between must not miss a key that was there before and is there afterwards. It is taken
-//! away by SCAN, when it holds the slot, as a unit of its own, and finds nothing ([`Occupancy::settle`]): each bit costs one
-//! look in vain, which the key has paid for that had set it. While the last key's removal may be unwritten (it is of the pass that runs), it stays:
-//! nobody may see what a log does not have.
+//! It is a hint that errs on one side only. A bit is set before the unit of work ends that has put a key there; it is *not* taken away
+//! when the last key goes, since that unit may put another one there at once (RENAME over a key), or be rolled back, and somebody who
+//! looks in between must not miss a key that was there before and is there afterwards. It is taken away by SCAN, when it holds the slot,
+//! as a unit of its own, and finds nothing ([`Occupancy::settle`]): each bit costs one look in vain, which the key has paid for that had
+//! set it. While the last key's removal may be unwritten (it is of the pass that runs), it stays: nobody may see what a log does not
+//! have.
 //!
 //! Invariants: (1) only who holds a slot writes its word; (2) a db that has keys has its bit, except within the unit of work
 //! that puts the first one there.

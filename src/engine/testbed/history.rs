@@ -1,5 +1,5 @@
-//! Whether the logs of all shards are one history: merged by turn they must make of another server what this one is, and any beginning of them
-//! a state that clients could have seen.
+//! Whether the logs of all shards are one history: merged by turn they must make of another server what this one is, and any beginning of
+//! them a state that clients could have seen.
 //!
 //! Each unit is followed from when it ran to when its pass was released:
 //!

@@ -1,8 +1,8 @@
 //! A pass of a shard, in the parts between which other shards may make theirs: it runs, takes its turn, writes, waits for those that
 //! have an earlier log number, and lets out what came of it.
 //!
-//! Each part is a step of its own where a run has torn passes, and the parts of different shards come in any order. The disk is here, too: it may
-//! refuse what is written to it, for as long as it likes.
+//! Each part is a step of its own where a run has torn passes, and the parts of different shards come in any order. The disk is here,
+//! too: it may refuse what is written to it, for as long as it likes.
 
 use super::fault::Fault;
 use super::judge::Failure;
