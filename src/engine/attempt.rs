@@ -1,9 +1,11 @@
 //! An attempt at a unit of work: how far it reached, and all that follows from it, kept until the unit has ended.
 //!
-//! A unit may find out as it runs that it lacks a slot; then everything is taken back, and it runs again. Nothing of the first
-//! attempt may be seen: so whatever a command leads to besides its changes (effects for the log, keyspace events, keys that
-//! became ready or went away, what it counts in the statistics) is put down here first. [`Attempt::roll_back`] drops it with the
-//! changes, and the end of the unit ([`Env::end_unit`](super::Env::end_unit), the only one) hands it on.
+//! A unit may find out as it runs that it lacks a slot; then everything is taken back, and it runs again. Nothing of the first attempt
+//! may be seen: so whatever a command leads to besides its changes (effects for the log, keyspace events, keys that became ready or went
+//! away, what it counts in the statistics) is put down here first. [`Attempt::roll_back`] drops it with the changes, and the end of the
+//! unit ([`Env::end_unit`](super::Env::end_unit), the only one) hands it on. The second attempt draws the same random numbers, so that a
+//! command which goes by chance comes to an end. It does not get the same time: while it collected slots others may have used these at a
+//! later one, and on no slot does time go back. Since nothing of the first attempt is seen, the unit is one that began later.
 //!
 //! Of what follows a handler says three things itself ([`Op`](super::Op)): that it wrote a key, which event that is, and what stands in
 //! the log, if not the command itself. The rest the slots tell ([`Told`]), where their tables change: that a time
