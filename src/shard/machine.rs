@@ -214,11 +214,6 @@ impl<S, W: Work<S>> Shard<S, W> {
         home.chain(loans.flat_map(Loan::iter))
     }
 
-    /// Whether a unit of this connection would have to wait here behind an earlier one.
-    pub fn has_pending(&self, conn: ConnRef) -> bool {
-        self.pending.contains_key(&conn)
-    }
-
     /// Whether nothing is lent, collected or waiting here.
     pub fn is_idle(&self) -> bool {
         self.home.is_idle() && self.gathers.is_empty() && self.queues.is_empty() && self.pending.is_empty()
