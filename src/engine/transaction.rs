@@ -177,3 +177,53 @@ impl Local {
         self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Command;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::literal::Registry;
+    use crate::spec::command;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 1,
+            ..command("multi", Run::Transaction(Control::Multi))
+        },
+        Command {
+            arity: 1,
+            ..command("exec", Run::Transaction(Control::Exec))
+        },
+        Command {
+            arity: -1,
+            ..command(
+                "reach",
+                Run::Reaching(
+                    |_| None,
+                    |op| {
+                        op.reply.ok();
+                        Ok(())
+                    },
+                ),
+            )
+        },
+    ];
+
+    #[test]
+    fn a_transaction_weighs_what_is_queued_and_borrows_only_what_it_must() {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 2);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"multi\r\nreach\r\nreach a bcd\r\n");
+        let transaction = shard.clients.at(0).unwrap().transaction.as_ref().unwrap();
+        assert_eq!(transaction.queued_bytes, 5 + 9 + 4 * size_of::<usize>());
+        shard.receive(0, b"exec\r\n");
+        // Had it borrowed more than it knows to need, the other shard would have been asked first.
+        let replies = shard.clients.at(0).unwrap().out.take();
+        assert_eq!(
+            &*replies.to_contiguous(),
+            b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n"
+        );
+    }
+}

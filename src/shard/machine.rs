@@ -227,13 +227,7 @@ impl<S, W: Work<S>> Shard<S, W> {
     /// All slots whose content is on this shard now: in its places, or on loan to a unit that it coordinates. A slot
     /// is on exactly one shard, or in a message. For checks.
     pub fn slots_here(&self) -> impl Iterator<Item = u16> {
-        let on_loan = self.gathers.values().flat_map(|gather| &gather.parts);
-        let on_loan = on_loan.filter_map(|part| part.loan.as_ref()).flat_map(Loan::slots);
-        self.home
-            .places()
-            .into_iter()
-            .flat_map(|places| places.iter().map(|(slot, _)| slot))
-            .chain(on_loan)
+        self.contents_here().map(|(slot, _)| slot)
     }
 
     /// Takes in a unit of work, behind the earlier ones of its connection.

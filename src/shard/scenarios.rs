@@ -235,6 +235,26 @@ fn a_unit_is_sent_to_where_its_slots_are() {
 }
 
 #[test]
+fn a_unit_with_loans_finds_what_lies_at_home_beside_them() {
+    let mut bed = Bed::new(2);
+    let reaching = Unit {
+        footprint: Footprint::Slots([0, 4].as_slice().into()),
+        ..unit(0, 'a', &[0, 1, 4], &[Verdict::Hold])
+    };
+    let mut out = Outbox::new();
+    bed.shards[0].submit(reaching, &mut (), &mut out);
+    bed.take(ShardId(0), out);
+    bed.deliver();
+    assert!(
+        bed.shards[0].try_view(&[1], connection(0, 'b')).is_none(),
+        "what it has touched it holds"
+    );
+    bed.go_on();
+    bed.deliver();
+    assert_eq!((bed.text(1), bed.finished.as_str()), ("a", "a"));
+}
+
+#[test]
 fn who_waits_for_one_slot_takes_no_ticket() {
     let mut bed = Bed::new(2);
     bed.submit(0, 'a', &[0, 4], &[Verdict::Hold]);
