@@ -153,7 +153,6 @@ impl<S, W: Work<S>> Shard<S, W> {
             places: Some(places),
             parts: &mut [],
             extras: None,
-            ticket: None,
         })
     }
 
@@ -269,7 +268,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &unit.footprint,
                 touched: &touched,
             }),
-            ticket: unit.ticket,
         };
         let verdict = unit.work.run(&mut view, env);
 
@@ -339,7 +337,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &gather.unit.footprint,
                 touched: &touched,
             }),
-            ticket: Some(ticket),
         };
         let verdict = run(&mut gather.unit.work, &mut view, env);
 

@@ -188,6 +188,8 @@ fn the_fast_path_is_closed_while_slots_are_away() {
         "slot 4 is at home elsewhere"
     );
     assert!(bed.shards[0].try_view(&[60000], conn('a')).is_none());
+    let mut view = bed.shards[0].try_view(&[1], conn('a')).expect("slot 1 is at home");
+    assert!(!view.has_everything() && view.all_slots().is_none());
     bed.submit(0, 'a', &[0], &[]);
     assert!(bed.shards[0].try_view(&[1], conn('a')).is_none(), "it would overtake");
     assert!(bed.shards[0].try_view(&[1], conn('b')).is_some(), "nobody else waits");
@@ -252,6 +254,44 @@ fn a_unit_with_loans_finds_what_lies_at_home_beside_them() {
     bed.go_on();
     bed.deliver();
     assert_eq!((bed.text(1), bed.finished.as_str()), ("a", "a"));
+}
+
+#[test]
+fn work_that_no_client_sent_keeps_no_order() {
+    let mut bed = Bed::new(1);
+    let background = |name: char, slot: u16, verdicts: &[Verdict]| Unit {
+        origin: ConnRef::background(ShardId(0)),
+        ..unit(0, name, &[slot], verdicts)
+    };
+    let mut out = Outbox::new();
+    bed.shards[0].submit(background('a', 0, &[Verdict::Hold]), &mut (), &mut out);
+    bed.shards[0].submit(background('b', 1, &[]), &mut (), &mut out);
+    bed.take(ShardId(0), out);
+    assert_eq!(bed.finished, "b");
+    bed.go_on();
+    assert_eq!(bed.finished, "ba");
+}
+
+#[test]
+fn an_outbox_is_empty_when_nothing_of_any_kind_is_in_it() {
+    let (origin, ticket) = (connection(0, 'a'), Ticket(1));
+    let empty = Outbox::<Text, Note>::new;
+    assert!(empty().is_empty());
+    let filled = [
+        Outbox {
+            messages: vec![(origin.shard, Message::Recall { ticket })],
+            ..empty()
+        },
+        Outbox {
+            finished: vec![(origin, unit(0, 'a', &[], &[]).work)],
+            ..empty()
+        },
+        Outbox {
+            held: vec![(ticket, origin)],
+            ..empty()
+        },
+    ];
+    assert!(filled.iter().all(|out| !out.is_empty()));
 }
 
 #[test]
