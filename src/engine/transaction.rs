@@ -19,7 +19,7 @@ use super::local::Local;
 use super::task::{Task, TaskKind};
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, Stall, Transaction};
-use crate::resp::{Args, Reply, ReplyError, error};
+use crate::resp::{Args, Reply, error};
 use crate::shard::{Footprint, SlotSet};
 use crate::spec::Flags;
 
@@ -43,8 +43,9 @@ impl Local {
         }
         let began = self.env.ticks;
         match control {
+            // An error inside MULTI is a call that failed, and leaves the transaction as it is.
             Control::Multi => match client.transaction {
-                Some(_) => self.refuse_nested(client, error::MULTI_NESTED),
+                Some(_) => self.fail_now(client, found, &error::MULTI_NESTED),
                 None => {
                     client.transaction = Some(Box::default());
                     self.answer_now(client, found, |reply| reply.ok());
@@ -70,7 +71,7 @@ impl Local {
             }
             Control::Watch => {
                 if client.is_in_transaction() {
-                    self.refuse_nested(client, error::WATCH_IN_MULTI);
+                    self.fail_now(client, found, &error::WATCH_IN_MULTI);
                     return Flow::Go;
                 }
                 let ended = self.env.tick();
@@ -96,13 +97,6 @@ impl Local {
         let ended = self.env.tick();
         self.env.note_slow(found.command, args, ended.us_since(began));
         Flow::Go
-    }
-
-    /// MULTI inside MULTI, WATCH inside MULTI: an error that leaves the transaction as it is.
-    fn refuse_nested(&mut self, client: &mut Client, error: ReplyError) {
-        self.env.stats.count_error(&error);
-        let proto = client.session.proto;
-        Reply::new(client.reply_buffer(), proto).error(&error);
     }
 
     fn exec(&mut self, client: &mut Client, found: &'static Registered) -> Flow {
