@@ -53,12 +53,13 @@ impl Local {
         self.put_back(client);
     }
 
-    /// Goes on with requests that were received before.
+    /// Goes on with requests that were received before, of a client whom nothing stops any more.
     pub(super) fn resume(&mut self, index: u32) {
         let Some(mut client) = self.clients.take(index) else {
             return;
         };
-        if client.stall == Stall::Not && !client.is_closing {
+        // What has just been answered may have ended the connection.
+        if !client.is_closing {
             self.run_query(&mut client);
         }
         self.put_back(client);
@@ -323,17 +324,65 @@ mod tests {
                 }),
             )
         },
+        Command {
+            arity: 1,
+            ..command(
+                "leave-later",
+                Run::Node(|context| {
+                    Box::pin(async {
+                        context.session.closes = true;
+                        context.reply().simple("BYE");
+                        Ok(())
+                    })
+                }),
+            )
+        },
     ];
+
+    fn assembly() -> Assembly {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        Assembly::new(registry, 1)
+    }
 
     /// What a client has sent behind a command that ends its connection is not run.
     #[test]
     fn nothing_is_run_behind_a_command_that_ends_the_connection() {
-        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
-        let assembly = Assembly::new(registry, 1);
+        let assembly = assembly();
         let mut shard = assembly.shards[0].borrow_mut();
         shard.receive(0, b"stay\r\nleave\r\nstay\r\n");
         let client = shard.clients.at(0).expect("the client is there");
         assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n+BYE\r\n");
         assert!(client.is_closing);
+        assert_eq!(shard.env.stats.counts.input_bytes, 19);
+    }
+
+    #[test]
+    fn nor_behind_one_that_took_its_time() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"leave-later\r\nstay\r\n");
+        drop(shard);
+        assert_eq!(assembly.run(&[b"stay"]), b"+BYE\r\n");
+        let mut shard = assembly.shards[0].borrow_mut();
+        while shard.next_listed().is_some() {}
+        let client = shard.clients.at(0).expect("the client is there");
+        assert!(client.is_closing && client.out.is_empty());
+    }
+
+    /// What has been run is cut off the buffer only where that moves less than it frees.
+    #[test]
+    fn the_rest_of_a_buffer_moves_at_a_constant_cost() {
+        let long = "x".repeat(100);
+        for (tail, query_start, query) in [("st", 0, "st".to_owned()), (&long, 6, format!("stay\r\n{long}"))] {
+            let assembly = assembly();
+            let mut shard = assembly.shards[0].borrow_mut();
+            shard.receive(0, b"st");
+            shard.receive(0, format!("ay\r\n{tail}").as_bytes());
+            let client = shard.clients.at(0).expect("the client is there");
+            assert_eq!(
+                (client.query_start, String::from_utf8_lossy(&client.query)),
+                (query_start, query.into())
+            );
+        }
     }
 }
