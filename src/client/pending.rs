@@ -68,7 +68,7 @@ impl PendingReplies {
     /// Whether so much is under way, or kept back behind it, that nothing more may begin. One command alone may be of any size.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.unanswered > 0 && !self.has_room_within(UNDER_WAY_COUNT_MAX, UNDER_WAY_BYTES_MAX)
+        !self.has_room_within(UNDER_WAY_COUNT_MAX, UNDER_WAY_BYTES_MAX)
     }
 
     /// Whether half of the bound is free: the client that was full goes on only then, so that it does so in batches.
@@ -210,9 +210,12 @@ mod tests {
     fn answers_leave_in_the_order_of_the_requests() {
         let mut out = ReplyBuf::default();
         let mut pending = PendingReplies::default();
+        assert!(!pending.is_last_unanswered());
         let first = pending.reserve(false, 10);
         let second = pending.reserve(false, 20);
+        assert!(pending.is_last_unanswered());
         write(3)(pending.tail());
+        assert!(!pending.is_last_unanswered());
         write(4)(pending.tail());
         assert_eq!(pending.kept_bytes(), 8);
         let silent = pending.reserve(true, 30);
