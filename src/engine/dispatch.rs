@@ -408,6 +408,17 @@ mod tests {
         assert!(client.query.is_empty());
     }
 
+    /// Of others, a request of ten arguments is refused.
+    #[test]
+    fn who_is_authenticated_may_send_many_arguments() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"stay\r\n*11\r\n");
+        let client = shard.clients.at(0).expect("the client is there");
+        assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n");
+        assert!(!client.is_closing);
+    }
+
     #[test]
     fn who_sends_more_than_may_wait_is_closed_once() {
         let assembly = assembly();
