@@ -49,7 +49,7 @@ fn pipeline(server: &Server, lines: &[&str]) -> String {
 
 #[test]
 fn replies_that_are_skipped() {
-    let pipelines: [&[&str]; 8] = [
+    let pipelines: [&[&str]; 9] = [
         &["CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING a", "PING b"],
         &[
             "CLIENT REPLY SKIP",
@@ -86,6 +86,8 @@ fn replies_that_are_skipped() {
             "GET c",
             "MGET a b c",
         ],
+        // What is silent waits until those before it are answered, on as many shards as it may be.
+        &["SET a 1", "GET b", "GET c", "CLIENT REPLY SKIP", "MGET a b c", "PING a"],
     ];
     same(&[], |server| pipelines.map(|lines| pipeline(server, lines)));
     // Valkey takes no CLIENT REPLY inside a transaction.
@@ -147,6 +149,78 @@ fn the_slow_log_has_what_redis_logs_without_the_secrets() {
         client.line("CONFIG SET slowlog-log-slower-than -1");
         let length = client.line("SLOWLOG LEN").integer();
         (length, slow_arguments(&mut client))
+    });
+}
+
+/// Lines of INFO, without the times in them.
+fn counts(client: &mut Client, section: &str) -> Vec<String> {
+    let info = client.call(&["INFO", section]).text();
+    let is_count = |field: &&str| !field.starts_with("usec");
+    let counts = |line: &str| line.split(',').filter(is_count).collect::<Vec<_>>().join(",");
+    let mut lines: Vec<String> = info.lines().filter(|line| line.contains(':')).map(counts).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn calls_failures_and_rejections_are_counted() {
+    let lines = [
+        // By themselves: run, failed, rejected by a gate, unknown.
+        "SET a 1",
+        "INCR a",
+        "LPUSH a 1",
+        "MSET b 1 c 2 d",
+        "MGET a b c",
+        "GET",
+        "NOSUCH a",
+        "OBJECT NOSUCH a",
+        "SELECT 99",
+        // What controls a transaction.
+        "MULTI",
+        "MULTI",
+        "WATCH a",
+        "SET b 2",
+        "GET",
+        "EXEC",
+        "EXEC",
+        "DISCARD",
+        "WATCH a b c",
+        "UNWATCH",
+        "MULTI",
+        "DISCARD",
+        // What runs inside one: over keys, over the session, over the node, and what fails there.
+        "MULTI",
+        "INCR a",
+        "LPUSH a 1",
+        "PING",
+        "SELECT 99",
+        "UNWATCH",
+        "DBSIZE",
+        "CONFIG GET port",
+        "EXEC",
+        // One whose commands may find out late what they need.
+        "MULTI",
+        "INCR a",
+        "RPUSH list 3 1 2",
+        "SORT list BY w_*",
+        "SORT a",
+        "EXEC",
+        // One that does not run.
+        "WATCH a",
+        "INCR a",
+        "MULTI",
+        "INCR a",
+        "EXEC",
+        "RESET",
+    ];
+    // Valkey rejects MULTI and WATCH inside MULTI before they are called.
+    same_as([Oracle::Redis82, Oracle::Redis70], &[], |server| {
+        let mut client = server.client();
+        client.line("CONFIG RESETSTAT");
+        for line in lines {
+            client.call(&words(line));
+        }
+        (counts(&mut client, "commandstats"), counts(&mut client, "errorstats"))
     });
 }
 

@@ -68,7 +68,7 @@ impl PendingReplies {
     /// Whether so much is under way, or kept back behind it, that nothing more may begin. One command alone may be of any size.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.unanswered > 0 && !self.has_room_within(UNDER_WAY_COUNT_MAX, UNDER_WAY_BYTES_MAX)
+        !self.has_room_within(UNDER_WAY_COUNT_MAX, UNDER_WAY_BYTES_MAX)
     }
 
     /// Whether half of the bound is free: the client that was full goes on only then, so that it does so in batches.
@@ -210,31 +210,50 @@ mod tests {
     fn answers_leave_in_the_order_of_the_requests() {
         let mut out = ReplyBuf::default();
         let mut pending = PendingReplies::default();
+        assert!(!pending.is_last_unanswered());
         let first = pending.reserve(false, 10);
         let second = pending.reserve(false, 20);
+        assert!(pending.is_last_unanswered());
         write(3)(pending.tail());
+        assert!(!pending.is_last_unanswered());
         write(4)(pending.tail());
         assert_eq!(pending.kept_bytes(), 8);
         let silent = pending.reserve(true, 30);
         let last = pending.reserve(false, 40);
         assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (100, 8));
         pending.answer(last, &mut out, write(6));
-        pending.answer(second, &mut out, write(2));
+        pending.answer(second, &mut out, write(22));
         assert!(out.is_empty());
-        assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (40, 16));
+        assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (40, 17));
         let queue_bytes = allocated(pending.places.capacity() * size_of::<Place>());
         let replies = pending.places.iter().map(Place::reply_memory_bytes);
         assert_eq!(pending.memory_bytes(), queue_bytes + replies.sum::<usize>());
         assert!(pending.memory_bytes() >= queue_bytes + 16);
         pending.answer(first, &mut out, write(1));
-        assert_eq!(text(&out), ":1\r\n:2\r\n:3\r\n:4\r\n");
+        assert_eq!(text(&out), ":1\r\n:22\r\n:3\r\n:4\r\n");
         assert_eq!(pending.unanswered(), 1);
         assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (30, 4));
         pending.answer(silent, &mut out, write(5));
-        assert_eq!(text(&out), ":1\r\n:2\r\n:3\r\n:4\r\n:6\r\n");
+        assert_eq!(text(&out), ":1\r\n:22\r\n:3\r\n:4\r\n:6\r\n");
         assert!(pending.is_empty());
         assert_eq!((pending.under_way_bytes(), pending.kept_bytes()), (0, 0));
         assert_eq!(pending.kept_memory_bytes, 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_while_it_waits() {
+        let mut out = ReplyBuf::default();
+        let mut pending = PendingReplies::default();
+        let places: Vec<u32> = (0..5).map(|_| pending.reserve(false, 1)).collect();
+        for at in [3, 1] {
+            pending.answer(places[at], &mut out, write(7));
+        }
+        let one = allocated(pending.places[1].reply.memory_bytes());
+        assert_eq!((pending.kept_bytes(), pending.kept_memory_bytes), (8, 2 * one));
+        pending.answer(places[0], &mut out, write(7));
+        assert_eq!((pending.kept_bytes(), pending.kept_memory_bytes), (4, one));
+        pending.answer(places[2], &mut out, write(7));
+        assert_eq!((pending.kept_bytes(), pending.kept_memory_bytes), (0, 0));
     }
 
     #[test]
@@ -246,6 +265,16 @@ mod tests {
         assert!(pending.is_full(), "in bytes");
         pending.answer(large, &mut out, write(1));
         assert!(!pending.is_full() && pending.is_half_free());
+        for (bytes, is_full, is_half_free) in [
+            (UNDER_WAY_BYTES_MAX, true, false),
+            (UNDER_WAY_BYTES_MAX - 1, false, false),
+            (UNDER_WAY_BYTES_MAX / 2, false, false),
+            (UNDER_WAY_BYTES_MAX / 2 - 1, false, true),
+        ] {
+            let only = pending.reserve(false, bytes);
+            assert_eq!((pending.is_full(), pending.is_half_free()), (is_full, is_half_free));
+            pending.answer(only, &mut out, write(1));
+        }
         let places: Vec<u32> = (0..UNDER_WAY_COUNT_MAX).map(|_| pending.reserve(false, 1)).collect();
         assert!(pending.is_full(), "in commands");
         for sequence in places.iter().take(UNDER_WAY_COUNT_MAX / 2) {

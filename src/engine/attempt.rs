@@ -497,3 +497,152 @@ pub(super) fn encode_command(bytes: &mut Vec<u8>, words: &[&[u8]]) {
         bytes.extend_from_slice(b"\r\n");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::OwnedArgs;
+
+    const DB: DbIndex = DbIndex(0);
+    const PUSHED: Event = Event::list("rpop");
+
+    fn told(key: &str, what: Happening) -> Told {
+        let key = key.as_bytes().into();
+        Told { db: DB, key, what }
+    }
+
+    fn all() -> Consequences {
+        Consequences {
+            is_logged: true,
+            classes: KeyspaceEvents::ALL.union(NEW.class).union(MISS.class),
+            ..Consequences::default()
+        }
+    }
+
+    /// The end of a command that would be logged as `SET k`.
+    fn end(consequences: &mut Consequences, has_changed: bool, is_replaced: bool) {
+        let args = OwnedArgs::from_slices(&["SET", "k"]);
+        consequences.end_command(DB, args.as_args(), has_changed, is_replaced);
+    }
+
+    /// Names and keys of the events, in their order.
+    fn events(consequences: &Consequences) -> String {
+        let texts = consequences.events.iter();
+        let texts = texts.map(|told| format!("{} {}", told.event.name, String::from_utf8_lossy(&told.key)));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn effects(consequences: &Consequences) -> String {
+        let texts = consequences.effects.iter();
+        let texts = texts.map(|(db, bytes)| format!("{}: {}", db.0, bytes.escape_ascii()));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn an_emptied_value_ends_behind_the_write_of_its_own_key() {
+        let mut consequences = all();
+        consequences.take_in(vec![told("a", Happening::Emptied), told("b", Happening::Emptied)]);
+        consequences.wrote(vec![told("c", Happening::Emptied)], PUSHED, DB, b"b");
+        consequences.wrote(vec![], PUSHED, DbIndex(1), b"a");
+        assert_eq!(events(&consequences), "rpop b, del b, rpop a");
+        consequences.tell_emptied();
+        assert_eq!(events(&consequences), "rpop b, del b, rpop a, del a, del c");
+        consequences.tell_emptied();
+        assert_eq!(consequences.events.len(), 5);
+    }
+
+    #[test]
+    fn events_are_told_to_those_who_want_their_class() {
+        let mut consequences = all();
+        assert!(consequences.wants_misses());
+        consequences.tell_miss(DB, b"a");
+        consequences.take_in(vec![told("a", Happening::Created(ValueType::List))]);
+        assert_eq!(events(&consequences), "keymiss a, new a");
+        let mut lists = Consequences {
+            classes: PUSHED.class,
+            ..Consequences::default()
+        };
+        assert!(!lists.wants_misses());
+        lists.tell(PUSHED, DB, b"a");
+        lists.tell(DELETED, DB, b"a");
+        assert_eq!(events(&lists), "rpop a");
+    }
+
+    #[test]
+    fn of_a_command_that_runs_again_only_what_was_over_is_kept() {
+        let mut consequences = all();
+        let fields = [b"f".as_slice().into(), b"g".as_slice().into()].into();
+        consequences.take_in(vec![
+            told("a", Happening::Created(ValueType::String)),
+            told("b", Happening::Expired),
+            told("c", Happening::FieldsExpired(fields)),
+        ]);
+        consequences.tell(PUSHED, DB, b"d");
+        consequences.log_own(DB, &[b"NEVER"]);
+        consequences.keep_expiries();
+        end(&mut consequences, true, true);
+        assert_eq!(events(&consequences), "expired b, hexpired c");
+        assert_eq!(
+            effects(&consequences),
+            "0: *2\\r\\n$3\\r\\nDEL\\r\\n$1\\r\\nb\\r\\n, \
+             0: *3\\r\\n$4\\r\\nHDEL\\r\\n$1\\r\\nc\\r\\n$1\\r\\nf\\r\\n, \
+             0: *3\\r\\n$4\\r\\nHDEL\\r\\n$1\\r\\nc\\r\\n$1\\r\\ng\\r\\n"
+        );
+    }
+
+    #[test]
+    fn each_signal_is_given_once() {
+        let gone = |key: &str| Signal::Gone(DB, key.as_bytes().into());
+        let ready = |key: &str| Signal::Ready(DB, key.as_bytes().into());
+        let mut consequences = all();
+        consequences.take_in(vec![
+            told("a", Happening::Removed),
+            told("b", Happening::Created(ValueType::Stream)),
+            told("c", Happening::Created(ValueType::Hash)),
+            told("a", Happening::Overwritten),
+            told("b", Happening::Grown),
+            told("", Happening::Flushed),
+            told("", Happening::Swapped(DbIndex(2))),
+            told("a", Happening::Created(ValueType::SortedSet)),
+            told("d", Happening::GroupGone),
+        ]);
+        consequences.settle_signals();
+        let expected = [
+            gone("a"),
+            ready("b"),
+            Signal::Flushed(DB),
+            Signal::Swapped(DB, DbIndex(2)),
+            ready("a"),
+            ready("d"),
+        ];
+        assert_eq!(consequences.signals, expected);
+    }
+
+    #[test]
+    fn effects_stand_one_behind_another_and_are_cleared() {
+        let mut consequences = all();
+        consequences.log(DB, &[b"FIRST"]);
+        consequences.log_own(DbIndex(1), &[b"OWN"]);
+        end(&mut consequences, false, true);
+        assert_eq!(consequences.effects.len(), 1, "nothing has changed");
+        consequences.log_own(DbIndex(1), &[b"OWN"]);
+        consequences.log_own(DbIndex(2), &[b"SECOND"]);
+        end(&mut consequences, true, true);
+        assert_eq!(
+            effects(&consequences),
+            "0: *1\\r\\n$5\\r\\nFIRST\\r\\n, 1: *1\\r\\n$3\\r\\nOWN\\r\\n, 2: *1\\r\\n$6\\r\\nSECOND\\r\\n"
+        );
+        consequences.effects.clear();
+        consequences.log_own(DB, &[b"NEVER"]);
+        end(&mut consequences, true, false);
+        assert_eq!(effects(&consequences), "0: *2\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nk\\r\\n");
+        assert!(!consequences.effects.is_empty());
+        consequences.clear();
+        assert!(consequences.effects.is_empty() && consequences.effects.iter().next().is_none());
+        consequences.is_logged = false;
+        consequences.log(DB, &[b"NEVER"]);
+        consequences.log_own(DB, &[b"NEVER"]);
+        end(&mut consequences, true, true);
+        assert!(consequences.effects.is_empty() && consequences.own.is_empty());
+    }
+}

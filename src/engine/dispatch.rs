@@ -18,7 +18,7 @@ use super::local::Local;
 use super::route::Flow;
 use super::run::run_session;
 use crate::client::{Client, ReplyMode, Stall};
-use crate::resp::{Args, Reply, ReplyError, RequestLimits, Step};
+use crate::resp::{Args, Reply, ReplyError, RequestLimits, RequestParser, Step};
 use crate::store::DbIndex;
 
 /// Fewer bytes than this hold hardly two requests, and are run without looking ahead.
@@ -53,12 +53,13 @@ impl Local {
         self.put_back(client);
     }
 
-    /// Goes on with requests that were received before.
+    /// Goes on with requests that were received before, of a client whom nothing stops any more.
     pub(super) fn resume(&mut self, index: u32) {
         let Some(mut client) = self.clients.take(index) else {
             return;
         };
-        if client.stall == Stall::Not && !client.is_closing {
+        // What has just been answered may have ended the connection.
+        if !client.is_closing {
             self.run_query(&mut client);
         }
         self.put_back(client);
@@ -108,16 +109,7 @@ impl Local {
                 client.has_waiting_requests = true;
                 break;
             }
-            // A request that has begun was looked at when it began: to look again at each read would be quadratic.
-            if position >= foreseen_until && bytes.len() - position >= FORESEEN_BYTES_MIN && !parser.is_within_request()
-            {
-                // Whatever was looked through or not, the next look is further on.
-                let db = DbIndex(client.session.db);
-                let seen = self
-                    .foreseen
-                    .look_ahead(&self.core, self.env.seed, db, &bytes[position..]);
-                foreseen_until = position + seen.max(FORESEEN_BYTES_MIN);
-            }
+            foreseen_until = self.foresee(client, &parser, bytes, position, foreseen_until);
             match parser.next(&bytes[position..], &limits) {
                 Ok(Step::Request { consumed }) => {
                     let args = parser.args(&bytes[position..position + consumed]);
@@ -164,6 +156,28 @@ impl Local {
         client.parser = parser;
         self.foreseen.clear();
         position
+    }
+
+    /// Asks ahead for the memory that the requests from `position` on will touch; returns how far it has looked.
+    #[inline]
+    fn foresee(
+        &mut self,
+        client: &Client,
+        parser: &RequestParser,
+        bytes: &[u8],
+        position: usize,
+        foreseen_until: usize,
+    ) -> usize {
+        // A request that has begun was looked at when it began: to look again at each read would be quadratic.
+        if position < foreseen_until || bytes.len() - position < FORESEEN_BYTES_MIN || parser.is_within_request() {
+            return foreseen_until;
+        }
+        let db = DbIndex(client.session.db);
+        let seen = self
+            .foreseen
+            .look_ahead(&self.core, self.env.seed, db, &bytes[position..]);
+        // Whatever was looked through or not, the next look is further on.
+        position + seen.max(FORESEEN_BYTES_MIN)
     }
 
     fn request_limits(&self, client: &Client) -> RequestLimits {
@@ -300,6 +314,7 @@ mod tests {
     use crate::engine::assembly::Assembly;
     use crate::engine::{Command, Registry, Run};
     use crate::spec::command;
+    use std::sync::Arc;
 
     const COMMANDS: &[Command] = &[
         Command {
@@ -323,17 +338,130 @@ mod tests {
                 }),
             )
         },
+        Command {
+            arity: 1,
+            ..command(
+                "leave-later",
+                Run::Node(|context| {
+                    Box::pin(async {
+                        context.session.closes = true;
+                        context.reply().simple("BYE");
+                        Ok(())
+                    })
+                }),
+            )
+        },
     ];
+
+    fn assembly() -> Assembly {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        Assembly::new(registry, 1)
+    }
 
     /// What a client has sent behind a command that ends its connection is not run.
     #[test]
     fn nothing_is_run_behind_a_command_that_ends_the_connection() {
-        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
-        let assembly = Assembly::new(registry, 1);
+        let assembly = assembly();
         let mut shard = assembly.shards[0].borrow_mut();
         shard.receive(0, b"stay\r\nleave\r\nstay\r\n");
         let client = shard.clients.at(0).expect("the client is there");
         assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n+BYE\r\n");
         assert!(client.is_closing);
+        assert_eq!(shard.env.stats.counts.input_bytes, 19);
+    }
+
+    /// The server that does nothing, beside which others are measured.
+    #[test]
+    fn under_the_ceiling_every_request_gets_the_same_answer() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        Arc::make_mut(&mut shard.env.settings).echo_ceiling = true;
+        shard.receive(0, b"stay\r\nleave\r\nnosuch\r\n");
+        let client = shard.clients.at(0).expect("the client is there");
+        assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n+OK\r\n+OK\r\n");
+        assert!(client.query.is_empty() && !client.is_closing);
+    }
+
+    #[test]
+    fn a_browser_is_shown_the_door() {
+        for (line, is_refused) in [
+            ("POST / HTTP/1.1", true),
+            ("Host: localhost", true),
+            ("GET / HTTP/1.1", false),
+        ] {
+            let assembly = assembly();
+            let mut shard = assembly.shards[0].borrow_mut();
+            shard.receive(0, format!("{line}\r\nstay\r\n").as_bytes());
+            let client = shard.clients.at(0).expect("the client is there");
+            assert_eq!((client.is_killed, client.is_closing), (is_refused, is_refused));
+            assert_eq!(client.out.is_empty(), is_refused, "{line}");
+        }
+    }
+
+    #[test]
+    fn requests_of_nothing_are_passed_over() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"\r\nstay\r\n*0\r\nstay\r\n\r\n");
+        let client = shard.clients.at(0).expect("the client is there");
+        assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n+OK\r\n");
+        assert!(client.query.is_empty());
+    }
+
+    /// Of others, a request of ten arguments is refused.
+    #[test]
+    fn who_is_authenticated_may_send_many_arguments() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"stay\r\n*11\r\n");
+        let client = shard.clients.at(0).expect("the client is there");
+        assert_eq!(&*client.out.take().to_contiguous(), b"+OK\r\n");
+        assert!(!client.is_closing);
+    }
+
+    #[test]
+    fn who_sends_more_than_may_wait_is_closed_once() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        Arc::make_mut(&mut shard.env.settings).client_query_buffer_limit = 10;
+        let mut send = |bytes: &[u8]| {
+            shard.receive(0, bytes);
+            let client = shard.clients.at(0).expect("the client is there");
+            let is_closed = (client.is_killed, client.is_closing);
+            (is_closed, shard.env.stats.counts.query_limit_disconnections)
+        };
+        assert_eq!(send(b"0123456789"), ((false, false), 0));
+        assert_eq!(send(b"0"), ((true, true), 1));
+        assert_eq!(send(b"0"), ((true, true), 1));
+    }
+
+    #[test]
+    fn nor_behind_one_that_took_its_time() {
+        let assembly = assembly();
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"leave-later\r\nstay\r\n");
+        drop(shard);
+        assert_eq!(assembly.run(&[b"stay"]), b"+BYE\r\n");
+        let mut shard = assembly.shards[0].borrow_mut();
+        while shard.next_listed().is_some() {}
+        let client = shard.clients.at(0).expect("the client is there");
+        assert!(client.is_closing && client.out.is_empty());
+    }
+
+    /// What has been run is cut off the buffer only where that moves less than it frees.
+    #[test]
+    fn the_rest_of_a_buffer_moves_at_a_constant_cost() {
+        let long = "x".repeat(100);
+        for (tail, query_start, query) in [("st", 0, "st".to_owned()), (&long, 6, format!("stay\r\n{long}"))] {
+            let assembly = assembly();
+            let mut shard = assembly.shards[0].borrow_mut();
+            shard.receive(0, b"st");
+            shard.receive(0, format!("ay\r\n{tail}").as_bytes());
+            let client = shard.clients.at(0).expect("the client is there");
+            assert_eq!(
+                (client.query_start, String::from_utf8_lossy(&client.query)),
+                (query_start, query.into())
+            );
+        }
     }
 }

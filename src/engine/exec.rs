@@ -93,9 +93,6 @@ impl ExecStep {
         } else {
             reply.null_array();
         }
-        if !is_unchanged {
-            self.forget_watches(view);
-        }
         // Without such a command nothing is kept to be taken back: a copy of a large value would cost what the value does.
         // With everything on loan, nothing can be lacking.
         let reaches_further = |queued: &Queued| self.registry.get(queued.command).command.run.may_reach_further();
@@ -216,5 +213,54 @@ impl ExecStep {
         reply.clear();
         let lacking = std::mem::take(&mut self.attempt);
         Verdict::Lacks(lacking.into_footprint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Command;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::literal::{Control, Op};
+    use crate::resp::ReplyError;
+    use crate::spec::command;
+
+    /// Answers whether what it changes could be taken back.
+    fn tell(op: &mut Op) -> Result<(), ReplyError> {
+        op.reply.integer(i64::from(op.keys.attempt.can_undo));
+        Ok(())
+    }
+
+    const fn without_arguments(name: &'static str, run: Run) -> Command {
+        Command {
+            arity: 1,
+            ..command(name, run)
+        }
+    }
+
+    const COMMANDS: &[Command] = &[
+        without_arguments("multi", Run::Transaction(Control::Multi)),
+        without_arguments("exec", Run::Transaction(Control::Exec)),
+        without_arguments("plain", Run::Keys(tell)),
+        without_arguments("reach", Run::Reaching(|_| None, tell)),
+        without_arguments("all", Run::Everything(tell)),
+    ];
+
+    /// To keep what a large value was costs what the value does.
+    #[test]
+    fn only_what_may_begin_again_is_kept_to_be_taken_back() {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 1);
+        for (queue, answers) in [
+            ("plain\r\nplain\r\n", ":0\r\n:0\r\n"),
+            ("plain\r\nreach\r\n", ":1\r\n:1\r\n"),
+            ("reach\r\nall\r\n", ":0\r\n:0\r\n"),
+        ] {
+            let mut shard = assembly.shards[0].borrow_mut();
+            shard.receive(0, format!("multi\r\n{queue}exec\r\n").as_bytes());
+            let replies = shard.clients.at(0).unwrap().out.take().to_contiguous().into_owned();
+            let expected = format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n{answers}");
+            assert_eq!(String::from_utf8_lossy(&replies), expected);
+        }
     }
 }

@@ -522,3 +522,183 @@ fn caller_of(header: &CommandHeader) -> Caller {
         is_silent: header.flags & CALLER_IS_SILENT != 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Command;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::literal::{Op, Registry};
+    use crate::spec::{KeyFlags, KeySpec, command};
+    use std::sync::Arc;
+
+    const KEYS: &[KeySpec] = &[KeySpec::range(1, -1, 1, KeyFlags::NONE)];
+
+    /// Looks at its keys.
+    fn touch(op: &mut Op) -> Result<(), ReplyError> {
+        for key in op.args.range(1, op.args.len()).iter() {
+            op.keys.slot(key)?;
+        }
+        op.reply.ok();
+        Ok(())
+    }
+
+    /// Answers what it knows of its caller.
+    fn tell_caller(op: &mut Op) -> Result<(), ReplyError> {
+        let Caller {
+            db,
+            proto,
+            leaves_clocks,
+            is_local,
+            is_nested,
+            is_silent,
+        } = op.caller;
+        let text = format!("{db:?} {proto:?} {leaves_clocks} {is_local} {is_nested} {is_silent}");
+        op.reply.simple(&text);
+        Ok(())
+    }
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 2,
+            keys: &[KeySpec::one(1, KeyFlags::NONE)],
+            ..command("caller", Run::Keys(tell_caller))
+        },
+        Command {
+            arity: 2,
+            keys: &[KeySpec::one(1, KeyFlags::NONE)],
+            ..command("touch", Run::Keys(touch))
+        },
+        Command {
+            arity: -2,
+            keys: KEYS,
+            ..command("touch-all", Run::Keys(touch))
+        },
+        Command {
+            arity: -2,
+            keys: KEYS,
+            ..command("reach", Run::Reaching(|_| None, touch))
+        },
+    ];
+
+    /// Two shards with a client on each, and keys of both.
+    struct Bed {
+        assembly: Assembly,
+        here: [String; 2],
+        there: [String; 2],
+    }
+
+    impl Bed {
+        fn new(order: PipelineOrder) -> Bed {
+            let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+            let assembly = Assembly::new(registry, 2);
+            let mut second = assembly.shards[1].borrow_mut();
+            assert!(second.connect(0, 0, "127.0.0.1:3", "127.0.0.1:2", true));
+            drop(second);
+            for shard in &assembly.shards {
+                let settings = &mut shard.borrow_mut().env.settings;
+                Arc::make_mut(settings).pipeline_order = order;
+            }
+            Bed {
+                here: [0, 1].map(|number| assembly.key_on(0, number)),
+                there: [0, 1].map(|number| assembly.key_on(1, number)),
+                assembly,
+            }
+        }
+
+        fn send(&self, shard: usize, line: &str) {
+            let line = format!("{line}\r\n");
+            self.assembly.shards[shard].borrow_mut().receive(0, line.as_bytes());
+        }
+
+        fn drain(&self, shard: usize) {
+            let mut shard = self.assembly.shards[shard].borrow_mut();
+            shard.drain_links();
+            shard.link().flush(|_| {});
+        }
+
+        /// Of the first shard's client: commands that are under way, why it does not go on, and bytes of replies that wait for earlier ones.
+        fn state(&self) -> (usize, Stall, usize) {
+            let mut shard = self.assembly.shards[0].borrow_mut();
+            let client = shard.clients.at(0).expect("the client is there");
+            (client.pending.unanswered(), client.stall, client.pending.kept_bytes())
+        }
+
+        fn settle(&self) -> String {
+            for shard in [0, 1, 0, 1, 0, 1, 0, 1] {
+                self.drain(shard);
+            }
+            let mut shard = self.assembly.shards[0].borrow_mut();
+            let replies = shard.clients.at(0).expect("the client is there").out.take();
+            String::from_utf8_lossy(&replies.to_contiguous()).into_owned()
+        }
+    }
+
+    #[test]
+    fn a_command_at_home_waits_for_one_elsewhere_only_under_strict_order() {
+        for (order, state, replies) in [
+            (PipelineOrder::Relaxed, (1, Stall::Not, 5), "+OK\r\n+OK\r\n"),
+            (PipelineOrder::Strict, (1, Stall::Barrier, 0), "+OK\r\n"),
+        ] {
+            let bed = Bed::new(order);
+            let Bed { here, there, .. } = &bed;
+            bed.send(0, &format!("touch {}", there[0]));
+            bed.send(0, &format!("touch {}", here[0]));
+            assert_eq!(bed.state(), state);
+            assert_eq!(bed.settle(), replies, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn commands_for_the_same_shard_are_under_way_at_once() {
+        for order in [PipelineOrder::Relaxed, PipelineOrder::Strict] {
+            let bed = Bed::new(order);
+            for key in [&bed.there[0], &bed.there[1], &bed.there[0]] {
+                bed.send(0, &format!("touch {key}"));
+            }
+            assert_eq!(bed.state(), (3, Stall::Not, 0));
+            assert_eq!(bed.settle(), "+OK\r\n".repeat(3));
+            assert_eq!(bed.assembly.shards[0].borrow().env.stats.counts.hops, 3);
+        }
+    }
+
+    #[test]
+    fn a_command_knows_its_caller_wherever_it_runs() {
+        let changes: [fn(&mut Client); 5] = [
+            |_| {},
+            |client| client.session.db = 3,
+            |client| client.session.proto = Proto::Resp3,
+            |client| client.session.leaves_clocks = true,
+            |client| client.session.is_local = false,
+        ];
+        let mut seen = Vec::new();
+        for change in changes {
+            let bed = Bed::new(PipelineOrder::Relaxed);
+            let mut shard = bed.assembly.shards[0].borrow_mut();
+            change(shard.clients.at(0).expect("the client is there"));
+            drop(shard);
+            let [here, there] = [&bed.here, &bed.there].map(|keys| {
+                bed.send(0, &format!("caller {}", keys[0]));
+                bed.settle()
+            });
+            assert_eq!(here, there);
+            assert!(!seen.contains(&here), "each change is seen: {here}");
+            seen.push(here);
+        }
+    }
+
+    /// The slot of the first key is on its way to the other shard.
+    #[test]
+    fn what_waits_for_a_slot_stops_its_client_only_if_it_may_reach_further() {
+        for (command, state) in [("touch", (1, Stall::Not, 0)), ("reach", (1, Stall::Underway, 0))] {
+            let bed = Bed::new(PipelineOrder::Relaxed);
+            let Bed { here, there, .. } = &bed;
+            bed.send(1, &format!("touch-all {} {} {}", here[0], there[0], there[1]));
+            bed.assembly.shards[1].borrow_mut().link().flush(|_| {});
+            bed.drain(0);
+            bed.send(0, &format!("{command} {}", here[0]));
+            assert_eq!(bed.state(), state, "{command}");
+            assert_eq!(bed.settle(), "+OK\r\n");
+        }
+    }
+}

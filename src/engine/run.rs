@@ -166,3 +166,39 @@ thread_local! {
 pub fn last_command() -> Option<CommandId> {
     Some(LAST_COMMAND.get()).filter(|&id| id != CommandId::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Command;
+    use crate::engine::assembly::Assembly;
+    use crate::spec::command;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 1,
+            ..command("over-session", Run::Session(|_| Ok(())))
+        },
+        Command {
+            arity: 1,
+            ..command("over-keys", Run::Keys(|_| Ok(())))
+        },
+    ];
+
+    #[test]
+    fn a_thread_knows_the_last_command_that_it_began() {
+        // A thread that has run nothing yet.
+        let look = || {
+            let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+            let assembly = Assembly::new(registry, 1);
+            assert_eq!(last_command(), None);
+            for name in ["over-keys", "over-session", "over-keys"] {
+                let mut shard = assembly.shards[0].borrow_mut();
+                shard.receive(0, format!("{name}\r\n").as_bytes());
+                let found = registry.by_name(name.as_bytes()).map(|found| found.id);
+                assert_eq!(last_command(), found);
+            }
+        };
+        std::thread::spawn(look).join().expect("it finds what it expects");
+    }
+}

@@ -19,7 +19,7 @@ use super::local::Local;
 use super::task::{Task, TaskKind};
 use crate::base::slot::key_slot;
 use crate::client::{Client, Queued, Stall, Transaction};
-use crate::resp::{Args, Reply, ReplyError, error};
+use crate::resp::{Args, Reply, error};
 use crate::shard::{Footprint, SlotSet};
 use crate::spec::Flags;
 
@@ -43,8 +43,9 @@ impl Local {
         }
         let began = self.env.ticks;
         match control {
+            // An error inside MULTI is a call that failed, and leaves the transaction as it is.
             Control::Multi => match client.transaction {
-                Some(_) => self.refuse_nested(client, error::MULTI_NESTED),
+                Some(_) => self.fail_now(client, found, &error::MULTI_NESTED),
                 None => {
                     client.transaction = Some(Box::default());
                     self.answer_now(client, found, |reply| reply.ok());
@@ -70,7 +71,7 @@ impl Local {
             }
             Control::Watch => {
                 if client.is_in_transaction() {
-                    self.refuse_nested(client, error::WATCH_IN_MULTI);
+                    self.fail_now(client, found, &error::WATCH_IN_MULTI);
                     return Flow::Go;
                 }
                 let ended = self.env.tick();
@@ -96,13 +97,6 @@ impl Local {
         let ended = self.env.tick();
         self.env.note_slow(found.command, args, ended.us_since(began));
         Flow::Go
-    }
-
-    /// MULTI inside MULTI, WATCH inside MULTI: an error that leaves the transaction as it is.
-    fn refuse_nested(&mut self, client: &mut Client, error: ReplyError) {
-        self.env.stats.count_error(&error);
-        let proto = client.session.proto;
-        Reply::new(client.reply_buffer(), proto).error(&error);
     }
 
     fn exec(&mut self, client: &mut Client, found: &'static Registered) -> Flow {
@@ -175,5 +169,55 @@ impl Local {
         let tokens = std::mem::take(&mut client.watched);
         let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
         self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Command;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::literal::Registry;
+    use crate::spec::command;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 1,
+            ..command("multi", Run::Transaction(Control::Multi))
+        },
+        Command {
+            arity: 1,
+            ..command("exec", Run::Transaction(Control::Exec))
+        },
+        Command {
+            arity: -1,
+            ..command(
+                "reach",
+                Run::Reaching(
+                    |_| None,
+                    |op| {
+                        op.reply.ok();
+                        Ok(())
+                    },
+                ),
+            )
+        },
+    ];
+
+    #[test]
+    fn a_transaction_weighs_what_is_queued_and_borrows_only_what_it_must() {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 2);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"multi\r\nreach\r\nreach a bcd\r\n");
+        let transaction = shard.clients.at(0).unwrap().transaction.as_ref().unwrap();
+        assert_eq!(transaction.queued_bytes, 5 + 9 + 4 * size_of::<usize>());
+        shard.receive(0, b"exec\r\n");
+        // Had it borrowed more than it knows to need, the other shard would have been asked first.
+        let replies = shard.clients.at(0).unwrap().out.take();
+        assert_eq!(
+            &*replies.to_contiguous(),
+            b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n"
+        );
     }
 }

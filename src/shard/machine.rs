@@ -153,7 +153,6 @@ impl<S, W: Work<S>> Shard<S, W> {
             places: Some(places),
             parts: &mut [],
             extras: None,
-            ticket: None,
         })
     }
 
@@ -214,11 +213,6 @@ impl<S, W: Work<S>> Shard<S, W> {
         home.chain(loans.flat_map(Loan::iter))
     }
 
-    /// Whether a unit of this connection would have to wait here behind an earlier one.
-    pub fn has_pending(&self, conn: ConnRef) -> bool {
-        self.pending.contains_key(&conn)
-    }
-
     /// Whether nothing is lent, collected or waiting here.
     pub fn is_idle(&self) -> bool {
         self.home.is_idle() && self.gathers.is_empty() && self.queues.is_empty() && self.pending.is_empty()
@@ -232,13 +226,7 @@ impl<S, W: Work<S>> Shard<S, W> {
     /// All slots whose content is on this shard now: in its places, or on loan to a unit that it coordinates. A slot
     /// is on exactly one shard, or in a message. For checks.
     pub fn slots_here(&self) -> impl Iterator<Item = u16> {
-        let on_loan = self.gathers.values().flat_map(|gather| &gather.parts);
-        let on_loan = on_loan.filter_map(|part| part.loan.as_ref()).flat_map(Loan::slots);
-        self.home
-            .places()
-            .into_iter()
-            .flat_map(|places| places.iter().map(|(slot, _)| slot))
-            .chain(on_loan)
+        self.contents_here().map(|(slot, _)| slot)
     }
 
     /// Takes in a unit of work, behind the earlier ones of its connection.
@@ -280,7 +268,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &unit.footprint,
                 touched: &touched,
             }),
-            ticket: unit.ticket,
         };
         let verdict = unit.work.run(&mut view, env);
 
@@ -350,7 +337,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &gather.unit.footprint,
                 touched: &touched,
             }),
-            ticket: Some(ticket),
         };
         let verdict = run(&mut gather.unit.work, &mut view, env);
 

@@ -131,13 +131,6 @@ impl<S> Loan<S> {
         self.get(slot).is_some()
     }
 
-    pub(super) fn iter_mut(&mut self) -> Box<dyn Iterator<Item = (u16, &mut S)> + '_> {
-        match self {
-            Loan::Slots(slots) => Box::new(slots.iter_mut().map(|(slot, content)| (*slot, &mut **content))),
-            Loan::Whole(places) => Box::new(places.iter_mut()),
-        }
-    }
-
     /// The content on loan, in the order of the slots.
     pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (u16, &S)> + '_> {
         match self {
@@ -195,5 +188,19 @@ mod tests {
             None,
             "a shard may have none"
         );
+    }
+
+    #[test]
+    fn a_loan_answers_what_was_asked_for_and_nothing_else() {
+        let slots = |slots: &[u16]| Loan::Slots(slots.iter().map(|slot| (*slot, Box::new(*slot))).collect());
+        let want = |slots: &[u16]| Footprint::Slots(slots.into());
+        let whole = Loan::Whole(Box::new(Places::new(4, |slot| Some(Box::new(slot)))));
+        assert!(slots(&[1, 3]).answers(&want(&[1, 3])));
+        for other in [&[1][..], &[1, 2], &[1, 2, 3]] {
+            assert!(!slots(&[1, 3]).answers(&want(other)), "{other:?}");
+        }
+        assert!(whole.answers(&Footprint::Everything));
+        assert!(!whole.answers(&want(&[0, 1, 2, 3])));
+        assert!(!slots(&[0, 1, 2, 3]).answers(&Footprint::Everything));
     }
 }

@@ -5,6 +5,7 @@
 
 use super::*;
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 /// Writes its name to its slots, and does with the verdicts what it is told.
 #[derive(Debug)]
@@ -38,8 +39,36 @@ fn realm(shard_count: u16, slot_count: u16) -> Realm {
     }
 }
 
+fn connection(shard: u16, name: char) -> ConnRef {
+    ConnRef {
+        shard: ShardId(shard),
+        index: name as u32,
+        generation: 0,
+    }
+}
+
+fn unit(shard: u16, name: char, slots: &[u16], verdicts: &[Verdict]) -> Unit<Note> {
+    let footprint = if slots.is_empty() {
+        Footprint::Everything
+    } else {
+        Footprint::Slots(slots.into())
+    };
+    let work = Note {
+        name,
+        slots: slots.to_vec(),
+        verdicts: verdicts.iter().cloned().collect(),
+    };
+    Unit {
+        work,
+        footprint,
+        origin: connection(shard, name),
+        ticket: None,
+    }
+}
+
 struct Bed {
     shards: Vec<Shard<Text, Note>>,
+    tickets: TicketSource,
     finished: String,
     held: VecDeque<(ShardId, Ticket)>,
     in_flight: VecDeque<(ShardId, ShardId, Message<Text, Note>)>,
@@ -52,6 +81,7 @@ impl Bed {
         let shard = |id| Shard::new(ShardId(id), &realm, |_| Box::default());
         Bed {
             shards: (0..shard_count).map(shard).collect(),
+            tickets: realm.tickets.clone(),
             finished: String::new(),
             held: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -69,32 +99,9 @@ impl Bed {
 
     /// Each name is a connection of its own; no slots stand for everything.
     fn submit(&mut self, shard: u16, name: char, slots: &[u16], verdicts: &[Verdict]) {
-        let origin = ConnRef {
-            shard: ShardId(shard),
-            index: name as u32,
-            generation: 0,
-        };
-        let footprint = if slots.is_empty() {
-            Footprint::Everything
-        } else {
-            Footprint::Slots(slots.into())
-        };
-        let work = Note {
-            name,
-            slots: slots.to_vec(),
-            verdicts: verdicts.iter().cloned().collect(),
-        };
+        let unit = unit(shard, name, slots, verdicts);
         let mut out = Outbox::new();
-        self.shards[shard as usize].submit(
-            Unit {
-                work,
-                footprint,
-                origin,
-                ticket: None,
-            },
-            &mut (),
-            &mut out,
-        );
+        self.shards[shard as usize].submit(unit, &mut (), &mut out);
         self.take(ShardId(shard), out);
     }
 
@@ -168,11 +175,7 @@ fn routes_to_where_most_slots_are() {
 #[test]
 fn the_fast_path_is_closed_while_slots_are_away() {
     let mut bed = Bed::new(2);
-    let conn = |name: char| ConnRef {
-        shard: ShardId(0),
-        index: name as u32,
-        generation: 0,
-    };
+    let conn = |name: char| connection(0, name);
     bed.submit(1, 'm', &[0, 4], &[]);
     let (from, to, ask) = bed.in_flight.pop_front().expect("shard 1 asks for slot 0");
     let mut out = Outbox::new();
@@ -185,13 +188,169 @@ fn the_fast_path_is_closed_while_slots_are_away() {
         "slot 4 is at home elsewhere"
     );
     assert!(bed.shards[0].try_view(&[60000], conn('a')).is_none());
+    let mut view = bed.shards[0].try_view(&[1], conn('a')).expect("slot 1 is at home");
+    assert!(!view.has_everything() && view.all_slots().is_none());
     bed.submit(0, 'a', &[0], &[]);
     assert!(bed.shards[0].try_view(&[1], conn('a')).is_none(), "it would overtake");
+    assert!(bed.shards[0].try_view(&[1], conn('b')).is_some(), "nobody else waits");
     bed.submit(0, 'a', &[1], &[]);
     assert_eq!((bed.text(1), bed.finished.as_str()), ("", ""));
     bed.deliver();
     assert_eq!((bed.text(0), bed.text(1), bed.finished.as_str()), ("ma", "a", "maa"));
     assert!(bed.shards[0].try_view(&[0], conn('a')).is_some());
+}
+
+#[test]
+fn the_fast_path_does_not_overtake_a_reserved_request() {
+    let mut bed = Bed::new(2);
+    bed.submit(1, 'k', &[1, 5], &[Verdict::Hold]);
+    bed.deliver();
+    bed.submit(1, 'm', &[0, 1, 4], &[]);
+    bed.deliver();
+    bed.submit(0, 'a', &[0], &[Verdict::Hold]);
+    bed.held.rotate_right(1);
+    bed.go_on();
+    bed.deliver();
+    // Slot 0 is at home again, and no connection waits here, but the next turn is not for those who come now.
+    assert_eq!((bed.text(0), bed.finished.as_str()), ("a", "a"));
+    assert!(bed.shards[0].try_view(&[0], connection(0, 'b')).is_none());
+    assert!(bed.shards[0].try_view(&[2], connection(0, 'b')).is_some());
+    bed.go_on();
+    bed.deliver();
+    assert_eq!((bed.text(0), bed.finished.as_str()), ("am", "akm"));
+    assert!(bed.shards[0].try_view(&[0], connection(0, 'b')).is_some());
+}
+
+#[test]
+fn a_unit_is_sent_to_where_its_slots_are() {
+    for (slots, runs_on) in [(&[4, 5][..], 1), (&[0, 4, 5], 1), (&[0, 1, 4], 0), (&[], 0)] {
+        let mut bed = Bed::new(2);
+        let mut out = Outbox::new();
+        bed.shards[0].dispatch(unit(0, 'a', slots, &[]), &mut (), &mut out);
+        let first = out.messages.first().expect("something of it is on shard 1");
+        let is_sent = matches!(first, (ShardId(1), Message::Submit(_)));
+        assert_eq!(is_sent, runs_on == 1, "{slots:?}");
+        bed.take(ShardId(0), out);
+        bed.deliver();
+        assert_eq!(bed.finished, "a");
+    }
+}
+
+#[test]
+fn a_unit_with_loans_finds_what_lies_at_home_beside_them() {
+    let mut bed = Bed::new(2);
+    let reaching = Unit {
+        footprint: Footprint::Slots([0, 4].as_slice().into()),
+        ..unit(0, 'a', &[0, 1, 4], &[Verdict::Hold])
+    };
+    let mut out = Outbox::new();
+    bed.shards[0].submit(reaching, &mut (), &mut out);
+    bed.take(ShardId(0), out);
+    bed.deliver();
+    assert!(
+        bed.shards[0].try_view(&[1], connection(0, 'b')).is_none(),
+        "what it has touched it holds"
+    );
+    bed.go_on();
+    bed.deliver();
+    assert_eq!((bed.text(1), bed.finished.as_str()), ("a", "a"));
+}
+
+#[test]
+fn work_that_no_client_sent_keeps_no_order() {
+    let mut bed = Bed::new(1);
+    let background = |name: char, slot: u16, verdicts: &[Verdict]| Unit {
+        origin: ConnRef::background(ShardId(0)),
+        ..unit(0, name, &[slot], verdicts)
+    };
+    let mut out = Outbox::new();
+    bed.shards[0].submit(background('a', 0, &[Verdict::Hold]), &mut (), &mut out);
+    bed.shards[0].submit(background('b', 1, &[]), &mut (), &mut out);
+    bed.take(ShardId(0), out);
+    assert_eq!(bed.finished, "b");
+    bed.go_on();
+    assert_eq!(bed.finished, "ba");
+}
+
+#[test]
+fn an_outbox_is_empty_when_nothing_of_any_kind_is_in_it() {
+    let (origin, ticket) = (connection(0, 'a'), Ticket(1));
+    let empty = Outbox::<Text, Note>::new;
+    assert!(empty().is_empty());
+    let filled = [
+        Outbox {
+            messages: vec![(origin.shard, Message::Recall { ticket })],
+            ..empty()
+        },
+        Outbox {
+            finished: vec![(origin, unit(0, 'a', &[], &[]).work)],
+            ..empty()
+        },
+        Outbox {
+            held: vec![(ticket, origin)],
+            ..empty()
+        },
+    ];
+    assert!(filled.iter().all(|out| !out.is_empty()));
+}
+
+#[test]
+fn who_waits_for_one_slot_takes_no_ticket() {
+    let mut bed = Bed::new(2);
+    bed.submit(0, 'a', &[0, 4], &[Verdict::Hold]);
+    bed.deliver();
+    assert_eq!(bed.tickets.taken_count(), 1);
+    bed.submit(0, 's', &[0], &[]);
+    bed.submit(0, 't', &[0], &[]);
+    bed.go_on();
+    bed.deliver();
+    assert_eq!((bed.finished.as_str(), bed.tickets.taken_count()), ("ast", 1));
+}
+
+#[test]
+fn a_shard_is_idle_only_while_nothing_is_lent_collected_or_waiting() {
+    let idle = |bed: &Bed| bed.shards.iter().map(Shard::is_idle).collect::<Vec<_>>();
+    let mut bed = Bed::new(3);
+    assert_eq!(idle(&bed), [true, true, true]);
+    bed.submit(0, 'a', &[4, 8], &[Verdict::Hold]);
+    assert_eq!(idle(&bed), [false, true, true], "one collects");
+    bed.deliver();
+    assert_eq!(idle(&bed), [false, false, false], "two lend");
+    bed.submit(1, 's', &[4], &[]);
+    bed.go_on();
+    bed.deliver();
+    assert_eq!((idle(&bed), bed.finished.as_str()), (vec![true; 3], "as"));
+
+    // Each of the things a shard remembers, by itself: what a unit of no connection waits for, holds and borrows.
+    let background = |slots: &[u16], verdicts: &[Verdict]| Unit {
+        origin: ConnRef::background(ShardId(0)),
+        ..unit(0, 'b', slots, verdicts)
+    };
+    let mut out = Outbox::new();
+    bed.shards[0].submit(background(&[4, 8], &[]), &mut (), &mut out);
+    assert!(
+        !bed.shards[0].is_idle(),
+        "it collects, for no connection and with nothing of its own"
+    );
+    bed.take(ShardId(0), out);
+    bed.deliver();
+    assert_eq!(idle(&bed), [true; 3]);
+}
+
+#[test]
+fn shards_are_the_same_after_as_many_tickets() {
+    let shard = |taken_count: u64| {
+        let realm = realm(2, 8);
+        (0..taken_count).for_each(|_| {
+            realm.tickets.take();
+        });
+        realm.tickets
+    };
+    let hash = |tickets: &TicketSource| BuildHasherDefault::<DefaultHasher>::new().hash_one(tickets);
+    assert_eq!(shard(3), shard(3));
+    assert_ne!(shard(3), shard(4));
+    assert_eq!(hash(&shard(3)), hash(&shard(3)));
+    assert_ne!(hash(&shard(3)), hash(&shard(4)));
 }
 
 /// Each unit that holds a slot lets go only when the next one has come to wait for it.

@@ -9,7 +9,7 @@
 //! Invariant: a view never shows a slot that another unit of work holds (it would have to hold the Box).
 
 use super::gather::Part;
-use super::{Footprint, Loan, Places, ShardId, SlotSet, Ticket};
+use super::{Footprint, Loan, Places, ShardId, SlotSet};
 use std::cell::RefCell;
 
 /// The slots that a unit of work can touch while it runs.
@@ -22,7 +22,6 @@ pub struct View<'a, S> {
     pub(super) parts: &'a mut [Part<S>],
     /// Where to note slots that are touched beyond the footprint.
     pub(super) extras: Option<Extras<'a>>,
-    pub(super) ticket: Option<Ticket>,
 }
 
 pub(super) struct Extras<'a> {
@@ -71,26 +70,11 @@ impl<S> View<'_, S> {
         })
     }
 
-    /// The slots at home on this shard that nobody else holds: those in their places, then those that the unit
-    /// has on loan from here. Without everything on loan, other units may hold some of this shard's slots.
-    pub fn home_slots(&mut self) -> impl Iterator<Item = (u16, &mut S)> {
-        let shard = self.shard;
-        let in_place = self.places.as_deref_mut().map(|places| places.iter_mut());
-        let own = self.parts.iter_mut().filter(move |part| part.home == shard);
-        let on_loan = own.filter_map(|part| part.loan.as_mut()).flat_map(Loan::iter_mut);
-        in_place.into_iter().flatten().chain(on_loan)
-    }
-
     /// Whether the unit has everything on loan.
     pub fn has_everything(&self) -> bool {
         self.parts
             .first()
             .is_some_and(|part| matches!(part.loan, Some(Loan::Whole(_))))
-    }
-
-    /// The ticket of the unit, if it has one.
-    pub fn ticket(&self) -> Option<Ticket> {
-        self.ticket
     }
 
     /// The home of a slot.
