@@ -534,7 +534,7 @@ mod tests {
 
     fn effects(consequences: &Consequences) -> String {
         let texts = consequences.effects.iter();
-        let texts = texts.map(|(db, bytes)| format!("{}: {}", db.0, bytes.escape_ascii()));
+        let texts = texts.map(|effect| format!("{}: {}", effect.db.0, effect.command.escape_ascii()));
         texts.collect::<Vec<_>>().join(", ")
     }
 
