@@ -234,6 +234,12 @@ impl Env {
         self.stats.access_policy
     }
 
+    /// Whether anybody in the process reads logs, or listens: then what a pass produces leaves it in the order of turns.
+    #[inline]
+    pub(super) fn wants_turns(&self) -> bool {
+        self.log.is_wanted() || self.hearers.is_any()
+    }
+
     /// Whether this pass has logged something, which nobody elsewhere may know of before it is written: what is said to all shards at once
     /// has to wait.
     pub fn has_unwritten(&self) -> bool {

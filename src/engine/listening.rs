@@ -93,19 +93,16 @@ pub struct Mailbox {
 impl Mailbox {
     /// Begins to listen.
     pub(super) fn listen(&mut self, shard: ShardId, hearers: &Hearers, turns: &Turns, hearer: Hearer) {
-        if self.hearer.replace(hearer).is_none() {
-            turns.want();
-        }
+        self.hearer = Some(hearer);
         // In this order: a pass that takes a later turn finds this shard among the listeners.
         hearers.set(shard, true);
         self.since = turns.counter();
     }
 
     /// Listens no more.
-    pub(super) fn stop(&mut self, shard: ShardId, hearers: &Hearers, turns: &Turns) {
+    pub(super) fn stop(&mut self, shard: ShardId, hearers: &Hearers) {
         if self.hearer.take().is_some() {
             hearers.set(shard, false);
-            turns.unwant();
             self.held.clear();
         }
     }
@@ -188,9 +185,9 @@ mod tests {
             turns.released(there);
         }
         let mut mailbox = Mailbox::default();
-        assert!(!hearers.is_any() && !turns.is_wanted());
+        assert!(!hearers.is_any());
         mailbox.listen(here, &hearers, &turns, hears);
-        assert!(hearers.is_any() && turns.is_wanted());
+        assert!(hearers.is_any());
         assert_eq!(hearers.iter().collect::<Vec<_>>(), [here]);
         for turn in [6, 3, 4, 5] {
             mailbox.take_in(announcement(turn));
@@ -201,8 +198,8 @@ mod tests {
         mailbox.deliver(9);
         assert_eq!(*heard.borrow(), [4, 5, 6]);
         assert_eq!(mailbox.next_look(Ticks(1)), None);
-        mailbox.stop(here, &hearers, &turns);
-        assert!(!hearers.is_any() && !turns.is_wanted());
+        mailbox.stop(here, &hearers);
+        assert!(!hearers.is_any());
         mailbox.take_in(announcement(7));
         assert!(!mailbox.holds_any(), "nobody listens");
     }

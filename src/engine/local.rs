@@ -284,7 +284,7 @@ impl Local {
     /// Hears of nothing any more.
     pub fn stop_listening(&mut self) {
         let Local { mailbox, env, node, .. } = self;
-        mailbox.stop(env.shard, &node.hearers, &node.turns);
+        mailbox.stop(env.shard, &node.hearers);
     }
 
     pub fn has_listed(&self) -> bool {

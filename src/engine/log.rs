@@ -257,14 +257,10 @@ impl Log {
 
     fn begin(&mut self) {
         self.switch.0.fetch_add(1, Ordering::Relaxed);
-        self.turns.want();
     }
 
     fn leave(&mut self, count: usize) {
-        for _ in 0..count {
-            self.switch.0.fetch_sub(1, Ordering::Relaxed);
-            self.turns.unwant();
-        }
+        self.switch.0.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Appends the effects of a unit of work.
@@ -454,9 +450,9 @@ mod tests {
         assert_eq!(read(&mut log, second).as_deref(), Ok("d SELECT 1 e"));
         assert_eq!(read(&mut log, first).as_deref(), Ok(""));
         log.unsubscribe(first);
-        assert!(log.switch.is_on() && log.turns.is_wanted());
+        assert!(log.switch.is_on());
         log.unsubscribe(second);
-        assert!(!log.switch.is_on() && !log.turns.is_wanted());
+        assert!(!log.switch.is_on());
         assert_eq!(read(&mut log, first), Err(ReadError::Detached));
     }
 

@@ -52,8 +52,7 @@ impl Local {
     pub fn begin_pass(&mut self) {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
-        let holds = self.node.turns.is_wanted();
-        self.outbound.hold(holds);
+        self.outbound.hold(self.env.wants_turns());
         self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.is_background_overdue() && self.background_step();

@@ -21,14 +21,14 @@
 //! a message can only be seen elsewhere after the turn of what it shows was taken: turns agree with the order of the changes of each slot
 //! (loans included), with the order of each client, and with real time.
 //!
-//! Nothing is shown or taken while nobody wants it ([`Turns::is_wanted`]): no reader of logs, no listener, no cost.
+//! Nothing is shown or taken while nobody wants it: no reader of logs, no listener, no cost.
 //!
 //! Memory: what must be seen in one order by all (the counter and the bounds) is sequentially consistent. A receiver that reads a counter
 //! of at least some turn reads a bound below it, or that pass's frames are in its link.
 
 use super::ShardId;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// No pass is under way.
@@ -37,8 +37,6 @@ const NONE: u64 = u64::MAX;
 /// The order of one process.
 #[derive(Debug)]
 pub struct Turns {
-    /// How many readers and listeners there are.
-    wanted_count: AtomicUsize,
     taken: Mutex<Taken>,
     /// The last turn that was taken. Changed under the lock only.
     counter: AtomicU64,
@@ -105,28 +103,11 @@ impl Turns {
             number: AtomicU64::new(NONE),
         };
         Turns {
-            wanted_count: AtomicUsize::new(0),
             taken: Mutex::default(),
             counter: AtomicU64::new(0),
             next_number: AtomicU64::new(1),
             shown: std::iter::repeat_with(shown).take(shard_count).collect(),
         }
-    }
-
-    /// One more reader or listener.
-    pub fn want(&self) {
-        self.wanted_count.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// One less.
-    pub fn unwant(&self) {
-        self.wanted_count.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Whether there is any.
-    #[inline]
-    pub fn is_wanted(&self) -> bool {
-        self.wanted_count.load(Ordering::Relaxed) > 0
     }
 
     /// Rule 1: shows the bounds, and takes a turn.

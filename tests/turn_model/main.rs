@@ -272,7 +272,7 @@ fn a_restless_listener_is_safe() {
 
 /// `cargo test --test turn_model larger -- --ignored --nocapture`
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: a step of scripts/test --long"]
 fn larger_cases() {
     let units: &[Unit] = &[(0, "t", &[0, 1], 2), (1, "w", &[1], 1), (2, "w", &[1], 2)];
     let pair = || Case::new("tracked pair", &[0, 1], &[0, 0, 2], units);

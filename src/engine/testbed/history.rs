@@ -383,7 +383,7 @@ impl History {
     }
 
     /// At rest: everything was written and released, everything told has been heard by all who listen, and the stream is what it should be.
-    pub(super) fn check_rest(&self) -> Result<(), Failure> {
+    pub(super) fn check_rest(&self, end_offset: u64) -> Result<(), Failure> {
         if let Some((turn, _)) = self
             .taken
             .iter()
@@ -407,6 +407,9 @@ impl History {
                     shortened(&bytes)
                 )));
             }
+        }
+        if at != end_offset {
+            return Err(wrong(format!("the stream ends at {end_offset}, and should at {at}")));
         }
         for (shard, heard) in self.heard.iter().enumerate() {
             let Some(heard) = heard else { continue };

@@ -74,7 +74,14 @@ impl Run<'_> {
         if slots_seen != usize::from(self.story.slot_count) {
             return wrong("rest", format!("{slots_seen} slots are there"));
         }
-        self.judge.history.check_rest()?;
+        let node = self.engine.shards[0].borrow().node.clone();
+        self.judge.history.check_rest(node.turns.end_offset())?;
+        for shard in &self.engine.shards {
+            shard.borrow_mut().stop_listening();
+        }
+        if node.hearers.is_any() {
+            return wrong("rest", "somebody listens still".to_owned());
+        }
         let left = self.engine.taken_bytes() - self.taken_at_start;
         let shards = self.shards.len();
         let staged_max = shards * (shards - 1) * STAGED_BYTES_KEPT;
