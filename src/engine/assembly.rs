@@ -108,6 +108,7 @@ impl Plan<'_> {
             memory: self.memory,
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             attention: Default::default(),
+            cut: Default::default(),
             log_switch: Default::default(),
             turns: Arc::new(Turns::new(self.shard_count)),
             hearers: Arc::new(Hearers::new(self.shard_count)),

@@ -163,6 +163,7 @@ impl Local {
             seed,
             occupancy: Some(node.occupancy.clone()),
             attention: node.attention.clone(),
+            cut: node.cut.clone(),
         });
         let env = Env::new(id, &node, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));

@@ -7,7 +7,7 @@ use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::shard::turns::Turns;
 use crate::stats::MemoryAccount;
-use crate::store::{Attention, Occupancy};
+use crate::store::{Attention, Cut, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See above.
@@ -30,6 +30,8 @@ pub struct Node {
     pub occupancy: Arc<Occupancy>,
     /// Who wants to be told what happens to keys, and who reads what is logged: nobody, mostly, and then neither is made up.
     pub attention: Arc<Attention>,
+    /// The moment of the last snapshot.
+    pub cut: Arc<Cut>,
     pub log_switch: LogSwitch,
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,

@@ -298,6 +298,7 @@ fn start(
         memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
+        cut: Default::default(),
         log_switch: Default::default(),
         turns: Arc::new(Turns::new(shards)),
         hearers: Arc::new(Hearers::new(shards)),

@@ -8,10 +8,12 @@
 //!  +- ExpiryWalk            when something is due next, how far the walk has come  expire
 //!  +- Watches               versions of the keys that somebody watches             watch
 //!  +- Undo                  the entries as they were                               undo
+//!  +- Captured              the entries as they were at a snapshot's cut            cut
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
 //! KeyFigures               how many keys, and what they take, for people          figures
 //! Told                     what happened to keys, for who ran the command          told
+//! Cut                      the last snapshot's moment, and what of it is unsaved   cut
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
 //!
@@ -22,6 +24,7 @@
 //! Memory, for 2 million keys of 16 bytes with values of 64 over 16384 slots (`benches/table.rs`): 96 bytes of entry, about
 //! ten of page, under two for the slots themselves.
 
+mod cut;
 mod detached;
 mod draw;
 mod entry;
@@ -38,6 +41,7 @@ mod value;
 mod watch;
 
 pub use crate::base::hash::HashSeed;
+pub use cut::{Captured, Cut};
 pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;
