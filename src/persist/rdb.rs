@@ -220,12 +220,42 @@ pub struct RdbWriter<'o> {
     out: &'o mut Vec<u8>,
     /// `rdbcompression`
     compresses: bool,
+    /// What stands between the type and the value, in a file.
+    key: Option<&'o [u8]>,
+    kind: u8,
 }
 
 impl<'o> RdbWriter<'o> {
     /// Writes behind what is in `out`; `compresses`: long strings in LZF.
     pub fn new(out: &'o mut Vec<u8>, compresses: bool) -> RdbWriter<'o> {
-        RdbWriter { out, compresses }
+        RdbWriter {
+            out,
+            compresses,
+            key: None,
+            kind: 0,
+        }
+    }
+
+    /// The same for a value that stands with its key.
+    pub fn keyed(out: &'o mut Vec<u8>, compresses: bool, key: &'o [u8]) -> RdbWriter<'o> {
+        RdbWriter {
+            key: Some(key),
+            ..RdbWriter::new(out, compresses)
+        }
+    }
+
+    /// The byte that says what the value is, and the key, if it has one here.
+    pub fn kind(&mut self, kind: u8) {
+        self.byte(kind);
+        self.kind = kind;
+        if let Some(key) = self.key {
+            self.string(key);
+        }
+    }
+
+    /// What [`RdbWriter::kind`] was told last.
+    pub fn last_kind(&self) -> u8 {
+        self.kind
     }
 
     /// Bytes as they are.

@@ -27,7 +27,7 @@ use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
 use super::slot::{DbIndex, Slot};
 use super::table::{Remains, Table};
-use crate::data::dict::{ElementRef, Spot};
+use crate::data::dict::Spot;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 

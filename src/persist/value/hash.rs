@@ -160,7 +160,7 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
     }
     match (hash, earliest) {
         (HashRef::Packed(pack), _) => {
-            writer.byte(HASH_LISTPACK);
+            writer.kind(HASH_LISTPACK);
             writer.string(pack.as_bytes());
         }
         (HashRef::PackedTtl(_), None) => {
@@ -169,19 +169,19 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
                 pack.push_item(field);
                 pack.push_item(value);
             });
-            writer.byte(HASH_LISTPACK);
+            writer.kind(HASH_LISTPACK);
             writer.string(pack.as_bytes());
         }
         (HashRef::PackedTtl(_), Some(earliest)) => {
-            writer.byte(HASH_LISTPACK_EX);
+            writer.kind(HASH_LISTPACK_EX);
             writer.raw(&earliest.0.to_le_bytes());
             writer.string(by_expiry(hash).as_bytes());
         }
         (HashRef::Table(_), earliest) => {
             match earliest {
-                None => writer.byte(HASH),
+                None => writer.kind(HASH),
                 Some(earliest) => {
-                    writer.byte(HASH_METADATA);
+                    writer.kind(HASH_METADATA);
                     writer.raw(&earliest.0.to_le_bytes());
                 }
             }

@@ -64,7 +64,7 @@ pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Re
 }
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, list: ListRef<'_>) {
-    writer.byte(LIST_QUICKLIST_2);
+    writer.kind(LIST_QUICKLIST_2);
     writer.length(list.node_count() as u64);
     for node in list.nodes() {
         writer.length(if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });

@@ -145,19 +145,32 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
     match entry.value() {
         ValueRef::Object(object) => return write_object(writer, object, rdb_version),
         ValueRef::Int(number) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.integer_string(number);
         }
         ValueRef::Inline(text) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.string(text);
         }
         ValueRef::Shared(text) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.string(text);
         }
     }
     rdb_version
+}
+
+/// Writes an entry with its key, as a file has it: the type byte, the key, the value. Answers the lowest RDB version that can hold what was
+/// written.
+pub fn write_keyed(out: &mut Vec<u8>, entry: EntryRef<'_>, compresses: bool, rdb_version: u16) -> u16 {
+    let mut writer = RdbWriter::keyed(out, compresses, entry.key());
+    write(&mut writer, entry, rdb_version);
+    match writer.last_kind() {
+        HASH_METADATA | HASH_LISTPACK_EX => 12,
+        SET_LISTPACK | STREAM_LISTPACKS_3 => 11,
+        HASH_LISTPACK..=STREAM_LISTPACKS_2 => 10,
+        _ => 0,
+    }
 }
 
 /// Reads a string that is a listpack.

@@ -66,15 +66,15 @@ pub(super) fn read_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> R
 pub(super) fn write(writer: &mut RdbWriter<'_>, set: SetRef<'_>, rdb_version: u16) {
     match set {
         SetRef::Ints(ints) => {
-            writer.byte(SET_INTSET);
+            writer.kind(SET_INTSET);
             writer.string(ints.as_bytes());
         }
         SetRef::Packed(pack) if rdb_version >= WITH_PACKED_SETS => {
-            writer.byte(SET_LISTPACK);
+            writer.kind(SET_LISTPACK);
             writer.string(pack.as_bytes());
         }
         SetRef::Packed(_) | SetRef::Table(_) => {
-            writer.byte(SET);
+            writer.kind(SET);
             writer.length(set.len() as u64);
             set.for_each(|member| writer.string(member.as_bytes(&mut itoa::Buffer::new())));
         }

@@ -101,11 +101,11 @@ pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Re
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, set: SortedSetRef<'_>) {
     if let SortedSetRef::Packed(pack) = set {
-        writer.byte(ZSET_LISTPACK);
+        writer.kind(ZSET_LISTPACK);
         writer.string(pack.as_bytes());
         return;
     }
-    writer.byte(ZSET_2);
+    writer.kind(ZSET_2);
     writer.length(set.len() as u64);
     let mut digits = itoa::Buffer::new();
     // From the end, so that who reads it into an ordered list always adds at its head.
