@@ -13,6 +13,8 @@
 use super::evict_clients::evict_clients;
 use super::ground::Ground;
 use super::local::{Envelope, Local};
+use super::saves;
+use super::shutdown::{self, Refused};
 use super::upkeep::Upkeep;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
@@ -67,6 +69,8 @@ impl Local {
             let part = if is_young { 2 } else { 8 };
             self.node.memory.correct(memory.allocated, part);
         }
+        saves::look_after(self);
+        self.obey_signal();
         self.look_at_clients(period);
         self.evict_cron();
         self.evict_clients();
@@ -80,6 +84,25 @@ impl Local {
         }
         self.on_ground(|upkeep, on| upkeep.expiry.find_due_slots(on));
         next.max(Ms(1)).duration()
+    }
+
+    /// Ends the process, if a signal has asked for it.
+    fn obey_signal(&mut self) {
+        if self.env.shard.0 != 0 || self.is_ending {
+            return;
+        }
+        if let Some(asked) = shutdown::asked_by_signal(&self.node) {
+            self.is_ending = true;
+            let handle = self.handle();
+            self.executor.spawn(Box::pin(async move {
+                if shutdown::shut_down(&handle, asked).await == Refused::Failed {
+                    tracing::warn!(
+                        "Signal received but errors trying to shut down the server, check the logs for more information"
+                    );
+                }
+                handle.with(|local| local.is_ending = false);
+            }));
+        }
     }
 
     /// `DEBUG PAUSE-CRON`.
@@ -192,7 +215,7 @@ impl Local {
     }
 
     /// Lends upkeep what it works on.
-    fn on_ground<T>(&mut self, work: impl FnOnce(&mut Upkeep, &mut Ground<'_>) -> T) -> T {
+    pub(super) fn on_ground<T>(&mut self, work: impl FnOnce(&mut Upkeep, &mut Ground<'_>) -> T) -> T {
         let Local {
             env,
             node,
@@ -216,7 +239,7 @@ impl Local {
     }
 
     fn has_background_work(&self) -> bool {
-        !self.env.garbage.is_empty() || self.upkeep.expiry.has_due()
+        !self.env.garbage.is_empty() || self.upkeep.expiry.has_due() || self.upkeep.saver.has_work()
     }
 
     /// A small step of work that waits for an idle moment. True: there is more.
@@ -227,6 +250,11 @@ impl Local {
         let began = self.env.tick();
         let deadline = Ticks(began.0 + STEP.as_nanos() as u64);
         let expires_on = self.on_ground(|upkeep, on| upkeep.expiry.expire_some(on, began, deadline));
+        if self.upkeep.saver.has_work() {
+            let node = self.node.clone();
+            self.on_ground(|upkeep, on| upkeep.saver.step(&node.snapshots, &node.cut, on, deadline));
+            saves::run_job(self);
+        }
         while !self.env.garbage.is_empty() {
             let freed = self.env.garbage.free_step(ENTRIES_BETWEEN_CLOCKS);
             self.env.stats.counts.lazy_freed_objects += freed as u64;
@@ -235,7 +263,7 @@ impl Local {
             }
         }
         self.upkeep.stepped_at = self.env.tick();
-        expires_on || !self.env.garbage.is_empty()
+        expires_on || !self.env.garbage.is_empty() || self.upkeep.saver.has_work()
     }
 
     /// Looks at so many clients that each is seen about once a second.

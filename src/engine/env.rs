@@ -11,6 +11,7 @@ use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
 use super::registry::CommandId;
+use super::snapshot::Snapshots;
 use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
@@ -23,9 +24,12 @@ use crate::resp::Args;
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
-use crate::store::{Attention, DbIndex, Detached, HashSeed, Occupancy, Slot};
+use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Elements that are freed without a detour.
+const FREED_AT_ONCE: usize = 64;
 
 /// `CLIENT PAUSE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +53,11 @@ pub struct Env {
     /// Which slots may have keys: what SCAN passes over without holding it.
     pub occupancy: Arc<Occupancy>,
     attention: Arc<Attention>,
+    /// The moment of the last snapshot.
+    pub(super) cut: Arc<Cut>,
+    pub snapshots: Arc<Snapshots>,
+    /// FLUSHALL has ended the snapshots: the empty keyspace is to be saved, if anything ever is.
+    pub(super) wants_save: bool,
     /// Deleted values and tables that are freed in the background.
     pub garbage: Garbage,
     pub(super) pause: Option<Pause>,
@@ -141,6 +150,15 @@ impl Garbage {
         self.tables.is_empty()
     }
 
+    /// Frees an entry: at once, unless that takes long.
+    pub fn push(&mut self, entry: OwnedEntry) {
+        let mut detached = Detached::default();
+        detached.push(entry);
+        if !detached.free_step(FREED_AT_ONCE) {
+            self.tables.push_back(detached);
+        }
+    }
+
     /// How many keys wait (`lazyfree_pending_objects`).
     pub fn pending_count(&self) -> usize {
         self.tables.iter().map(Detached::entry_count).sum()
@@ -190,6 +208,9 @@ impl Env {
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
+            cut: node.cut.clone(),
+            snapshots: node.snapshots.clone(),
+            wants_save: false,
         };
         env.follow(settings);
         env.begin_pass();
@@ -199,6 +220,7 @@ impl Env {
     /// Works by other settings from now on.
     pub fn follow(&mut self, settings: Arc<Settings>) {
         self.stats.follow(&settings);
+        self.snapshots.follow(&settings);
         let pays_attention = !settings.notify_keyspace_events.is_empty();
         if pays_attention != std::mem::replace(&mut self.pays_attention, pays_attention) {
             if pays_attention {
@@ -211,6 +233,12 @@ impl Env {
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
         self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
+    }
+
+    /// The whole keyspace is gone: what is being saved of it is of no use any more.
+    pub fn end_snapshots(&mut self) {
+        self.snapshots.cancel(false, self.now);
+        self.wants_save = !self.settings.save.is_empty();
     }
 
     /// The time of the unit of work that runs now, and how it counts accesses.

@@ -83,6 +83,8 @@ pub struct Local {
     pub(super) passes: Passes,
     pub(super) mailbox: Mailbox,
     pub(super) upkeep: Upkeep,
+    /// A signal's order to end is being carried out.
+    pub(super) is_ending: bool,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -94,6 +96,8 @@ pub struct Local {
 pub trait Executor {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>);
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
+    /// Runs what may block on another thread; it is over when that has been run.
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
 /// How tasks of the shard's executor reach its [`Local`].
@@ -185,6 +189,7 @@ impl Local {
                 passes: Passes::default(),
                 mailbox: Mailbox::default(),
                 upkeep: Upkeep::default(),
+                is_ending: false,
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),

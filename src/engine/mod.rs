@@ -12,17 +12,20 @@
 //! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `listening` | messages, in the order of turns |
+//! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `run`, `exec`, `task` | running a command, a transaction, a unit that travels |
-//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `evict_clients`, `upkeep` | parts of a shard, each by itself |
+//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients`, `upkeep` | parts of a shard, each by itself |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
+//! | `saves` | beginning and ending snapshots |
 //! | `report` | what the node and its shards say of themselves |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous`, `dispatch` | MULTI and WATCH; commands that wait; a client's bytes |
+//! | `shutdown` | the end of the process |
 //! | `cron`, `pass` | what nobody asks for; one pass of the shard |
 //! | `assembly`, `testbed` | shards in one thread, for tests and benches |
 //!
@@ -58,6 +61,10 @@ mod registry;
 mod report;
 mod route;
 pub(crate) mod run;
+mod saver;
+pub(crate) mod saves;
+pub(crate) mod shutdown;
+pub(crate) mod snapshot;
 pub(crate) mod stored;
 mod task;
 pub mod testbed;

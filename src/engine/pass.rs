@@ -27,6 +27,7 @@
 use super::attempt::KeyEvent;
 use super::listening::Announcement;
 use super::local::{Envelope, Local};
+use super::saves::follow_flush;
 use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
@@ -53,6 +54,7 @@ impl Local {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
         self.outbound.hold(self.env.wants_turns());
+        self.upkeep.saver.look_again();
         self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.is_background_overdue() && self.background_step();
@@ -87,6 +89,7 @@ impl Local {
         self.upkeep.under_way.count_wire(wire.held_bytes());
         self.passes.is_busy |= self.settle_memory();
         self.resume_listed();
+        follow_flush(self);
     }
 
     /// Rule 8: what the bounds are, before the links are drained. Those of the links after those of the shards, which go only when a

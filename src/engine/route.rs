@@ -13,6 +13,7 @@ use super::gates::{Refusal, writes};
 use super::literal::{Caller, Control, Registered, Run};
 use super::local::{Envelope, Local, REPLY_TO_WRITE};
 use super::run::{Outcome, run_keys};
+use super::saves::cut_has_run;
 use super::task::{Task, TaskKind};
 use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
@@ -369,7 +370,7 @@ impl Local {
         task.is_write = match &task.kind {
             TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
             TaskKind::Exec(step) => self.any_writes(&step.queue),
-            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } => false,
+            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } | TaskKind::Cut { .. } => false,
         };
         self.writes_under_way += usize::from(task.is_write);
         task.sequence = client.pending.reserve(self.is_silent(client), task.memory_bytes());
@@ -411,6 +412,10 @@ impl Local {
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }
+        let kind = match kind {
+            TaskKind::Cut { plan, is_made } => return cut_has_run(self, plan, is_made),
+            kind => kind,
+        };
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind.
             if let TaskKind::Watch { tokens, .. } = kind {

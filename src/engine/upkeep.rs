@@ -2,6 +2,7 @@
 
 use super::eviction::Eviction;
 use super::expiry::Expiry;
+use super::saver::Saver;
 use super::under_way::UnderWay;
 use crate::base::clock::{Ticks, UnixMs};
 
@@ -10,6 +11,7 @@ use crate::base::clock::{Ticks, UnixMs};
 pub struct Upkeep {
     pub expiry: Expiry,
     pub eviction: Eviction,
+    pub saver: Saver,
     pub under_way: UnderWay,
     pub sampled_at: UnixMs,
     pub memory_read_at: UnixMs,

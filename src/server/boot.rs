@@ -22,15 +22,17 @@ use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, 
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalOptions};
 use crate::engine::node::Surroundings;
+use crate::engine::snapshot::{self, Snapshots};
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
+use crate::runtime::disk::HostDisk;
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource};
 use crate::stats::Memory;
 use crate::stats::MemoryAccount;
-use crate::store::{HashSeed, Occupancy};
+use crate::store::{Cut, HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -284,6 +286,7 @@ fn start(
     }
     let mut random = Random::from_entropy();
     let shared = Arc::new(Shared::new(shards));
+    let cut = Arc::<Cut>::default();
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -298,7 +301,8 @@ fn start(
         memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
-        cut: Default::default(),
+        cut: cut.clone(),
+        snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
         log_switch: Default::default(),
         turns: Arc::new(Turns::new(shards)),
         hearers: Arc::new(Hearers::new(shards)),
@@ -321,6 +325,7 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
+    snapshot::tidy(&HostDisk, settings.dir.as_path(), process::is_alive);
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -465,6 +470,10 @@ impl Executor for ShardExecutor {
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(runtime::sleep(duration))
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(runtime::run_blocking(work))
     }
 }
 

@@ -45,8 +45,7 @@ fn end(node: &Node, is_interrupt: bool) {
         nosave: flags.contains(ShutdownFlags::NOSAVE),
         now: flags.contains(ShutdownFlags::NOW),
         force: flags.contains(ShutdownFlags::FORCE),
+        has_begun: false,
     });
-    drop(shutdown);
-    tracing::warn!("User requested shutdown...");
-    node.surroundings.shut_down();
+    // The first shard looks at it ten times a second, as Redis does.
 }
