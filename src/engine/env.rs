@@ -12,7 +12,7 @@ use super::log::Log;
 use super::node::Node;
 use super::registry::CommandId;
 use super::snapshot::Snapshots;
-use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
+use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
 use crate::client::ReplyResizing;
@@ -62,13 +62,13 @@ pub struct Env {
     pub garbage: Garbage,
     pub(super) pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
-    pub(super) expires_actively: bool,
+    pub expires_actively: bool,
     pub(super) clock: Clock,
     calendar: Calendar,
     /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
     pub(super) reply_bytes_max: usize,
     /// `DEBUG PAUSE-CRON`.
-    pub(super) is_cron_paused: bool,
+    pub is_cron_paused: bool,
     pub(super) reply_resizing: ReplyResizing,
     /// When the last command ended, which is when the next one begins.
     pub(super) ticks: Ticks,
@@ -393,6 +393,25 @@ impl Env {
         }
     }
 
+    /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.
+    pub fn begin_pause(&mut self, asked: Pause) {
+        let current = self.pause.filter(|pause| pause.until > self.now);
+        self.pause = Some(match current {
+            None => asked,
+            Some(pause) => Pause {
+                until: pause.until.max(asked.until),
+                writes_only: pause.writes_only && asked.writes_only,
+            },
+        });
+    }
+
+    /// `DEBUG REPLYBUFFER`: what is not said stays as it is.
+    pub fn set_reply_resizing(&mut self, is_on: Option<bool>, peak_for: Option<Option<Ms>>) {
+        let resizing = &mut self.reply_resizing;
+        resizing.is_on = is_on.unwrap_or(resizing.is_on);
+        resizing.peak_for = peak_for.unwrap_or(resizing.peak_for);
+    }
+
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
     pub(super) fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
@@ -450,7 +469,6 @@ fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Ms;
     use crate::config::KeyspaceEvents;
     use crate::data::string::StringForm;
     use crate::engine::assembly::Assembly;

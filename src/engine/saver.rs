@@ -113,7 +113,8 @@ impl Saver {
     }
 
     /// Saves until the deadline, or until there is nothing to be done at once.
-    pub fn step(&mut self, snapshots: &Arc<Snapshots>, cut: &Cut, on: &mut Ground<'_>, deadline: Ticks) {
+    pub fn step(&mut self, on: &mut Ground<'_>, deadline: Ticks) {
+        let cut = &*on.env.cut.clone();
         let Some(work) = self.work.as_deref_mut() else { return };
         if work.is_handed_in {
             work.is_stuck = true;
@@ -127,7 +128,7 @@ impl Saver {
         if work.is_writing {
             work.is_stuck |= is_full || is_done;
         } else if is_full || is_done {
-            self.job = Some(work.job(snapshots.clone(), on.env.shard, is_done));
+            self.job = Some(work.job(on.env.snapshots.clone(), on.env.shard, is_done));
         }
     }
 

@@ -35,7 +35,7 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     let saves = asked.save || (!settings.save.is_empty() && !asked.nosave);
     if saves && !save(local, &node).await && !asked.force {
         let is_aborted = withdraw(&node);
-        local.ask_all(Local::end_pause).await;
+        local.ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env)).await;
         match is_aborted {
             true => tracing::warn!("Shutdown manually aborted."),
             false => tracing::warn!("Error trying to save the DB, can't exit."),
@@ -58,7 +58,7 @@ async fn save(local: &LocalHandle, node: &Node) -> bool {
         until: UnixMs(u64::MAX),
         writes_only: true,
     };
-    local.ask_all(move |shard: &mut Local| shard.begin_pause(pause)).await;
+    local.ask_all(move |shard: &mut Local| shard.env.begin_pause(pause)).await;
     loop {
         let under_way = local.ask_all(|shard: &mut Local| shard.writes_under_way).await;
         if under_way.iter().all(|count| *count == 0) {
@@ -106,9 +106,29 @@ pub fn abort(node: &Node) -> bool {
 }
 
 /// What a signal has asked for, if nobody is at it yet.
-pub(super) fn asked_by_signal(node: &Node) -> Option<Shutdown> {
+fn asked_by_signal(node: &Node) -> Option<Shutdown> {
     let asked = *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
     asked.filter(|asked| !asked.has_begun)
+}
+
+/// Ends the process, if a signal has asked for it. To be called by the cron of each shard.
+pub(super) fn obey_signal(local: &mut Local) {
+    if local.env.shard.0 != 0 || local.is_ending {
+        return;
+    }
+    let Some(asked) = asked_by_signal(&local.node) else {
+        return;
+    };
+    local.is_ending = true;
+    let handle = local.handle();
+    local.executor().spawn(Box::pin(async move {
+        if shut_down(&handle, asked).await == Refused::Failed {
+            tracing::warn!(
+                "Signal received but errors trying to shut down the server, check the logs for more information"
+            );
+        }
+        handle.with(|local| local.is_ending = false);
+    }));
 }
 
 fn claim(node: &Node, asked: Shutdown) -> bool {
