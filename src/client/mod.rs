@@ -70,6 +70,8 @@ pub enum Stall {
     Link,
     /// `CLIENT PAUSE`.
     Paused,
+    /// As much is captured for a snapshot as may be.
+    Snapshot,
 }
 
 /// Bytes of a client's buffers, as its shard has counted them.

@@ -153,10 +153,10 @@ impl Subsystem {
             | Self::Eviction
             | Self::Acl
             | Self::Statistics
+            | Self::Snapshot
             | Self::Unneeded
             | Self::Debugging => true,
             Self::Tls
-            | Self::Snapshot
             | Self::AppendOnly
             | Self::Replication
             | Self::Cluster

@@ -100,7 +100,7 @@ impl Plan<'_> {
             arguments.push(OsString::from(value));
         }
         let config = Config::load_from(&arguments, &mut std::io::empty(), Path::new("/"));
-        let cut = Arc::new(Cut::new(self.slot_count));
+        let cut = Arc::new(Cut::new(self.slot_count, self.memory.captured_bytes().clone()));
         let node = Arc::new(Node {
             started_at: self.started_at,
             run_id: "0".repeat(40),

@@ -15,6 +15,8 @@ pub struct Clients {
     count: usize,
     listed: Vec<u32>,
     paused: Vec<ConnRef>,
+    /// Clients that wait because too much is captured for a snapshot.
+    waiting_for_snapshot: Vec<ConnRef>,
     waiting_for_room: Vec<ConnRef>,
 }
 
@@ -109,7 +111,7 @@ impl Clients {
             Stall::Barrier | Stall::Underway => client.pending.is_empty(),
             Stall::Full => client.pending.is_half_free(),
             // They wait for something else.
-            Stall::Paused | Stall::Link | Stall::Not => false,
+            Stall::Paused | Stall::Link | Stall::Snapshot | Stall::Not => false,
         };
         if may_go_on {
             client.stall = Stall::Not;
@@ -135,6 +137,21 @@ impl Clients {
         env.pause = None;
         let paused = std::mem::take(&mut self.paused);
         self.let_go_on(paused, Stall::Paused);
+    }
+
+    /// This client waits until less is captured for a snapshot.
+    pub(super) fn wait_for_snapshot(&mut self, place: ConnRef) {
+        self.waiting_for_snapshot.push(place);
+    }
+
+    pub(super) fn wait_for_snapshot_anywhere(&self) -> bool {
+        !self.waiting_for_snapshot.is_empty()
+    }
+
+    /// Less is captured, or nothing is any more.
+    pub(super) fn find_snapshot_room(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting_for_snapshot);
+        self.let_go_on(waiting, Stall::Snapshot);
     }
 
     /// This client waits for room in a link.

@@ -11,7 +11,7 @@ use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
 use super::registry::CommandId;
-use super::snapshot::Snapshots;
+use super::snapshot::{SnapshotState, Snapshots};
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
@@ -56,6 +56,8 @@ pub struct Env {
     /// The moment of the last snapshot.
     pub(super) cut: Arc<Cut>,
     pub snapshots: Arc<Snapshots>,
+    /// As of the beginning of the pass.
+    pub(super) snapshot_state: SnapshotState,
     /// FLUSHALL has ended the snapshots: the empty keyspace is to be saved, if anything ever is.
     pub(super) wants_save: bool,
     /// Deleted values and tables that are freed in the background.
@@ -210,6 +212,7 @@ impl Env {
             attention: node.attention.clone(),
             cut: node.cut.clone(),
             snapshots: node.snapshots.clone(),
+            snapshot_state: SnapshotState::default(),
             wants_save: false,
         };
         env.follow(settings);
@@ -233,6 +236,11 @@ impl Env {
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
         self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
+    }
+
+    /// Whether writes are refused because a snapshot has failed; whoever is asked whether the server is well says so, too.
+    pub fn refuses_writes(&self) -> bool {
+        self.snapshot_state.refuses_writes
     }
 
     /// The whole keyspace is gone: what is being saved of it is of no use any more.
@@ -294,6 +302,7 @@ impl Env {
         let ticks = self.tick();
         self.calendar.follow(self.clock.unix(), ticks);
         self.move_on();
+        self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
     }
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.

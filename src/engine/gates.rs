@@ -5,7 +5,7 @@
 //! its client is.
 
 use super::env::Pause;
-use super::literal::{Command, Control, Registered, Registry, Run};
+use super::literal::{Command, Control, Registered, Registry, Run, key_slots};
 use super::local::Local;
 use crate::client::{Client, Queued, Stall};
 use crate::config::Settings;
@@ -63,6 +63,7 @@ gates! {
     REQUEST => gate_of_password;
     REQUEST => gate_of_pause;
     BOTH => gate_of_memory;
+    REQUEST => gate_of_snapshots;
 }
 
 /// Whether a client's request may run.
@@ -153,6 +154,47 @@ impl Applicant<'_> {
         }
         if self.needs_memory(shard.registry) && shard.on_ground(|upkeep, on| upkeep.eviction.lacks_memory(on)) {
             return Err(Refusal::Error(error::OUT_OF_MEMORY));
+        }
+        Ok(())
+    }
+
+    /// Writes are refused after a snapshot has failed, where that is wanted, and wait while as much is captured for one as may be.
+    #[inline(always)]
+    fn gate_of_snapshots(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if shard.env.snapshot_state.is_calm() {
+            return Ok(());
+        }
+        self.gate_of_troubled_snapshots(shard)
+    }
+
+    #[cold]
+    fn gate_of_troubled_snapshots(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let is_write = |command: &Command| command.flags.contains(Flags::WRITE);
+        let (queued, is_queued) = match (&client.transaction, self.found.command.run) {
+            (Some(transaction), Run::Transaction(Control::Exec)) => (&transaction.queue[..], false),
+            (transaction, _) => (&[][..], transaction.is_some()),
+        };
+        let mut commands = queued.iter().map(|queued| shard.registry.get(queued.command).command);
+        if !is_write(self.found.command) && !commands.any(is_write) {
+            return Ok(());
+        }
+        if shard.env.snapshot_state.refuses_writes {
+            return Err(Refusal::Error(error::SNAPSHOT_FAILED));
+        }
+        let touches_unsaved = |command: &Command, args: Args| {
+            let slots = key_slots(command, args);
+            slots.iter().any(|slot| shard.env.cut.is_unsaved(slot))
+        };
+        let waits = shard.env.snapshot_state.is_at_limit
+            && !is_queued
+            && (touches_unsaved(self.found.command, self.args)
+                || queued
+                    .iter()
+                    .any(|queued| touches_unsaved(shard.registry.get(queued.command).command, queued.args.as_args())));
+        if waits {
+            shard.clients.wait_for_snapshot(client.place);
+            return Err(Refusal::Postponed(Stall::Snapshot));
         }
         Ok(())
     }

@@ -48,6 +48,9 @@ const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
 /// clients, a pipeline of 16 and 4 shards it took operations of the ring for each request from 0.095 to 0.073.
 const CORKED_AT_MOST: Duration = Duration::from_micros(250);
 
+/// How often it is looked whether writers that a snapshot holds back may go on.
+const HELD_WRITERS_LOOK_EVERY: Duration = Duration::from_micros(500);
+
 /// Replies of more than this leave at once: they fill segments of their own.
 const CORKED_BYTES_MAX: usize = 16 * 1024;
 
@@ -58,6 +61,9 @@ impl Local {
         self.passes.began = self.env.ticks;
         self.outbound.hold(self.env.wants_turns());
         self.upkeep.saver.look_again();
+        if !self.env.snapshot_state.is_at_limit && self.clients.wait_for_snapshot_anywhere() {
+            self.clients.find_snapshot_room();
+        }
         self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
         self.passes.is_busy = self.upkeep.is_background_overdue(&self.env) && self.background_step();
@@ -260,7 +266,9 @@ impl Local {
     /// When the next pass is due, if nothing happens before.
     pub fn next_deadline(&self) -> Ticks {
         let uncork = self.passes.corked.front().map(|(since, _)| corked_until(*since));
-        let others = [uncork, self.passes.next_look];
+        let waits = self.clients.wait_for_snapshot_anywhere();
+        let look = waits.then(|| Ticks(self.env.ticks.0 + HELD_WRITERS_LOOK_EVERY.as_nanos() as u64));
+        let others = [uncork, self.passes.next_look, look];
         others.into_iter().flatten().fold(self.passes.cron_due, Ticks::min)
     }
 

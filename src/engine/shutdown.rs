@@ -35,7 +35,9 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     let saves = asked.save || (!settings.save.is_empty() && !asked.nosave);
     if saves && !save(local, &node).await && !asked.force {
         let is_aborted = withdraw(&node);
-        local.ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env)).await;
+        local
+            .ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env))
+            .await;
         match is_aborted {
             true => tracing::warn!("Shutdown manually aborted."),
             false => tracing::warn!("Error trying to save the DB, can't exit."),
@@ -58,7 +60,9 @@ async fn save(local: &LocalHandle, node: &Node) -> bool {
         until: UnixMs(u64::MAX),
         writes_only: true,
     };
-    local.ask_all(move |shard: &mut Local| shard.env.begin_pause(pause)).await;
+    local
+        .ask_all(move |shard: &mut Local| shard.env.begin_pause(pause))
+        .await;
     loop {
         let under_way = local.ask_all(|shard: &mut Local| shard.writes_under_way).await;
         if under_way.iter().all(|count| *count == 0) {

@@ -52,6 +52,22 @@ pub enum Reason {
     Background,
 }
 
+/// What writers have to know of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotState {
+    /// `stop-writes-on-bgsave-error`, and the last one has failed.
+    pub refuses_writes: bool,
+    /// As much is captured as may be: whoever would have more captured waits.
+    pub is_at_limit: bool,
+}
+
+impl SnapshotState {
+    #[inline]
+    pub fn is_calm(self) -> bool {
+        !self.refuses_writes && !self.is_at_limit
+    }
+}
+
 /// See the essay above.
 pub struct Snapshots {
     pub disk: Arc<dyn Disk>,
@@ -63,6 +79,9 @@ pub struct Snapshots {
     changes: Box<[AtomicU64]>,
     /// Writes are refused, because the last save has failed.
     refuses_writes: AtomicBool,
+    /// As much was captured as may be, when somebody looked last, and how often that came to be.
+    was_at_limit: AtomicBool,
+    held_count: AtomicU64,
 }
 
 /// What is under way, and what was.
@@ -149,6 +168,8 @@ impl Snapshots {
             key_delay_us: AtomicI32::new(0),
             changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
             refuses_writes: AtomicBool::new(false),
+            was_at_limit: AtomicBool::new(false),
+            held_count: AtomicU64::new(0),
             state: Mutex::new(State {
                 current: None,
                 settling: None,
@@ -330,10 +351,29 @@ impl Snapshots {
         met.next().map(|point| (point.changes, point.seconds))
     }
 
-    /// `stop-writes-on-bgsave-error`: whether writes are refused. Looked at by every write while something has failed.
+    /// How things stand for writers.
     #[inline]
-    pub fn refuses_writes(&self) -> bool {
-        self.refuses_writes.load(Ordering::Relaxed)
+    pub fn state_for_writers(&self, settings: &Settings) -> SnapshotState {
+        SnapshotState {
+            refuses_writes: self.refuses_writes.load(Ordering::Relaxed),
+            is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
+        }
+    }
+
+    #[cold]
+    fn is_at_limit(&self, settings: &Settings) -> bool {
+        let limit = settings.snapshot_memory_max.saturating_mul(self.changes.len() as u64);
+        let is_at_limit = self.cut.captured_bytes() as u64 >= limit;
+        if is_at_limit && !self.was_at_limit.swap(true, Ordering::Relaxed) {
+            self.held_count.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "A snapshot has {limit} bytes of what has changed since it began, as much as snapshot-memory-max allows: writers \
+                 of keys that are not saved yet wait"
+            );
+        } else if !is_at_limit {
+            self.was_at_limit.store(false, Ordering::Relaxed);
+        }
+        is_at_limit
     }
 
     /// Decides it anew.
@@ -376,6 +416,11 @@ impl Snapshots {
         out.field("rdb_current_bgsave_time_sec", seconds(running));
         out.field("rdb_saves", state.saved_count);
         out.field("rdb_last_cow_size", state.last_captured_bytes);
+    }
+
+    /// How often writers had to wait because too much was captured.
+    pub fn held_count(&self) -> u64 {
+        self.held_count.load(Ordering::Relaxed)
     }
 
     /// Takes away what snapshots of this process have left unfinished. To be called when nothing is saved any more.

@@ -286,7 +286,8 @@ fn start(
     }
     let mut random = Random::from_entropy();
     let shared = Arc::new(Shared::new(shards));
-    let cut = Arc::<Cut>::default();
+    let memory = MemoryAccount::new(shards);
+    let cut = Arc::new(Cut::new(SLOT_COUNT as u16, memory.captured_bytes().clone()));
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -298,7 +299,7 @@ fn start(
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
-        memory: MemoryAccount::new(shards),
+        memory,
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
         cut: cut.clone(),

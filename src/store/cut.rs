@@ -29,6 +29,7 @@ use super::slot::{DbIndex, Slot};
 use super::table::{Remains, Table};
 use crate::data::dict::Spot;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 const SLOTS: usize = 16384;
@@ -40,7 +41,7 @@ pub struct Cut {
     slot_count: u16,
     side: AtomicU8,
     is_open: AtomicBool,
-    captured_bytes: AtomicUsize,
+    captured_bytes: Arc<AtomicUsize>,
     /// Slots in which something captured waits to be saved.
     captured_slots: Marks,
     /// Slots that have not been walked to their end.
@@ -85,18 +86,18 @@ impl Marks {
 impl Default for Cut {
     /// Of all slots that there are.
     fn default() -> Cut {
-        Cut::new(SLOTS as u16)
+        Cut::new(SLOTS as u16, Arc::default())
     }
 }
 
 impl Cut {
-    /// Of so many slots.
-    pub fn new(slot_count: u16) -> Cut {
+    /// Of so many slots. In `captured_bytes` it is counted what is captured.
+    pub fn new(slot_count: u16, captured_bytes: Arc<AtomicUsize>) -> Cut {
         Cut {
             slot_count,
             side: AtomicU8::new(0),
             is_open: AtomicBool::new(false),
-            captured_bytes: AtomicUsize::new(0),
+            captured_bytes,
             captured_slots: Marks::new(),
             unsaved_slots: Marks::new(),
         }
@@ -414,7 +415,6 @@ mod tests {
     use crate::data::string::StringForm;
     use crate::store::{Access, Expiry, HashSeed, SlotCommon};
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     const AT: Moment = Moment::lru(UnixMs(1));
 

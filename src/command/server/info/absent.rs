@@ -29,6 +29,7 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
     out.field("aof_last_cow_size", 0);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    out.field("rdb_writers_held_count", overview.node.snapshots.held_count());
 }
 
 /// A master that nobody follows.
