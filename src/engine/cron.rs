@@ -110,7 +110,7 @@ impl Local {
     /// before this shard had done its part, so go on soon.
     #[inline]
     pub(super) fn relieve(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && self.relieve_limited()
+        self.env.settings.maxmemory > 0 && !self.env.is_loading && self.relieve_limited()
     }
 
     fn relieve_limited(&mut self) -> bool {

@@ -61,6 +61,7 @@ gates! {
     REQUEST => gate_of_protection;
     REQUEST => gate_of_password;
     REQUEST => gate_of_pause;
+    REQUEST => gate_of_loading;
     BOTH => gate_of_memory;
 }
 
@@ -135,6 +136,28 @@ impl Local {
             return Err(Refusal::Postponed(Stall::Paused));
         }
         Ok(())
+    }
+
+    /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
+    #[inline(always)]
+    fn gate_of_loading(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
+        if self.env.is_loading && !self.may_run_while_loading(applicant) {
+            return Err(Refusal::Error(error::LOADING));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn may_run_while_loading(&self, applicant: &Applicant<'_>) -> bool {
+        let may_run = |command: &Command| command.flags.contains(Flags::LOADING);
+        let transaction = applicant.client.as_ref().and_then(|client| client.transaction.as_ref());
+        match (applicant.found.command.run, transaction) {
+            (Run::Transaction(Control::Exec), Some(transaction)) => transaction
+                .queue
+                .iter()
+                .all(|queued| may_run(self.registry.get(queued.command).command)),
+            _ => may_run(applicant.found.command),
+        }
     }
 
     /// Makes room first, if the command is one over keys.

@@ -271,6 +271,16 @@ impl Local {
         }
     }
 
+    /// A data set is read from here on, and commands that cannot run meanwhile are refused.
+    pub fn begin_loading(&mut self) {
+        self.env.is_loading = true;
+    }
+
+    /// The data set is whole.
+    pub fn end_loading(&mut self) {
+        self.env.is_loading = false;
+    }
+
     /// What this shard logs, for those who read it.
     pub fn log(&mut self) -> &mut Log {
         &mut self.env.log

@@ -6,7 +6,7 @@ use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::shard::turns::Turns;
-use crate::stats::MemoryAccount;
+use crate::stats::{Loading, MemoryAccount};
 use crate::store::{Attention, Cut, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,6 +36,10 @@ pub struct Node {
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
+    /// How far the data set has been read, at the start.
+    pub loading: Loading,
+    /// The code of the libraries of functions that a file brought: nobody runs them yet, and what is saved must not lack them.
+    pub libraries: Mutex<Vec<Vec<u8>>>,
     /// Set when the process is to end; whoever runs the process looks at it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).

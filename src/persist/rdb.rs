@@ -64,7 +64,7 @@ pub enum Damage {
     Compressed(u64),
     #[error("there is no type of value with the number {0}")]
     Type(u8),
-    #[error("a value of the module type '{0}', which no module of this server provides")]
+    #[error("The RDB file contains module data I can't load: no matching module type '{0}'")]
     Module(ModuleType),
     #[error("Pre-release function format not supported.")]
     PreReleaseFunction,

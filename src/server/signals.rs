@@ -39,10 +39,15 @@ fn end(node: &Node, is_interrupt: bool) {
         return;
     }
     let name = if is_interrupt { "SIGINT" } else { "SIGTERM" };
-    tracing::warn!("Received {name} scheduling shutdown...");
+    // What is half read is saved by nobody.
+    let is_loading = node.loading.is_loading();
+    match is_loading {
+        true => tracing::warn!("Received shutdown signal during loading, exiting now."),
+        false => tracing::warn!("Received {name} scheduling shutdown..."),
+    }
     *shutdown = Some(Shutdown {
-        save: flags.contains(ShutdownFlags::SAVE),
-        nosave: flags.contains(ShutdownFlags::NOSAVE),
+        save: !is_loading && flags.contains(ShutdownFlags::SAVE),
+        nosave: is_loading || flags.contains(ShutdownFlags::NOSAVE),
         now: flags.contains(ShutdownFlags::NOW),
         force: flags.contains(ShutdownFlags::FORCE),
     });

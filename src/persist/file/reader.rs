@@ -71,6 +71,17 @@ pub struct FileError {
     pub fault: Fault,
 }
 
+impl FileError {
+    /// Damage in a page that begins at that offset of the file.
+    pub fn damage(page_offset: u64, error: RdbError, key: Option<&[u8]>) -> FileError {
+        FileError {
+            offset: page_offset + error.offset as u64,
+            key: key.map(<[u8]>::to_vec),
+            fault: Fault::Damage(error.what),
+        }
+    }
+}
+
 fn in_key(key: &Option<Vec<u8>>) -> String {
     match key {
         Some(key) => format!(", in the key '{}'", key.escape_ascii()),

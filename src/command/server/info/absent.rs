@@ -7,7 +7,8 @@ use crate::base::section::Section;
 
 /// Nothing is saved, and what changes is only counted.
 pub(super) fn persistence(overview: &Overview, out: &mut Section) {
-    out.field("loading", 0);
+    let loading = &overview.node.loading;
+    out.field("loading", u8::from(loading.is_loading()));
     out.field("async_loading", 0);
     out.field("current_cow_peak", 0);
     out.field("current_cow_size", 0);
@@ -27,8 +28,8 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
     out.field("rdb_current_bgsave_time_sec", -1);
     out.field("rdb_saves", 0);
     out.field("rdb_last_cow_size", 0);
-    out.field("rdb_last_load_keys_expired", 0);
-    out.field("rdb_last_load_keys_loaded", 0);
+    out.field("rdb_last_load_keys_expired", loading.keys_expired());
+    out.field("rdb_last_load_keys_loaded", loading.keys_loaded());
     out.field("aof_enabled", 0);
     out.field("aof_rewrite_in_progress", 0);
     out.field("aof_rewrite_scheduled", 0);
@@ -41,6 +42,7 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
     out.field("aof_last_cow_size", 0);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    loading.write_progress(overview.now, out);
 }
 
 /// A master that nobody follows.
