@@ -177,7 +177,7 @@ impl Source {
     }
 
     /// Bytes of the whole file.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn bytes(&self) -> io::Result<u64> {
         self.file.len()
     }
 }

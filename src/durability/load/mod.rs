@@ -178,7 +178,7 @@ impl Load {
     /// Of all these files, which together are a data set. From here on every shard that begins refuses commands, until `run` has ended.
     pub fn new(node: Arc<Node>, disk: Arc<dyn Disk>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
         let now = UnixMs::now();
-        let lens = files.iter().map(|path| Source::open(&*disk, path)?.len());
+        let lens = files.iter().map(|path| Source::open(&*disk, path)?.bytes());
         // What cannot be read now is told when it is to be read.
         let total_bytes = lens.filter_map(Result::ok).sum();
         node.loading.begin(now, total_bytes);
@@ -280,7 +280,7 @@ impl Load {
             error,
         };
         let source = Source::open(&*self.disk, path).map_err(failed)?;
-        let len = source.len().map_err(failed)?;
+        let len = source.bytes().map_err(failed)?;
         let reader = Reader::new(source, Some(len), self.options.checks);
         let reader = reader.map_err(|error| LoadError::File {
             file: path.to_owned(),
@@ -323,7 +323,7 @@ impl Load {
         };
         let open = || Source::open(&*self.disk, path).map_err(failed);
         let source = open()?;
-        let len = source.len().map_err(failed)?;
+        let len = source.bytes().map_err(failed)?;
         let begin = reader.offset();
         let Some(parts) = parts_of(list, len.saturating_sub(begin)) else {
             tracing::warn!("{}: the list of parts is not understood, and left out", path.display());
