@@ -20,7 +20,7 @@ pub use table::{ClientTable, Registration};
 
 use crate::base::clock::{Ticks, UnixMs};
 use crate::base::size_class::allocated;
-use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
+use crate::resp::{Args, OwnedArgs, ReplyBuf, RequestParser};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
 
@@ -40,6 +40,19 @@ pub struct Transaction {
     pub is_aborted: bool,
     /// Bytes of the queued arguments, and a word for each, as Redis counts them.
     pub queued_bytes: usize,
+}
+
+impl Transaction {
+    /// Adds a command, unless EXEC is refused anyway.
+    pub fn queue(&mut self, command: u16, args: Args) {
+        if !self.is_aborted {
+            self.queued_bytes += args.byte_len() + args.len() * size_of::<usize>();
+            self.queue.push(Queued {
+                command,
+                args: args.to_owned(),
+            });
+        }
+    }
 }
 
 /// Why a connection's next request is not started.
@@ -195,6 +208,11 @@ impl Client {
     /// Unconsumed bytes of input.
     pub fn query_bytes(&self) -> usize {
         self.query.len() - self.query_start
+    }
+
+    /// Whether its replies are dropped (CLIENT REPLY).
+    pub fn is_silent(&self) -> bool {
+        self.session.reply_mode != ReplyMode::On
     }
 
     pub fn is_in_transaction(&self) -> bool {

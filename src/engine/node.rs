@@ -2,6 +2,7 @@
 
 use super::listening::Hearers;
 use super::log::LogSwitch;
+use super::snapshot::Snapshots;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
@@ -32,15 +33,14 @@ pub struct Node {
     pub attention: Arc<Attention>,
     /// The moment of the last snapshot.
     pub cut: Arc<Cut>,
+    pub snapshots: Arc<Snapshots>,
     pub log_switch: LogSwitch,
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
     /// How far the data set has been read, at the start.
     pub loading: Loading,
-    /// The code of the libraries of functions that a file brought: nobody runs them yet, and what is saved must not lack them.
-    pub libraries: Mutex<Vec<Vec<u8>>>,
-    /// Set when the process is to end; whoever runs the process looks at it.
+    /// Set when the process is to end: `shutdown` does it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
     pub surroundings: Box<dyn Surroundings>,
@@ -53,13 +53,15 @@ pub struct Shutdown {
     pub save: bool,
     pub now: bool,
     pub force: bool,
+    /// Somebody is at it.
+    pub has_begun: bool,
 }
 
 /// What commands ask of the process around the shards.
 pub trait Surroundings: Send + Sync {
     /// Gives effect to a changed parameter that reaches beyond the shards. The error is the reason that CONFIG SET answers.
     fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
-    /// Ends the process's service: called once [`Node::shutdown`] is set.
+    /// Ends the process's service: called when all has been saved that is to be saved.
     fn shut_down(&self);
 }
 

@@ -24,6 +24,7 @@ use crate::durability::load::{self, Load, LoadError};
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::node::Surroundings;
+use crate::engine::snapshot::{self, Snapshots};
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
 use crate::runtime::disk::HostDisk;
@@ -33,7 +34,7 @@ use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource};
 use crate::stats::Memory;
 use crate::stats::MemoryAccount;
-use crate::store::{HashSeed, Occupancy};
+use crate::store::{Cut, HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -297,6 +298,7 @@ fn start(
     }
     let mut random = Random::from_entropy();
     let shared = Arc::new(Shared::new(shards));
+    let cut = Arc::<Cut>::default();
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -311,12 +313,12 @@ fn start(
         memory: MemoryAccount::new(shards),
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
-        cut: Default::default(),
+        cut: cut.clone(),
+        snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
         log_switch: Default::default(),
         turns: Arc::new(Turns::new(shards)),
         hearers: Arc::new(Hearers::new(shards)),
         loading: Default::default(),
-        libraries: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
@@ -337,6 +339,7 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
+    snapshot::tidy(&HostDisk, settings.dir.as_path(), process::is_alive);
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -401,15 +404,16 @@ fn start(
 
 /// The data set in the directory, if there is one, to be read when the shards run: from here on they refuse what needs it.
 fn found_data_set(node: &Arc<Node>, settings: &Settings, seed: HashSeed) -> Result<Option<Arc<Load>>, String> {
-    let (disk, name) = (Arc::new(HostDisk), settings.dbfilename.as_path());
-    let files = directory::data_set(&*disk, Path::new("."), name);
+    let name = settings.dbfilename.as_path();
+    let files = directory::data_set(&*node.snapshots.disk, settings.dir.as_path(), name);
     let files = files.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     let options = load::Options {
         checks: settings.rdbchecksum,
         merges: false,
+        is_reload: false,
         seed,
     };
-    Ok((!files.is_empty()).then(|| Load::new(node.clone(), disk, files, options)))
+    Ok((!files.is_empty()).then(|| Load::new(node.clone(), files, options)))
 }
 
 /// Reads the data set. The error is what the process ends with.
@@ -536,6 +540,10 @@ impl Executor for ShardExecutor {
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(runtime::sleep(duration))
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(runtime::run_blocking(work))
     }
 }
 

@@ -177,6 +177,11 @@ pub fn disable_huge_pages(settings: &Settings) {
     }
 }
 
+/// Whether there is a process of that number.
+pub fn is_alive(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// `jemalloc-bg-thread`: whether jemalloc gives unused pages back in a thread of its own. Without it that happens only as
 /// memory is allocated and freed, so an idle server keeps what it does not need.
 pub fn set_allocator_thread(settings: &Settings) {

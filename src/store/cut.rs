@@ -37,6 +37,7 @@ const WORDS: usize = SLOTS / 64;
 /// What all shards know of the last cut.
 #[derive(Debug)]
 pub struct Cut {
+    slot_count: u16,
     side: AtomicU8,
     is_open: AtomicBool,
     captured_bytes: AtomicUsize,
@@ -82,8 +83,17 @@ impl Marks {
 }
 
 impl Default for Cut {
+    /// Of all slots that there are.
     fn default() -> Cut {
+        Cut::new(SLOTS as u16)
+    }
+}
+
+impl Cut {
+    /// Of so many slots.
+    pub fn new(slot_count: u16) -> Cut {
         Cut {
+            slot_count,
             side: AtomicU8::new(0),
             is_open: AtomicBool::new(false),
             captured_bytes: AtomicUsize::new(0),
@@ -96,12 +106,16 @@ impl Default for Cut {
 impl Cut {
     /// Makes the cut. Whoever calls this holds all slots of the node, each of which has been walked to its end since the last one.
     pub fn open(&self) {
-        for word in &*self.unsaved_slots.0 {
-            debug_assert_eq!(word.load(Ordering::Relaxed), 0, "the last cut has been settled");
-            word.store(u64::MAX, Ordering::Relaxed);
+        debug_assert_eq!(self.unsaved_slots.next(0), None, "the last cut has been settled");
+        for slot in 0..self.slot_count {
+            self.unsaved_slots.set(slot);
         }
         self.side.fetch_xor(1, Ordering::Relaxed);
         self.is_open.store(true, Ordering::Release);
+    }
+
+    pub fn slot_count(&self) -> u16 {
+        self.slot_count
     }
 
     /// Nothing more is captured: all of it has been saved, or nobody wants it any more.

@@ -1,7 +1,7 @@
 //! The keyspace of one hash slot: a single-threaded object that has never heard of other slots, shards, files or clients.
 //!
 //! ```text
-//! Slot                      all dbs of one slot; the only way to change a key      slot
+//! Slot                      all dbs of one slot; the only way to change a key      slot, tables
 //!  +- Table                 a `data::dict` of entries, the books of expiry         table
 //!  |   +- entry             key, value, expiry, access clock: one allocation       entry, value
 //!  |                        ... of which a value that is not a string is one word  object
@@ -36,6 +36,7 @@ mod occupancy;
 mod scan;
 mod slot;
 mod table;
+mod tables;
 mod told;
 mod undo;
 mod value;

@@ -23,7 +23,7 @@
 //! Invariants:
 //! 1. A shard makes values for [`STEP`] at a time, and one value that is no larger than [`HEAVY_BYTES`] beyond it.
 //! 2. What waits between threads and shards is bounded (`queue`).
-//! 3. When `run` has returned, no thread of it is left, and each shard has been released or is gone.
+//! 3. When `run` has returned, no thread of it is left, and each shard serves the whole data set, or the process is to end.
 
 mod queue;
 mod splitter;
@@ -104,6 +104,8 @@ pub struct Options {
     pub checks: bool,
     /// A key that is there already is overwritten (`DEBUG RELOAD MERGE`).
     pub merges: bool,
+    /// The process has served before, and goes on with what there is if reading fails (`DEBUG RELOAD`).
+    pub is_reload: bool,
     /// The secret of the keyspace's hashes, and of those in values.
     pub seed: HashSeed,
 }
@@ -176,7 +178,8 @@ enum Step {
 
 impl Load {
     /// Of all these files, which together are a data set. From here on every shard that begins refuses commands, until `run` has ended.
-    pub fn new(node: Arc<Node>, disk: Arc<dyn Disk>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
+    pub fn new(node: Arc<Node>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
+        let disk = node.snapshots.disk.clone();
         let now = UnixMs::now();
         let lens = files.iter().map(|path| Source::open(&*disk, path)?.bytes());
         // What cannot be read now is told when it is to be read.
@@ -233,15 +236,17 @@ impl Load {
             }
             queue.close();
         }
-        let is_whole = self.wait_for(|state| state.idle);
-        self.node.loading.end();
-        self.queues.iter().for_each(Queue::release);
-        let is_released = is_whole && self.wait_for(|state| state.released);
-        match self.lock().failure.take() {
-            Some(error) => Err(error),
-            None if is_released => Ok(()),
-            None => Err(LoadError::Stopped),
+        // A process that is to end serves nobody what it has half read, and saves none of it.
+        if !self.wait_for(|state| state.idle) {
+            return Err(LoadError::Stopped);
         }
+        let failure = self.lock().failure.take();
+        if failure.is_none() || self.options.is_reload {
+            self.node.loading.end();
+            self.queues.iter().for_each(Queue::release);
+            self.wait_for(|state| state.released);
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Waits until that is so for all shards; false if the process is to end first.

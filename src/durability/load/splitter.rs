@@ -11,7 +11,7 @@ use crate::persist::value::{Making, extent};
 use crate::stats::access_policy;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a delay that was asked for lasts before it is looked whether it still is (`key-load-delay`).
@@ -234,8 +234,7 @@ impl<'l> Splitter<'l> {
 
     /// Keeps a library, once.
     fn keep_library(&self, code: Vec<u8>) {
-        let libraries = &self.load.node.libraries;
-        let mut libraries = libraries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut libraries = self.load.node.snapshots.libraries();
         if !libraries.contains(&code) {
             libraries.push(code);
         }

@@ -17,7 +17,8 @@
 use super::opcode;
 use crate::base::clock::UnixMs;
 use crate::base::crc64::{combine, crc64};
-use crate::data::access::{AccessPolicy, frequency, idle_s};
+use crate::config::{MaxmemoryPolicy, Settings};
+use crate::data::access::{frequency, idle_s};
 use crate::persist::payload::Form;
 use crate::persist::rdb::RdbWriter;
 use crate::persist::value;
@@ -300,12 +301,14 @@ fn lay_and_rename(disk: &dyn Disk, head: &Head, parts: &mut [Part], name: &Path)
     })
 }
 
-/// What of the use of keys is written under that policy.
-pub fn usage_of(policy: AccessPolicy, evicts_by_use: bool) -> Usage {
-    match policy {
-        _ if !evicts_by_use => Usage::Untold,
-        AccessPolicy::Lru => Usage::Idle,
-        AccessPolicy::Lfu { decay_minutes, .. } => Usage::Frequency { decay_minutes },
+/// What of the use of keys is written under the policy of eviction.
+pub fn usage_of(settings: &Settings) -> Usage {
+    match settings.maxmemory_policy {
+        MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => Usage::Idle,
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => Usage::Frequency {
+            decay_minutes: settings.lfu_decay_time,
+        },
+        _ => Usage::Untold,
     }
 }
 
