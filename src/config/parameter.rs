@@ -95,6 +95,8 @@ pub enum Effect {
     AllocatorThread,
     /// What a crash leaves behind.
     CrashReport,
+    /// The files are in another directory.
+    Directory,
 }
 
 /// What reads a parameter. As long as a subsystem does not exist, its parameters keep their values and the log says

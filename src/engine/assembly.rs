@@ -123,6 +123,7 @@ impl Plan<'_> {
             log_switch: Default::default(),
             turns: Arc::new(Turns::new(self.shard_count)),
             hearers: Arc::new(Hearers::new(self.shard_count)),
+            loading: Default::default(),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });

@@ -69,6 +69,10 @@ pub struct Env {
     calendar: Calendar,
     /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
     pub(super) reply_bytes_max: usize,
+    /// A data set is being read: commands that cannot run meanwhile are refused, nothing expires and nothing is evicted.
+    pub(super) is_loading: bool,
+    /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
+    pub skips_checksums: bool,
     /// `DEBUG PAUSE-CRON`.
     pub is_cron_paused: bool,
     pub(super) reply_resizing: ReplyResizing,
@@ -188,6 +192,8 @@ impl Env {
             shards: node.shards,
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
             reply_bytes_max: reply_bytes_max(&settings),
+            is_loading: node.loading.is_loading(),
+            skips_checksums: false,
             is_cron_paused: false,
             reply_resizing: ReplyResizing::DEFAULT,
             seed,
@@ -257,6 +263,11 @@ impl Env {
             policy: self.access_policy(),
             keeps_stale: self.is_paused(),
         }
+    }
+
+    /// Whether keys may be deleted because their time is over, without anybody having looked at them.
+    pub(super) fn may_expire_actively(&self) -> bool {
+        self.expires_actively && self.pause.is_none() && !self.is_loading
     }
 
     /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
@@ -456,7 +467,7 @@ fn reply_bytes_max(settings: &Settings) -> usize {
 }
 
 /// The thresholds of packed values. What is beyond the address space is no limit at all.
-fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
+pub fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
         hash_max_listpack_entries: count(settings.hash_max_listpack_entries),

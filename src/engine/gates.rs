@@ -62,6 +62,7 @@ gates! {
     REQUEST => gate_of_protection;
     REQUEST => gate_of_password;
     REQUEST => gate_of_pause;
+    REQUEST => gate_of_loading;
     BOTH => gate_of_memory;
     REQUEST => gate_of_snapshots;
 }
@@ -138,6 +139,28 @@ impl Applicant<'_> {
             return Err(Refusal::Postponed(Stall::Paused));
         }
         Ok(())
+    }
+
+    /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
+    #[inline(always)]
+    fn gate_of_loading(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if shard.env.is_loading && !self.may_run_while_loading(shard.registry) {
+            return Err(Refusal::Error(error::LOADING));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn may_run_while_loading(&self, registry: &Registry) -> bool {
+        let may_run = |command: &Command| command.flags.contains(Flags::LOADING);
+        let transaction = self.client.as_ref().and_then(|client| client.transaction.as_ref());
+        match (self.found.command.run, transaction) {
+            (Run::Transaction(Control::Exec), Some(transaction)) => {
+                let mut queue = transaction.queue.iter();
+                queue.all(|queued| may_run(registry.get(queued.command).command))
+            }
+            _ => may_run(self.found.command),
+        }
     }
 
     /// Makes room first, if the command is one over keys.

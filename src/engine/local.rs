@@ -198,6 +198,16 @@ impl Local {
         true
     }
 
+    /// A data set is read from here on, and commands that cannot run meanwhile are refused.
+    pub fn begin_loading(&mut self) {
+        self.env.is_loading = true;
+    }
+
+    /// The data set is whole.
+    pub fn end_loading(&mut self) {
+        self.env.is_loading = false;
+    }
+
     /// What this shard logs, for those who read it.
     pub fn log(&mut self) -> &mut Log {
         &mut self.env.log
@@ -300,7 +310,7 @@ impl Local {
     /// before this shard had done its part, so go on soon.
     #[inline]
     pub(super) fn relieve(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && self.relieve_limited()
+        self.env.settings.maxmemory > 0 && !self.env.is_loading && self.relieve_limited()
     }
 
     fn relieve_limited(&mut self) -> bool {

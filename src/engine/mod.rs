@@ -77,7 +77,7 @@ mod upkeep;
 pub mod wire;
 
 pub use attempt::{Audience, Event, KeyEvent, Signal};
-pub use env::Env;
+pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};

@@ -7,7 +7,7 @@ use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::shard::turns::Turns;
-use crate::stats::MemoryAccount;
+use crate::stats::{Loading, MemoryAccount};
 use crate::store::{Attention, Cut, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,8 @@ pub struct Node {
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
+    /// How far the data set has been read, at the start.
+    pub loading: Loading,
     /// Set when the process is to end: `shutdown` does it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).

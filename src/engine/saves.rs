@@ -103,6 +103,10 @@ pub(super) fn look_after(local: &mut Local) {
     }
     snapshots.follow(&env.settings);
     snapshots.review(&env.settings);
+    if env.is_loading {
+        // What is half read is not to take the place of the whole.
+        return;
+    }
     let point = snapshots.save_point(&env.settings, env.now);
     if let Some((changes, seconds)) = point {
         tracing::info!("{changes} changes in {seconds} seconds. Saving...");

@@ -32,7 +32,8 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     }
     tracing::warn!("User requested shutdown...");
     let settings = local.with(|shard| shard.env.settings.clone());
-    let saves = asked.save || (!settings.save.is_empty() && !asked.nosave);
+    // What is half read must not take the place of the whole.
+    let saves = !node.loading.is_loading() && (asked.save || (!settings.save.is_empty() && !asked.nosave));
     if saves && !save(local, &node).await && !asked.force {
         let is_aborted = withdraw(&node);
         local

@@ -73,6 +73,7 @@ pub struct Snapshots {
     pub disk: Arc<dyn Disk>,
     cut: Arc<Cut>,
     state: Mutex<State>,
+    libraries: Mutex<Vec<Vec<u8>>>,
     /// `rdb-key-save-delay`, as of now.
     key_delay_us: AtomicI32,
     /// The changes that each shard has counted, as of its last cron.
@@ -165,6 +166,7 @@ impl Snapshots {
         Snapshots {
             disk,
             cut,
+            libraries: Mutex::default(),
             key_delay_us: AtomicI32::new(0),
             changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
             refuses_writes: AtomicBool::new(false),
@@ -203,13 +205,20 @@ impl Snapshots {
         state.is_scheduled = false;
         state.last_tried_at = now;
         state.begun_count += u64::from(reason == Reason::Background);
-        let plan = Arc::new(Plan::new(number, reason, settings, now, used_bytes, self.changes.len()));
+        let mut plan = Plan::new(number, reason, settings, now, used_bytes, self.changes.len());
+        plan.head.functions = self.libraries().clone();
+        let plan = Arc::new(plan);
         self.follow(settings);
         state.current = Some(plan.clone());
         Some(match state.settling {
             None => Begun::Now(plan),
             Some(_) => Begun::Later(plan),
         })
+    }
+
+    /// The code of the libraries of functions that a file brought: nobody runs them yet, and what is saved must not lack them.
+    pub fn libraries(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.libraries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers that one is to begin as soon as possible.

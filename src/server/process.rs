@@ -56,6 +56,11 @@ pub fn enter_directory(settings: &Settings) -> Result<(), String> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
+    go_to(dir)
+}
+
+/// Makes a directory the one of all files.
+pub fn go_to(dir: &std::path::Path) -> Result<(), String> {
     std::env::set_current_dir(dir).map_err(|error| format!("Can't chdir to '{}': {error}", dir.display()))
 }
 

@@ -39,7 +39,10 @@ fn end(node: &Node, is_interrupt: bool) {
         return;
     }
     let name = if is_interrupt { "SIGINT" } else { "SIGTERM" };
-    tracing::warn!("Received {name} scheduling shutdown...");
+    match node.loading.is_loading() {
+        true => tracing::warn!("Received shutdown signal during loading, exiting now."),
+        false => tracing::warn!("Received {name} scheduling shutdown..."),
+    }
     *shutdown = Some(Shutdown {
         save: flags.contains(ShutdownFlags::SAVE),
         nosave: flags.contains(ShutdownFlags::NOSAVE),

@@ -27,6 +27,7 @@
 mod cut;
 mod detached;
 mod draw;
+mod enter;
 mod entry;
 mod expire;
 mod figures;

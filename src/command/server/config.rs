@@ -148,7 +148,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
         let node = context.with(|local| local.node.clone());
         let set_context = SetContext {
             is_local_client: context.session.is_local,
-            is_loading: false,
+            is_loading: node.loading.is_loading(),
         };
         let settings = {
             // Two clients that change parameters at once do so one after the other.

@@ -8,6 +8,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `opcode` | the numbers that stand where a type could |
+//! | `reader` | a file of any server as a row of items, page by page |
 //! | `writer` | entries as bytes; parts, and how they become one file |
 //!
 //! A *part* is what one shard has written: a run of complete db sections, which can stand anywhere between header and end. So a file of any
@@ -15,4 +16,5 @@
 //! parallel.
 
 pub mod opcode;
+pub mod reader;
 pub mod writer;

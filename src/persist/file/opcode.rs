@@ -1,5 +1,7 @@
 //! The bytes of an RDB file that stand where the type of a value could.
 
+/// Slots that were on their way to the node when it wrote this (Valkey 9). Redis's versions that are read have no such opcode.
+pub const SLOT_IMPORT: u8 = 243;
 /// A slot's sizes (Redis 7.4); may be passed over.
 pub const SLOT_INFO: u8 = 244;
 /// A library of functions.

@@ -5,6 +5,8 @@
 //!  4   fields: length | for each: string (field), string (value)
 //! 25   earliest expiry, i64 ms | a string that is a listpack of fields, values and expiries, by expiry; 0: none, at the end
 //! 24   earliest expiry, i64 ms | fields: length | for each: length (expiry - earliest + 1; 0: none), string, string
+//! 23   release candidates of 7.4: as 25, without the earliest
+//! 22   the same: as 24, without the earliest, and each length is the expiry itself
 //! 22   Valkey: fields: length | for each: string, string, expiry (i64 ms; -1: none)
 //! 13   a string that is a ziplist of fields and values
 //!  9   a string that is a zipmap
@@ -98,6 +100,16 @@ pub(super) fn read_zipmap(reader: &mut RdbReader<'_>, making: Making<'_>) -> Res
 
 pub(super) fn read_expiring(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     let earliest = u64::from_le_bytes(reader.array()?);
+    read_after(reader, making, earliest)
+}
+
+/// The expiries of release candidates count from the first millisecond of all, which is as good as none.
+pub(super) fn read_expiring_pre_ga(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
+    read_after(reader, making, 1)
+}
+
+/// Fields whose expiries are told by how long they are after `earliest`, and one more.
+fn read_after(reader: &mut RdbReader<'_>, making: Making<'_>, earliest: u64) -> Result<Hash, RdbError> {
     let mut hash = Hash::new();
     for _ in 0..reader.length()? {
         let start = reader.offset();
@@ -130,6 +142,10 @@ pub(super) fn read_of_valkey(reader: &mut RdbReader<'_>, making: Making<'_>) -> 
 pub(super) fn read_expiring_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     // The expiries themselves say which is the earliest.
     reader.take(8)?;
+    read_expiring_listpack_pre_ga(reader, making)
+}
+
+pub(super) fn read_expiring_listpack_pre_ga(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     let start = reader.offset();
     let pack = read_pack(reader)?;
     let mut hash = Hash::new();

@@ -7,7 +7,8 @@ use crate::base::section::Section;
 
 /// Nothing is saved, and what changes is only counted.
 pub(super) fn persistence(overview: &Overview, out: &mut Section) {
-    out.field("loading", 0);
+    let loading = &overview.node.loading;
+    out.field("loading", u8::from(loading.is_loading()));
     out.field("async_loading", 0);
     let key_count: usize = overview.total.keys.dbs.values().map(|db| db.keys).sum();
     let changes = overview.total.stats.counts.changes;
@@ -15,8 +16,8 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
         .node
         .snapshots
         .write_figures(key_count as u64, changes, overview.now, out);
-    out.field("rdb_last_load_keys_expired", 0);
-    out.field("rdb_last_load_keys_loaded", 0);
+    out.field("rdb_last_load_keys_expired", loading.keys_expired());
+    out.field("rdb_last_load_keys_loaded", loading.keys_loaded());
     out.field("aof_enabled", 0);
     out.field("aof_rewrite_in_progress", 0);
     out.field("aof_rewrite_scheduled", 0);
@@ -30,6 +31,7 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
     out.field("rdb_writers_held_count", overview.node.snapshots.held_count());
+    loading.write_progress(overview.now, out);
 }
 
 /// A master that nobody follows.
