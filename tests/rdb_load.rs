@@ -695,3 +695,114 @@ fn a_directory_is_for_one_server() {
     );
     assert!(Path::new(other.path()).join("dump.rdb").exists());
 }
+
+/// The options in all the ways in which they make a difference, at any number of shards, while clients work.
+#[test]
+fn debug_reload_puts_the_file_in_the_place_of_memory() {
+    for shards in SHARD_COUNTS {
+        let dir = Dir::new(&format!("reload{shards}"));
+        let server = load(shards, &dir, &[]);
+        let mut client = server.client();
+        fill_some(&mut client, 5000);
+        let before = digest(&mut client);
+        assert_eq!(client.line("DEBUG RELOAD").text(), "OK");
+        assert_eq!(digest(&mut client), before);
+        // Of what was not saved nothing is left.
+        client.line("SET other 1");
+        client.line("SET key:1 changed");
+        assert_eq!(client.line("DEBUG RELOAD NOSAVE").text(), "OK");
+        assert_eq!(digest(&mut client), before);
+        // What is in both.
+        client.line("SET other 1");
+        client.line("SET key:1 changed");
+        let answer = client.line("DEBUG RELOAD NOSAVE NOFLUSH");
+        assert_eq!(
+            answer.text(),
+            "ERR Error trying to load the RDB dump, check server logs."
+        );
+        assert!(
+            server.log().contains("RDB has duplicated key 'key:"),
+            "{}",
+            server.log()
+        );
+        assert_eq!(client.line("DEBUG RELOAD NOSAVE NOFLUSH MERGE").text(), "OK");
+        assert_eq!(client.line("GET key:1").text(), "value:1");
+        assert_eq!(client.line("GET other").text(), "1");
+        client.line("DEL other");
+        assert_eq!(digest(&mut client), before);
+        assert!(client.line("DEBUG RELOAD SOFTLY").is_error());
+        client.line("MULTI");
+        let queued = client.line("DEBUG RELOAD");
+        assert!(queued.is_error(), "{}", queued.text());
+        client.line("DISCARD");
+        // A file that is damaged only in its checksum.
+        let file = dir.0.join("dump.rdb");
+        let mut bytes = std::fs::read(&file).expect("it was saved");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&file, &bytes).expect("the directory can be written");
+        assert!(client.line("DEBUG RELOAD NOSAVE").is_error());
+        assert_eq!(client.line("DEBUG SET-SKIP-CHECKSUM-VALIDATION 1").text(), "OK");
+        assert_eq!(client.line("DEBUG RELOAD NOSAVE").text(), "OK");
+        assert_eq!(digest(&mut client), before);
+        client.line("DEBUG SET-SKIP-CHECKSUM-VALIDATION 0");
+        // Nothing to load.
+        std::fs::remove_file(&file).expect("it is there");
+        assert!(client.line("DEBUG RELOAD NOSAVE").is_error());
+        assert_eq!(client.line("DBSIZE").integer(), 0);
+    }
+}
+
+fn fill_some(client: &mut Client, count: u32) {
+    for number in 0..count {
+        let key = format!("key:{number}");
+        client.call(&["SET", &key, &format!("value:{number}")]);
+    }
+    for number in 0..3000 {
+        client.call(&["SADD", "large", &format!("member:{number}")]);
+    }
+    client.call(&["PEXPIREAT", "key:7", LATER_MS]);
+}
+
+/// A client that counts in two keys at once never sees one without the other, whatever is reloaded meanwhile.
+#[test]
+fn nobody_sees_a_data_set_that_is_half_there() {
+    let dir = Dir::new("half");
+    let server = load(4, &dir, &[]);
+    let port = server.port;
+    fill_some(&mut server.client(), 500);
+    server.client().line("MSET a 0 b 0");
+    let counter = std::thread::spawn(move || {
+        let mut client = Client::connect(port).expect("the server runs");
+        let (mut counted, mut refused) = (0, 0);
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            client.line("MULTI");
+            client.line("INCR a");
+            client.line("INCR b");
+            let answer = client.line("EXEC");
+            if answer.is_error() {
+                refused += 1;
+                client.line("DISCARD");
+                continue;
+            }
+            let numbers: Vec<i64> = answer.items().iter().map(support::Value::integer).collect();
+            assert_eq!(numbers[0], numbers[1]);
+            assert!(numbers[0] > counted, "{} after {counted}", numbers[0]);
+            counted = numbers[0];
+        }
+        (counted, refused)
+    });
+    let mut client = server.client();
+    let mut reloads = 0;
+    while !counter.is_finished() {
+        let answer = client.line("DEBUG RELOAD");
+        assert_eq!(answer.text(), "OK", "{}", server.log());
+        reloads += 1;
+    }
+    let (counted, refused) = counter.join().expect("numbers only grow");
+    assert!(
+        counted > 0 && reloads > 1,
+        "{counted} counted, {refused} refused, {reloads} reloads"
+    );
+}

@@ -33,7 +33,7 @@ chapter "FINDING ERRORS";
     "watchdog-period" => watchdog_period: u32 = integer(0, I32), "0", Flags::HIDDEN.and(Flags::LATER), Debugging;
 
     /// Microseconds to wait after each key that is loaded; a negative number waits once in so many keys.
-    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN.and(Flags::LATER), Snapshot;
+    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
 
     /// Microseconds to wait after each key that is saved; a negative number waits once in so many keys.
     "rdb-key-save-delay" => rdb_key_save_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
