@@ -27,9 +27,8 @@ use super::opcode;
 use crate::base::clock::UnixMs;
 use crate::base::crc64::crc64;
 use crate::base::slot::key_slot;
-use crate::persist::payload::RDB_VERSION_MAX;
 use crate::persist::rdb::{Damage, ModuleType, RdbError, RdbReader};
-use crate::persist::value::{OF_VALKEY_9, extent};
+use crate::persist::value::{OF_VALKEY_9, RDB_VERSION_MAX, extent};
 use std::borrow::Cow;
 use std::io::{self, Read};
 

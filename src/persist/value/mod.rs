@@ -82,6 +82,9 @@ const WITH_PACKED_SETS: u16 = 11;
 /// The first RDB version that has fields with expiries: Redis 7.4's.
 const WITH_FIELD_EXPIRIES: u16 = 12;
 
+/// The newest of Redis's versions that is read: Redis 7.4's, and 8.2's. (Redis 7.0: 10, 7.2: 11.) Valkey 9's is read too.
+pub const RDB_VERSION_MAX: u16 = 12;
+
 /// Valkey 9's RDB version.
 pub const OF_VALKEY_9: u16 = 80;
 
