@@ -430,8 +430,11 @@ impl Load {
         let mut counts = Counts::default();
         let outcome = match work {
             Work::Made { page, spot, entry } => match entry.take() {
-                Some((hash, made)) => match self.enter(local, page, *spot, hash, made, moment, &mut counts) {
-                    Ok(None) => Step::Finished,
+                Some((hash, made)) => match self.enter(local, page, *spot, hash, made, moment) {
+                    Ok(None) => {
+                        counts.loaded += 1;
+                        Step::Finished
+                    }
                     Ok(Some(back)) => {
                         *entry = Some((hash, back));
                         Step::Unfinished
@@ -469,7 +472,11 @@ impl Load {
             foresee(local, group, &heads);
             for (&spot, head) in group.iter().zip(&heads) {
                 let outcome = match make(page, head, local.env.making(), moment) {
-                    Ok(entry) => self.enter(local, page, spot, head.hash, entry, moment, counts),
+                    Ok(entry) => {
+                        let entered = self.enter(local, page, spot, head.hash, entry, moment);
+                        counts.loaded += u64::from(matches!(entered, Ok(None)));
+                        entered
+                    }
                     Err(Unmade::Empty) => {
                         self.note_empty(&head.head.key);
                         counts.empty += 1;
@@ -500,7 +507,6 @@ impl Load {
         hash: u64,
         entry: OwnedEntry,
         moment: Moment,
-        counts: &mut Counts,
     ) -> Result<Option<OwnedEntry>, LoadError> {
         let background = ConnRef::background(local.id());
         let Some(mut view) = local.core.try_view(&[spot.slot], background) else {
@@ -528,7 +534,6 @@ impl Load {
                 });
             }
         }
-        counts.loaded += 1;
         Ok(None)
     }
 

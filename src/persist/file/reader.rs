@@ -277,7 +277,7 @@ impl<R: Read> Reader<R> {
         &self.page
     }
 
-    /// How many bytes of the file are items that were read.
+    /// How many bytes of the file are items that were read, the checksum at its end included.
     pub fn offset(&self) -> u64 {
         self.offset + self.at as u64
     }
@@ -444,11 +444,14 @@ impl<R: Read> Reader<R> {
         };
         let expected = u64::from_le_bytes(*stored);
         self.stored_crc = Some(expected);
-        match self.checksum() {
+        let found = self.checksum();
+        let at = self.at;
+        self.at += CHECKSUM_BYTES;
+        self.summed = self.at;
+        match found {
             // Zero: nobody counted when it was written.
             Some(found) if expected != 0 && found != expected => {
-                let fault = Fault::Checksum { expected, found };
-                Err(self.error_at(self.at, fault))
+                Err(self.error_at(at, Fault::Checksum { expected, found }))
             }
             _ => Ok(()),
         }
