@@ -682,8 +682,7 @@ fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
         syncs_on_the_way: false,
         has_checksum: true,
     };
-    let usage = crate::persist::file::writer::Usage::Idle;
-    assert_eq!(usage, Usage::Idle);
+    let usage = Usage::Idle;
     let mut parts = Vec::new();
     for number in 0..3u32 {
         let path = format!("/data/temp-{number}");
