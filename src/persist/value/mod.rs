@@ -15,6 +15,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
+//! | [`sliced`] | a large value written in slices, while it changes |
 //!
 //! Nothing that a value holds is dropped because the version asked for has no place for it: such a value is written as the first
 //! version that has one has it, and [`write()`] says so. Who reads no such version refuses it, which is better than fields that live for
@@ -32,9 +33,11 @@
 mod hash;
 mod list;
 mod set;
+mod sliced;
 mod sorted_set;
 mod stream;
 
+pub use self::sliced::SlicedValue;
 use self::sorted_set::Score;
 use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use crate::base::clock::UnixMs;
