@@ -6,6 +6,7 @@
 use super::*;
 use crate::base::random::Random;
 use crate::data::hash::FieldExpiry;
+use crate::data::sorted_set::AddOptions;
 use crate::data::{Limits, TypedValue};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,12 @@ fn picture(object: ObjectRef<'_>) -> Vec<Written> {
         ObjectRef::Hash(hash) => hash.for_each_with_expiry(|field, value, expiry| {
             all.push((field.to_vec(), value.to_vec(), expiry.map(|at| at.0)));
         }),
+        ObjectRef::SortedSet(set) => {
+            for element in set.iter() {
+                let score = element.score.to_bits().to_be_bytes().to_vec();
+                all.push((element.member.to_vec(), score, None));
+            }
+        }
         other => panic!("no model for {other:?}"),
     }
     all.sort();
@@ -48,6 +55,7 @@ impl Sink for Reading {
         assert!(self.head.is_some(), "the beginning comes first");
         self.parts.push(match part {
             Part::Member(member) => (member.to_vec(), Vec::new(), None),
+            Part::Scored(member, score) => (member.to_vec(), score.to_bits().to_be_bytes().to_vec(), None),
             Part::Field(field, value, expiry) => (field.to_vec(), value.to_vec(), expiry.map(|at| at.0)),
         });
     }
@@ -56,7 +64,7 @@ impl Sink for Reading {
 impl Reading {
     fn check(mut self, was: &ObjectRef<'_>) {
         match self.head.expect("it was read") {
-            Head::Set { len } => assert_eq!(len, was.len()),
+            Head::Set { len } | Head::SortedSet { len } => assert_eq!(len, was.len()),
             Head::Hash { len, earliest } => {
                 assert_eq!(len, was.len());
                 let expiries = self.parts.iter().filter_map(|part| part.2);
@@ -213,6 +221,7 @@ fn limits() -> Limits {
         hash_max_listpack_entries: 10,
         set_max_intset_entries: 10,
         set_max_listpack_entries: 10,
+        zset_max_listpack_entries: 10,
         ..Limits::default()
     }
 }
@@ -306,6 +315,49 @@ fn set_field(hash: &mut Hash, random: &mut Random) {
         FieldExpiry::Clear
     };
     hash.set(&field, &value, expiry, UnixMs(0), &limits(), SEED);
+}
+
+const SORTED_SET: Kind = Kind {
+    make: |random, len| {
+        let mut set = SortedSet::default();
+        while set.len() < len {
+            add_scored(&mut set, random);
+        }
+        set.into_object()
+    },
+    change: |object, random| {
+        let set: &mut SortedSet = of(object);
+        match random.below(20) {
+            0..12 => add_scored(set, random),
+            12..17 => {
+                set.remove(SEED, &text(random, RANGE));
+            }
+            17 => {
+                let from = random.below(set.len() + 1);
+                set.remove_ranks(SEED, from..(from + random.below(10)).min(set.len()));
+            }
+            _ if random.below(50) == 0 => {
+                set.remove_ranks(SEED, 0..set.len() - set.len() / 8);
+            }
+            _ if random.below(50) == 0 => (0..RANGE / 2).for_each(|_| add_scored(set, random)),
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::SortedSet(set) => set.check(SEED),
+        other => panic!("{other:?}"),
+    },
+};
+
+fn add_scored(set: &mut SortedSet, random: &mut Random) {
+    // Few scores, so that members decide, and both zeros among them.
+    let score = [random.below(50) as f64 - 25.0, -0.0, random.below(100_000) as f64][random.below(3)];
+    set.add(SEED, &text(random, RANGE), score, AddOptions::default(), &limits());
+}
+
+#[test]
+fn a_sorted_set_is_read_and_taken_back_as_it_was() {
+    run(&SORTED_SET, 40);
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //!
 //! What is written is what the value was when it was frozen (`data::frozen`), and is a value of the same type and layout as
 //! [`write()`](super::write()) makes of it at once: whoever reads it sees no difference. There are two that can be seen in the bytes. The
-//! elements of a set or a hash that has changed since stand in another order. And a hash with expiries begins with a time before which no
+//! elements of a set, a sorted set or a hash that has changed since stand in another order. And a hash with expiries begins with a time before which no
 //! field expires, rather than with the earliest expiry itself: finding that would take a walk over the whole value before its first slice, and
 //! the format means no more by it than what the expiries are counted from.
 
 use super::super::rdb::RdbWriter;
-use super::{hash, set, write_object};
+use super::{hash, set, sorted_set, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::frozen::{Head, Part, Sink};
@@ -62,6 +62,7 @@ impl Sink for Writing<'_, '_> {
     fn begin(&mut self, head: Head) {
         match head {
             Head::Set { len } => set::begin(&mut self.writer, len),
+            Head::SortedSet { len } => sorted_set::begin(&mut self.writer, len),
             Head::Hash { len, earliest } => {
                 self.value.earliest = earliest;
                 self.value.rdb_version = hash::begin(&mut self.writer, len, earliest, self.value.rdb_version);
@@ -72,6 +73,7 @@ impl Sink for Writing<'_, '_> {
     fn part(&mut self, part: Part<'_>) {
         match part {
             Part::Member(member) => self.writer.string(member),
+            Part::Scored(member, score) => sorted_set::write_element(&mut self.writer, member, score),
             Part::Field(field, value, expiry) => {
                 hash::write_field(&mut self.writer, field, value, expiry, self.value.earliest);
             }
@@ -88,6 +90,7 @@ mod tests {
     use crate::data::frozen::Use;
     use crate::data::hash::{FieldExpiry, Hash};
     use crate::data::set::Set;
+    use crate::data::sorted_set::{AddOptions, SortedSet};
     use crate::data::{Limits, TypedValue};
     use crate::store::OwnedEntry;
 
@@ -155,8 +158,33 @@ mod tests {
         }
     }
 
+    fn sorted_set() -> Case {
+        fn add(set: &mut SortedSet, n: usize, score: f64) {
+            let member = format!("member {n}");
+            set.add(
+                SEED,
+                member.as_bytes(),
+                score,
+                AddOptions::default(),
+                &Limits::default(),
+            );
+        }
+        let mut set = SortedSet::default();
+        (0..2000).for_each(|n| add(&mut set, n, (n * 37 % 500) as f64 / 3.0));
+        Case {
+            object: set.into_object(),
+            change: |object, n| {
+                let set: &mut SortedSet = of(object);
+                add(set, 10_000 + n, n as f64);
+                add(set, n * 3, -(n as f64));
+                add(set, n * 5, n as f64 + 1000.0);
+                set.remove(SEED, format!("member {}", n * 7).as_bytes());
+            },
+        }
+    }
+
     fn cases() -> Vec<Case> {
-        vec![set(), hash(false), hash(true)]
+        vec![set(), hash(false), hash(true), sorted_set()]
     }
 
     fn write_whole(object: ObjectRef<'_>) -> (Vec<u8>, u16) {
