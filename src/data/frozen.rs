@@ -18,6 +18,7 @@
 mod tests;
 
 use super::hash::{Hash, HashRef};
+use super::list::{List, ListRef, NodeView};
 pub use super::past::{Spent, Use};
 use super::set::{Set, SetRef};
 use super::sorted_set::{SortedSet, SortedSetRef};
@@ -46,6 +47,8 @@ pub enum Head {
     Hash { len: usize, earliest: Option<UnixMs> },
     /// A sorted set in a tree. [`Part::Scored`]s follow, mostly from the greatest to the smallest.
     SortedSet { len: usize },
+    /// A list of nodes. So many [`Part::Node`]s follow, in their order.
+    List { node_count: usize },
 }
 
 /// A part of a frozen value.
@@ -57,10 +60,15 @@ pub enum Part<'a> {
     Field(&'a [u8], &'a [u8], Option<UnixMs>),
     /// A member of a sorted set with its score.
     Scored(&'a [u8], f64),
+    /// A node of a list.
+    Node(&'a NodeView<'a>),
 }
 
 /// A structure that can be frozen.
 pub(super) trait Freezable {
+    /// Whether it is large enough.
+    fn freezes(&self) -> bool;
+
     /// Begins a past; there must be none of this use.
     fn freeze(&mut self, to: Use);
 
@@ -82,8 +90,9 @@ pub(super) trait Freezable {
 /// Does the same with whichever structure it is that can be frozen, and something other with all else. The names are those of
 /// the enums: the owned ones, or those that are looked at.
 macro_rules! with_freezable {
-    ([$object_type:ident $hash:ident $set:ident $sorted_set:ident] $object:expr, $it:ident => $does:expr, else $other:expr) => {
+    ([$object_type:ident $list:ident $hash:ident $set:ident $sorted_set:ident] $object:expr, $it:ident => $does:expr, else $other:expr) => {
         match $object {
+            $object_type::List($list::Nodes($it)) => $does,
             $object_type::Set($set::Table($it)) => $does,
             $object_type::Hash($hash::Table($it)) => $does,
             $object_type::SortedSet($sorted_set::Tree($it)) => $does,
@@ -97,25 +106,25 @@ const NOT_FREEZABLE: &str = "what does not freeze is copied instead";
 impl ObjectRef<'_> {
     /// Whether it has so many parts that it is frozen instead of copied.
     pub fn freezes(self) -> bool {
-        with_freezable!([ObjectRef HashRef SetRef SortedSetRef] self, _table => self.is_heavy(), else false)
+        with_freezable!([ObjectRef ListRef HashRef SetRef SortedSetRef] self, it => it.freezes(), else false)
     }
 
     /// Whether it is frozen for this use.
     #[inline]
     pub fn is_frozen(self, to: Use) -> bool {
-        with_freezable!([ObjectRef HashRef SetRef SortedSetRef] self, it => it.is_frozen(to), else false)
+        with_freezable!([ObjectRef ListRef HashRef SetRef SortedSetRef] self, it => it.is_frozen(to), else false)
     }
 
     /// Bytes that are kept because it is frozen; they are no part of what it takes itself.
     pub fn kept_bytes(self) -> usize {
-        with_freezable!([ObjectRef HashRef SetRef SortedSetRef] self, it => it.kept_bytes(), else 0)
+        with_freezable!([ObjectRef ListRef HashRef SetRef SortedSetRef] self, it => it.kept_bytes(), else 0)
     }
 }
 
 impl Object {
     /// Freezes it as it is now. Asserts that it is of a kind that can be frozen ([`ObjectRef::freezes`]), and not frozen for this use yet.
     pub fn freeze(&mut self, to: Use) {
-        with_freezable!([Object Hash Set SortedSet] self, it => it.freeze(to), else panic!("{NOT_FREEZABLE}"));
+        with_freezable!([Object List Hash Set SortedSet] self, it => it.freeze(to), else panic!("{NOT_FREEZABLE}"));
     }
 
     /// Shows the next of what it was when it was frozen for a snapshot, about `effort` parts of it; true after the last, and then it is to be
@@ -127,17 +136,17 @@ impl Object {
             sink.whole(self.as_ref());
             return true;
         }
-        with_freezable!([Object Hash Set SortedSet] self, it => it.read_slice(seed, effort, sink), else panic!("{NOT_FREEZABLE}"))
+        with_freezable!([Object List Hash Set SortedSet] self, it => it.read_slice(seed, effort, sink), else panic!("{NOT_FREEZABLE}"))
     }
 
     /// Makes it what it was when it was frozen for an undo, and thaws it. What a structure does not promise (the order within a
     /// page of a table) may be another. Asserts that it was frozen.
     pub fn roll_back(&mut self, seed: HashSeed) {
-        with_freezable!([Object Hash Set SortedSet] self, it => it.roll_back(seed), else panic!("{NOT_FREEZABLE}"));
+        with_freezable!([Object List Hash Set SortedSet] self, it => it.roll_back(seed), else panic!("{NOT_FREEZABLE}"));
     }
 
     /// Forgets what it was, if it was frozen for this use.
     pub fn thaw(&mut self, to: Use) -> Spent {
-        with_freezable!([Object Hash Set SortedSet] self, it => it.thaw(to), else Spent::default())
+        with_freezable!([Object List Hash Set SortedSet] self, it => it.thaw(to), else Spent::default())
     }
 }

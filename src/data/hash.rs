@@ -29,7 +29,7 @@ use super::element::FieldValue;
 use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Place};
-use super::past::{ByHash, Tracked};
+use super::past::{ByHash, PARTS_COPIED_MAX, Tracked};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::long_double::LongDouble;
@@ -90,6 +90,10 @@ impl HashTable {
 }
 
 impl Freezable for HashTable {
+    fn freezes(&self) -> bool {
+        self.fields.len() > PARTS_COPIED_MAX
+    }
+
     fn freeze(&mut self, to: Use) {
         self.fields.freeze(to, self.expiries);
     }

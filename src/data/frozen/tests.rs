@@ -6,6 +6,8 @@
 use super::*;
 use crate::base::random::Random;
 use crate::data::hash::FieldExpiry;
+use crate::data::list::{End, NewNode};
+use crate::data::listpack::Listpack;
 use crate::data::sorted_set::AddOptions;
 use crate::data::{Limits, TypedValue};
 use std::collections::BTreeMap;
@@ -23,6 +25,10 @@ fn picture(object: ObjectRef<'_>) -> Vec<Written> {
         ObjectRef::Hash(hash) => hash.for_each_with_expiry(|field, value, expiry| {
             all.push((field.to_vec(), value.to_vec(), expiry.map(|at| at.0)));
         }),
+        ObjectRef::List(list) => {
+            list.for_each(|item| all.push((item.to_vec(), Vec::new(), None)));
+            return all;
+        }
         ObjectRef::SortedSet(set) => {
             for element in set.iter() {
                 let score = element.score.to_bits().to_be_bytes().to_vec();
@@ -40,6 +46,7 @@ fn picture(object: ObjectRef<'_>) -> Vec<Written> {
 struct Reading {
     head: Option<Head>,
     parts: Vec<Written>,
+    nodes: usize,
 }
 
 impl Sink for Reading {
@@ -53,7 +60,18 @@ impl Sink for Reading {
 
     fn part(&mut self, part: Part<'_>) {
         assert!(self.head.is_some(), "the beginning comes first");
+        if let Part::Node(node) = part {
+            self.nodes += 1;
+            let list = match node.is_plain() {
+                true => NewNode::Plain(node.bytes()),
+                false => NewNode::Packed(Listpack::from_bytes(node.bytes()).unwrap()),
+            };
+            let list = List::from_nodes([list], &Limits::default());
+            self.parts.extend(picture(ObjectRef::List(list.as_ref())));
+            return;
+        }
         self.parts.push(match part {
+            Part::Node(_) => unreachable!("it has been taken above"),
             Part::Member(member) => (member.to_vec(), Vec::new(), None),
             Part::Scored(member, score) => (member.to_vec(), score.to_bits().to_be_bytes().to_vec(), None),
             Part::Field(field, value, expiry) => (field.to_vec(), value.to_vec(), expiry.map(|at| at.0)),
@@ -65,6 +83,10 @@ impl Reading {
     fn check(mut self, was: &ObjectRef<'_>) {
         match self.head.expect("it was read") {
             Head::Set { len } | Head::SortedSet { len } => assert_eq!(len, was.len()),
+            Head::List { node_count } => match was {
+                ObjectRef::List(list) => assert_eq!((node_count, self.nodes), (list.node_count(), node_count)),
+                other => panic!("{other:?} is no list"),
+            },
             Head::Hash { len, earliest } => {
                 assert_eq!(len, was.len());
                 let expiries = self.parts.iter().filter_map(|part| part.2);
@@ -72,7 +94,9 @@ impl Reading {
                 assert_eq!(earliest.is_none(), expiries.count() == 0);
             }
         }
-        self.parts.sort();
+        if !matches!(was, ObjectRef::List(_)) {
+            self.parts.sort();
+        }
         assert!(self.parts == picture(*was), "what was read is not what was frozen");
     }
 }
@@ -174,8 +198,9 @@ impl<'k> Run<'k> {
         let effort = 1 + self.random.below(400);
         let before = reading.parts.len();
         let is_done = self.object.read_slice(SEED, effort, reading);
-        // A page, or a leaf, is shown whole.
-        assert!(reading.parts.len() - before < effort + 300, "a slice has its length");
+        // A page is shown whole, and a node counts as one part if it has few bytes.
+        let shown = reading.parts.len() - before;
+        assert!(shown < effort * 6 + 300, "a slice has its length");
         if is_done {
             let (was, reading) = self.snapshot.take().unwrap();
             reading.check(&was.as_ref());
@@ -353,6 +378,76 @@ fn add_scored(set: &mut SortedSet, random: &mut Random) {
     // Few scores, so that members decide, and both zeros among them.
     let score = [random.below(50) as f64 - 25.0, -0.0, random.below(100_000) as f64][random.below(3)];
     set.add(SEED, &text(random, RANGE), score, AddOptions::default(), &limits());
+}
+
+const LIST: Kind = Kind {
+    make: |random, len| {
+        let mut list = List::default();
+        // Of few elements that are long, or of many.
+        (0..len).for_each(|_| list.push(End::Back, &element(random), &list_limits(random)));
+        while !ObjectRef::List(list.as_ref()).freezes() {
+            list.push(End::Back, &element(random), &list_limits(random));
+        }
+        list.into_object()
+    },
+    change: |object, random| {
+        let list: &mut List = of(object);
+        let limits = list_limits(random);
+        let end = if random.below(2) == 0 { End::Front } else { End::Back };
+        let index = random.below(list.len() + 1);
+        match random.below(20) {
+            0..6 => list.push(end, &element(random), &limits),
+            6..10 => {
+                list.pop(end, &limits, |_| ());
+            }
+            10 => list.pop_many(end, random.below(40), &limits, |_| ()),
+            11..14 => {
+                list.set(index as i64, &element(random), &limits);
+            }
+            14..17 => {
+                let mut pivot = None;
+                list.as_ref().get(index as i64, |item| pivot = Some(item.to_vec()));
+                if let Some(pivot) = pivot {
+                    list.insert_after(&pivot, &element(random), &limits);
+                }
+            }
+            17 => {
+                list.remove(random.below(5) as i64 - 2, &element(random), &limits);
+            }
+            _ if random.below(30) == 0 => list.keep(index / 2..index, &limits),
+            _ if random.below(10) == 0 => {
+                (0..500).for_each(|_| list.push(end, &element(random), &limits));
+            }
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::List(list) => list.check(0),
+        other => panic!("{other:?}"),
+    },
+};
+
+fn element(random: &mut Random) -> Vec<u8> {
+    let mut element = text(random, 300);
+    if random.below(50) == 0 {
+        element.resize(200, b'p');
+    }
+    element
+}
+
+/// Nodes of few elements, mostly compressed within, and sometimes of one that is not packed.
+fn list_limits(random: &mut Random) -> Limits {
+    Limits {
+        list_max_listpack_size: 3 + random.below(3) as i64,
+        list_compress_depth: random.below(3),
+        list_packed_threshold: 150,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_list_is_read_and_taken_back_as_it_was() {
+    run(&LIST, 40);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::base::size_class::size_class;
 use crate::data::dict::{Dict, Element, ElementRef, Foresight, Spot};
 use crate::data::element::{Scored, ScoredRef};
 use crate::data::frozen::{Freezable, Head, Part, Sink, Spent, Use};
-use crate::data::past::{Cursor, Tracked};
+use crate::data::past::{Cursor, PARTS_COPIED_MAX, Tracked};
 
 /// See the essay above.
 pub struct SortedTree {
@@ -52,6 +52,10 @@ impl Cursor<Scored> for ByRank {
 }
 
 impl Freezable for SortedTree {
+    fn freezes(&self) -> bool {
+        self.elements.len() > PARTS_COPIED_MAX
+    }
+
     fn freeze(&mut self, to: Use) {
         self.elements.freeze(to, ());
     }

@@ -7,7 +7,7 @@
 //! the format means no more by it than what the expiries are counted from.
 
 use super::super::rdb::RdbWriter;
-use super::{hash, set, sorted_set, write_object};
+use super::{hash, list, set, sorted_set, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::frozen::{Head, Part, Sink};
@@ -62,6 +62,7 @@ impl Sink for Writing<'_, '_> {
     fn begin(&mut self, head: Head) {
         match head {
             Head::Set { len } => set::begin(&mut self.writer, len),
+            Head::List { node_count } => list::begin(&mut self.writer, node_count),
             Head::SortedSet { len } => sorted_set::begin(&mut self.writer, len),
             Head::Hash { len, earliest } => {
                 self.value.earliest = earliest;
@@ -73,6 +74,7 @@ impl Sink for Writing<'_, '_> {
     fn part(&mut self, part: Part<'_>) {
         match part {
             Part::Member(member) => self.writer.string(member),
+            Part::Node(node) => list::write_node(&mut self.writer, node),
             Part::Scored(member, score) => sorted_set::write_element(&mut self.writer, member, score),
             Part::Field(field, value, expiry) => {
                 hash::write_field(&mut self.writer, field, value, expiry, self.value.earliest);
@@ -89,6 +91,7 @@ mod tests {
     use super::*;
     use crate::data::frozen::Use;
     use crate::data::hash::{FieldExpiry, Hash};
+    use crate::data::list::{End, List};
     use crate::data::set::Set;
     use crate::data::sorted_set::{AddOptions, SortedSet};
     use crate::data::{Limits, TypedValue};
@@ -183,8 +186,36 @@ mod tests {
         }
     }
 
+    fn list(compress_depth: usize) -> Case {
+        let limits = Limits {
+            list_max_listpack_size: 10,
+            list_compress_depth: compress_depth,
+            list_packed_threshold: 200,
+            ..Limits::default()
+        };
+        let mut list = List::default();
+        for n in 0..3000 {
+            // Some too long to be packed.
+            list.push(End::Back, "element ".repeat(1 + n % 27).as_bytes(), &limits);
+        }
+        Case {
+            object: list.into_object(),
+            change: |object, n| {
+                let (list, limits): (&mut List, _) = (of(object), Limits::default());
+                list.push(End::Front, b"front", &limits);
+                list.push(End::Back, b"back", &limits);
+                list.set((n * 7) as i64, b"set", &limits);
+                list.pop(End::Back, &limits, |_| ());
+                if n % 4 > 0 {
+                    list.pop(End::Front, &limits, |_| ());
+                }
+                list.insert_before(b"set", b"inserted", &limits);
+            },
+        }
+    }
+
     fn cases() -> Vec<Case> {
-        vec![set(), hash(false), hash(true), sorted_set()]
+        vec![set(), hash(false), hash(true), sorted_set(), list(0), list(2)]
     }
 
     fn write_whole(object: ObjectRef<'_>) -> (Vec<u8>, u16) {
