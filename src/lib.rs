@@ -11,8 +11,9 @@
 //! | 3 | [`shard`]: slots in their places, units of work, loans, links, turns | what a command is, files, sockets |
 //! | 4 | [`stats`], [`client`], [`persist`] | handlers |
 //! | 5 | [`engine`]: what runs commands: literals, registry, units of work, upkeep, the testbed | families, sockets |
-//! | 6 | [`command`]: one folder for each family | sockets |
-//! | 7 | [`server`]: boot, connections, signals | |
+//! | 6 | [`durability`]: files read and written: the data set at the start | families, sockets |
+//! | 7 | [`command`]: one folder for each family | sockets |
+//! | 8 | [`server`]: boot, connections, signals | |
 
 #![allow(
     rustdoc::private_intra_doc_links,
@@ -24,6 +25,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod data;
+pub mod durability;
 pub mod engine;
 pub mod net;
 pub mod persist;

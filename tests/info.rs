@@ -20,7 +20,13 @@ const QUESTIONS: &[&[&str]] = &[
 ];
 
 /// What no other server says.
-const OURS: &[&str] = &["shardis_version", "# Shards", "shard_count", "shard<n>"];
+const OURS: &[&str] = &[
+    "rdb_writers_held_count",
+    "shardis_version",
+    "# Shards",
+    "shard_count",
+    "shard<n>",
+];
 
 /// Names that are made of a name or a number: of a command, an error, a db, a listener, a shard.
 const MADE_OF_NAMES: &[(&str, &str)] = &[

@@ -385,6 +385,51 @@ fn the_files_of_the_engine_stand_in_reading_order() {
     }
 }
 
+/// A type of which methods stand in more files than that is a name for a folder, and what a method may touch is anybody's guess.
+const FILES_OF_A_TYPE_MAX: usize = 5;
+
+#[test]
+fn no_type_of_the_engine_is_spread_over_many_files() {
+    let mut files: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let is_meant = |source: &Source| source.path.starts_with("engine/");
+    for source in sources().into_iter().filter(is_meant) {
+        let folder = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut names: Vec<String> = source
+            .code
+            .lines()
+            .filter(|line| line.starts_with("impl") && !line.contains(" for "))
+            .map(|line| {
+                let rest = &line["impl".len()..];
+                // Behind the parameters, if there are any, stands the type's name.
+                let depth_ends = |mut depth: i32| {
+                    rest.find(|c| {
+                        depth += (c == '<') as i32 - (c == '>') as i32;
+                        depth == 0
+                    })
+                };
+                let at = if rest.starts_with('<') {
+                    depth_ends(0).map_or(0, |end| end + 1)
+                } else {
+                    0
+                };
+                first_word(&rest[at..])
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            files
+                .entry((folder.to_owned(), name))
+                .or_default()
+                .push(source.path.clone());
+        }
+    }
+    let local = &files[&("engine".to_owned(), "Local".to_owned())];
+    assert!(local.len() > 2, "{local:?}");
+    files.retain(|_, files| files.len() > FILES_OF_A_TYPE_MAX);
+    assert!(files.is_empty(), "{files:#?}");
+}
+
 /// Fails for every place of the words within the places that must not have them.
 fn not_in(words: &[&str], forbidden: &[&str], except: &[&str]) {
     let mut faults = Vec::new();

@@ -60,6 +60,42 @@ pub fn crc64(crc: u64, bytes: &[u8]) -> u64 {
     crc
 }
 
+/// The checksum of what `first` is the checksum of, with as many bytes behind it as `second_len` says, whose checksum is `second`.
+///
+/// To append zero bytes is to multiply by a power of x modulo the polynomial, which is linear: the power for 2^k bytes comes from that for
+/// 2^(k-1) by squaring, so the time is the logarithm of the length.
+pub fn combine(first: u64, second: u64, second_len: u64) -> u64 {
+    // The matrix that appends one zero bit: column `n` is what it makes of bit `n`.
+    let mut square: Matrix = std::array::from_fn(|bit| match bit {
+        0 => POLYNOMIAL_REFLECTED,
+        _ => 1 << (bit - 1),
+    });
+    // Eight of them are a byte.
+    for _ in 0..3 {
+        square = squared(&square);
+    }
+    let (mut crc, mut left) = (first, second_len);
+    while left > 0 {
+        if left & 1 != 0 {
+            crc = times(&square, crc);
+        }
+        left >>= 1;
+        square = squared(&square);
+    }
+    crc ^ second
+}
+
+type Matrix = [u64; 64];
+
+fn times(matrix: &Matrix, vector: u64) -> u64 {
+    let columns = matrix.iter().enumerate().filter(|(bit, _)| vector >> bit & 1 != 0);
+    columns.fold(0, |sum, (_, column)| sum ^ column)
+}
+
+fn squared(matrix: &Matrix) -> Matrix {
+    std::array::from_fn(|bit| times(matrix, matrix[bit]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,7 +121,9 @@ mod tests {
         let bytes: Vec<u8> = (0..300).map(|_| generator.u8(..)).collect();
         for length in 0..bytes.len() {
             let (first, second) = bytes[..length].split_at(generator.usize(..=length));
-            assert_eq!(crc64(crc64(0, first), second), by_definition(&bytes[..length]));
+            let whole = by_definition(&bytes[..length]);
+            assert_eq!(crc64(crc64(0, first), second), whole);
+            assert_eq!(combine(crc64(0, first), crc64(0, second), second.len() as u64), whole);
         }
     }
 }

@@ -20,7 +20,7 @@ pub use table::{ClientTable, Registration};
 
 use crate::base::clock::{Ticks, UnixMs};
 use crate::base::size_class::allocated;
-use crate::resp::{OwnedArgs, ReplyBuf, RequestParser};
+use crate::resp::{Args, OwnedArgs, ReplyBuf, RequestParser};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
 
@@ -42,6 +42,19 @@ pub struct Transaction {
     pub queued_bytes: usize,
 }
 
+impl Transaction {
+    /// Adds a command, unless EXEC is refused anyway.
+    pub fn queue(&mut self, command: u16, args: Args) {
+        if !self.is_aborted {
+            self.queued_bytes += args.byte_len() + args.len() * size_of::<usize>();
+            self.queue.push(Queued {
+                command,
+                args: args.to_owned(),
+            });
+        }
+    }
+}
+
 /// Why a connection's next request is not started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Stall {
@@ -57,6 +70,8 @@ pub enum Stall {
     Link,
     /// `CLIENT PAUSE`.
     Paused,
+    /// As much is captured for a snapshot as may be.
+    Snapshot,
 }
 
 /// Bytes of a client's buffers, as its shard has counted them.
@@ -195,6 +210,11 @@ impl Client {
     /// Unconsumed bytes of input.
     pub fn query_bytes(&self) -> usize {
         self.query.len() - self.query_start
+    }
+
+    /// Whether its replies are dropped (CLIENT REPLY).
+    pub fn is_silent(&self) -> bool {
+        self.session.reply_mode != ReplyMode::On
     }
 
     pub fn is_in_transaction(&self) -> bool {

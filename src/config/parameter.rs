@@ -95,6 +95,8 @@ pub enum Effect {
     AllocatorThread,
     /// What a crash leaves behind.
     CrashReport,
+    /// The files are in another directory.
+    Directory,
 }
 
 /// What reads a parameter. As long as a subsystem does not exist, its parameters keep their values and the log says
@@ -153,10 +155,10 @@ impl Subsystem {
             | Self::Eviction
             | Self::Acl
             | Self::Statistics
+            | Self::Snapshot
             | Self::Unneeded
             | Self::Debugging => true,
             Self::Tls
-            | Self::Snapshot
             | Self::AppendOnly
             | Self::Replication
             | Self::Cluster

@@ -14,16 +14,18 @@ use super::literal::Registry;
 use super::local::{Executor, Local, LocalOptions};
 use super::log::ReaderId;
 use super::node::{Node, Surroundings};
+use super::snapshot::Snapshots;
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::{SLOT_COUNT, key_slot};
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::resp::OwnedArgs;
+use crate::runtime::disk::{Disk, SimulatedDisk};
 use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource, link};
 use crate::stats::MemoryAccount;
-use crate::store::{HashSeed, Occupancy};
+use crate::store::{Cut, HashSeed, Occupancy};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::future::Future;
@@ -55,6 +57,7 @@ pub struct Plan<'a> {
     pub ring_bytes: usize,
     pub started_at: UnixMs,
     pub memory: MemoryAccount,
+    pub disk: Arc<dyn Disk>,
 }
 
 /// What each shard brings with it.
@@ -85,6 +88,7 @@ impl Plan<'_> {
             ring_bytes: 64 * 1024,
             started_at: BEGIN,
             memory: MemoryAccount::new(shard_count),
+            disk: SimulatedDisk::new(0),
         }
     }
 
@@ -96,6 +100,7 @@ impl Plan<'_> {
             arguments.push(OsString::from(value));
         }
         let config = Config::load_from(&arguments, &mut std::io::empty(), Path::new("/"));
+        let cut = Arc::new(Cut::new(self.slot_count, self.memory.captured_bytes().clone()));
         let node = Arc::new(Node {
             started_at: self.started_at,
             run_id: "0".repeat(40),
@@ -108,9 +113,17 @@ impl Plan<'_> {
             memory: self.memory,
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             attention: Default::default(),
+            cut: cut.clone(),
+            snapshots: Arc::new(Snapshots::new(
+                self.disk.clone(),
+                cut,
+                self.shard_count,
+                self.started_at,
+            )),
             log_switch: Default::default(),
             turns: Arc::new(Turns::new(self.shard_count)),
             hearers: Arc::new(Hearers::new(self.shard_count)),
+            loading: Default::default(),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });
@@ -160,6 +173,10 @@ impl Executor for Tasks {
             has_slept = true;
             answer
         }))
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Spawned {
+        Box::pin(async move { work() })
     }
 }
 

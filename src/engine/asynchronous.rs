@@ -3,6 +3,7 @@
 //! It runs as a task of the executor of its connection's shard. The connection starts nothing while it is under way.
 //! It works on a copy of the session, which is put back with the reply.
 
+use super::clients::Clients;
 use super::literal::{Context, Registered, Run};
 use super::local::{Local, LocalHandle};
 use super::registry::CommandId;
@@ -11,7 +12,7 @@ use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::shard::{ConnRef, ShardId, Ticket, Verdict};
+use crate::shard::{ConnRef, ShardId};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -68,61 +69,44 @@ impl Context {
     }
 }
 
-impl Local {
-    /// Starts an asynchronous command of `client`.
-    pub(super) fn start_asynchronous(&mut self, client: &mut Client, found: &Registered, args: Args) -> Flow {
-        if !client.pending.is_empty() {
-            return Flow::Wait(Stall::Barrier);
-        }
-        let is_silent = self.is_silent(client);
-        let sequence = client.pending.reserve(is_silent, args.byte_len());
-        client.stall = Stall::Underway;
-        let context = Context {
-            shard: self.handle().0,
-            arguments: args.to_owned(),
-            session: client.session.taken_along(),
-            output: ReplyBuf::default(),
-            place: client.place,
-            is_nested: false,
-            command: found.command,
-        };
-        let id = found.id;
-        self.executor.spawn(Box::pin(async move {
-            let context = run_asynchronous(id, context).await;
-            let local = context.local();
-            let Context {
-                session, output, place, ..
-            } = context;
-            local.with(|local| local.finish_asynchronous(place, sequence, session, output));
-        }));
-        Flow::Started
+/// Starts an asynchronous command of a client of this shard.
+pub(super) fn start_asynchronous(shard: &Local, client: &mut Client, found: &Registered, args: Args) -> Flow {
+    if !client.pending.is_empty() {
+        return Flow::Wait(Stall::Barrier);
     }
+    let sequence = client.pending.reserve(client.is_silent(), args.byte_len());
+    client.stall = Stall::Underway;
+    let context = Context {
+        shard: shard.handle().0,
+        arguments: args.to_owned(),
+        session: client.session.taken_along(),
+        output: ReplyBuf::default(),
+        place: client.place,
+        is_nested: false,
+        command: found.command,
+    };
+    let id = found.id;
+    shard.executor.spawn(Box::pin(async move {
+        let context = run_asynchronous(id, context).await;
+        let local = context.local();
+        let Context {
+            session, output, place, ..
+        } = context;
+        local.with(|local| finish_asynchronous(&mut local.clients, place, sequence, session, output));
+    }));
+    Flow::Started
+}
 
-    fn finish_asynchronous(&mut self, place: ConnRef, sequence: u32, session: Session, mut output: ReplyBuf) {
-        let Some(client) = self.clients.get(place) else { return };
-        let Client { pending, out, .. } = &mut **client;
-        pending.answer(sequence, out, |buffer| buffer.append(&mut output));
-        self.take_session_back(place, session);
-        self.answered(place.index);
-    }
-
-    /// Puts the session of a client back, as a command has left it that took it along.
-    pub(super) fn take_session_back(&mut self, place: ConnRef, session: Session) {
-        if let Some(client) = self.clients.get(place) {
-            client.is_closing |= session.closes;
-            client.session = session;
-        }
-    }
-
-    /// Runs a transaction that holds its slots and has commands that ask other shards.
-    pub(super) fn continue_transaction(&mut self, ticket: Ticket, origin: ConnRef) {
-        let handle = self.handle();
-        self.executor.spawn(Box::pin(run_transaction(handle, ticket, origin)));
-    }
+fn finish_asynchronous(clients: &mut Clients, place: ConnRef, sequence: u32, session: Session, mut output: ReplyBuf) {
+    let Some(client) = clients.get(place) else { return };
+    let Client { pending, out, .. } = &mut **client;
+    pending.answer(sequence, out, |buffer| buffer.append(&mut output));
+    clients.take_session_back(place, session);
+    clients.answered(place.index);
 }
 
 /// Runs the handler and counts the call; the reply is in the context that comes back.
-async fn run_asynchronous(id: CommandId, mut context: Context) -> Context {
+pub(super) async fn run_asynchronous(id: CommandId, mut context: Context) -> Context {
     let Run::Node(handler) = context.command.run else {
         unreachable!("only asynchronous commands get here");
     };
@@ -147,55 +131,4 @@ async fn run_asynchronous(id: CommandId, mut context: Context) -> Context {
         env.note_slow(registry.get(id).command, arguments.as_args(), microseconds);
     });
     context
-}
-
-async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
-    loop {
-        // Everything up to the next asynchronous command, in one go.
-        let next: Option<(CommandId, Context)> = local.with(|shard| {
-            let mut next = None;
-            let Local { core, env, outbox, .. } = shard;
-            let mut asynchronous = None;
-            core.continue_held(
-                ticket,
-                |task, view, env| task.run_until_asynchronous(view, env, &mut asynchronous),
-                env,
-                outbox,
-            );
-            shard.post();
-            if let Some((id, arguments, session)) = asynchronous {
-                let command = shard.registry.get(id).command;
-                next = Some((
-                    id,
-                    Context {
-                        shard: shard.handle().0,
-                        arguments,
-                        session,
-                        output: ReplyBuf::default(),
-                        place: origin,
-                        is_nested: true,
-                        command,
-                    },
-                ));
-            }
-            next
-        });
-        let Some((id, context)) = next else { return };
-        let context = run_asynchronous(id, context).await;
-        let Context {
-            session, mut output, ..
-        } = context;
-        local.with(|shard| {
-            let Local { core, env, outbox, .. } = shard;
-            core.continue_held(
-                ticket,
-                |task, _, _| {
-                    task.take_asynchronous(session, &mut output);
-                    Verdict::Hold
-                },
-                env,
-                outbox,
-            );
-        });
-    }
 }

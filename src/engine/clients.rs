@@ -1,6 +1,11 @@
-//! The clients of a shard, by the index of their connection.
+//! The clients of a shard, by the index of their connection, and which of them are to be looked at.
+//!
+//! A client that has output to send, or requests that may start, is *listed*: the pass serves who is listed, and nobody else. Who cannot go
+//! on says so in its `stall`; what it waits for is known here, so that it is listed again when that is over: for the replies of its own
+//! commands ([`Clients::answered`]), for the end of CLIENT PAUSE, for room in a link.
 
-use crate::client::Client;
+use super::env::Env;
+use crate::client::{Client, Session, Stall};
 use crate::shard::ConnRef;
 
 /// See above.
@@ -8,6 +13,11 @@ use crate::shard::ConnRef;
 pub struct Clients {
     places: Vec<Option<Box<Client>>>,
     count: usize,
+    listed: Vec<u32>,
+    paused: Vec<ConnRef>,
+    /// Clients that wait because too much is captured for a snapshot.
+    waiting_for_snapshot: Vec<ConnRef>,
+    waiting_for_room: Vec<ConnRef>,
 }
 
 impl Clients {
@@ -69,5 +79,105 @@ impl Clients {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Puts a client on the list of those that have something to send or to start.
+    pub fn list(&mut self, index: u32) {
+        if let Some(client) = self.at(index)
+            && !client.is_listed
+        {
+            client.is_listed = true;
+            self.listed.push(index);
+        }
+    }
+
+    pub(super) fn has_listed(&self) -> bool {
+        !self.listed.is_empty()
+    }
+
+    /// Takes one from the list; it may have gone meanwhile.
+    pub(super) fn next_listed(&mut self) -> Option<u32> {
+        let index = self.listed.pop()?;
+        if let Some(client) = self.at(index) {
+            client.is_listed = false;
+        }
+        Some(index)
+    }
+
+    /// A command of this client was answered: what waited for that may start.
+    pub(super) fn answered(&mut self, index: u32) {
+        let Some(client) = self.at(index) else { return };
+        let may_go_on = match client.stall {
+            Stall::Barrier | Stall::Underway => client.pending.is_empty(),
+            Stall::Full => client.pending.is_half_free(),
+            // They wait for something else.
+            Stall::Paused | Stall::Link | Stall::Snapshot | Stall::Not => false,
+        };
+        if may_go_on {
+            client.stall = Stall::Not;
+        }
+        self.list(index);
+    }
+
+    /// Puts the session of a client back, as a command has left it that took it along.
+    pub(super) fn take_session_back(&mut self, place: ConnRef, session: Session) {
+        if let Some(client) = self.get(place) {
+            client.is_closing |= session.closes;
+            client.session = session;
+        }
+    }
+
+    /// This client waits for the end of CLIENT PAUSE.
+    pub(super) fn wait_for_pause(&mut self, place: ConnRef) {
+        self.paused.push(place);
+    }
+
+    /// Lets the clients go on that CLIENT PAUSE held back.
+    pub fn end_pause(&mut self, env: &mut Env) {
+        env.pause = None;
+        let paused = std::mem::take(&mut self.paused);
+        self.let_go_on(paused, Stall::Paused);
+    }
+
+    /// This client waits until less is captured for a snapshot.
+    pub(super) fn wait_for_snapshot(&mut self, place: ConnRef) {
+        self.waiting_for_snapshot.push(place);
+    }
+
+    pub(super) fn wait_for_snapshot_anywhere(&self) -> bool {
+        !self.waiting_for_snapshot.is_empty()
+    }
+
+    /// Less is captured, or nothing is any more.
+    pub(super) fn find_snapshot_room(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting_for_snapshot);
+        self.let_go_on(waiting, Stall::Snapshot);
+    }
+
+    /// This client waits for room in a link.
+    pub(super) fn wait_for_room(&mut self, place: ConnRef) {
+        self.waiting_for_room.push(place);
+    }
+
+    pub(super) fn wait_for_room_anywhere(&self) -> bool {
+        !self.waiting_for_room.is_empty()
+    }
+
+    /// There is room again.
+    pub(super) fn find_room(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting_for_room);
+        self.let_go_on(waiting, Stall::Link);
+    }
+
+    /// Lists clients that have waited for something that is over.
+    fn let_go_on(&mut self, waiting: Vec<ConnRef>, stalled_by: Stall) {
+        for place in waiting {
+            if let Some(client) = self.get(place)
+                && client.stall == stalled_by
+            {
+                client.stall = Stall::Not;
+            }
+            self.list(place.index);
+        }
     }
 }

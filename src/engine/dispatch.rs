@@ -12,13 +12,17 @@
 //! What may start while earlier commands of the same client are under way is `route`'s to say. Commands over the session run at once:
 //! what they change was copied by the commands before them.
 
-use super::gates::Refusal;
+use super::asynchronous::start_asynchronous;
+use super::gates::{Refusal, let_in};
 use super::literal::{Control, Registered, Run};
 use super::local::Local;
 use super::route::Flow;
 use super::run::run_session;
+use super::transaction::{self, Controlled};
+use crate::base::clock::Ticks;
 use crate::client::{Client, ReplyMode, Stall};
-use crate::resp::{Args, Reply, ReplyError, RequestLimits, RequestParser, Step};
+use crate::resp::{Args, Reply, ReplyError, RequestLimits, RequestParser, Step, error};
+use crate::spec::Flags;
 use crate::store::DbIndex;
 
 /// Fewer bytes than this hold hardly two requests, and are run without looking ahead.
@@ -71,7 +75,7 @@ impl Local {
         self.upkeep.under_way.count_input(&mut client);
         self.upkeep.under_way.count_output(&mut client);
         self.clients.put_back(client);
-        self.list(place.index);
+        self.clients.list(place.index);
         if self.env.stats.has_slow_entries() {
             let entries = self.env.stats.take_slow_entries();
             self.log_slow(place, entries);
@@ -211,7 +215,7 @@ impl Local {
             Ok(found) => found,
             Err(error) => return self.refuse_unknown(client, args, &error),
         };
-        match self.let_in(client, found, args) {
+        match let_in(self, client, found, args) {
             Ok(()) => {}
             Err(Refusal::Error(error)) => return self.reject(client, Some(found), &error),
             Err(Refusal::Postponed(stall)) => return Flow::Wait(stall),
@@ -274,10 +278,63 @@ impl Local {
                 client.is_closing |= client.session.closes;
                 Flow::Go
             }
-            Run::Node(_) => self.start_asynchronous(client, found, args),
+            Run::Node(_) => start_asynchronous(self, client, found, args),
             Run::Transaction(control) => self.control(client, control, found, args),
             Run::Container | Run::Guarded(_) => unreachable!("a container was refused by its arity"),
         }
+    }
+
+    /// Runs a command that controls the transaction.
+    fn control(&mut self, client: &mut Client, control: Control, found: &'static Registered, args: Args) -> Flow {
+        // UNWATCH inside MULTI is queued as any command is; everything else acts now.
+        if control == Control::Unwatch && client.is_in_transaction() {
+            return self.queue(client, found, args);
+        }
+        if !client.pending.is_empty() {
+            return Flow::Wait(Stall::Barrier);
+        }
+        let began = self.env.ticks;
+        let is_open = self.env.settings.requirepass.is_empty();
+        let step = transaction::control(client, control, found, args, self.registry, &self.node, is_open);
+        match step {
+            Controlled::Answer { reply, unwatches } => {
+                if unwatches {
+                    self.unwatch(client);
+                }
+                match reply {
+                    Ok(text) => self.answer_now(client, found, |reply| reply.simple(text)),
+                    Err(error) => self.fail_now(client, found, &error),
+                }
+            }
+            // What EXEC takes is its commands'.
+            Controlled::Start(task, footprint) if control == Control::Exec => {
+                return self.start(client, task, footprint);
+            }
+            Controlled::Start(task, footprint) => {
+                self.note_slow_since(began, found, args);
+                return self.start(client, task, footprint);
+            }
+        }
+        self.note_slow_since(began, found, args);
+        Flow::Go
+    }
+
+    fn note_slow_since(&mut self, began: Ticks, found: &Registered, args: Args) {
+        let ended = self.env.tick();
+        self.env.note_slow(found.command, args, ended.us_since(began));
+    }
+
+    /// Adds a command to the queue of MULTI.
+    fn queue(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
+        if found.command.flags.contains(Flags::NO_MULTI) {
+            return self.reject(client, Some(found), &error::NOT_ALLOWED_IN_MULTI);
+        }
+        if let Some(transaction) = &mut client.transaction {
+            transaction.queue(found.id, args);
+        }
+        let proto = client.session.proto;
+        Reply::new(client.reply_buffer(), proto).simple("QUEUED");
+        Flow::Go
     }
 
     /// Runs a command under `CLIENT REPLY OFF` or `SKIP`: its reply is taken away again.

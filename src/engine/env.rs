@@ -11,7 +11,8 @@ use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
 use super::registry::CommandId;
-use crate::base::clock::{Calendar, Clock, Ticks, UnixMs};
+use super::snapshot::{SnapshotState, Snapshots};
+use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
 use crate::client::ReplyResizing;
@@ -23,9 +24,12 @@ use crate::resp::Args;
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
-use crate::store::{Attention, DbIndex, Detached, HashSeed, Occupancy, Slot};
+use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Elements that are freed without a detour.
+const FREED_AT_ONCE: usize = 64;
 
 /// `CLIENT PAUSE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,17 +53,28 @@ pub struct Env {
     /// Which slots may have keys: what SCAN passes over without holding it.
     pub occupancy: Arc<Occupancy>,
     attention: Arc<Attention>,
+    /// The moment of the last snapshot.
+    pub(super) cut: Arc<Cut>,
+    pub snapshots: Arc<Snapshots>,
+    /// As of the beginning of the pass.
+    pub(super) snapshot_state: SnapshotState,
+    /// FLUSHALL has ended the snapshots: the empty keyspace is to be saved, if anything ever is.
+    pub(super) wants_save: bool,
     /// Deleted values and tables that are freed in the background.
     pub garbage: Garbage,
     pub(super) pause: Option<Pause>,
     /// `DEBUG SET-ACTIVE-EXPIRE`.
-    pub(super) expires_actively: bool,
+    pub expires_actively: bool,
     pub(super) clock: Clock,
     calendar: Calendar,
     /// The hard limit of `client-output-buffer-limit` for those who send commands: of what is beyond it nobody will see anything.
     pub(super) reply_bytes_max: usize,
+    /// A data set is being read: commands that cannot run meanwhile are refused, nothing expires and nothing is evicted.
+    pub(super) is_loading: bool,
+    /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
+    pub skips_checksums: bool,
     /// `DEBUG PAUSE-CRON`.
-    pub(super) is_cron_paused: bool,
+    pub is_cron_paused: bool,
     pub(super) reply_resizing: ReplyResizing,
     /// When the last command ended, which is when the next one begins.
     pub(super) ticks: Ticks,
@@ -141,6 +156,15 @@ impl Garbage {
         self.tables.is_empty()
     }
 
+    /// Frees an entry: at once, unless that takes long.
+    pub fn push(&mut self, entry: OwnedEntry) {
+        let mut detached = Detached::default();
+        detached.push(entry);
+        if !detached.free_step(FREED_AT_ONCE) {
+            self.tables.push_back(detached);
+        }
+    }
+
     /// How many keys wait (`lazyfree_pending_objects`).
     pub fn pending_count(&self) -> usize {
         self.tables.iter().map(Detached::entry_count).sum()
@@ -168,6 +192,8 @@ impl Env {
             shards: node.shards,
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
             reply_bytes_max: reply_bytes_max(&settings),
+            is_loading: node.loading.is_loading(),
+            skips_checksums: false,
             is_cron_paused: false,
             reply_resizing: ReplyResizing::DEFAULT,
             seed,
@@ -190,6 +216,10 @@ impl Env {
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
+            cut: node.cut.clone(),
+            snapshots: node.snapshots.clone(),
+            snapshot_state: SnapshotState::default(),
+            wants_save: false,
         };
         env.follow(settings);
         env.begin_pass();
@@ -199,6 +229,7 @@ impl Env {
     /// Works by other settings from now on.
     pub fn follow(&mut self, settings: Arc<Settings>) {
         self.stats.follow(&settings);
+        self.snapshots.follow(&settings);
         let pays_attention = !settings.notify_keyspace_events.is_empty();
         if pays_attention != std::mem::replace(&mut self.pays_attention, pays_attention) {
             if pays_attention {
@@ -213,6 +244,17 @@ impl Env {
         self.settings = settings;
     }
 
+    /// Whether writes are refused because a snapshot has failed; whoever is asked whether the server is well says so, too.
+    pub fn refuses_writes(&self) -> bool {
+        self.snapshot_state.refuses_writes
+    }
+
+    /// The whole keyspace is gone: what is being saved of it is of no use any more.
+    pub fn end_snapshots(&mut self) {
+        self.snapshots.cancel(false, self.now);
+        self.wants_save = !self.settings.save.is_empty();
+    }
+
     /// The time of the unit of work that runs now, and how it counts accesses.
     #[inline]
     pub fn moment(&self) -> Moment {
@@ -221,6 +263,11 @@ impl Env {
             policy: self.access_policy(),
             keeps_stale: self.is_paused(),
         }
+    }
+
+    /// Whether keys may be deleted because their time is over, without anybody having looked at them.
+    pub(super) fn may_expire_actively(&self) -> bool {
+        self.expires_actively && self.pause.is_none() && !self.is_loading
     }
 
     /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
@@ -266,6 +313,7 @@ impl Env {
         let ticks = self.tick();
         self.calendar.follow(self.clock.unix(), ticks);
         self.move_on();
+        self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
     }
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
@@ -365,6 +413,25 @@ impl Env {
         }
     }
 
+    /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.
+    pub fn begin_pause(&mut self, asked: Pause) {
+        let current = self.pause.filter(|pause| pause.until > self.now);
+        self.pause = Some(match current {
+            None => asked,
+            Some(pause) => Pause {
+                until: pause.until.max(asked.until),
+                writes_only: pause.writes_only && asked.writes_only,
+            },
+        });
+    }
+
+    /// `DEBUG REPLYBUFFER`: what is not said stays as it is.
+    pub fn set_reply_resizing(&mut self, is_on: Option<bool>, peak_for: Option<Option<Ms>>) {
+        let resizing = &mut self.reply_resizing;
+        resizing.is_on = is_on.unwrap_or(resizing.is_on);
+        resizing.peak_for = peak_for.unwrap_or(resizing.peak_for);
+    }
+
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
     pub(super) fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
@@ -400,7 +467,7 @@ fn reply_bytes_max(settings: &Settings) -> usize {
 }
 
 /// The thresholds of packed values. What is beyond the address space is no limit at all.
-fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
+pub fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
         hash_max_listpack_entries: count(settings.hash_max_listpack_entries),
@@ -422,7 +489,6 @@ fn limits_of(settings: &Settings, list_packed_threshold: usize) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Ms;
     use crate::config::KeyspaceEvents;
     use crate::data::string::StringForm;
     use crate::engine::assembly::Assembly;

@@ -16,13 +16,12 @@ use crate::stats::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 /// The lowest limit that is obeyed: below it nobody could connect to raise it. Redis's figure.
 const LIMIT_BYTES_MIN: usize = 128 * 1024;
 
-/// Marks the largest clients to be disconnected while all together take too much; answers which. To be called by the cron.
-pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &MemoryAccount) -> Vec<u32> {
+/// Has the largest clients disconnected while all together take too much. To be called by the cron.
+pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &MemoryAccount) {
     let Some(limit) = client_limit(&env.settings) else {
-        return Vec::new();
+        return;
     };
     let shard = usize::from(env.shard.0);
-    let mut evicted = Vec::new();
     let mut sum = 0;
     let mut classes = [0; CLIENT_CLASS_COUNT];
     let mut largest: Vec<(usize, u32)> = Vec::new();
@@ -37,7 +36,7 @@ pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &Memo
     account.publish_clients(shard, sum, &classes);
     let all = account.client_bytes();
     if all <= limit {
-        return Vec::new();
+        return;
     }
     let mut duties = account.client_duties(shard, all - limit);
     largest.sort_unstable();
@@ -55,9 +54,8 @@ pub(super) fn evict_clients(clients: &mut Clients, env: &mut Env, account: &Memo
         );
         client.is_killed = true;
         env.stats.counts.evicted_clients += 1;
-        evicted.push(index);
+        clients.list(index);
     }
-    evicted
 }
 
 /// `maxmemory-clients` in bytes; None: no limit.

@@ -159,26 +159,26 @@ impl Eviction {
         } else {
             let rule = on.env.settings.maxmemory_policy.rule();
             let mut own = taken.max(0).unsigned_abs().min(excess.saturating_sub(tolerated));
-            if !on.memory.has_counted(shard, rule) {
+            if !on.node.memory.has_counted(shard, rule) {
                 // There was no limit until now, or another one: what was taken under that is nobody's in particular.
                 own = 0;
                 self.count_evictable(on);
                 self.know_coldness(on);
             }
-            on.memory.share_out(excess, rule);
+            on.node.memory.share_out(excess, rule);
             let others = (0..on.env.shards).filter(|&other| other != shard);
             asked.extend(
                 others
-                    .filter(|&other| on.memory.ask(other, rule, limit / ASKED_PART))
+                    .filter(|&other| on.node.memory.ask(other, rule, limit / ASKED_PART))
                     .map(|other| ShardId(other as u16)),
             );
-            on.memory.duty(shard, excess).max(own)
+            on.node.memory.duty(shard, excess).max(own)
         };
         if duty > 0 {
             let freed = self.evict(on, under_way, duty);
-            on.memory.paid(shard, freed, tolerated);
+            on.node.memory.paid(shard, freed, tolerated);
             if freed <= 0 && self.exceeded_since.is_none() {
-                on.memory.clear_duty(shard);
+                on.node.memory.clear_duty(shard);
             }
             self.counted_seen = on.publish(under_way);
         } else {
@@ -191,7 +191,7 @@ impl Eviction {
     /// The process uses no more than it may: nothing is owed.
     pub(super) fn rest(&mut self, on: &Ground<'_>, counted: isize) {
         self.note_seen(counted);
-        on.memory.clear_duty(usize::from(on.env.shard.0));
+        on.node.memory.clear_duty(usize::from(on.env.shard.0));
         self.exceeded_since = None;
     }
 
@@ -207,7 +207,7 @@ impl Eviction {
 
     /// Whether more is used than may be, and nothing can be done about it.
     pub(super) fn lacks_memory(&mut self, on: &mut Ground<'_>) -> bool {
-        if on.memory.counted_bytes() <= on.env.settings.maxmemory as usize {
+        if on.node.memory.counted_bytes() <= on.env.settings.maxmemory as usize {
             return false;
         }
         if on.env.settings.maxmemory_policy == MaxmemoryPolicy::Noeviction {
@@ -215,11 +215,11 @@ impl Eviction {
         }
         let shard = usize::from(on.env.shard.0);
         let rule = on.env.settings.maxmemory_policy.rule();
-        let is_counted = on.memory.has_counted(shard, rule);
+        let is_counted = on.node.memory.has_counted(shard, rule);
         if !is_counted || self.slots.is_empty() && self.knows_more_than_counted(on) {
             self.count_evictable(on);
         }
-        !on.memory.is_anything_evictable(rule)
+        !on.node.memory.is_anything_evictable(rule)
     }
 
     /// Frees at least so many bytes, if there is as much to evict and the time suffices. Returns how many.
@@ -402,7 +402,7 @@ impl Eviction {
             }
         }
         let shard = usize::from(on.env.shard.0);
-        on.memory.publish_evictable(shard, policy.rule(), bytes, total);
+        on.node.memory.publish_evictable(shard, policy.rule(), bytes, total);
     }
 
     /// Tells the others how cold the keys are of a shard that has not evicted yet, or not lately.
@@ -419,7 +419,7 @@ impl Eviction {
         let policy = on.env.settings.maxmemory_policy;
         let coldness = score.map_or(0, |score| policy.coldness(score, on.env.now));
         let shard = usize::from(on.env.shard.0);
-        on.memory.publish_coldness(shard, coldness);
+        on.node.memory.publish_coldness(shard, coldness);
     }
 
     /// Whether a count may bring to light what the last one did not.
@@ -435,10 +435,11 @@ impl Eviction {
     pub(super) fn cron(&mut self, on: &mut Ground<'_>) {
         let settings = on.env.settings.clone();
         if settings.maxmemory > 0 && settings.maxmemory_policy != MaxmemoryPolicy::Noeviction {
-            let is_full = on.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
+            let is_full = on.node.memory.counted_bytes() as u64 > settings.maxmemory / 10 * 9;
             let every = if is_full { COUNT_EVERY_WHEN_FULL } else { COUNT_EVERY };
             let is_new = self.counted_policy != Some(settings.maxmemory_policy)
                 || !on
+                    .node
                     .memory
                     .has_counted(usize::from(on.env.shard.0), settings.maxmemory_policy.rule());
             if is_new || on.env.now.since(self.counted_at) >= every {
@@ -446,7 +447,7 @@ impl Eviction {
                 self.know_coldness(on);
             }
         } else {
-            on.memory.forget_evictable(usize::from(on.env.shard.0));
+            on.node.memory.forget_evictable(usize::from(on.env.shard.0));
         }
     }
 }

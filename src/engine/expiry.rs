@@ -58,7 +58,7 @@ impl Expiry {
         let now = on.env.now;
         let changes = on.env.stats.counts.changes;
         let expiry = self;
-        if !on.env.expires_actively || on.env.pause.is_some() || !expiry.due.is_empty() {
+        if !on.env.may_expire_actively() || !expiry.due.is_empty() {
             return;
         }
         let pause = if changes == expiry.changes_seen {
@@ -89,7 +89,7 @@ impl Expiry {
 
     /// Deletes expired keys of the slots that are due, until `deadline`. True: there is more to do at once.
     pub(super) fn expire_some(&mut self, on: &mut Ground<'_>, began: Ticks, deadline: Ticks) -> bool {
-        if !on.env.expires_actively || on.env.pause.is_some() {
+        if !on.env.may_expire_actively() {
             // What is due is found again when keys may go again.
             self.due.clear();
             return false;

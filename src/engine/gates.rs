@@ -5,9 +5,10 @@
 //! its client is.
 
 use super::env::Pause;
-use super::literal::{Command, Control, Registered, Run};
+use super::literal::{Command, Control, Registered, Registry, Run, key_slots};
 use super::local::Local;
 use crate::client::{Client, Queued, Stall};
+use crate::config::Settings;
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Flags, Protection};
 
@@ -43,11 +44,11 @@ const REQUEST: u8 = Way::Request as u8;
 /// cost each request some fifty instructions.
 macro_rules! gates {
     ($($ways:ident => $check:ident;)+) => {
-        impl Local {
+        impl Applicant<'_> {
             #[inline(always)]
-            fn pass_gates(&mut self, way: Way, mut applicant: Applicant<'_>) -> Result<(), Refusal> {
+            fn pass(&mut self, way: Way, shard: &mut Local) -> Result<(), Refusal> {
                 $(if $ways & way as u8 != 0 {
-                    self.$check(&mut applicant)?;
+                    self.$check(shard)?;
                 })+
                 Ok(())
             }
@@ -61,204 +62,242 @@ gates! {
     REQUEST => gate_of_protection;
     REQUEST => gate_of_password;
     REQUEST => gate_of_pause;
+    REQUEST => gate_of_loading;
     BOTH => gate_of_memory;
+    REQUEST => gate_of_snapshots;
 }
 
-impl Local {
-    /// Whether a client's request may run.
-    #[inline(always)]
-    pub(super) fn let_in(
-        &mut self,
-        client: &mut Client,
-        found: &'static Registered,
-        args: Args,
-    ) -> Result<(), Refusal> {
-        let client = Some(client);
-        self.pass_gates(Way::Request, Applicant { client, found, args })
-    }
+/// Whether a client's request may run.
+#[inline(always)]
+pub(super) fn let_in(
+    shard: &mut Local,
+    client: &mut Client,
+    found: &'static Registered,
+    args: Args,
+) -> Result<(), Refusal> {
+    let client = Some(client);
+    Applicant { client, found, args }.pass(Way::Request, shard)
+}
 
-    /// Whether a command that another shard has sent may run: when that shard looked, those before it had not run. As many as a client may have
-    /// under way would get past a limit that has just been reached.
-    #[inline(always)]
-    pub(super) fn let_in_shipped(&mut self, found: &'static Registered, args: Args) -> Result<(), Refusal> {
-        let client = None;
-        self.pass_gates(Way::Shipped, Applicant { client, found, args })
-    }
+/// Whether a command that another shard has sent may run: when that shard looked, those before it had not run. As many as a client may have
+/// under way would get past a limit that has just been reached.
+#[inline(always)]
+pub(super) fn let_in_shipped(shard: &mut Local, found: &'static Registered, args: Args) -> Result<(), Refusal> {
+    let client = None;
+    Applicant { client, found, args }.pass(Way::Shipped, shard)
+}
 
+impl Applicant<'_> {
     #[inline(always)]
-    fn gate_of_hidden_containers(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        let Applicant { client, found, args } = applicant;
-        match client {
-            Some(client) if found.is_inner || found.is_guarded() => {
-                self.pass_guard(client, found, *args).map_err(Refusal::Error)
+    fn gate_of_hidden_containers(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        match &self.client {
+            Some(client) if self.found.is_inner || self.found.is_guarded() => {
+                pass_guard(shard.registry, &shard.env.settings, client, self.found, self.args).map_err(Refusal::Error)
             }
             _ => Ok(()),
         }
     }
 
     #[inline(always)]
-    fn gate_of_arity(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        let command = applicant.found.command;
-        if command.accepts(applicant.args.len()) && !matches!(command.run, Run::Container) {
+    fn gate_of_arity(&mut self, _: &mut Local) -> Result<(), Refusal> {
+        let command = self.found.command;
+        if command.accepts(self.args.len()) && !matches!(command.run, Run::Container) {
             return Ok(());
         }
-        Err(Refusal::Error(error::wrong_arity(&applicant.found.full_name)))
+        Err(Refusal::Error(error::wrong_arity(&self.found.full_name)))
     }
 
     #[inline(always)]
-    fn gate_of_protection(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        match (&applicant.client, applicant.found.command.protection) {
-            (Some(client), Some(protection)) => self.check_protection(client, protection).map_err(Refusal::Error),
+    fn gate_of_protection(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        match (&self.client, self.found.command.protection) {
+            (Some(client), Some(protection)) => {
+                check_protection(&shard.env.settings, client, protection).map_err(Refusal::Error)
+            }
             _ => Ok(()),
         }
     }
 
     #[inline(always)]
-    fn gate_of_password(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        let is_known = applicant
+    fn gate_of_password(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        let is_known = self
             .client
             .as_ref()
             .is_none_or(|client| client.session.is_authenticated);
-        if !is_known && !applicant.found.command.flags.contains(Flags::NO_AUTH) && self.wants_password() {
+        if !is_known && !self.found.command.flags.contains(Flags::NO_AUTH) && wants_password(&shard.env.settings) {
             return Err(Refusal::Error(error::NO_AUTH));
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn gate_of_pause(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        if let Some(client) = &mut applicant.client
-            && self.env.pause.is_some()
-            && self.is_paused(client, applicant.found)
+    fn gate_of_pause(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if let Some(client) = &self.client
+            && let Some(pause) = shard.env.pause
+            && is_paused(shard, pause, client, self.found)
         {
-            self.paused.push(client.place);
+            shard.clients.wait_for_pause(client.place);
             return Err(Refusal::Postponed(Stall::Paused));
         }
         Ok(())
     }
 
+    /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
+    #[inline(always)]
+    fn gate_of_loading(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if shard.env.is_loading && !self.may_run_while_loading(shard.registry) {
+            return Err(Refusal::Error(error::LOADING));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn may_run_while_loading(&self, registry: &Registry) -> bool {
+        let may_run = |command: &Command| command.flags.contains(Flags::LOADING);
+        let transaction = self.client.as_ref().and_then(|client| client.transaction.as_ref());
+        match (self.found.command.run, transaction) {
+            (Run::Transaction(Control::Exec), Some(transaction)) => {
+                let mut queue = transaction.queue.iter();
+                queue.all(|queued| may_run(registry.get(queued.command).command))
+            }
+            _ => may_run(self.found.command),
+        }
+    }
+
     /// Makes room first, if the command is one over keys.
     #[inline(always)]
-    fn gate_of_memory(&mut self, applicant: &mut Applicant<'_>) -> Result<(), Refusal> {
-        if self.env.settings.maxmemory == 0 {
+    fn gate_of_memory(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if shard.env.settings.maxmemory == 0 {
             return Ok(());
         }
-        if runs_over_keys(&applicant.found.command.run) {
-            if let Some(client) = &mut applicant.client {
-                self.upkeep.under_way.count_output(client);
+        if runs_over_keys(&self.found.command.run) {
+            if let Some(client) = &mut self.client {
+                shard.upkeep.under_way.count_output(client);
             }
-            self.relieve();
+            shard.relieve();
         }
-        if self.needs_memory(applicant) && self.lacks_memory() {
+        if self.needs_memory(shard.registry) && shard.on_ground(|upkeep, on| upkeep.eviction.lacks_memory(on)) {
             return Err(Refusal::Error(error::OUT_OF_MEMORY));
         }
         Ok(())
     }
 
-    /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
-    fn needs_memory(&self, applicant: &Applicant<'_>) -> bool {
-        let found = applicant.found;
-        let transaction = applicant.client.as_ref().and_then(|client| client.transaction.as_ref());
-        let Some(transaction) = transaction else {
-            return found.command.flags.contains(Flags::DENYOOM);
+    /// Writes are refused after a snapshot has failed, where that is wanted, and wait while as much is captured for one as may be.
+    #[inline(always)]
+    fn gate_of_snapshots(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        if shard.env.snapshot_state.is_calm() {
+            return Ok(());
+        }
+        self.gate_of_troubled_snapshots(shard)
+    }
+
+    #[cold]
+    fn gate_of_troubled_snapshots(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let is_write = |command: &Command| command.flags.contains(Flags::WRITE);
+        let (queued, is_queued) = match (&client.transaction, self.found.command.run) {
+            (Some(transaction), Run::Transaction(Control::Exec)) => (&transaction.queue[..], false),
+            (transaction, _) => (&[][..], transaction.is_some()),
         };
-        match found.command.run {
+        let mut commands = queued.iter().map(|queued| shard.registry.get(queued.command).command);
+        if !is_write(self.found.command) && !commands.any(is_write) {
+            return Ok(());
+        }
+        if shard.env.snapshot_state.refuses_writes {
+            return Err(Refusal::Error(error::SNAPSHOT_FAILED));
+        }
+        let touches_unsaved = |command: &Command, args: Args| {
+            let slots = key_slots(command, args);
+            slots.iter().any(|slot| shard.env.cut.is_unsaved(slot))
+        };
+        let waits = shard.env.snapshot_state.is_at_limit
+            && !is_queued
+            && (touches_unsaved(self.found.command, self.args)
+                || queued
+                    .iter()
+                    .any(|queued| touches_unsaved(shard.registry.get(queued.command).command, queued.args.as_args())));
+        if waits {
+            shard.clients.wait_for_snapshot(client.place);
+            return Err(Refusal::Postponed(Stall::Snapshot));
+        }
+        Ok(())
+    }
+
+    /// Whether the command may take memory that lasts. What is queued by MULTI does, whatever it is.
+    fn needs_memory(&self, registry: &Registry) -> bool {
+        let transaction = self.client.as_ref().and_then(|client| client.transaction.as_ref());
+        let Some(transaction) = transaction else {
+            return self.found.command.flags.contains(Flags::DENYOOM);
+        };
+        match self.found.command.run {
             Run::Transaction(Control::Exec) => transaction.queue.iter().any(|queued| {
-                let queued = self.registry.get(queued.command);
+                let queued = registry.get(queued.command);
                 queued.command.flags.contains(Flags::DENYOOM)
             }),
             Run::Transaction(Control::Discard | Control::Reset | Control::Quit) => false,
             _ => true,
         }
     }
+}
 
-    /// Whether the parameter that protects a command lets this client call it.
-    #[cold]
-    fn check_protection(&self, client: &Client, protection: Protection) -> Result<(), ReplyError> {
-        let (permission, refusal) = match protection {
-            Protection::ModuleCommand => (self.env.settings.enable_module_command, error::MODULE_NOT_ALLOWED),
-        };
-        match permission.allows(client.session.is_local) {
-            true => Ok(()),
-            false => Err(refusal),
-        }
+/// Whether the parameter that protects a command lets this client call it.
+#[cold]
+fn check_protection(settings: &Settings, client: &Client, protection: Protection) -> Result<(), ReplyError> {
+    let (permission, refusal) = match protection {
+        Protection::ModuleCommand => (settings.enable_module_command, error::MODULE_NOT_ALLOWED),
+    };
+    match permission.allows(client.session.is_local) {
+        true => Ok(()),
+        false => Err(refusal),
     }
+}
 
-    /// The rule of a container whose subcommands are its own affair: arity, guard, password, then the subcommand.
-    #[cold]
-    fn pass_guard(&self, client: &Client, found: &'static Registered, args: Args) -> Result<(), ReplyError> {
-        let container = match found.parent {
-            Some(parent) if found.is_inner => self.registry.get(parent),
-            _ => found,
-        };
-        let Run::Guarded(guarded) = container.command.run else {
-            unreachable!("only a guarded container has inner commands")
-        };
-        if !container.command.accepts(args.len()) {
-            return Err(error::wrong_arity(&container.full_name));
-        }
-        (guarded.guard)(&self.env.settings, client.session.is_local)?;
-        if !client.session.is_authenticated && self.wants_password() {
-            return Err(error::NO_AUTH);
-        }
-        if !found.is_inner || !found.command.accepts(args.len()) {
-            return Err(error::unknown_subcommand_or_arity(container.command.name, args.at(1)));
-        }
-        Ok(())
+/// The rule of a container whose subcommands are its own affair: arity, guard, password, then the subcommand.
+#[cold]
+fn pass_guard(
+    registry: &Registry,
+    settings: &Settings,
+    client: &Client,
+    found: &'static Registered,
+    args: Args,
+) -> Result<(), ReplyError> {
+    let container = match found.parent {
+        Some(parent) if found.is_inner => registry.get(parent),
+        _ => found,
+    };
+    let Run::Guarded(guarded) = container.command.run else {
+        unreachable!("only a guarded container has inner commands")
+    };
+    if !container.command.accepts(args.len()) {
+        return Err(error::wrong_arity(&container.full_name));
     }
-
-    /// Whether clients must authenticate: the password may have been taken away since they came.
-    fn wants_password(&self) -> bool {
-        !self.env.settings.requirepass.is_empty()
+    (guarded.guard)(settings, client.session.is_local)?;
+    if !client.session.is_authenticated && wants_password(settings) {
+        return Err(error::NO_AUTH);
     }
-
-    /// Whether CLIENT PAUSE holds this request back.
-    fn is_paused(&mut self, client: &Client, found: &'static Registered) -> bool {
-        let Some(pause) = self.env.pause else { return false };
-        if pause.until <= self.env.now {
-            self.end_pause();
-            return false;
-        }
-        if !pause.writes_only {
-            return true;
-        }
-        match (&client.transaction, found.command.run) {
-            (Some(transaction), Run::Transaction(Control::Exec)) => self.any_writes(&transaction.queue),
-            (Some(_), _) => false,
-            (None, _) => writes(found.command),
-        }
+    if !found.is_inner || !found.command.accepts(args.len()) {
+        return Err(error::unknown_subcommand_or_arity(container.command.name, args.at(1)));
     }
+    Ok(())
+}
 
-    /// Whether any of these commands writes.
-    pub(super) fn any_writes(&self, queue: &[Queued]) -> bool {
-        queue
-            .iter()
-            .any(|queued| writes(self.registry.get(queued.command).command))
+/// Whether clients must authenticate: the password may have been taken away since they came.
+fn wants_password(settings: &Settings) -> bool {
+    !settings.requirepass.is_empty()
+}
+
+/// Whether CLIENT PAUSE holds this request back. A pause whose time is over is ended by whoever meets it.
+fn is_paused(shard: &mut Local, pause: Pause, client: &Client, found: &'static Registered) -> bool {
+    if pause.until <= shard.env.now {
+        shard.clients.end_pause(&mut shard.env);
+        return false;
     }
-
-    /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.
-    pub fn begin_pause(&mut self, asked: Pause) {
-        let current = self.env.pause.filter(|pause| pause.until > self.env.now);
-        self.env.pause = Some(match current {
-            None => asked,
-            Some(pause) => Pause {
-                until: pause.until.max(asked.until),
-                writes_only: pause.writes_only && asked.writes_only,
-            },
-        });
+    if !pause.writes_only {
+        return true;
     }
-
-    /// Lets the clients that CLIENT PAUSE held back go on.
-    pub fn end_pause(&mut self) {
-        self.env.pause = None;
-        for place in std::mem::take(&mut self.paused) {
-            if let Some(client) = self.clients.get(place)
-                && client.stall == Stall::Paused
-            {
-                client.stall = Stall::Not;
-            }
-            self.list(place.index);
-        }
+    match (&client.transaction, found.command.run) {
+        (Some(transaction), Run::Transaction(Control::Exec)) => any_writes(shard.registry, &transaction.queue),
+        (Some(_), _) => false,
+        (None, _) => writes(found.command),
     }
 }
 
@@ -268,6 +307,11 @@ fn runs_over_keys(run: &Run) -> bool {
         run,
         Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
     )
+}
+
+/// Whether any of these commands writes.
+pub(super) fn any_writes(registry: &Registry, queue: &[Queued]) -> bool {
+    queue.iter().any(|queued| writes(registry.get(queued.command).command))
 }
 
 /// Whether a command is one that CLIENT PAUSE WRITE holds back.

@@ -1,8 +1,7 @@
 //! Everything that one shard's thread owns, sockets excepted.
 //!
 //! [`Local`] brings the shard's slots, its clients, its ends of the links and its statistics together. Whoever owns the
-//! sockets feeds it ([`Local::receive`], [`Local::drain_links`]) and empties it ([`Local::next_listed`]); so does the
-//! in-process test bench, with no socket at all.
+//! sockets feeds it and empties it, pass by pass (`pass`); so does the in-process test bench, with no socket at all.
 //!
 //! Other shards' state is reached in one way only: by a *visit*, a closure that travels by the link and runs over the
 //! other [`Local`]. Its answer comes back the same way. A visit never waits for slots, so a unit of work may hold slots
@@ -14,7 +13,7 @@
 use super::clients::Clients;
 use super::env::Env;
 use super::foresight::Foreseen;
-use super::ground::Core;
+use super::ground::{Core, Ground};
 use super::listening::{Announcement, Hearer, Mailbox};
 use super::literal::Registry;
 use super::log::Log;
@@ -24,12 +23,13 @@ use super::upkeep::Upkeep;
 use super::wire::Passes;
 use crate::base::clock::Clock;
 use crate::base::random::Random;
-use crate::client::{Client, Session, Stall};
+use crate::client::{Client, Session};
+use crate::config::Settings;
 use crate::resp::{OwnedArgs, ReplyBuf, Span};
-use crate::shard::link::{CommandHeader, Frame, Inbound, Outbound, Port, ReplyHeader, Take};
-use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, Unit};
+use crate::shard::link::{CommandHeader, Inbound, Outbound, Port};
+use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, SlotSet, Unit};
 use crate::stats::SlowEntry;
-use crate::store::{HashSeed, Slot, SlotCommon};
+use crate::store::{HashSeed, Slot, SlotCommon, WatchToken};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -71,18 +71,14 @@ pub struct Local {
     /// Connections that came from other shards, for whoever owns the sockets.
     pub adopted: Vec<Accepted>,
     pub(super) outbox: Outbox<Slot, Box<Task>>,
-    /// Clients that have output to send, or requests to start.
-    pub(super) listed: Vec<u32>,
-    /// Clients that wait for the end of CLIENT PAUSE.
-    pub(super) paused: Vec<ConnRef>,
-    /// Clients that wait for room in a link.
-    pub(super) waiting_for_room: Vec<ConnRef>,
     /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
     /// gone leaves them to run.
     pub writes_under_way: usize,
     pub(super) passes: Passes,
     pub(super) mailbox: Mailbox,
     pub(super) upkeep: Upkeep,
+    /// A signal's order to end is being carried out.
+    pub(super) is_ending: bool,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -94,14 +90,13 @@ pub struct Local {
 pub trait Executor {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>);
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>>;
+    /// Runs what may block on another thread; it is over when that has been run.
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
 /// How tasks of the shard's executor reach its [`Local`].
 #[derive(Clone)]
 pub struct LocalHandle(pub Rc<RefCell<Local>>);
-
-/// [`ReplyHeader::flags`]: the command was one that writes.
-pub(super) const REPLY_TO_WRITE: u16 = 1;
 
 /// What a shard is made of when it starts.
 pub struct LocalOptions {
@@ -114,35 +109,6 @@ pub struct LocalOptions {
     pub executor: Rc<dyn Executor>,
     pub clock: Clock,
     pub random: Random,
-}
-
-/// What arrives by the links of a shard, on its way to it.
-struct Intake<'a>(&'a mut Local);
-
-impl Take<Envelope> for Intake<'_> {
-    #[inline]
-    fn foresee(&mut self, header: &CommandHeader, arguments: &[u8]) {
-        let Local {
-            foreseen,
-            registry,
-            env,
-            ..
-        } = &mut *self.0;
-        foreseen.note_shipped(env.seed, registry.get(header.command).single_key, header, arguments);
-    }
-
-    #[inline]
-    fn take(&mut self, from: ShardId, frame: Frame<'_, Envelope>) {
-        match frame {
-            Frame::Command { header, arguments } => {
-                self.0.foreseen.ask_noted(&self.0.core);
-                self.0.run_shipped(from, header, arguments);
-            }
-            Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
-            Frame::Message(envelope) => self.0.open(from, envelope),
-            Frame::Clock(now) => self.0.env.hear(now),
-        }
-    }
 }
 
 impl Local {
@@ -163,6 +129,7 @@ impl Local {
             seed,
             occupancy: Some(node.occupancy.clone()),
             attention: node.attention.clone(),
+            cut: node.cut.clone(),
         });
         let env = Env::new(id, &node, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
@@ -177,13 +144,11 @@ impl Local {
                 inbound: Some(port.inbound),
                 adopted: Vec::new(),
                 outbox: Outbox::new(),
-                listed: Vec::new(),
-                paused: Vec::new(),
-                waiting_for_room: Vec::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
                 mailbox: Mailbox::default(),
                 upkeep: Upkeep::default(),
+                is_ending: false,
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),
@@ -233,41 +198,14 @@ impl Local {
         true
     }
 
-    /// Forgets a client whose connection has ended.
-    pub fn disconnect(&mut self, index: u32) {
-        if let Some(mut client) = self.clients.remove(index) {
-            self.upkeep.under_way.forget(&mut client);
-            self.unwatch(&mut client);
-            self.post();
-        }
+    /// A data set is read from here on, and commands that cannot run meanwhile are refused.
+    pub fn begin_loading(&mut self) {
+        self.env.is_loading = true;
     }
 
-    /// Puts a client on the list of those that have something to send or to start.
-    pub fn list(&mut self, index: u32) {
-        if let Some(client) = self.clients.at(index)
-            && !client.is_listed
-        {
-            client.is_listed = true;
-            self.listed.push(index);
-        }
-    }
-
-    /// Lets listed clients go on with what they have sent, and puts those that may have output down to be served when the pass
-    /// is released.
-    pub(super) fn resume_listed(&mut self) {
-        while let Some(index) = self.listed.pop() {
-            let Some(client) = self.clients.at(index) else { continue };
-            client.is_listed = false;
-            // Who is to end at once runs nothing more, nor does who is to end for what it has not read.
-            let may_go_on =
-                client.stall == Stall::Not && !client.is_killed && client.out.len() < self.env.reply_bytes_max;
-            if may_go_on && std::mem::take(&mut client.has_waiting_requests) {
-                // Which lists it again.
-                self.resume(index);
-            } else {
-                self.passes.served.push(index);
-            }
-        }
+    /// The data set is whole.
+    pub fn end_loading(&mut self) {
+        self.env.is_loading = false;
     }
 
     /// What this shard logs, for those who read it.
@@ -287,10 +225,6 @@ impl Local {
         mailbox.stop(env.shard, &node.hearers);
     }
 
-    pub fn has_listed(&self) -> bool {
-        !self.listed.is_empty()
-    }
-
     /// Starts a unit of work that no client waits for.
     pub fn start_in_background(&mut self, kind: TaskKind, footprint: Footprint) {
         let unit = Unit {
@@ -303,17 +237,18 @@ impl Local {
         self.post_messages();
     }
 
-    /// Sends what the shard wants sent, and hands out what it has finished.
-    pub(super) fn post(&mut self) {
-        while !self.outbox.is_empty() {
-            self.post_messages();
-            for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
-                self.continue_transaction(ticket, origin);
-            }
-            for (origin, task) in std::mem::take(&mut self.outbox.finished) {
-                self.finish(origin, *task);
-            }
+    /// Forgets the client's watched keys.
+    pub fn unwatch(&mut self, client: &mut Client) {
+        self.forget_watches(std::mem::take(&mut client.watched));
+    }
+
+    /// Has the slots forget who watched their keys.
+    pub(super) fn forget_watches(&mut self, tokens: Vec<(u16, WatchToken)>) {
+        if tokens.is_empty() {
+            return;
         }
+        let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
+        self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
     }
 
     /// Puts the shard's messages onto the links, behind what went there before. To be called before anything else is sent: there is
@@ -331,16 +266,6 @@ impl Local {
                 }
             }
         }
-    }
-
-    /// Handles all that has come from other shards. Returns how much that was.
-    pub fn drain_links(&mut self) -> usize {
-        let mut inbound = self.inbound.take().expect("links are drained by one caller at a time");
-        let count = inbound.drain_into(Intake(self));
-        self.foreseen.clear();
-        self.outbound.owe_wakes(inbound.relieved());
-        self.inbound = Some(inbound);
-        count
     }
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
@@ -362,22 +287,75 @@ impl Local {
         }
     }
 
-    pub(super) fn open(&mut self, from: ShardId, envelope: Envelope) {
-        match envelope {
-            Envelope::Shard(message) => {
-                self.core.handle(from, message, &mut self.env, &mut self.outbox);
-                self.post();
-            }
-            Envelope::Visit(visit) => {
-                self.env.begin_unit();
-                visit(self);
-                self.env.tick();
-            }
-            Envelope::Command(command) => self.run_shipped_whole(from, command.0, command.1),
-            Envelope::Adopt(socket) => self.adopted.push(socket),
-            Envelope::Slow { place, entries } => self.log_slow(place, entries),
-            Envelope::Announcement(announcement) => self.mailbox.take_in(announcement),
+    /// Lends upkeep what it works on.
+    pub(super) fn on_ground<T>(&mut self, work: impl FnOnce(&mut Upkeep, &mut Ground<'_>) -> T) -> T {
+        let Local {
+            env,
+            node,
+            core,
+            upkeep,
+            ..
+        } = self;
+        work(upkeep, &mut Ground { core, env, node })
+    }
+
+    /// Goes by these settings from now on.
+    pub fn follow(&mut self, settings: Arc<Settings>) {
+        self.env.follow(settings);
+        // A limit holds from its first command on: nobody must take a shard that has not counted for one that can evict.
+        self.on_ground(|upkeep, on| upkeep.eviction.cron(on));
+    }
+
+    /// Makes room if the process uses too much. To be called before a command runs, and in each pass. True: the time was up
+    /// before this shard had done its part, so go on soon.
+    #[inline]
+    pub(super) fn relieve(&mut self) -> bool {
+        self.env.settings.maxmemory > 0 && !self.env.is_loading && self.relieve_limited()
+    }
+
+    fn relieve_limited(&mut self) -> bool {
+        let Local {
+            env,
+            node,
+            core,
+            upkeep,
+            outbound,
+            ..
+        } = self;
+        let asked = upkeep.relieve(&mut Ground { core, env, node }, || outbound.memory_bytes());
+        for other in asked {
+            self.link().message(
+                other,
+                Envelope::Visit(Box::new(move |there: &mut Local| {
+                    there.node.memory.heed(usize::from(other.0));
+                    there.relieve();
+                })),
+            );
         }
+        self.upkeep.eviction.is_unfinished()
+    }
+
+    /// So many bytes were taken by what carries this shard, before there was a shard.
+    pub fn leave_out(&mut self, machinery_bytes: usize) {
+        self.upkeep.under_way.leave_out(machinery_bytes);
+    }
+
+    /// So many bytes are kept for output that was handed over. To be said as soon as output has been written: what it took is free
+    /// again, and would be room for data.
+    pub fn note_wire(&mut self, held_bytes: usize) {
+        self.upkeep.under_way.count_wire(held_bytes);
+    }
+
+    /// Looks at the links.
+    pub(super) fn count_links(&mut self) {
+        self.upkeep.under_way.count_links(self.outbound.memory_bytes());
+    }
+
+    /// Tells the other shards what this one has taken, as of now. In every pass, limit or not: the sum must be right when a limit is set.
+    #[inline]
+    pub fn publish_memory(&mut self) {
+        self.count_links();
+        self.on_ground(|upkeep, on| on.publish(&upkeep.under_way));
     }
 
     /// Writes slow commands of a client of this shard into the slow log.
@@ -390,35 +368,6 @@ impl Local {
             }
             self.env.stats.slow_log.push(entry);
         }
-    }
-
-    fn answer_shipped(&mut self, header: ReplyHeader, resp: &[u8]) {
-        self.end_write(header.flags & REPLY_TO_WRITE != 0);
-        let place = ConnRef {
-            shard: self.env.shard,
-            index: header.connection,
-            generation: header.generation,
-        };
-        let Some(client) = self.clients.get(place) else { return };
-        let Client { pending, out, .. } = &mut **client;
-        pending.answer(header.sequence, out, |buffer| buffer.push(resp));
-        self.upkeep.under_way.count_output(client);
-        self.answered(place.index);
-    }
-
-    /// A command of this client was answered: what waited for that may start.
-    pub(super) fn answered(&mut self, index: u32) {
-        let Some(client) = self.clients.at(index) else { return };
-        let may_go_on = match client.stall {
-            Stall::Barrier | Stall::Underway => client.pending.is_empty(),
-            Stall::Full => client.pending.is_half_free(),
-            // They wait for something else.
-            Stall::Paused | Stall::Link | Stall::Not => false,
-        };
-        if may_go_on {
-            client.stall = Stall::Not;
-        }
-        self.list(index);
     }
 
     /// A command that was under way has been run.

@@ -12,18 +12,23 @@
 //! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `listening` | messages, in the order of turns |
+//! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `run`, `exec`, `task` | running a command, a transaction, a unit that travels |
-//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `evict_clients`, `upkeep` | parts of a shard, each by itself |
+//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
+//! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
+//! | `saves` | beginning and ending snapshots |
 //! | `report` | what the node and its shards say of themselves |
 //! | `gates`, `route` | whether, and where |
-//! | `transaction`, `asynchronous`, `dispatch` | MULTI and WATCH; commands that wait; a client's bytes |
-//! | `cron`, `pass` | what nobody asks for; one pass of the shard |
+//! | `transaction`, `asynchronous` | MULTI and WATCH; commands that wait |
+//! | `shutdown` | the end of the process |
+//! | `intake` | what comes from other shards, and what units leave to be handed out |
+//! | `dispatch`, `pass` | a client's bytes; one pass of the shard |
 //! | `assembly`, `testbed` | shards in one thread, for tests and benches |
 //!
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
@@ -35,7 +40,6 @@ mod asynchronous;
 mod attempt;
 mod clients;
 mod counted;
-mod cron;
 mod dispatch;
 pub(crate) mod env;
 mod evict_clients;
@@ -46,6 +50,7 @@ mod foresight;
 mod gates;
 mod ground;
 pub(crate) mod help;
+mod intake;
 mod keyspace;
 pub(crate) mod listening;
 pub(crate) mod literal;
@@ -58,6 +63,10 @@ mod registry;
 mod report;
 mod route;
 pub(crate) mod run;
+mod saver;
+pub(crate) mod saves;
+pub(crate) mod shutdown;
+pub(crate) mod snapshot;
 pub(crate) mod stored;
 mod task;
 pub mod testbed;
@@ -68,7 +77,7 @@ mod upkeep;
 pub mod wire;
 
 pub use attempt::{Audience, Event, KeyEvent, Signal};
-pub use env::Env;
+pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};

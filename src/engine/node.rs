@@ -2,12 +2,13 @@
 
 use super::listening::Hearers;
 use super::log::LogSwitch;
+use super::snapshot::Snapshots;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
 use crate::shard::turns::Turns;
-use crate::stats::MemoryAccount;
-use crate::store::{Attention, Occupancy};
+use crate::stats::{Loading, MemoryAccount};
+use crate::store::{Attention, Cut, Occupancy};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See above.
@@ -30,11 +31,16 @@ pub struct Node {
     pub occupancy: Arc<Occupancy>,
     /// Who wants to be told what happens to keys, and who reads what is logged: nobody, mostly, and then neither is made up.
     pub attention: Arc<Attention>,
+    /// The moment of the last snapshot.
+    pub cut: Arc<Cut>,
+    pub snapshots: Arc<Snapshots>,
     pub log_switch: LogSwitch,
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
-    /// Set when the process is to end; whoever runs the process looks at it.
+    /// How far the data set has been read, at the start.
+    pub loading: Loading,
+    /// Set when the process is to end: `shutdown` does it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
     pub surroundings: Box<dyn Surroundings>,
@@ -47,13 +53,15 @@ pub struct Shutdown {
     pub save: bool,
     pub now: bool,
     pub force: bool,
+    /// Somebody is at it.
+    pub has_begun: bool,
 }
 
 /// What commands ask of the process around the shards.
 pub trait Surroundings: Send + Sync {
     /// Gives effect to a changed parameter that reaches beyond the shards. The error is the reason that CONFIG SET answers.
     fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
-    /// Ends the process's service: called once [`Node::shutdown`] is set.
+    /// Ends the process's service: called when all has been saved that is to be saved.
     fn shut_down(&self);
 }
 

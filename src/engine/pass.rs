@@ -1,7 +1,7 @@
 //! One pass of a shard, sockets excepted: what it does, in which order, and when it is due again.
 //!
 //! Whoever owns the sockets (the reactor; a simulation) calls [`Local::begin_pass`], hands in what has come
-//! ([`Local::connect`], [`Local::receive`], [`Local::peer_closed`], [`Local::list`] when a connection is drained), and calls
+//! ([`Local::connect`], [`Local::receive`], [`Local::peer_closed`], `Clients::list` when a connection is drained), and calls
 //! [`Local::finish_pass`], which handles what other shards have sent, does the periodic work that is due, and gives out what came of
 //! it all through a [`Wire`]. Everything that decides when output leaves, when a connection ends and when its peer is read from stands
 //! here, so that it is tested where no socket is.
@@ -25,8 +25,12 @@
 //! 3. between the turn of a pass and its release the shard runs no unit.
 
 use super::attempt::KeyEvent;
+use super::ground::Ground;
 use super::listening::Announcement;
 use super::local::{Envelope, Local};
+use super::saves::{follow_flush, look_after, run_job};
+use super::shutdown::obey_signal;
+use super::upkeep::is_over_output_limit;
 use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
@@ -44,6 +48,9 @@ const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
 /// clients, a pipeline of 16 and 4 shards it took operations of the ring for each request from 0.095 to 0.073.
 const CORKED_AT_MOST: Duration = Duration::from_micros(250);
 
+/// How often it is looked whether writers that a snapshot holds back may go on.
+const HELD_WRITERS_LOOK_EVERY: Duration = Duration::from_micros(500);
+
 /// Replies of more than this leave at once: they fill segments of their own.
 const CORKED_BYTES_MAX: usize = 16 * 1024;
 
@@ -53,9 +60,13 @@ impl Local {
         self.env.begin_pass();
         self.passes.began = self.env.ticks;
         self.outbound.hold(self.env.wants_turns());
+        self.upkeep.saver.look_again();
+        if !self.env.snapshot_state.is_at_limit && self.clients.wait_for_snapshot_anywhere() {
+            self.clients.find_snapshot_room();
+        }
         self.passes.busy_us_before = self.env.stats.counts.command_us;
         // The replies of the last pass are on their way by now, so that only what has just come waits for this.
-        self.passes.is_busy = self.is_background_overdue() && self.background_step();
+        self.passes.is_busy = self.upkeep.is_background_overdue(&self.env) && self.background_step();
     }
 
     /// Does the rest of a pass. True: there is more to do at once.
@@ -85,8 +96,51 @@ impl Local {
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
         }
         self.upkeep.under_way.count_wire(wire.held_bytes());
-        self.passes.is_busy |= self.settle_memory();
+        self.publish_memory();
+        self.passes.is_busy |= self.relieve();
         self.resume_listed();
+        follow_flush(self);
+    }
+
+    /// Lets listed clients go on with what they have sent, and puts those that may have output down to be served when the pass
+    /// is released.
+    pub(super) fn resume_listed(&mut self) {
+        while let Some(index) = self.clients.next_listed() {
+            let Some(client) = self.clients.at(index) else { continue };
+            // Who is to end at once runs nothing more, nor does who is to end for what it has not read.
+            let may_go_on =
+                client.stall == Stall::Not && !client.is_killed && client.out.len() < self.env.reply_bytes_max;
+            if may_go_on && std::mem::take(&mut client.has_waiting_requests) {
+                // Which lists it again.
+                self.resume(index);
+            } else {
+                self.passes.served.push(index);
+            }
+        }
+    }
+
+    /// The periodic work; returns when it is due again.
+    pub(super) fn cron(&mut self) -> Duration {
+        let links_bytes = self.outbound.memory_bytes();
+        let Local {
+            env,
+            node,
+            core,
+            upkeep,
+            clients,
+            ..
+        } = self;
+        let pause = upkeep.cron(&mut Ground { core, env, node }, clients, links_bytes);
+        look_after(self);
+        obey_signal(self);
+        pause
+    }
+
+    /// A small step of work that waits for an idle moment. True: there is more.
+    pub(super) fn background_step(&mut self) -> bool {
+        let is_unfinished = self.on_ground(|upkeep, on| upkeep.background_step(on));
+        run_job(self);
+        is_unfinished
     }
 
     /// Rule 8: what the bounds are, before the links are drained. Those of the links after those of the shards, which go only when a
@@ -149,7 +203,7 @@ impl Local {
         // What was left out for what has gone now would be room for data.
         self.count_links();
         is_busy |= self.let_waiting_go_on();
-        is_busy |= self.has_listed();
+        is_busy |= self.clients.has_listed();
         is_busy || self.background_step()
     }
 
@@ -194,17 +248,10 @@ impl Local {
 
     /// Lets clients go on that waited for room in a link. True: there were any.
     fn let_waiting_go_on(&mut self) -> bool {
-        if self.waiting_for_room.is_empty() || !self.outbound.has_room_everywhere() {
+        if !self.clients.wait_for_room_anywhere() || !self.outbound.has_room_everywhere() {
             return false;
         }
-        for place in std::mem::take(&mut self.waiting_for_room) {
-            if let Some(client) = self.clients.get(place)
-                && client.stall == Stall::Link
-            {
-                client.stall = Stall::Not;
-            }
-            self.list(place.index);
-        }
+        self.clients.find_room();
         true
     }
 
@@ -212,14 +259,16 @@ impl Local {
     pub fn peer_closed(&mut self, index: u32) {
         if let Some(client) = self.clients.at(index) {
             client.is_half_closed = true;
-            self.list(index);
+            self.clients.list(index);
         }
     }
 
     /// When the next pass is due, if nothing happens before.
     pub fn next_deadline(&self) -> Ticks {
         let uncork = self.passes.corked.front().map(|(since, _)| corked_until(*since));
-        let others = [uncork, self.passes.next_look];
+        let waits = self.clients.wait_for_snapshot_anywhere();
+        let look = waits.then(|| Ticks(self.env.ticks.0 + HELD_WRITERS_LOOK_EVERY.as_nanos() as u64));
+        let others = [uncork, self.passes.next_look, look];
         others.into_iter().flatten().fold(self.passes.cron_due, Ticks::min)
     }
 
@@ -261,7 +310,7 @@ impl Local {
         client.corked_at = None;
         client.usage.note(0, client.out.len());
         client.in_flight_bytes = wire.queued_bytes(index);
-        if self.is_over_output_limit(index) {
+        if is_over_output_limit(client, &mut self.env) {
             return self.end(index, wire, true);
         }
         let Some(client) = self.clients.at(index) else { return };
@@ -290,6 +339,15 @@ impl Local {
             return self.end(index, wire, false);
         }
         throttle(client, wire);
+    }
+
+    /// Forgets a client whose connection has ended.
+    pub fn disconnect(&mut self, index: u32) {
+        if let Some(mut client) = self.clients.remove(index) {
+            self.upkeep.under_way.forget(&mut client);
+            self.unwatch(&mut client);
+            self.post();
+        }
     }
 
     /// Ends a client and its connection.

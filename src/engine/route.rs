@@ -9,10 +9,11 @@
 use super::attempt::Attempt;
 use super::env::{Ended, Observation};
 use super::exec::ExecStep;
-use super::gates::{Refusal, writes};
+use super::gates::{Refusal, any_writes, let_in_shipped, writes};
 use super::literal::{Caller, Control, Registered, Run};
-use super::local::{Envelope, Local, REPLY_TO_WRITE};
+use super::local::{Envelope, Local};
 use super::run::{Outcome, run_keys};
+use super::saves::cut_has_run;
 use super::task::{Task, TaskKind};
 use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
@@ -20,7 +21,7 @@ use crate::client::{Client, ReplyMode, Stall};
 use crate::config::PipelineOrder;
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
 use crate::shard::link::{CommandHeader, ReplyHeader};
-use crate::shard::{ConnRef, Footprint, Route, ShardId, SlotSet, Unit};
+use crate::shard::{ConnRef, Footprint, Route, ShardId, Unit};
 use crate::store::DbIndex;
 
 /// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link's ring.
@@ -36,6 +37,9 @@ pub enum Flow {
     /// It has not begun; try again later.
     Wait(Stall),
 }
+
+/// [`ReplyHeader::flags`]: the command was one that writes.
+pub(super) const REPLY_TO_WRITE: u16 = 1;
 
 const CALLER_RESP3: u16 = 1;
 const CALLER_LEAVES_CLOCKS: u16 = 2;
@@ -178,7 +182,7 @@ impl Local {
             }
         }
         if !self.outbound.has_room(home) {
-            self.waiting_for_room.push(client.place);
+            self.clients.wait_for_room(client.place);
             return Flow::Wait(Stall::Link);
         }
         let bytes = args.byte_len();
@@ -197,7 +201,7 @@ impl Local {
                 | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
                 | flag(session.is_local, CALLER_IS_LOCAL)
                 | flag(is_write, CALLER_WRITES)
-                | flag(self.is_silent(client), CALLER_IS_SILENT),
+                | flag(client.is_silent(), CALLER_IS_SILENT),
             protocol: 0,
         };
         self.env.stats.counts.hops += 1;
@@ -216,7 +220,7 @@ impl Local {
         let is_alone = client.pending.is_empty() || client.pending_home == Some(home);
         client.pending_home = is_alone.then_some(home);
         self.writes_under_way += usize::from(is_write);
-        let is_silent = self.is_silent(client);
+        let is_silent = client.is_silent();
         client.pending.reserve(is_silent, bytes)
     }
 
@@ -231,7 +235,6 @@ impl Local {
         spans.clear();
         spans.shrink_to(REQUEST_ARGS_KEPT_MAX);
         self.spans = spans;
-        self.post();
     }
 
     /// The same for one that came as a whole.
@@ -239,7 +242,6 @@ impl Local {
         if let Err(footprint) = self.run_shipped_args(from, &header, args.as_args()) {
             self.start_shipped(from, &header, args, footprint);
         }
-        self.post();
     }
 
     /// Runs it if its slot is free; the error is what it needs.
@@ -249,7 +251,7 @@ impl Local {
         let caller = caller_of(header);
         let found = self.registry.get(header.command);
         // The memory is used here.
-        let refusal = self.let_in_shipped(found, args).err();
+        let refusal = let_in_shipped(self, found, args).err();
         self.env.begin_unit();
         let first = found.single_key.map(|position| (&args[position], header.slot));
         let mut reply = std::mem::take(&mut self.scratch);
@@ -368,11 +370,11 @@ impl Local {
         debug_assert!(client.pending.is_empty());
         task.is_write = match &task.kind {
             TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
-            TaskKind::Exec(step) => self.any_writes(&step.queue),
-            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } => false,
+            TaskKind::Exec(step) => any_writes(self.registry, &step.queue),
+            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } | TaskKind::Cut { .. } => false,
         };
         self.writes_under_way += usize::from(task.is_write);
-        task.sequence = client.pending.reserve(self.is_silent(client), task.memory_bytes());
+        task.sequence = client.pending.reserve(client.is_silent(), task.memory_bytes());
         client.stall = Stall::Underway;
         self.submit(client.place, task, footprint);
         Flow::Started
@@ -411,11 +413,14 @@ impl Local {
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }
+        let kind = match kind {
+            TaskKind::Cut { plan, is_made } => return cut_has_run(self, plan, is_made),
+            kind => kind,
+        };
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind.
             if let TaskKind::Watch { tokens, .. } = kind {
-                let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
-                self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
+                self.forget_watches(tokens);
             }
             return;
         };
@@ -427,16 +432,11 @@ impl Local {
             TaskKind::Watch { tokens, .. } => watched.extend(tokens),
             TaskKind::Exec(step) => {
                 let ExecStep { session, .. } = *step;
-                self.take_session_back(origin, session);
+                self.clients.take_session_back(origin, session);
             }
             _ => {}
         }
-        self.answered(origin.index);
-    }
-
-    /// Whether a reply that comes later is to be dropped.
-    pub(super) fn is_silent(&self, client: &Client) -> bool {
-        client.session.reply_mode != ReplyMode::On
+        self.clients.answered(origin.index);
     }
 
     fn is_strict(&self) -> bool {
@@ -467,7 +467,7 @@ impl Local {
             transaction.is_aborted = true;
         }
         let proto = client.session.proto;
-        let silent = self.is_silent(client);
+        let silent = client.is_silent();
         if client.session.reply_mode == ReplyMode::SkipNext {
             client.session.reply_mode = ReplyMode::On;
         }

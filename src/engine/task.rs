@@ -12,11 +12,13 @@ use super::exec::ExecStep;
 use super::literal::{Caller, Registered};
 use super::registry::CommandId;
 use super::run::{Outcome, run_keys};
+use super::snapshot::Plan;
 use crate::client::{Client, Session};
 use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
+use std::sync::Arc;
 
 /// One unit of work.
 pub struct Task {
@@ -48,6 +50,8 @@ pub enum TaskKind {
     Unwatch { tokens: Vec<(u16, WatchToken)> },
     /// A transaction.
     Exec(Box<ExecStep>),
+    /// The cut of a snapshot, if that is not given up before.
+    Cut { plan: Arc<Plan>, is_made: bool },
 }
 
 impl Task {
@@ -74,7 +78,7 @@ impl Task {
     pub fn memory_bytes(&self) -> usize {
         match &self.kind {
             TaskKind::Command { args } | TaskKind::Watch { keys: args, .. } => args.memory_bytes(),
-            TaskKind::Unwatch { .. } => 0,
+            TaskKind::Unwatch { .. } | TaskKind::Cut { .. } => 0,
             TaskKind::Exec(step) => step.queue.iter().map(|queued| queued.args.memory_bytes()).sum(),
         }
     }
@@ -180,6 +184,14 @@ impl Task {
                     view.slot(slot)
                         .expect("the slots of the watched keys are the unit's footprint")
                         .unwatch(token);
+                }
+                Verdict::Done
+            }
+            TaskKind::Cut { plan, is_made } => {
+                assert!(view.has_everything(), "a cut is made by who holds all slots");
+                if !plan.is_given_up() {
+                    env.cut.open();
+                    *is_made = true;
                 }
                 Verdict::Done
             }

@@ -14,162 +14,140 @@
 //! holds the whole keyspace from the beginning.
 
 use super::exec::ExecStep;
-use super::literal::{Control, Registered, Run};
-use super::local::Local;
+use super::literal::{Control, Registered, Registry, Run};
+use super::node::Node;
 use super::task::{Task, TaskKind};
 use crate::base::slot::key_slot;
-use crate::client::{Client, Queued, Stall, Transaction};
-use crate::resp::{Args, Reply, error};
+use crate::client::{Client, Transaction};
+use crate::resp::{Args, ReplyError, error};
 use crate::shard::{Footprint, SlotSet};
-use crate::spec::Flags;
+use std::sync::Arc;
 
-use super::route::Flow;
+/// What a command that controls the transaction leads to.
+pub(super) enum Controlled {
+    Answer {
+        /// An error here is a call that failed.
+        reply: Result<&'static str, ReplyError>,
+        /// The client's watched keys are watched no more.
+        unwatches: bool,
+    },
+    /// It needs slots.
+    Start(Task, Footprint),
+}
 
-impl Local {
-    /// Runs a command that controls the transaction.
-    pub(super) fn control(
-        &mut self,
-        client: &mut Client,
-        control: Control,
-        found: &'static Registered,
-        args: Args,
-    ) -> Flow {
-        // UNWATCH inside MULTI is queued as any command is; everything else acts now.
-        if control == Control::Unwatch && client.is_in_transaction() {
-            return self.queue(client, found, args);
+impl Controlled {
+    fn done(reply: &'static str) -> Controlled {
+        Controlled::Answer {
+            reply: Ok(reply),
+            unwatches: false,
         }
-        if !client.pending.is_empty() {
-            return Flow::Wait(Stall::Barrier);
+    }
+
+    /// The transaction is over, or what it was to depend on.
+    fn ended(reply: &'static str) -> Controlled {
+        Controlled::Answer {
+            reply: Ok(reply),
+            unwatches: true,
         }
-        let began = self.env.ticks;
-        match control {
-            // An error inside MULTI is a call that failed, and leaves the transaction as it is.
-            Control::Multi => match client.transaction {
-                Some(_) => self.fail_now(client, found, &error::MULTI_NESTED),
-                None => {
-                    client.transaction = Some(Box::default());
-                    self.answer_now(client, found, |reply| reply.ok());
-                }
+    }
+
+    /// The transaction stays as it is.
+    fn failed(error: ReplyError) -> Controlled {
+        Controlled::Answer {
+            reply: Err(error),
+            unwatches: false,
+        }
+    }
+}
+
+/// Runs a command that controls the transaction of a client, as far as that needs no slots. `is_open`: clients need no password.
+pub(super) fn control(
+    client: &mut Client,
+    control: Control,
+    found: &'static Registered,
+    args: Args,
+    registry: &'static Registry,
+    node: &Arc<Node>,
+    is_open: bool,
+) -> Controlled {
+    match control {
+        Control::Multi if client.is_in_transaction() => Controlled::failed(error::MULTI_NESTED),
+        Control::Multi => {
+            client.transaction = Some(Box::default());
+            Controlled::done("OK")
+        }
+        Control::Discard => match client.transaction.take() {
+            None => Controlled::failed(error::DISCARD_WITHOUT_MULTI),
+            Some(_) => Controlled::ended("OK"),
+        },
+        Control::Unwatch => Controlled::ended("OK"),
+        Control::Reset => {
+            client.transaction = None;
+            client.session.reset(is_open);
+            Controlled::ended("RESET")
+        }
+        Control::Watch if client.is_in_transaction() => Controlled::failed(error::WATCH_IN_MULTI),
+        Control::Watch => {
+            let keys = args.range(1, args.len()).to_owned();
+            let slots: SlotSet = keys.as_args().iter().map(key_slot).collect();
+            let tokens = Vec::new();
+            let task = Task::new(client, found, TaskKind::Watch { keys, tokens });
+            Controlled::Start(task, Footprint::Slots(slots))
+        }
+        Control::Quit => {
+            client.is_closing = true;
+            Controlled::done("OK")
+        }
+        Control::Exec => match client.transaction.take() {
+            None => Controlled::failed(error::EXEC_WITHOUT_MULTI),
+            Some(transaction) if transaction.is_aborted => Controlled::Answer {
+                reply: Err(error::EXEC_ABORTED),
+                unwatches: true,
             },
-            Control::Discard => match client.transaction.take() {
-                None => self.fail_now(client, found, &error::DISCARD_WITHOUT_MULTI),
-                Some(_) => {
-                    self.unwatch(client);
-                    self.answer_now(client, found, |reply| reply.ok());
-                }
-            },
-            Control::Unwatch => {
-                self.unwatch(client);
-                self.answer_now(client, found, |reply| reply.ok());
-            }
-            Control::Reset => {
-                client.transaction = None;
-                self.unwatch(client);
-                let is_open = self.env.settings.requirepass.is_empty();
-                client.session.reset(is_open);
-                self.answer_now(client, found, |reply| reply.simple("RESET"));
-            }
-            Control::Watch => {
-                if client.is_in_transaction() {
-                    self.fail_now(client, found, &error::WATCH_IN_MULTI);
-                    return Flow::Go;
-                }
-                let ended = self.env.tick();
-                self.env.note_slow(found.command, args, ended.us_since(began));
-                let keys = args.range(1, args.len()).to_owned();
-                let slots: SlotSet = keys.as_args().iter().map(key_slot).collect();
-                let task = Task::new(
-                    client,
-                    found,
-                    TaskKind::Watch {
-                        keys,
-                        tokens: Vec::new(),
-                    },
-                );
-                return self.start(client, task, Footprint::Slots(slots));
-            }
-            Control::Quit => {
-                self.answer_now(client, found, |reply| reply.ok());
-                client.is_closing = true;
-            }
-            Control::Exec => return self.exec(client, found),
-        }
-        let ended = self.env.tick();
-        self.env.note_slow(found.command, args, ended.us_since(began));
-        Flow::Go
+            Some(transaction) => exec(client, *transaction, found, registry, node),
+        },
     }
+}
 
-    fn exec(&mut self, client: &mut Client, found: &'static Registered) -> Flow {
-        let Some(transaction) = client.transaction.take() else {
-            self.fail_now(client, found, &error::EXEC_WITHOUT_MULTI);
-            return Flow::Go;
-        };
-        if transaction.is_aborted {
-            self.unwatch(client);
-            self.fail_now(client, found, &error::EXEC_ABORTED);
-            return Flow::Go;
+/// The unit of work that a transaction is, with what it needs.
+fn exec(
+    client: &mut Client,
+    transaction: Transaction,
+    found: &'static Registered,
+    registry: &'static Registry,
+    node: &Arc<Node>,
+) -> Controlled {
+    let mut slots: Vec<u16> = Vec::with_capacity(transaction.queue.len());
+    let mut needs_everything = false;
+    let mut asks_other_shards = false;
+    let mut may_reach_further = false;
+    for queued in &transaction.queue {
+        let command = registry.get(queued.command).command;
+        asks_other_shards |= matches!(command.run, Run::Node(_));
+        may_reach_further |= command.run.may_reach_further();
+        match command.run.footprint(command, queued.args.as_args()) {
+            Some(Ok(Footprint::Everything)) => needs_everything = true,
+            Some(Ok(Footprint::Slots(more))) => slots.extend(more.iter()),
+            // The command will answer the same error when it is run.
+            Some(Err(_)) | None => {}
         }
-        let mut slots: Vec<u16> = Vec::with_capacity(transaction.queue.len());
-        let mut needs_everything = false;
-        let mut asks_other_shards = false;
-        let mut may_reach_further = false;
-        for queued in &transaction.queue {
-            let command = self.registry.get(queued.command).command;
-            asks_other_shards |= matches!(command.run, Run::Node(_));
-            may_reach_further |= command.run.may_reach_further();
-            match command.run.footprint(command, queued.args.as_args()) {
-                Some(Ok(Footprint::Everything)) => needs_everything = true,
-                Some(Ok(Footprint::Slots(more))) => slots.extend(more.iter()),
-                // The command will answer the same error when it is run.
-                Some(Err(_)) | None => {}
-            }
-        }
-        let watched = std::mem::take(&mut client.watched);
-        slots.extend(watched.iter().map(|(slot, _)| *slot));
-        let footprint = if needs_everything || asks_other_shards && may_reach_further {
-            Footprint::Everything
-        } else {
-            Footprint::Slots(slots.into_iter().collect())
-        };
-        let kind = TaskKind::Exec(Box::new(ExecStep::new(
-            self.registry,
-            self.node.clone(),
-            transaction.queue,
-            watched,
-            asks_other_shards,
-            client,
-        )));
-        let task = Task::new(client, found, kind);
-        self.start(client, task, footprint)
     }
-
-    /// Adds a command to the queue of MULTI.
-    pub(super) fn queue(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
-        if found.command.flags.contains(Flags::NO_MULTI) {
-            return self.reject(client, Some(found), &error::NOT_ALLOWED_IN_MULTI);
-        }
-        let proto = client.session.proto;
-        let transaction = client.transaction.get_or_insert_with(Box::<Transaction>::default);
-        if !transaction.is_aborted {
-            transaction.queued_bytes += args.byte_len() + args.len() * size_of::<usize>();
-            transaction.queue.push(Queued {
-                command: found.id,
-                args: args.to_owned(),
-            });
-        }
-        Reply::new(client.reply_buffer(), proto).simple("QUEUED");
-        Flow::Go
-    }
-
-    /// Forgets the client's watched keys.
-    pub fn unwatch(&mut self, client: &mut Client) {
-        if client.watched.is_empty() {
-            return;
-        }
-        let tokens = std::mem::take(&mut client.watched);
-        let slots: SlotSet = tokens.iter().map(|(slot, _)| *slot).collect();
-        self.start_in_background(TaskKind::Unwatch { tokens }, Footprint::Slots(slots));
-    }
+    let watched = std::mem::take(&mut client.watched);
+    slots.extend(watched.iter().map(|(slot, _)| *slot));
+    let footprint = if needs_everything || asks_other_shards && may_reach_further {
+        Footprint::Everything
+    } else {
+        Footprint::Slots(slots.into_iter().collect())
+    };
+    let kind = TaskKind::Exec(Box::new(ExecStep::new(
+        registry,
+        node.clone(),
+        transaction.queue,
+        watched,
+        asks_other_shards,
+        client,
+    )));
+    Controlled::Start(Task::new(client, found, kind), footprint)
 }
 
 #[cfg(test)]

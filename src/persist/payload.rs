@@ -142,7 +142,7 @@ mod tests {
         let mut unknown = vec![200, 0xc0, 1];
         seal(&mut unknown, RDB_VERSION_MAX);
         let expected = RdbError {
-            offset: 0,
+            offset: 1,
             what: Damage::Type(200),
         };
         assert_eq!(made(&unknown).err(), Some(PayloadError::Value(expected)));

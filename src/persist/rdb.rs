@@ -25,6 +25,7 @@ use crate::base::lzf;
 use crate::base::numbers::parse_i64;
 use crate::data::Damaged;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The longest text that a 32-bit integer can have, `-2147483648`.
 const INTEGER_TEXT_BYTES_MAX: usize = 11;
@@ -63,6 +64,14 @@ pub enum Damage {
     Compressed(u64),
     #[error("there is no type of value with the number {0}")]
     Type(u8),
+    #[error("The RDB file contains module data I can't load: no matching module type '{0}'")]
+    Module(ModuleType),
+    #[error("Pre-release function format not supported.")]
+    PreReleaseFunction,
+    #[error("there is no opcode {0}")]
+    Opcode(u8),
+    #[error("a value of a module has no part of the kind {0}")]
+    ModulePart(u64),
     #[error("a value without elements")]
     Empty,
     #[error("a packed value is damaged: {0}")]
@@ -79,6 +88,22 @@ pub enum Damage {
     Stream,
     #[error("an element that a value of this type cannot take")]
     Element,
+}
+
+/// The number by which a module's type is known, and the name that is coded in it: nine letters of six bits each, in front of ten bits
+/// for a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModuleType(pub u64);
+
+impl fmt::Display for ModuleType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        for place in (0..9).rev() {
+            let letter = LETTERS[(self.0 >> (10 + 6 * place) & 0x3f) as usize];
+            write!(f, "{}", char::from(letter))?;
+        }
+        Ok(())
+    }
 }
 
 impl Damage {
@@ -105,6 +130,12 @@ enum Head {
 impl<'a> RdbReader<'a> {
     pub fn new(bytes: &'a [u8]) -> RdbReader<'a> {
         RdbReader { bytes, offset: 0 }
+    }
+
+    /// Begins at an offset within the bytes; errors count from the beginning of them.
+    pub fn at(bytes: &'a [u8], offset: usize) -> RdbReader<'a> {
+        assert!(offset <= bytes.len(), "an offset beyond the bytes");
+        RdbReader { bytes, offset }
     }
 
     /// Bytes read so far.
@@ -200,6 +231,26 @@ impl<'a> RdbReader<'a> {
         Ok(Cow::Owned(itoa::Buffer::new().format(number).as_bytes().to_vec()))
     }
 
+    /// Passes over a string, whatever its form.
+    #[inline]
+    pub fn skip_string(&mut self) -> Result<(), RdbError> {
+        let start = self.offset;
+        let bytes = match self.head()? {
+            Head::Length(length) => length,
+            Head::Special(FORM_INT8) => 1,
+            Head::Special(FORM_INT16) => 2,
+            Head::Special(FORM_INT32) => 4,
+            Head::Special(FORM_LZF) => {
+                let compressed_bytes = self.length()?;
+                self.length()?;
+                compressed_bytes
+            }
+            Head::Special(other) => return Err(Damage::Form(other).at(start)),
+        };
+        self.take(bytes)?;
+        Ok(())
+    }
+
     fn compressed(&mut self, start: usize) -> Result<Cow<'a, [u8]>, RdbError> {
         let compressed_bytes = self.length()?;
         let text_bytes = self.length()?;
@@ -220,12 +271,42 @@ pub struct RdbWriter<'o> {
     out: &'o mut Vec<u8>,
     /// `rdbcompression`
     compresses: bool,
+    /// What stands between the type and the value, in a file.
+    key: Option<&'o [u8]>,
+    kind: u8,
 }
 
 impl<'o> RdbWriter<'o> {
     /// Writes behind what is in `out`; `compresses`: long strings in LZF.
     pub fn new(out: &'o mut Vec<u8>, compresses: bool) -> RdbWriter<'o> {
-        RdbWriter { out, compresses }
+        RdbWriter {
+            out,
+            compresses,
+            key: None,
+            kind: 0,
+        }
+    }
+
+    /// The same for a value that stands with its key.
+    pub fn keyed(out: &'o mut Vec<u8>, compresses: bool, key: &'o [u8]) -> RdbWriter<'o> {
+        RdbWriter {
+            key: Some(key),
+            ..RdbWriter::new(out, compresses)
+        }
+    }
+
+    /// The byte that says what the value is, and the key, if it has one here.
+    pub fn kind(&mut self, kind: u8) {
+        self.byte(kind);
+        self.kind = kind;
+        if let Some(key) = self.key {
+            self.string(key);
+        }
+    }
+
+    /// What [`RdbWriter::kind`] was told last.
+    pub fn last_kind(&self) -> u8 {
+        self.kind
     }
 
     /// Bytes as they are.

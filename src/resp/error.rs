@@ -331,6 +331,8 @@ errors! {
     MIGRATE_KEYS_AND_KEY = "ERR When using MIGRATE KEYS option, the key argument must be set to the empty string";
     MIGRATE_WRITE_FAILED = "IOERR error or timeout writing to target instance";
     MIGRATE_READ_FAILED = "IOERR error or timeout reading from target instance";
+    SAVE_FAILED = "ERR";
+    NO_SAVE_IN_PROGRESS = "ERR Background saving is currently not in progress or scheduled";
     SAVE_IN_PROGRESS = "ERR Background save already in progress";
     REWRITE_IN_PROGRESS = "ERR Background append only file rewriting already in progress";
     SHUTDOWN_FAILED = "ERR Errors trying to SHUTDOWN. Check logs.";

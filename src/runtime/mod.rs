@@ -15,7 +15,7 @@
 //!
 //! Files: `drive.rs` has the loop and says where an idle shard sleeps; `task.rs` knows which tasks are runnable, which
 //! glommio does not tell; `timer.rs` keeps the timers, so that they are on time under load; `cpus.rs` and `probe.rs` look
-//! at the host; `cpu_time.rs` says what the threads have used.
+//! at the host; `cpu_time.rs` says what the threads have used; `disk` is the seam for files.
 //!
 //! Invariants:
 //! 1. No borrow of the pump is held across an await: tasks may borrow what the pump borrows.
@@ -25,6 +25,7 @@
 
 mod cpu_time;
 mod cpus;
+pub mod disk;
 mod drive;
 mod probe;
 mod task;

@@ -19,18 +19,22 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
+use crate::durability::directory::{self, Denied, Owned};
+use crate::durability::load::{self, Load, LoadError};
 use crate::engine::listening::Hearers;
-use crate::engine::local::{Executor, LocalOptions};
+use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::node::Surroundings;
+use crate::engine::snapshot::{self, Snapshots};
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
+use crate::runtime::disk::HostDisk;
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::turns::Turns;
 use crate::shard::{Realm, ShardId, TicketSource};
 use crate::stats::Memory;
 use crate::stats::MemoryAccount;
-use crate::store::{HashSeed, Occupancy};
+use crate::store::{Cut, HashSeed, Occupancy};
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::{Read, Write};
@@ -140,6 +144,10 @@ fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
     if let Err(reason) = process::enter_directory(&settings) {
         return fail(reason);
     }
+    let owned = match Owned::take(Path::new(".")) {
+        Ok(owned) => owned,
+        Err(denied) => return fail(denied.to_string()),
+    };
     let log = Log::install();
     log.set_level(settings.loglevel);
     if settings.syslog_enabled {
@@ -197,7 +205,7 @@ fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
             parameter.name
         );
     }
-    match start(config, &settings, &log, registry, title) {
+    match start(config, &settings, &log, registry, title, owned) {
         Ok(running) => running.wait(),
         Err(reason) => {
             tracing::warn!("{reason}");
@@ -238,6 +246,13 @@ struct Running {
 impl Running {
     /// Waits for the end of service, and cleans up.
     fn wait(self) -> ExitCode {
+        self.clean_up();
+        tracing::warn!("Redis is now ready to exit, bye bye...");
+        ExitCode::SUCCESS
+    }
+
+    /// Waits for the shards, and leaves nothing behind.
+    fn clean_up(self) {
         for handle in self.handles {
             handle.join();
         }
@@ -247,8 +262,6 @@ impl Running {
             // Somebody else may have been quicker.
             let _ = std::fs::remove_file(path);
         }
-        tracing::warn!("Redis is now ready to exit, bye bye...");
-        ExitCode::SUCCESS
     }
 }
 
@@ -259,6 +272,7 @@ fn start(
     log: &Log,
     registry: &'static Registry,
     title: Option<Title>,
+    owned: Owned,
 ) -> Result<Running, String> {
     let began = Instant::now();
     let cpus = process::chosen_cpus(settings, runtime::allowed_cpus());
@@ -284,6 +298,8 @@ fn start(
     }
     let mut random = Random::from_entropy();
     let shared = Arc::new(Shared::new(shards));
+    let memory = MemoryAccount::new(shards);
+    let cut = Arc::new(Cut::new(SLOT_COUNT as u16, memory.captured_bytes().clone()));
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -295,12 +311,15 @@ fn start(
         executable: std::env::current_exe()
             .map(|path| path.display().to_string())
             .unwrap_or_default(),
-        memory: MemoryAccount::new(shards),
+        memory,
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
+        cut: cut.clone(),
+        snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
         log_switch: Default::default(),
         turns: Arc::new(Turns::new(shards)),
         hearers: Arc::new(Hearers::new(shards)),
+        loading: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),
@@ -309,6 +328,7 @@ fn start(
             shards,
             title,
             oom_score,
+            owned: Mutex::new(owned),
         }),
     });
     let placement: Vec<Option<usize>> = (0..shards)
@@ -320,6 +340,7 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
+    snapshot::tidy(&HostDisk, settings.dir.as_path(), process::is_alive);
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -328,6 +349,7 @@ fn start(
         tickets: TicketSource::new(),
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
+    let load = found_data_set(&node, settings, seed)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -342,6 +364,7 @@ fn start(
             port,
             shared: shared.clone(),
             listening,
+            load: load.clone(),
         };
         match runtime::spawn_shard(index, placement[index], move || run_shard(parts)) {
             Ok(handle) => handles.push(handle),
@@ -358,18 +381,67 @@ fn start(
         "{shards} shard{} started in {seconds:.3} seconds",
         if shards == 1 { "" } else { "s" }
     );
-    if settings.port != 0 {
-        tracing::info!("Ready to accept connections tcp");
-    }
-    if unix_socket.is_some() {
-        tracing::info!("Ready to accept connections unix");
-    }
-    process::tell_supervisor(settings);
-    Ok(Running {
+    let running = Running {
         handles,
         pid_file,
         unix_socket,
-    })
+    };
+    if let Some(load) = load
+        && let Err(error) = run_load(&load, &node)
+    {
+        shared.stop();
+        running.clean_up();
+        return Err(error);
+    }
+    if settings.port != 0 {
+        tracing::info!("Ready to accept connections tcp");
+    }
+    if running.unix_socket.is_some() {
+        tracing::info!("Ready to accept connections unix");
+    }
+    process::tell_supervisor(settings);
+    Ok(running)
+}
+
+/// The data set in the directory, if there is one, to be read when the shards run: from here on they refuse what needs it.
+fn found_data_set(node: &Arc<Node>, settings: &Settings, seed: HashSeed) -> Result<Option<Arc<Load>>, String> {
+    let name = settings.dbfilename.as_path();
+    let files = directory::data_set(&*node.snapshots.disk, settings.dir.as_path(), name);
+    let files = files.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
+    let options = load::Options {
+        checks: settings.rdbchecksum,
+        merges: false,
+        is_reload: false,
+        seed,
+    };
+    Ok((!files.is_empty()).then(|| Load::new(node.clone(), files, options)))
+}
+
+/// Reads the data set. The error is what the process ends with.
+fn run_load(load: &Load, node: &Node) -> Result<(), String> {
+    let began = Instant::now();
+    match load.run() {
+        Ok(()) => {
+            let loading = &node.loading;
+            let (loaded, expired) = (loading.keys_loaded(), loading.keys_expired());
+            match loading.keys_empty() {
+                0 => tracing::info!("Done loading RDB, keys loaded: {loaded}, keys expired: {expired}."),
+                empty => tracing::info!(
+                    "Done loading RDB, keys loaded: {loaded}, keys expired: {expired}, empty keys skipped: {empty}."
+                ),
+            }
+            tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
+            Ok(())
+        }
+        Err(LoadError::Stopped) => Ok(()),
+        Err(error) => {
+            tracing::warn!("{error}");
+            tracing::warn!(
+                "redis-check-rdb shows how much of the file can be read. Put a backup in its place, or another `dbfilename` into the configuration."
+            );
+            Err("Fatal error loading the DB, check server logs. Exiting.".to_owned())
+        }
+    }
 }
 
 /// What is shown at the start: who this is, and where. In a terminal with a logo, in one line elsewhere, as in Redis.
@@ -411,6 +483,7 @@ struct ShardParts {
     port: Port<crate::engine::Envelope>,
     shared: Arc<Shared>,
     listening: Listening,
+    load: Option<Arc<Load>>,
 }
 
 async fn run_shard(parts: ShardParts) {
@@ -423,6 +496,7 @@ async fn run_shard(parts: ShardParts) {
         port,
         shared,
         listening,
+        load,
     } = parts;
     super::fault::give_stack();
     let plane = match UringPlane::new(UringOptions::default()) {
@@ -443,6 +517,9 @@ async fn run_shard(parts: ShardParts) {
         random: Random::from_entropy(),
     });
     local.borrow_mut().leave_out(machinery_bytes);
+    if let Some(load) = load {
+        runtime::spawn_local(load.attend(LocalHandle(local.clone()))).detach();
+    }
     let reactor = Reactor::new(index, plane, local, shared, listening);
     if let Err(error) = runtime::drive(reactor).await {
         panic!("the loop of shard {index} has failed: {error}");
@@ -465,6 +542,10 @@ impl Executor for ShardExecutor {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(runtime::sleep(duration))
     }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(runtime::run_blocking(work))
+    }
 }
 
 /// The process, as commands see it.
@@ -475,6 +556,8 @@ struct Process {
     shards: usize,
     title: Option<Title>,
     oom_score: OomScore,
+    /// The directory of all files.
+    owned: Mutex<Owned>,
 }
 
 impl Process {
@@ -519,6 +602,19 @@ impl Surroundings for Process {
             Effect::OomScore => self.oom_score.apply(settings)?,
             Effect::AllocatorThread => process::set_allocator_thread(settings),
             Effect::CrashReport => crash::follow(settings),
+            Effect::Directory => {
+                let dir = settings.dir.as_path();
+                let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+                if owned.is(dir) {
+                    return process::go_to(dir);
+                }
+                let taken = Owned::take(dir).map_err(|denied| match denied {
+                    Denied::Io { error, .. } => format!("{error}"),
+                    in_use => in_use.to_string(),
+                })?;
+                process::go_to(dir)?;
+                *owned = taken;
+            }
         }
         Ok(())
     }

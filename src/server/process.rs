@@ -56,6 +56,11 @@ pub fn enter_directory(settings: &Settings) -> Result<(), String> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
+    go_to(dir)
+}
+
+/// Makes a directory the one of all files.
+pub fn go_to(dir: &std::path::Path) -> Result<(), String> {
     std::env::set_current_dir(dir).map_err(|error| format!("Can't chdir to '{}': {error}", dir.display()))
 }
 
@@ -170,6 +175,11 @@ pub fn disable_huge_pages(settings: &Settings) {
     {
         tracing::warn!("Transparent huge pages could not be turned off for this process: {error}");
     }
+}
+
+/// Whether there is a process of that number.
+pub fn is_alive(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// `jemalloc-bg-thread`: whether jemalloc gives unused pages back in a thread of its own. Without it that happens only as

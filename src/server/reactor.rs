@@ -74,7 +74,7 @@ impl Reactor {
                 local.receive(conn.index() as u32, self.plane.data(&buffer));
                 self.plane.give_back(buffer);
             }
-            Event::Drained { conn } => local.list(conn.index() as u32),
+            Event::Drained { conn } => local.clients.list(conn.index() as u32),
             Event::Accepted { conn, listener } => match self.plane.socket(conn).map(PeerAddr::of_peer) {
                 Some(Ok(peer)) => self.accept(conn, listener, peer, local),
                 // It has been reset already.

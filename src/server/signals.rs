@@ -39,14 +39,16 @@ fn end(node: &Node, is_interrupt: bool) {
         return;
     }
     let name = if is_interrupt { "SIGINT" } else { "SIGTERM" };
-    tracing::warn!("Received {name} scheduling shutdown...");
+    match node.loading.is_loading() {
+        true => tracing::warn!("Received shutdown signal during loading, exiting now."),
+        false => tracing::warn!("Received {name} scheduling shutdown..."),
+    }
     *shutdown = Some(Shutdown {
         save: flags.contains(ShutdownFlags::SAVE),
         nosave: flags.contains(ShutdownFlags::NOSAVE),
         now: flags.contains(ShutdownFlags::NOW),
         force: flags.contains(ShutdownFlags::FORCE),
+        has_begun: false,
     });
-    drop(shutdown);
-    tracing::warn!("User requested shutdown...");
-    node.surroundings.shut_down();
+    // The first shard looks at it ten times a second, as Redis does.
 }

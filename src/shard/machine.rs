@@ -543,7 +543,7 @@ fn grow(footprint: &mut Footprint, touched: SlotSet, more: &Footprint) {
 }
 
 /// Shard `i` of `n` owns the slots from `i * slot_count / n` up to where the next one's begin.
-fn initial_owners(shard_count: u16, slot_count: u16) -> Arc<[ShardId]> {
+pub fn initial_owners(shard_count: u16, slot_count: u16) -> Arc<[ShardId]> {
     let start = |shard: u16| (shard as u32 * slot_count as u32 / shard_count as u32) as u16;
     let share = |shard: u16| std::iter::repeat_n(ShardId(shard), (start(shard + 1) - start(shard)) as usize);
     (0..shard_count).flat_map(share).collect()

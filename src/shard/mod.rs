@@ -49,7 +49,7 @@ mod slot_set;
 mod view;
 mod work;
 
-pub use machine::{Realm, Shard};
+pub use machine::{Realm, Shard, initial_owners};
 pub use places::{Loan, Places};
 pub use slot_set::{Footprint, SlotMarks, SlotSet};
 pub use view::View;

@@ -25,6 +25,7 @@
 //! With another allocator (the tests' programs run on the system's) the counters stay at zero, and nothing is ever evicted.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 
@@ -61,6 +62,8 @@ pub struct MemoryAccount {
     /// The most that was ever used, as far as anyone looked, and what was used before the first client came.
     peak_bytes: AtomicUsize,
     at_start_bytes: AtomicUsize,
+    /// What a snapshot keeps of the past: it is bounded by other means, and nothing that is evicted makes room for it.
+    captured_bytes: Arc<AtomicUsize>,
     shards: Box<[ShardMemory]>,
 }
 
@@ -113,6 +116,7 @@ impl MemoryAccount {
             is_closed: false,
             peak_bytes: AtomicUsize::new(0),
             at_start_bytes: AtomicUsize::new(0),
+            captured_bytes: Arc::default(),
             shards: (0..shard_count).map(|_| ShardMemory::default()).collect(),
         }
     }
@@ -151,7 +155,13 @@ impl MemoryAccount {
     pub fn counted_bytes(&self) -> usize {
         let shards = self.shards.iter();
         let counted: isize = shards.map(|shard| shard.counted_bytes.load(Ordering::Relaxed)).sum();
-        usize::try_from(self.elsewhere_bytes.load(Ordering::Relaxed) + counted).unwrap_or(0)
+        let captured = self.captured_bytes.load(Ordering::Relaxed).cast_signed();
+        usize::try_from(self.elsewhere_bytes.load(Ordering::Relaxed) + counted - captured).unwrap_or(0)
+    }
+
+    /// Where it is counted what a snapshot keeps of the past.
+    pub fn captured_bytes(&self) -> &Arc<AtomicUsize> {
+        &self.captured_bytes
     }
 
     /// What is on its way, and does not count.

@@ -11,6 +11,7 @@ mod commands;
 mod counters;
 mod figures;
 mod latency;
+mod loading;
 mod memory;
 mod rate;
 mod slow_log;
@@ -20,6 +21,7 @@ pub use commands::{CommandStats, ErrorStats, write_calls, write_latencies};
 pub use counters::{COUNTERS, Combine, Counter, Counts};
 pub use figures::StatsFigures;
 pub use latency::{LatencyEvent, LatencyMonitor};
+pub use loading::Loading;
 pub use memory::{CLIENT_CLASS_COUNT, MemoryAccount, client_class};
 pub use rate::{Counters, Rates};
 pub use slow_log::{SlowEntry, SlowLog, next_slow_id};
@@ -149,7 +151,8 @@ impl Stats {
     }
 }
 
-fn access_policy(settings: &Settings) -> AccessPolicy {
+/// How accesses to keys are counted, by these settings.
+pub fn access_policy(settings: &Settings) -> AccessPolicy {
     use crate::config::MaxmemoryPolicy;
     if matches!(
         settings.maxmemory_policy,

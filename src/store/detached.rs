@@ -75,6 +75,10 @@ impl Detached {
     }
 
     pub(super) fn push_table(&mut self, table: Table) {
-        self.tables.push(table.into_remains());
+        self.push_remains(table.into_remains());
+    }
+
+    pub(super) fn push_remains(&mut self, table: Remains) {
+        self.tables.push(table);
     }
 }

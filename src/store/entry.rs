@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * `clock` is the upper 24 bits of the first word, `flags` the lower 8: two bits of representation, and whether there
-//!   is an expiry, a long key length, and whether a string counts as `raw`.
+//!   is an expiry, a long key length, whether a string counts as `raw`, and on which side of a snapshot's cut the entry stands.
 //! * The payload is what a representation other than inline needs: 8 bytes for an integer, a [`Large`] for a long
 //!   string (see `value`), and for a value that is not a string the word of an [`Object`], whose kind stands in `value_len`.
 //! * 16 bytes of key and 64 of value take 88 bytes, which is jemalloc's class of 96; with an expiry they take the same.
@@ -52,6 +52,8 @@ const OBJECT: u8 = 3;
 const HAS_EXPIRY: u8 = 1 << 2;
 const RAW: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
+/// On which side of the last cut it stands (`cut`): no part of the entry's meaning.
+const SIDE: u8 = 1 << 5;
 
 /// An entry outside of any table: key, value, expiry and access clock. Dropping it frees it.
 pub struct OwnedEntry {
@@ -225,6 +227,16 @@ impl OwnedEntry {
         }
     }
 
+    /// Puts it on one side of the last cut.
+    #[inline]
+    pub(super) fn set_side(&mut self, side: u8) {
+        // SAFETY: invariant 1: the header is there, and `&mut self` means that nobody looks at it. No other invariant knows this flag.
+        unsafe {
+            let word = &mut (*self.header.as_ptr()).clock_and_flags;
+            *word = *word & !u32::from(SIDE) | if side != 0 { u32::from(SIDE) } else { 0 };
+        }
+    }
+
     /// The same value, expiry and clock under another key.
     pub fn with_key(self, key: &[u8]) -> OwnedEntry {
         if self.as_ref().key() == key {
@@ -336,7 +348,8 @@ impl OwnedEntry {
     /// Overwrites value and expiry.
     pub(super) fn store(&mut self, value: NewValue<'_>, expiry: Option<UnixMs>) {
         let old = self.shape();
-        let new = Shape::of(old.key_len, &value, expiry.is_some());
+        let mut new = Shape::of(old.key_len, &value, expiry.is_some());
+        new.flags |= old.flags & SIDE;
         let clock = self.as_ref().access_clock();
         // SAFETY: the old payload is not used again: the parts of the new shape are written over it.
         unsafe { self.drop_payload() };
@@ -539,6 +552,12 @@ impl<'a> EntryRef<'a> {
                 _ => ValueRef::Object(ObjectRef::from_word(shape.value_len as u8, &*payload.cast())),
             }
         }
+    }
+
+    /// On which side of the last cut it stands.
+    #[inline]
+    pub(super) fn side(self) -> u8 {
+        u8::from(self.shape().flags & SIDE != 0)
     }
 
     /// What TYPE answers.

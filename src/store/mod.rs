@@ -1,17 +1,19 @@
 //! The keyspace of one hash slot: a single-threaded object that has never heard of other slots, shards, files or clients.
 //!
 //! ```text
-//! Slot                      all dbs of one slot; the only way to change a key      slot
+//! Slot                      all dbs of one slot; the only way to change a key      slot, tables
 //!  +- Table                 a `data::dict` of entries, the books of expiry         table
 //!  |   +- entry             key, value, expiry, access clock: one allocation       entry, value
 //!  |                        ... of which a value that is not a string is one word  object
 //!  +- ExpiryWalk            when something is due next, how far the walk has come  expire
 //!  +- Watches               versions of the keys that somebody watches             watch
 //!  +- Undo                  the entries as they were                               undo
+//!  +- Captured              the entries as they were at a snapshot's cut            cut
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
 //! KeyFigures               how many keys, and what they take, for people          figures
 //! Told                     what happened to keys, for who ran the command          told
+//! Cut                      the last snapshot's moment, and what of it is unsaved   cut
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
 //!
@@ -22,8 +24,10 @@
 //! Memory, for 2 million keys of 16 bytes with values of 64 over 16384 slots (`benches/table.rs`): 96 bytes of entry, about
 //! ten of page, under two for the slots themselves.
 
+mod cut;
 mod detached;
 mod draw;
+mod enter;
 mod entry;
 mod expire;
 mod figures;
@@ -32,12 +36,14 @@ mod occupancy;
 mod scan;
 mod slot;
 mod table;
+mod tables;
 mod told;
 mod undo;
 mod value;
 mod watch;
 
 pub use crate::base::hash::HashSeed;
+pub use cut::{Captured, Cut};
 pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;

@@ -84,6 +84,7 @@ mod tests {
                 seed: HashSeed([1, 2]),
                 occupancy: Some(occupancy.clone()),
                 attention: Arc::default(),
+                cut: Arc::default(),
             });
             (Slot::sharing(index, common), occupancy)
         }

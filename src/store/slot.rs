@@ -22,11 +22,13 @@
 
 use bytes::Bytes;
 
+use super::cut::{Cut, SlotCut};
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
 use super::object::Edited;
 use super::occupancy::Occupancy;
 use super::table::{Table, TableStats};
+use super::tables::find_table;
 use super::told::{Attention, Happening, Told};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, Large, NewValue};
@@ -68,22 +70,27 @@ pub enum Expiry {
 /// One hash slot with all its dbs.
 pub struct Slot {
     /// Db 0, which is nearly always the only one.
-    main: Table,
-    rare: Option<Box<Rare>>,
+    pub(super) main: Table,
+    pub(super) rare: Option<Box<Rare>>,
     pub(super) common: Arc<SlotCommon>,
     /// State of the small generator that the LFU counters draw from.
     random: u32,
     index: u16,
+    /// The side of the last cut that this slot has met (`cut`).
+    pub(super) side: u8,
+    /// Whether it may have entries of the other side.
+    pub(super) is_unsaved: bool,
 }
 
 /// What few slots have, or none for long.
 #[derive(Default)]
 pub(super) struct Rare {
     /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
-    others: Vec<(DbIndex, Table)>,
+    pub(super) others: Vec<(DbIndex, Table)>,
     pub(super) watches: Option<Box<Watches>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) told: Vec<Told>,
+    pub(super) cut: Option<Box<SlotCut>>,
     /// Invariant 5.
     discarded: Option<Box<Detached>>,
 }
@@ -97,6 +104,8 @@ pub struct SlotCommon {
     pub occupancy: Option<Arc<Occupancy>>,
     /// Who wants to be told more than that keys have expired.
     pub attention: Arc<Attention>,
+    /// The moment of the last snapshot.
+    pub cut: Arc<Cut>,
 }
 
 impl Slot {
@@ -106,6 +115,7 @@ impl Slot {
             seed,
             occupancy: None,
             attention: Arc::default(),
+            cut: Arc::default(),
         };
         Slot::sharing(index, Arc::new(common))
     }
@@ -116,6 +126,8 @@ impl Slot {
             main: Table::new(),
             rare: None,
             random: (common.seed.hash(&index.to_le_bytes()) as u32) | 1,
+            side: common.cut.side(),
+            is_unsaved: false,
             common,
             index,
         }
@@ -294,6 +306,7 @@ impl Slot {
     /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK of a long string.
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
+        self.note_going(db, spot.hash(), key);
         let entry = self.cut(db, spot);
         if let Some(undo) = self.open_undo() {
             undo.keep(db, key, || Some(entry.clone()));
@@ -316,7 +329,11 @@ impl Slot {
                     self.insert(db, hash, entry);
                 } else {
                     self.note_change(db, hash, key);
-                    self.table_mut(db).edit(spot, |place| *place = entry);
+                    let side = self.side;
+                    self.table_mut(db).edit(spot, |place| {
+                        *place = entry;
+                        place.set_side(side);
+                    });
                 }
             }
             None => {
@@ -418,6 +435,10 @@ impl Slot {
     #[must_use = "may be large: free it in steps"]
     pub fn clear_db(&mut self, db: DbIndex) -> Detached {
         let mut detached = Detached::default();
+        if self.concerns_cut() {
+            self.meet_cut();
+        }
+        let db_then = self.db_then(db);
         let Some(table) = self.take_table(db) else {
             return detached;
         };
@@ -428,8 +449,12 @@ impl Slot {
             });
         }
         match self.open_undo() {
-            Some(undo) => undo.keep_cleared(db, table),
-            None => detached.push_table(table),
+            Some(undo) => undo.keep_cleared(db, db_then, table),
+            None => {
+                if let Some(table) = self.capture_table(db_then, table) {
+                    detached.push_table(table);
+                }
+            }
         }
         self.tell(db, b"", Happening::Flushed);
         detached
@@ -592,11 +617,21 @@ impl Slot {
 
     /// Deletes an entry; an undo keeps it.
     fn discard(&mut self, db: DbIndex, spot: Spot) {
+        if self.concerns_cut() {
+            // Before the slot looks empty.
+            self.meet_cut();
+            if self.is_undo_open() {
+                self.capture_at(db, spot);
+            }
+        }
         let mut entry = Some(self.cut(db, spot));
         if let Some(undo) = self.open_undo()
             && let Some(key) = entry.as_ref().map(|entry| Box::<[u8]>::from(entry.as_ref().key()))
         {
             undo.keep(db, &key, || entry.take());
+        }
+        if self.concerns_cut() {
+            entry = entry.and_then(|entry| self.capture_gone(db, entry));
         }
         if let Some(entry) = entry {
             self.free(entry);
@@ -611,7 +646,15 @@ impl Slot {
         }
     }
 
-    /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo.
+    /// What must happen before an entry leaves its table and goes on living elsewhere.
+    #[inline]
+    fn note_going(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+        if self.concerns_cut() {
+            self.capture(db, hash, key);
+        }
+    }
+
+    /// Takes an entry out of its table, as a change that watchers see. The caller keeps it for the undo and the snapshot.
     pub(super) fn cut(&mut self, db: DbIndex, spot: Spot) -> OwnedEntry {
         let seed = self.common.seed;
         let entry = self.table_mut(db).remove(spot, seed);
@@ -623,15 +666,18 @@ impl Slot {
     /// What must happen before a key is created or changed (invariant 3).
     #[inline]
     pub(super) fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if self.rare.is_some() {
+        if self.rare.is_some() || self.concerns_cut() {
             self.keep_for_undo(db, hash, key);
             self.touch_watches(db, key);
         }
     }
 
-    /// An open undo keeps the entry of this key as it is now.
+    /// An open undo keeps the entry of this key as it is now, and so does a snapshot that has not saved it yet.
     #[inline]
     pub(super) fn keep_for_undo(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+        if self.concerns_cut() {
+            self.capture(db, hash, key);
+        }
         let Some(mut undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else {
             return;
         };
@@ -714,112 +760,16 @@ impl Rare {
             watches,
             undo,
             told,
+            cut,
             discarded,
         } = self;
-        others.is_empty() && watches.is_none() && undo.is_none() && told.is_empty() && discarded.is_none()
+        let has_table_or_books = !others.is_empty() || watches.is_some() || undo.is_some() || cut.is_some();
+        !has_table_or_books && told.is_empty() && discarded.is_none()
     }
 
     /// Where in `others` a db is, or would be.
-    fn place_of(&self, db: DbIndex) -> Result<usize, usize> {
+    pub(super) fn place_of(&self, db: DbIndex) -> Result<usize, usize> {
         self.others.binary_search_by_key(&db, |(db, _)| *db)
-    }
-}
-
-fn find_table(others: &[(DbIndex, Table)], db: DbIndex) -> Option<&Table> {
-    let at = others.binary_search_by_key(&db, |(db, _)| *db).ok()?;
-    Some(&others[at].1)
-}
-
-/// The tables by db.
-impl Slot {
-    #[inline]
-    pub(super) fn table(&self, db: DbIndex) -> Option<&Table> {
-        if db.0 == 0 {
-            Some(&self.main)
-        } else {
-            find_table(&self.rare()?.others, db)
-        }
-    }
-
-    /// The table of a db that has keys, or will have some in a moment.
-    #[inline]
-    pub(super) fn table_mut(&mut self, db: DbIndex) -> &mut Table {
-        if db.0 == 0 {
-            &mut self.main
-        } else {
-            let rare = self.rare_mut();
-            let at = rare.place_of(db).unwrap_or_else(|at| {
-                rare.others.reserve_exact(1);
-                rare.others.insert(at, (db, Table::new()));
-                at
-            });
-            &mut rare.others[at].1
-        }
-    }
-
-    pub(super) fn tables(&self) -> impl Iterator<Item = (DbIndex, &Table)> {
-        let main = (self.main.len() > 0).then_some((DbIndex(0), &self.main));
-        let others = self.rare().map_or(&[][..], |rare| &rare.others);
-        let others = others.iter().map(|(db, table)| (*db, table));
-        main.into_iter().chain(others)
-    }
-
-    pub(super) fn insert(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Spot {
-        let seed = self.common.seed;
-        let table = self.table_mut(db);
-        let is_first = table.len() == 0;
-        let spot = table.insert(hash, entry, seed);
-        if is_first {
-            self.note_occupied(db);
-        }
-        spot
-    }
-
-    /// What must follow when a db that had no keys has some.
-    fn note_occupied(&self, db: DbIndex) {
-        if let Some(occupancy) = &self.common.occupancy {
-            occupancy.note(self.index, db);
-        }
-    }
-
-    /// Takes a table away, if it has keys.
-    pub(super) fn take_table(&mut self, db: DbIndex) -> Option<Table> {
-        if db.0 != 0 {
-            let rare = self.rare.as_mut()?;
-            let at = rare.place_of(db).ok()?;
-            let (_, table) = rare.others.remove(at);
-            rare.others.shrink_to_fit();
-            self.drop_if_not_rare();
-            return Some(table);
-        }
-        (self.main.len() > 0).then(|| std::mem::replace(&mut self.main, Table::new()))
-    }
-
-    /// Puts a table in the place of whatever is there.
-    pub(super) fn put_table(&mut self, db: DbIndex, table: Table) {
-        let has_keys = table.len() > 0;
-        *self.table_mut(db) = table;
-        self.drop_if_empty(db);
-        if has_keys {
-            self.note_occupied(db);
-        }
-    }
-
-    pub(super) fn exchange_tables(&mut self, a: DbIndex, b: DbIndex) {
-        let (of_a, of_b) = (self.take_table(a), self.take_table(b));
-        if let Some(table) = of_a {
-            self.put_table(b, table);
-        }
-        if let Some(table) = of_b {
-            self.put_table(a, table);
-        }
-    }
-
-    /// Keeps invariant 1.
-    pub(super) fn drop_if_empty(&mut self, db: DbIndex) {
-        if db.0 != 0 && self.table(db).is_some_and(|table| table.len() == 0) {
-            self.take_table(db);
-        }
     }
 }
 
@@ -830,6 +780,11 @@ impl Slot {
         for (db, table) in self.tables() {
             assert!(table.len() > 0, "{db:?} has no keys: invariant 1");
             table.check(self.common.seed);
+            let is_here = |entry: EntryRef<'_>| self.is_unsaved || entry.side() == self.side;
+            assert!(
+                table.pages().all(|view| view.elements().all(is_here)),
+                "invariant 1 of `cut`"
+            );
         }
         if let Some(rare) = self.rare() {
             let others = &rare.others;

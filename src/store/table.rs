@@ -16,6 +16,7 @@ use crate::base::random::Random;
 use crate::base::size_class::allocated;
 use crate::data::dict::{Dict, Foresight, PageView, Spot};
 use crate::data::{Object, TypedValue, ValueType};
+use std::ops::ControlFlow;
 
 /// What a table itself holds of each key: a pointer, and the bits of its hash beside it.
 pub const TABLE_BYTES_EACH: usize = 10;
@@ -217,6 +218,32 @@ impl Table {
     pub(super) fn set_access_clock(&mut self, spot: Spot, clock: u32) {
         // SAFETY: the clock lies in the header of the entry: neither its place nor its flags change.
         unsafe { self.dict.touch(spot, |entry| entry.set_access_clock(clock)) };
+    }
+
+    /// Puts an entry on one side of the last cut, which changes nothing that the table counts.
+    pub(super) fn set_side(&mut self, spot: Spot, side: u8) {
+        // SAFETY: the side lies in the header of the entry: neither its place nor the flags of its word change.
+        unsafe { self.dict.touch(spot, |entry| entry.set_side(side)) };
+    }
+
+    /// Lends the entries of the page that `hash` belongs to, as far as they are on the other side, to `pass`, and puts them on this one,
+    /// until `pass` has had enough. Answers where the next page begins.
+    pub(super) fn pass_page(
+        &mut self,
+        hash: u64,
+        side: u8,
+        mut pass: impl FnMut(EntryRef<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Option<u64>> {
+        let touch = |entry: &mut OwnedEntry| {
+            if entry.as_ref().side() == side {
+                return ControlFlow::Continue(());
+            }
+            let passed = pass(entry.as_ref());
+            entry.set_side(side);
+            passed
+        };
+        // SAFETY: as in `set_side`.
+        unsafe { self.dict.touch_page(hash, touch) }
     }
 
     /// Lets `edit` change value and expiry of an entry, and keeps the books.

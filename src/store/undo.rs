@@ -34,7 +34,11 @@ type Layer = HashMap<DbKey, Option<OwnedEntry>>;
 
 /// A change of whole dbs.
 enum Upheaval {
-    Cleared(DbIndex, Table),
+    Cleared {
+        db: DbIndex,
+        db_then: DbIndex,
+        table: Table,
+    },
     Swapped(DbIndex, DbIndex),
 }
 
@@ -60,7 +64,7 @@ impl Slot {
         self.restore_layer(undo.layer);
         while let Some((layer, upheaval)) = undo.below.pop() {
             match upheaval {
-                Upheaval::Cleared(db, table) => self.put_table(db, table),
+                Upheaval::Cleared { db, table, .. } => self.put_table(db, table),
                 Upheaval::Swapped(a, b) => self.exchange_tables(a, b),
             }
             self.restore_layer(layer);
@@ -88,11 +92,15 @@ impl Slot {
         free_layer(undo.layer);
         for (layer, upheaval) in undo.below {
             free_layer(layer);
-            if let Upheaval::Cleared(_, table) = upheaval {
-                tables.push(table);
+            if let Upheaval::Cleared { db_then, table, .. } = upheaval {
+                tables.push((db_then, table));
             }
         }
-        tables.into_iter().for_each(|table| detached.push_table(table));
+        for (db_then, table) in tables {
+            if let Some(table) = self.capture_table(db_then, table) {
+                detached.push_table(table);
+            }
+        }
         detached
     }
 
@@ -124,9 +132,10 @@ impl Undo {
         }
     }
 
-    pub(super) fn keep_cleared(&mut self, db: DbIndex, table: Table) {
-        self.below
-            .push((std::mem::take(&mut self.layer), Upheaval::Cleared(db, table)));
+    /// `db_then` is the number that the db had at the last snapshot's cut.
+    pub(super) fn keep_cleared(&mut self, db: DbIndex, db_then: DbIndex, table: Table) {
+        let cleared = Upheaval::Cleared { db, db_then, table };
+        self.below.push((std::mem::take(&mut self.layer), cleared));
     }
 
     pub(super) fn keep_swap(&mut self, a: DbIndex, b: DbIndex) {

@@ -215,7 +215,7 @@ fn end_clients(local: &mut Local, filter: &Filter, caller: u64) -> Ended {
         killed.push(client.place.index);
     }
     for index in killed {
-        local.list(index);
+        local.clients.list(index);
     }
     ended
 }

@@ -42,7 +42,9 @@ pub(super) const PAUSE: Command = Command {
 fn pause(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let asked = parse_pause(context)?;
-        context.ask_all(move |local: &mut Local| local.begin_pause(asked)).await;
+        context
+            .ask_all(move |local: &mut Local| local.env.begin_pause(asked))
+            .await;
         // Inside EXEC they may wait for the slots that the transaction itself holds; there the pause begins with what comes next.
         while !context.is_nested
             && context
@@ -95,7 +97,9 @@ pub(super) const UNPAUSE: Command = Command {
 
 fn unpause(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        context.ask_all(|local: &mut Local| local.end_pause()).await;
+        context
+            .ask_all(|local: &mut Local| local.clients.end_pause(&mut local.env))
+            .await;
         context.reply().ok();
         Ok(())
     })

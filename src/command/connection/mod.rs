@@ -164,6 +164,10 @@ const PING: Command = Command {
 };
 
 fn ping(op: &mut SessionOp) -> Result<(), ReplyError> {
+    if op.env.refuses_writes() {
+        // So that whoever only asks whether the server is well learns that it is not.
+        return Err(error::SNAPSHOT_FAILED);
+    }
     match op.args.len() {
         1 => op.reply.simple("PONG"),
         2 => op.reply.bulk(&op.args[1]),

@@ -148,7 +148,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
         let node = context.with(|local| local.node.clone());
         let set_context = SetContext {
             is_local_client: context.session.is_local,
-            is_loading: false,
+            is_loading: node.loading.is_loading(),
         };
         let settings = {
             // Two clients that change parameters at once do so one after the other.
@@ -165,11 +165,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             *config = changed;
             config.shared_settings()
         };
-        let follow = move |local: &mut Local| {
-            local.env.follow(settings);
-            // A limit holds from its first command on: nobody must take a shard that has not counted for one that can evict.
-            local.evict_cron();
-        };
+        let follow = move |local: &mut Local| local.follow(settings);
         context.ask_all(follow).await;
         context.reply().ok();
         Ok(())

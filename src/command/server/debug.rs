@@ -294,7 +294,7 @@ fn replybuffer(context: &mut Context) -> NodeFuture<'_> {
             (Some(u64::try_from(time_ms).ok().map(Ms)), None)
         };
         context
-            .ask_all(move |local| local.set_reply_resizing(is_on, peak_for))
+            .ask_all(move |local| local.env.set_reply_resizing(is_on, peak_for))
             .await;
         context.reply().ok();
         Ok(())
@@ -304,7 +304,7 @@ fn replybuffer(context: &mut Context) -> NodeFuture<'_> {
 fn pause_cron(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let is_paused = leading_f64(context.args().at(2)) as i64 != 0;
-        context.ask_all(move |local| local.pause_cron(is_paused)).await;
+        context.ask_all(move |local| local.env.is_cron_paused = is_paused).await;
         context.reply().ok();
         Ok(())
     })
@@ -323,7 +323,7 @@ fn stringmatch_len(op: &mut SessionOp) -> Result<(), ReplyError> {
 fn set_active_expire(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let is_on = leading_f64(context.args().at(2)) as i64 != 0;
-        context.ask_all(move |local| local.set_active_expiry(is_on)).await;
+        context.ask_all(move |local| local.env.expires_actively = is_on).await;
         context.reply().ok();
         Ok(())
     })

@@ -179,6 +179,9 @@ fn reads_sync(op: &Op) -> Result<bool, ReplyError> {
 /// Empties one db or all. The tables leave the slots at once; their memory is freed here or in the background.
 fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
     let is_sync = reads_sync(op)?;
+    if db.is_none() && op.keys.view.has_everything() {
+        op.env.end_snapshots();
+    }
     let Some(slots) = op.keys.view.all_slots() else {
         return Err(op.keys.need_everything());
     };

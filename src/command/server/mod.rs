@@ -9,6 +9,7 @@ mod latency;
 mod lolwut;
 mod memory;
 mod module;
+mod save;
 mod shutdown;
 mod slowlog;
 
@@ -23,6 +24,9 @@ pub const COMMANDS: &[Command] = &[
     keyspace::ROLE,
     config::CONFIG,
     info::INFO,
+    save::SAVE,
+    save::BGSAVE,
+    save::LASTSAVE,
     shutdown::SHUTDOWN,
     slowlog::SLOWLOG,
     debug::DEBUG,

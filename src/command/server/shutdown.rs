@@ -1,13 +1,11 @@
 //! SHUTDOWN: ends the process, as a signal does. It never answers when it succeeds: the connection just ends.
 //!
-//! There is nothing that a shutdown waits for (no replica has to catch up), so it is over as soon as it has begun, and
-//! ABORT never finds one.
+//! It waits for the data to be saved, where that is asked for; ABORT takes it back meanwhile.
 
 use crate::engine::node::Shutdown;
-use crate::engine::{Command, Run, SessionOp};
+use crate::engine::{Command, Context, NodeFuture, Run, shutdown as ending};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
-use std::sync::PoisonError;
 
 pub(super) const SHUTDOWN: Command = Command {
     summary: "Ends the server, saving the data first where it is configured to.",
@@ -32,22 +30,27 @@ pub(super) const SHUTDOWN: Command = Command {
         Argument::word("abort", "ABORT").optional().since("7.0.0"),
     ],
     history: &[("7.0.0", "`NOW`, `FORCE` and `ABORT` were added.")],
-    ..command("shutdown", Run::Session(shutdown))
+    ..command("shutdown", Run::Node(shutdown))
 };
 
-fn shutdown(op: &mut SessionOp) -> Result<(), ReplyError> {
-    match parse(op.args)? {
-        Request::Abort => Err(error::NO_SHUTDOWN),
-        Request::End(asked) => {
-            tracing::warn!("User requested shutdown...");
-            let node = op.node;
-            *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
-            // Nothing that the client has sent behind it is run.
-            op.session.closes = true;
-            node.surroundings.shut_down();
-            Ok(())
+fn shutdown(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        match parse(context.args())? {
+            Request::Abort => {
+                let is_aborted = context.with(|local| ending::abort(&local.node));
+                if !is_aborted {
+                    return Err(error::NO_SHUTDOWN);
+                }
+                context.reply().ok();
+                Ok(())
+            }
+            Request::End(asked) => {
+                let handle = context.with(|local| local.handle());
+                ending::shut_down(&handle, asked).await;
+                Err(error::SHUTDOWN_FAILED)
+            }
         }
-    }
+    })
 }
 
 /// What the arguments ask for.

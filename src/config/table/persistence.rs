@@ -25,13 +25,17 @@ chapter "SNAPSHOTS";
     "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Keyspace;
 
     /// Whether payloads are checked down to every element before they are loaded.
-    "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::NONE, Snapshot;
+    "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::LATER, Snapshot;
 
     /// The name of the snapshot within `dir`.
     "dbfilename" => dbfilename: Text = Kind::Text(check::dump_file), "dump.rdb", Flags::PROTECTED, Snapshot;
 
     /// Whether a snapshot that was only needed for replication is deleted where nothing else is kept on disk.
-    "rdb-del-sync-files" => rdb_del_sync_files: bool = Kind::Bool, "no", Flags::NONE, Snapshot;
+    "rdb-del-sync-files" => rdb_del_sync_files: bool = Kind::Bool, "no", Flags::LATER, Snapshot;
+
+    /// How many bytes of what has changed since a snapshot began are kept as it was, until it is saved: for each shard.
+    /// Beyond that, writers of keys that are not saved yet wait.
+    "snapshot-memory-max" => snapshot_memory_max: u64 = memory(1024, u64::MAX), "64mb", Flags::OWN, Snapshot;
 
     /// Whether a snapshot is forced to disk bit by bit as it grows, instead of all at its end.
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = Kind::Bool, "yes", Flags::NONE, Snapshot;

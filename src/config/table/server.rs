@@ -79,7 +79,7 @@ chapter "GENERAL";
     "locale-collate" => locale_collate: Text = Kind::Text(check::any), "", Flags::LATER, Process;
 
     /// The directory of all files that are written: snapshots, append-only files, nodes.conf.
-    "dir" => dir: Text = Kind::Directory, "./", Flags::PROTECTED.and(Flags::DENY_LOADING), Process;
+    "dir" => dir: Text = Kind::Directory, "./", Flags::PROTECTED.and(Flags::DENY_LOADING), Process, effect Directory;
 
     /// How many times a second background work runs (expiry, timeouts of clients, statistics).
     "hz" => hz: u32 = integer_kept(0, I32, (1, 500)), "10", Flags::NONE, Keyspace;

@@ -13,6 +13,7 @@ use super::tree::{Dict, PageView, Spot};
 use super::{Element, ElementRef};
 use crate::base::hash::HashSeed;
 use crate::base::random::Random;
+use std::ops::ControlFlow;
 
 /// Bits of a position.
 pub const POSITION_BITS: u32 = 38;
@@ -59,6 +60,25 @@ impl<E: Element> Dict<E> {
                 return Some(Spot::new(hash, index));
             }
         }
+    }
+
+    /// Lends the elements of the page that `hash` belongs to, until `touch` breaks off. Answers where the next page begins; None: that was
+    /// the last.
+    ///
+    /// # Safety
+    /// As for [`Dict::touch`].
+    pub unsafe fn touch_page(
+        &mut self,
+        hash: u64,
+        mut touch: impl FnMut(&mut E) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Option<u64>> {
+        let view = self.page_view(hash);
+        let (count, next) = (view.len(), view.next_hash);
+        for index in 0..count {
+            // SAFETY: the caller's promise.
+            unsafe { self.touch(Spot::new(hash, index), &mut touch) }?;
+        }
+        ControlFlow::Continue(next)
     }
 
     /// All elements, in no useful order.

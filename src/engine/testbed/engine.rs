@@ -338,9 +338,8 @@ impl Reference {
         }
         let mut local = self.local.borrow_mut();
         let there = local.clients.at(client).expect("nothing ends it");
-        there.is_listed = false;
         let reply = there.out.take();
-        local.listed.clear();
+        while local.clients.next_listed().is_some() {}
         reply.to_contiguous().into_owned()
     }
 

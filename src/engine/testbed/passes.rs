@@ -242,7 +242,7 @@ fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault)
         }
         Event::Drained { index, generation } => {
             if sockets.get(index, generation).is_some_and(|socket| !socket.is_closed) {
-                local.list(index);
+                local.clients.list(index);
             }
         }
         Event::Ended { index, generation } => {

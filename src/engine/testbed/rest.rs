@@ -45,7 +45,7 @@ impl Run<'_> {
             if !local.core.is_idle() {
                 return wrong("rest", format!("shard {shard} has units of work or loans left"));
             }
-            if local.has_listed() || local.link().has_backlog() {
+            if local.clients.has_listed() || local.link().has_backlog() {
                 return wrong("rest", format!("shard {shard} has something left to do"));
             }
             if local.has_unreleased() || local.mailbox.holds_any() {

@@ -526,7 +526,7 @@ impl<'a> Run<'a> {
         if self.manner.fault == Fault::EndPause && shard == 0 && self.random.chance(1, 3) {
             let has_ended = self.engine.with(0, |local| {
                 let is_paused = local.env.pause.is_some();
-                local.end_pause();
+                local.clients.end_pause(&mut local.env);
                 is_paused
             });
             self.has_struck |= has_ended;

@@ -118,6 +118,22 @@ impl Executor for Tasks {
             Poll::Pending
         }))
     }
+
+    /// When that other thread runs is the scheduler's to say.
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Spawned {
+        let mut work = Some(work);
+        let mut is_handed_over = false;
+        Box::pin(std::future::poll_fn(move |context| {
+            if !std::mem::replace(&mut is_handed_over, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(work) = work.take() {
+                work();
+            }
+            Poll::Ready(())
+        }))
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //!  4   fields: length | for each: string (field), string (value)
 //! 25   earliest expiry, i64 ms | a string that is a listpack of fields, values and expiries, by expiry; 0: none, at the end
 //! 24   earliest expiry, i64 ms | fields: length | for each: length (expiry - earliest + 1; 0: none), string, string
+//! 23   release candidates of 7.4: as 25, without the earliest
+//! 22   the same: as 24, without the earliest, and each length is the expiry itself
 //! 22   Valkey: fields: length | for each: string, string, expiry (i64 ms; -1: none)
 //! 13   a string that is a ziplist of fields and values
 //!  9   a string that is a zipmap
@@ -98,6 +100,16 @@ pub(super) fn read_zipmap(reader: &mut RdbReader<'_>, making: Making<'_>) -> Res
 
 pub(super) fn read_expiring(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     let earliest = u64::from_le_bytes(reader.array()?);
+    read_after(reader, making, earliest)
+}
+
+/// The expiries of release candidates count from the first millisecond of all, which is as good as none.
+pub(super) fn read_expiring_pre_ga(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
+    read_after(reader, making, 1)
+}
+
+/// Fields whose expiries are told by how long they are after `earliest`, and one more.
+fn read_after(reader: &mut RdbReader<'_>, making: Making<'_>, earliest: u64) -> Result<Hash, RdbError> {
     let mut hash = Hash::new();
     for _ in 0..reader.length()? {
         let start = reader.offset();
@@ -130,6 +142,10 @@ pub(super) fn read_of_valkey(reader: &mut RdbReader<'_>, making: Making<'_>) -> 
 pub(super) fn read_expiring_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     // The expiries themselves say which is the earliest.
     reader.take(8)?;
+    read_expiring_listpack_pre_ga(reader, making)
+}
+
+pub(super) fn read_expiring_listpack_pre_ga(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Hash, RdbError> {
     let start = reader.offset();
     let pack = read_pack(reader)?;
     let mut hash = Hash::new();
@@ -160,7 +176,7 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
     }
     match (hash, earliest) {
         (HashRef::Packed(pack), _) => {
-            writer.byte(HASH_LISTPACK);
+            writer.kind(HASH_LISTPACK);
             writer.string(pack.as_bytes());
         }
         (HashRef::PackedTtl(_), None) => {
@@ -169,11 +185,11 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
                 pack.push_item(field);
                 pack.push_item(value);
             });
-            writer.byte(HASH_LISTPACK);
+            writer.kind(HASH_LISTPACK);
             writer.string(pack.as_bytes());
         }
         (HashRef::PackedTtl(_), Some(earliest)) => {
-            writer.byte(HASH_LISTPACK_EX);
+            writer.kind(HASH_LISTPACK_EX);
             writer.raw(&earliest.0.to_le_bytes());
             writer.string(by_expiry(hash).as_bytes());
         }
@@ -199,9 +215,9 @@ fn version_for(earliest: Option<UnixMs>, rdb_version: u16) -> u16 {
 /// The beginning of a table. Answers the version whose form it takes.
 pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize, earliest: Option<UnixMs>, rdb_version: u16) -> u16 {
     match earliest {
-        None => writer.byte(HASH),
+        None => writer.kind(HASH),
         Some(earliest) => {
-            writer.byte(HASH_METADATA);
+            writer.kind(HASH_METADATA);
             writer.raw(&earliest.0.to_le_bytes());
         }
     }

@@ -72,7 +72,7 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, list: ListRef<'_>) {
 
 /// The beginning of a list's nodes.
 pub(super) fn begin(writer: &mut RdbWriter<'_>, node_count: usize) {
-    writer.byte(LIST_QUICKLIST_2);
+    writer.kind(LIST_QUICKLIST_2);
     writer.length(node_count as u64);
 }
 

@@ -7,13 +7,14 @@
 //! |---|---|---|
 //! | string | 0 | |
 //! | list | 18: nodes of listpacks, long elements by themselves | 1: elements; 10: a ziplist; 14: nodes of ziplists |
-//! | hash | 16: a listpack; 4: fields and values; with expiries, in version 12's way whatever was asked for: 25, 24 | 9: a zipmap; 13: a ziplist; 22: Valkey's with expiries |
+//! | hash | 16: a listpack; 4: fields and values; with expiries, in version 12's way whatever was asked for: 25, 24 | 9: a zipmap; 13: a ziplist; 22: Valkey's with expiries; 22, 23: those of 7.4's release candidates |
 //! | set | 11: an intset; 20: a listpack, from version 11 on; 2: members | |
 //! | sorted set | 17: a listpack; 5: elements with binary scores | 3: elements with scores as text; 12: a ziplist |
 //! | stream | 21, below version 11: 19 | 15 |
 //!
 //! | module | what |
 //! |---|---|
+//! | [`extent`] | where a value ends, found without making it |
 //! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
 //! | [`sliced`] | a large value written in slices, while it changes |
 //!
@@ -30,6 +31,7 @@
 //!
 //! A further type joins with its numbers here, and an arm in [`Value::read`] and [`write_object`].
 
+pub mod extent;
 mod hash;
 mod list;
 mod set;
@@ -70,6 +72,8 @@ const SET_LISTPACK: u8 = 20;
 const STREAM_LISTPACKS_3: u8 = 21;
 /// Valkey's; the number was Redis's in pre-releases only.
 const HASH_OF_VALKEY: u8 = 22;
+const HASH_METADATA_PRE_GA: u8 = 22;
+const HASH_LISTPACK_EX_PRE_GA: u8 = 23;
 const HASH_METADATA: u8 = 24;
 const HASH_LISTPACK_EX: u8 = 25;
 
@@ -82,7 +86,7 @@ const WITH_PACKED_SETS: u16 = 11;
 const WITH_FIELD_EXPIRIES: u16 = 12;
 
 /// Valkey 9's RDB version.
-pub(super) const OF_VALKEY_9: u16 = 80;
+pub const OF_VALKEY_9: u16 = 80;
 
 /// What a value is made by, apart from its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +105,19 @@ pub enum Value<'a> {
 impl<'a> Value<'a> {
     /// Reads a type byte and the value behind it, which was written in that RDB version.
     pub fn read(reader: &mut RdbReader<'a>, making: Making<'_>, rdb_version: u16) -> Result<Value<'a>, RdbError> {
+        let kind = reader.byte()?;
+        Value::read_kind(kind, reader, making, rdb_version)
+    }
+
+    /// Reads a value whose type byte stood elsewhere, which was written in that RDB version.
+    pub fn read_kind(
+        kind: u8,
+        reader: &mut RdbReader<'a>,
+        making: Making<'_>,
+        rdb_version: u16,
+    ) -> Result<Value<'a>, RdbError> {
         let start = reader.offset();
-        let object = match reader.byte()? {
+        let object = match kind {
             STRING => return Ok(Value::String(reader.string()?)),
             LIST => list::read_elements(reader, making)?.into_object(),
             LIST_ZIPLIST => list::read_ziplist(reader, making)?.into_object(),
@@ -117,6 +132,10 @@ impl<'a> Value<'a> {
             HASH_LISTPACK => hash::read_listpack(reader, making)?.into_object(),
             HASH_OF_VALKEY if rdb_version >= OF_VALKEY_9 => hash::read_of_valkey(reader, making)?.into_object(),
             HASH_METADATA => hash::read_expiring(reader, making)?.into_object(),
+            HASH_METADATA_PRE_GA => hash::read_expiring_pre_ga(reader, making)?.into_object(),
+            HASH_LISTPACK_EX_PRE_GA if rdb_version < OF_VALKEY_9 => {
+                hash::read_expiring_listpack_pre_ga(reader, making)?.into_object()
+            }
             HASH_LISTPACK_EX => hash::read_expiring_listpack(reader, making)?.into_object(),
             ZSET => sorted_set::read_elements(reader, making, Score::Text)?.into_object(),
             ZSET_2 => sorted_set::read_elements(reader, making, Score::Binary)?.into_object(),
@@ -148,19 +167,37 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
     match entry.value() {
         ValueRef::Object(object) => return write_object(writer, object, rdb_version),
         ValueRef::Int(number) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.integer_string(number);
         }
         ValueRef::Inline(text) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.string(text);
         }
         ValueRef::Shared(text) => {
-            writer.byte(STRING);
+            writer.kind(STRING);
             writer.string(text);
         }
     }
     rdb_version
+}
+
+/// Writes an entry with its key, as a file has it: the type byte, the key, the value. Answers the lowest RDB version that can hold what was
+/// written.
+pub fn write_keyed(out: &mut Vec<u8>, entry: EntryRef<'_>, compresses: bool, rdb_version: u16) -> u16 {
+    let mut writer = RdbWriter::keyed(out, compresses, entry.key());
+    write(&mut writer, entry, rdb_version);
+    lowest_version(writer.last_kind())
+}
+
+/// The lowest RDB version that has this layout, as far as any that is written here lacks it.
+fn lowest_version(kind: u8) -> u16 {
+    match kind {
+        HASH_METADATA | HASH_LISTPACK_EX => 12,
+        SET_LISTPACK | STREAM_LISTPACKS_3 => 11,
+        HASH_LISTPACK..=STREAM_LISTPACKS_2 => 10,
+        _ => 0,
+    }
 }
 
 /// Reads a string that is a listpack.

@@ -66,11 +66,11 @@ pub(super) fn read_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> R
 pub(super) fn write(writer: &mut RdbWriter<'_>, set: SetRef<'_>, rdb_version: u16) {
     match set {
         SetRef::Ints(ints) => {
-            writer.byte(SET_INTSET);
+            writer.kind(SET_INTSET);
             writer.string(ints.as_bytes());
         }
         SetRef::Packed(pack) if rdb_version >= WITH_PACKED_SETS => {
-            writer.byte(SET_LISTPACK);
+            writer.kind(SET_LISTPACK);
             writer.string(pack.as_bytes());
         }
         SetRef::Packed(_) | SetRef::Table(_) => {
@@ -82,6 +82,6 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, set: SetRef<'_>, rdb_version: u1
 
 /// The beginning of members one by one.
 pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize) {
-    writer.byte(SET);
+    writer.kind(SET);
     writer.length(len as u64);
 }

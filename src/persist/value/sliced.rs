@@ -7,17 +7,20 @@
 //! the format means no more by it than what the expiries are counted from.
 
 use super::super::rdb::RdbWriter;
-use super::{hash, list, set, sorted_set, write_object};
+use super::{hash, list, lowest_version, set, sorted_set, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::frozen::{Head, Part, Sink};
 use crate::data::{Object, ObjectRef};
 
 /// The writing of one value, from its first slice to its last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SlicedValue {
     compresses: bool,
     rdb_version: u16,
+    /// What stands behind the type byte in a file.
+    key: Option<Box<[u8]>>,
+    kind: u8,
     /// What the expiries of a hash are counted from.
     earliest: Option<UnixMs>,
 }
@@ -28,15 +31,29 @@ impl SlicedValue {
         SlicedValue {
             compresses,
             rdb_version,
+            key: None,
+            kind: 0,
             earliest: None,
+        }
+    }
+
+    /// The same, with the key between type byte and value, as [`write_keyed()`](super::write_keyed()).
+    pub fn keyed(rdb_version: u16, compresses: bool, key: &[u8]) -> SlicedValue {
+        SlicedValue {
+            key: Some(key.into()),
+            ..SlicedValue::new(rdb_version, compresses)
         }
     }
 
     /// Writes about `effort` more parts of an object behind what is in `out`; true when that were the last. One that is not frozen is written
     /// whole, as it is.
     pub fn write_slice(&mut self, out: &mut Vec<u8>, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+        let key = self.key.take();
         let mut writing = Writing {
-            writer: RdbWriter::new(out, self.compresses),
+            writer: match &key {
+                Some(key) => RdbWriter::keyed(out, self.compresses, key),
+                None => RdbWriter::new(out, self.compresses),
+            },
             value: self,
         };
         object.read_slice(seed, effort, &mut writing)
@@ -45,6 +62,11 @@ impl SlicedValue {
     /// The RDB version whose layout it took, known from the first slice on.
     pub fn rdb_version(&self) -> u16 {
         self.rdb_version
+    }
+
+    /// The lowest version that can hold what was written, known from the first slice on.
+    pub fn lowest_rdb_version(&self) -> u16 {
+        lowest_version(self.kind)
     }
 }
 
@@ -57,6 +79,7 @@ struct Writing<'w, 'o> {
 impl Sink for Writing<'_, '_> {
     fn whole(&mut self, object: ObjectRef<'_>) {
         self.value.rdb_version = write_object(&mut self.writer, object, self.value.rdb_version);
+        self.value.kind = self.writer.last_kind();
     }
 
     fn begin(&mut self, head: Head) {
@@ -69,6 +92,7 @@ impl Sink for Writing<'_, '_> {
                 self.value.rdb_version = hash::begin(&mut self.writer, len, earliest, self.value.rdb_version);
             }
         }
+        self.value.kind = self.writer.last_kind();
     }
 
     fn part(&mut self, part: Part<'_>) {
@@ -87,7 +111,7 @@ impl Sink for Writing<'_, '_> {
 mod tests {
     use super::super::super::digest::digest_value;
     use super::super::super::rdb::RdbReader;
-    use super::super::{Making, Value};
+    use super::super::{Making, Value, write_keyed};
     use super::*;
     use crate::data::frozen::Use;
     use crate::data::hash::{FieldExpiry, Hash};
@@ -288,6 +312,28 @@ mod tests {
             let read = read(&bytes);
             assert!(picture(&read) == picture(&frozen), "{frozen:?}");
             assert!(picture(&read) != picture(&was) && picture(&read) != picture(&case.object));
+        }
+    }
+
+    /// What a file has of an entry, and what it says of it, whether it is written at once or not.
+    #[test]
+    fn a_key_stands_once_and_at_its_place() {
+        for mut case in cases() {
+            let entry = OwnedEntry::object(b"the key", case.object.clone(), None, 0);
+            let mut whole = Vec::new();
+            let lowest = write_keyed(&mut whole, entry.as_ref(), true, VERSION);
+            for is_frozen in [false, true] {
+                if is_frozen {
+                    case.object.freeze(Use::Snapshot);
+                }
+                let (mut out, mut value) = (Vec::new(), SlicedValue::keyed(VERSION, true, b"the key"));
+                while !value.write_slice(&mut out, &mut case.object, SEED, 100) {}
+                assert!(
+                    (out == whole) && value.lowest_rdb_version() == lowest,
+                    "{:?}",
+                    case.object
+                );
+            }
         }
     }
 

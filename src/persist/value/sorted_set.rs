@@ -101,7 +101,7 @@ pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Re
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, set: SortedSetRef<'_>) {
     if let SortedSetRef::Packed(pack) = set {
-        writer.byte(ZSET_LISTPACK);
+        writer.kind(ZSET_LISTPACK);
         writer.string(pack.as_bytes());
         return;
     }
@@ -115,7 +115,7 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, set: SortedSetRef<'_>) {
 
 /// The beginning of elements one by one.
 pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize) {
-    writer.byte(ZSET_2);
+    writer.kind(ZSET_2);
     writer.length(len as u64);
 }
 

@@ -129,7 +129,7 @@ fn time(reader: &mut RdbReader<'_>) -> Result<UnixMs, RdbError> {
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, stream: &Stream, rdb_version: u16) {
     let has_active_times = rdb_version >= WITH_ACTIVE_TIMES;
-    writer.byte(if has_active_times {
+    writer.kind(if has_active_times {
         STREAM_LISTPACKS_3
     } else {
         STREAM_LISTPACKS_2

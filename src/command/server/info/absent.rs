@@ -7,28 +7,17 @@ use crate::base::section::Section;
 
 /// Nothing is saved, and what changes is only counted.
 pub(super) fn persistence(overview: &Overview, out: &mut Section) {
-    out.field("loading", 0);
+    let loading = &overview.node.loading;
+    out.field("loading", u8::from(loading.is_loading()));
     out.field("async_loading", 0);
-    out.field("current_cow_peak", 0);
-    out.field("current_cow_size", 0);
-    out.field("current_cow_size_age", 0);
-    out.field("current_fork_perc", "0.00");
-    out.field("current_save_keys_processed", 0);
-    out.field("current_save_keys_total", 0);
+    let key_count: usize = overview.total.keys.dbs.values().map(|db| db.keys).sum();
+    let changes = overview.total.stats.counts.changes;
     overview
-        .total
-        .stats
-        .counts
-        .write_field("rdb_changes_since_last_save", out);
-    out.field("rdb_bgsave_in_progress", 0);
-    out.field("rdb_last_save_time", overview.node.started_at.seconds());
-    out.field("rdb_last_bgsave_status", "ok");
-    out.field("rdb_last_bgsave_time_sec", -1);
-    out.field("rdb_current_bgsave_time_sec", -1);
-    out.field("rdb_saves", 0);
-    out.field("rdb_last_cow_size", 0);
-    out.field("rdb_last_load_keys_expired", 0);
-    out.field("rdb_last_load_keys_loaded", 0);
+        .node
+        .snapshots
+        .write_figures(key_count as u64, changes, overview.now, out);
+    out.field("rdb_last_load_keys_expired", loading.keys_expired());
+    out.field("rdb_last_load_keys_loaded", loading.keys_loaded());
     out.field("aof_enabled", 0);
     out.field("aof_rewrite_in_progress", 0);
     out.field("aof_rewrite_scheduled", 0);
@@ -41,6 +30,8 @@ pub(super) fn persistence(overview: &Overview, out: &mut Section) {
     out.field("aof_last_cow_size", 0);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    out.field("rdb_writers_held_count", overview.node.snapshots.held_count());
+    loading.write_progress(overview.now, out);
 }
 
 /// A master that nobody follows.

@@ -103,7 +103,8 @@ const SECTIONS: &[Row] = &[
     }),
     row("persistence", "Persistence", USUAL, absent::persistence),
     row("stats", "Stats", USUAL, |overview, out| {
-        overview.total.stats.write_section(out);
+        let begun_snapshots = overview.node.snapshots.begun_count();
+        overview.total.stats.write_section(begun_snapshots, out);
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),

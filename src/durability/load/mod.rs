@@ -1,0 +1,630 @@
+//! Reading a data set into all shards, while they serve.
+//!
+//! ```text
+//!  threads that may wait                            shards, which may not
+//!  +-----------------------------------+            +-----------------------------------------------+
+//!  | splitter: reads a file or a part, |   pages    | make values, enter keys; half a millisecond,  |
+//!  | finds where entries end           |----------->| then a pass of the loop, then the next        |
+//!  +-----------------------------------+  (queues)  +-----------------------------------------------+
+//!  | maker: makes what takes long      |------------^ made entries
+//!  +-----------------------------------+
+//! ```
+//!
+//! A *page* is some 100 KB of a file; each shard gets the same page and a list of the entries in it whose slots are its own. So nothing is
+//! copied, values are made where they will live, and looking for ends, which is all that one thread has to do for the whole file, is a
+//! small part of the work. A value that would keep a shard busy for too long is made by a thread and handed over whole.
+//!
+//! A file that shardis has laid together says where its parts lie ([`PARTS_FIELD`](crate::persist::file::writer::PARTS_FIELD)), and parts can be split by several threads; so can the
+//! files of a set. Whose entries they are does not matter: any number of shards may have written them.
+//!
+//! While it goes on the shards answer what may be answered (`Env::is_loading`), and nothing expires or is evicted. They stop refusing when
+//! *all* have taken in all there is: what a client then sees is the whole data set.
+//!
+//! Invariants:
+//! 1. A shard makes values for [`STEP`] at a time, and one value that is no larger than [`HEAVY_BYTES`] beyond it.
+//! 2. What waits between threads and shards is bounded (`queue`).
+//! 3. When `run` has returned, no thread of it is left, and each shard serves the whole data set, or the process is to end.
+
+mod queue;
+mod splitter;
+
+use self::queue::Queue;
+use self::splitter::Splitter;
+use super::directory::Source;
+use crate::base::clock::UnixMs;
+use crate::base::crc64::combine;
+use crate::base::slot::SLOT_COUNT;
+use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
+use crate::engine::local::LocalHandle;
+use crate::engine::{Local, Node};
+use crate::persist::file::reader::{FileError, Head, PartSpan, Reader, parts_of};
+use crate::persist::rdb::{Damage, RdbError, RdbReader};
+use crate::persist::value::{Making, Value};
+use crate::runtime::disk::Disk;
+use crate::runtime::yield_now;
+use crate::shard::{ConnRef, ShardId, initial_owners};
+use crate::store::{DbIndex, HashSeed, OwnedEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a shard takes in keys before it does a pass of its loop.
+const STEP: Duration = Duration::from_micros(400);
+
+/// How many keys it takes in between two looks at the clock.
+const KEYS_BETWEEN_CLOCKS: usize = 16;
+
+/// A value of more bytes than this is made by a thread, if it has elements. What they come to differs by their kind: 16 KB of small integers
+/// in a set took 0.8 ms in an optimised build, which is about the most (November 2026).
+const HEAVY_BYTES: usize = 16 * 1024;
+
+/// The same for a string, which is copied, or decompressed.
+const HEAVY_STRING_BYTES: usize = 256 * 1024;
+
+/// How many keys without elements are named in the log, as in Redis.
+const EMPTY_KEYS_NAMED_MAX: u64 = 10;
+
+/// How often `run` looks whether the process is to end.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
+
+/// Why a data set could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("{file}: {error}", file = .file.display())]
+    File { file: PathBuf, error: FileError },
+    #[error("{file}: {error}", file = .file.display())]
+    Io { file: PathBuf, error: io::Error },
+    #[error("{file}: at offset {offset}: FATAL: Data file was created with a Redis server configured to handle more than {databases} databases. Exiting", file = .file.display())]
+    Databases { file: PathBuf, offset: u64, databases: u32 },
+    #[error("{file}: at offset {offset}: RDB has duplicated key '{key}' in DB {db}", file = .file.display(), key = .key.escape_ascii())]
+    Duplicate {
+        file: PathBuf,
+        offset: u64,
+        key: Vec<u8>,
+        db: u32,
+    },
+    #[error("{file}: the part at offset {offset} has the checksum {found:x}, and {expected:x} was written down for it", file = .file.display())]
+    PartChecksum {
+        file: PathBuf,
+        offset: u64,
+        expected: u64,
+        found: u64,
+    },
+    /// The process is to end.
+    #[error("the process is to end")]
+    Stopped,
+}
+
+/// How a data set is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Checksums are compared (`rdbchecksum`, `DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
+    pub checks: bool,
+    /// A key that is there already is overwritten (`DEBUG RELOAD MERGE`).
+    pub merges: bool,
+    /// The process has served before, and goes on with what there is if reading fails (`DEBUG RELOAD`).
+    pub is_reload: bool,
+    /// The secret of the keyspace's hashes, and of those in values.
+    pub seed: HashSeed,
+}
+
+/// See the essay above.
+pub struct Load {
+    node: Arc<Node>,
+    disk: Arc<dyn Disk>,
+    files: Vec<PathBuf>,
+    options: Options,
+    /// What has expired by then is left out.
+    now: UnixMs,
+    databases: u32,
+    /// The shard of each slot.
+    owners: Arc<[ShardId]>,
+    queues: Box<[Queue]>,
+    /// Nothing more is wanted, for whatever reason.
+    is_over: AtomicBool,
+    state: Mutex<State>,
+    has_changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    failure: Option<LoadError>,
+    /// Shards that have taken in all there was.
+    idle: usize,
+    /// Shards that refuse nothing any more.
+    released: usize,
+}
+
+/// A page of a file, and what is to be known to read it.
+struct SharedPage {
+    bytes: Vec<u8>,
+    /// Bytes of the file before it.
+    offset: u64,
+    file: Arc<Path>,
+    version: u16,
+}
+
+/// Where an entry lies in its page.
+#[derive(Clone, Copy)]
+struct Spot {
+    start: usize,
+    db: u32,
+    slot: u16,
+}
+
+/// What a shard is to take in.
+enum Work {
+    Page {
+        page: Arc<SharedPage>,
+        spots: Vec<Spot>,
+        /// How many of them are done.
+        done: usize,
+    },
+    Made {
+        page: Arc<SharedPage>,
+        spot: Spot,
+        entry: Option<OwnedEntry>,
+    },
+}
+
+/// How far a step has got.
+enum Step {
+    Finished,
+    Unfinished,
+    Failed(LoadError),
+}
+
+impl Load {
+    /// Of all these files, which together are a data set. From here on every shard that begins refuses commands, until `run` has ended.
+    pub fn new(node: Arc<Node>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
+        let disk = node.snapshots.disk.clone();
+        let now = UnixMs::now();
+        let lens = files.iter().map(|path| Source::open(&*disk, path)?.bytes());
+        // What cannot be read now is told when it is to be read.
+        let total_bytes = lens.filter_map(Result::ok).sum();
+        node.loading.begin(now, total_bytes);
+        let databases = node.lock_config().settings().databases;
+        Arc::new(Load {
+            databases,
+            owners: initial_owners(node.shards as u16, SLOT_COUNT as u16),
+            queues: (0..node.shards).map(|_| Queue::default()).collect(),
+            node,
+            disk,
+            files,
+            options,
+            now,
+            is_over: AtomicBool::new(false),
+            state: Mutex::default(),
+            has_changed: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody wants more to be read.
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || self.is_stopping()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.node
+            .shutdown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// Ends it with this error, if there was none before.
+    fn fail(&self, error: LoadError) {
+        self.lock().failure.get_or_insert(error);
+        self.is_over.store(true, Ordering::Relaxed);
+        self.has_changed.notify_all();
+    }
+
+    /// Reads everything; blocks until all shards have it. Each shard must [`Load::attend`].
+    pub fn run(&self) -> Result<(), LoadError> {
+        if let Err(error) = self.read_files() {
+            self.fail(error);
+        }
+        for queue in &self.queues {
+            if self.is_over() {
+                queue.clear();
+            }
+            queue.close();
+        }
+        // A process that is to end serves nobody what it has half read, and saves none of it.
+        if !self.wait_for(|state| state.idle) {
+            return Err(LoadError::Stopped);
+        }
+        let failure = self.lock().failure.take();
+        if failure.is_none() || self.options.is_reload {
+            self.node.loading.end();
+            self.queues.iter().for_each(Queue::release);
+            self.wait_for(|state| state.released);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Waits until that is so for all shards; false if the process is to end first.
+    fn wait_for(&self, count: impl Fn(&State) -> usize) -> bool {
+        let mut state = self.lock();
+        while count(&state) < self.queues.len() {
+            if self.is_stopping() {
+                return false;
+            }
+            let waited = self.has_changed.wait_timeout(state, LOOKED_AT_EVERY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn read_files(&self) -> Result<(), LoadError> {
+        match self.files.as_slice() {
+            [file] => self.read_file(file),
+            files => {
+                let next = AtomicUsize::new(0);
+                self.in_parallel(files.len(), || {
+                    while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let (mut reader, file) = self.open(path)?;
+                        let mut splitter = Splitter::new(self, file, None);
+                        while splitter.go(&mut reader)?.is_some() {}
+                    }
+                    Ok(())
+                })
+            }
+        }
+    }
+
+    fn open(&self, path: &Path) -> Result<(Reader<Source>, Arc<Path>), LoadError> {
+        let failed = |error| LoadError::Io {
+            file: path.to_owned(),
+            error,
+        };
+        let source = Source::open(&*self.disk, path).map_err(failed)?;
+        let len = source.bytes().map_err(failed)?;
+        let reader = Reader::new(source, Some(len), self.options.checks);
+        let reader = reader.map_err(|error| LoadError::File {
+            file: path.to_owned(),
+            error,
+        })?;
+        Ok((reader, Arc::from(path)))
+    }
+
+    /// Reads one file: by one thread that splits and several that make what takes long, or in its parts.
+    fn read_file(&self, path: &Path) -> Result<(), LoadError> {
+        let (mut reader, file) = self.open(path)?;
+        let makers = Makers::default();
+        std::thread::scope(|scope| {
+            for _ in 0..self.queues.len() {
+                scope.spawn(|| makers.work(self));
+            }
+            let mut splitter = Splitter::new(self, file, Some(&makers));
+            let outcome = loop {
+                match splitter.go(&mut reader) {
+                    Ok(Some(list)) => {
+                        if let Err(error) = self.read_parts(path, &mut reader, &list) {
+                            break Err(error);
+                        }
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            makers.close();
+            outcome
+        })
+    }
+
+    /// Reads the parts that follow, in parallel, and goes on behind them. A list that cannot be is left out: the parts are then read as what
+    /// they are, a part of the file.
+    fn read_parts(&self, path: &Path, reader: &mut Reader<Source>, list: &[u8]) -> Result<(), LoadError> {
+        let failed = |error| LoadError::Io {
+            file: path.to_owned(),
+            error,
+        };
+        let open = || Source::open(&*self.disk, path).map_err(failed);
+        let source = open()?;
+        let len = source.bytes().map_err(failed)?;
+        let begin = reader.offset();
+        let Some(parts) = parts_of(list, len.saturating_sub(begin)) else {
+            tracing::warn!("{}: the list of parts is not understood, and left out", path.display());
+            return Ok(());
+        };
+        let mut at = begin;
+        let mut placed: Vec<(u64, PartSpan)> = Vec::with_capacity(parts.len());
+        for part in parts {
+            placed.push((at, part));
+            at += part.bytes;
+        }
+        let (version, next) = (reader.version(), AtomicUsize::new(0));
+        self.in_parallel(placed.len(), || {
+            while let Some(&(offset, part)) = placed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let checks = self.options.checks && part.crc != 0;
+                let mut of_part = Reader::of_part(open()?.at(offset), offset, part.bytes, version, checks);
+                let mut splitter = Splitter::new(self, Arc::from(path), None);
+                while splitter.go(&mut of_part)?.is_some() {}
+                if let Some(found) = of_part.checksum()
+                    && found != part.crc
+                {
+                    return Err(LoadError::PartChecksum {
+                        file: path.to_owned(),
+                        offset,
+                        expected: part.crc,
+                        found,
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        let with_parts = |crc| {
+            let parts = placed.iter().map(|(_, part)| part);
+            parts.fold(crc, |crc, part| combine(crc, part.crc, part.bytes))
+        };
+        reader.jump(source.at(at), at - begin, len - at, with_parts);
+        Ok(())
+    }
+
+    /// Runs the same on as many threads as there are shards, but no more than `count`.
+    fn in_parallel(&self, count: usize, work: impl Fn() -> Result<(), LoadError> + Sync) -> Result<(), LoadError> {
+        std::thread::scope(|scope| {
+            for _ in 0..count.min(self.queues.len()) {
+                scope.spawn(|| {
+                    if let Err(error) = work() {
+                        self.fail(error);
+                    }
+                });
+            }
+        });
+        match self.is_over() {
+            // Which of them has failed is written down.
+            true => Err(LoadError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a shard work that keeps so many bytes.
+    fn put(&self, shard: usize, bytes: usize, work: Work) -> Result<(), LoadError> {
+        match self.queues[shard].put(bytes, work, || self.is_over()) {
+            true => Ok(()),
+            false => Err(LoadError::Stopped),
+        }
+    }
+
+    /// A shard's part: takes in what it is given until there is no more.
+    pub async fn attend(self: Arc<Load>, local: LocalHandle) {
+        let shard = local.with(|local| usize::from(local.id().0));
+        let queue = &self.queues[shard];
+        while let Some(mut work) = queue.take().await {
+            loop {
+                match local.with(|local| self.step(local, &mut work)) {
+                    Step::Finished => break,
+                    Step::Unfinished => yield_now().await,
+                    Step::Failed(error) => {
+                        self.fail(error);
+                        break;
+                    }
+                }
+            }
+            yield_now().await;
+        }
+        self.lock().idle += 1;
+        self.has_changed.notify_all();
+        queue.released().await;
+        local.with(Local::end_loading);
+        self.lock().released += 1;
+        self.has_changed.notify_all();
+    }
+
+    /// Takes in some of the work.
+    fn step(&self, local: &mut Local, work: &mut Work) -> Step {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Step::Finished;
+        }
+        let moment = local.env.moment();
+        let mut counts = Counts::default();
+        let outcome = match work {
+            Work::Made { page, spot, entry } => match entry.take() {
+                Some(made) => match self.enter(local, page, *spot, made, moment, &mut counts) {
+                    Ok(None) => Step::Finished,
+                    Ok(Some(back)) => {
+                        *entry = Some(back);
+                        Step::Unfinished
+                    }
+                    Err(error) => Step::Failed(error),
+                },
+                None => Step::Finished,
+            },
+            Work::Page { page, spots, done } => self.step_page(local, page, spots, done, moment, &mut counts),
+        };
+        self.node.loading.count_keys(counts.loaded, counts.empty);
+        outcome
+    }
+
+    fn step_page(
+        &self,
+        local: &mut Local,
+        page: &SharedPage,
+        spots: &[Spot],
+        done: &mut usize,
+        moment: Moment,
+        counts: &mut Counts,
+    ) -> Step {
+        let began = Instant::now();
+        while let Some(&spot) = spots.get(*done) {
+            let made = make(page, spot, local.env.making(), moment);
+            let outcome = match made {
+                Ok(entry) => self.enter(local, page, spot, entry, moment, counts),
+                Err(Unmade::Empty(key)) => {
+                    self.note_empty(&key);
+                    counts.empty += 1;
+                    Ok(None)
+                }
+                Err(Unmade::Damaged(error)) => Err(error),
+            };
+            match outcome {
+                Ok(None) => *done += 1,
+                // Its slot is on loan: it comes back soon, and the entry is made again.
+                Ok(Some(_)) => return Step::Unfinished,
+                Err(error) => return Step::Failed(error),
+            }
+            if done.is_multiple_of(KEYS_BETWEEN_CLOCKS) && began.elapsed() >= STEP {
+                return Step::Unfinished;
+            }
+        }
+        Step::Finished
+    }
+
+    /// Enters a key. Hands it back if its slot is on loan.
+    fn enter(
+        &self,
+        local: &mut Local,
+        page: &SharedPage,
+        spot: Spot,
+        entry: OwnedEntry,
+        moment: Moment,
+        counts: &mut Counts,
+    ) -> Result<Option<OwnedEntry>, LoadError> {
+        let background = ConnRef::background(local.id());
+        let Some(mut view) = local.core.try_view(&[spot.slot], background) else {
+            return Ok(Some(entry));
+        };
+        let slot = view.slot(spot.slot).expect("a view has the slots it was asked for");
+        let db = DbIndex(spot.db);
+        match slot.enter(db, entry) {
+            Ok(()) => {}
+            Err(entry) if self.options.merges => {
+                let key = entry.as_ref().key().to_vec();
+                slot.put(db, &key, entry, moment);
+                // Nobody follows from what a file says.
+                drop(slot.take_told());
+                if let Some(discarded) = slot.take_discarded() {
+                    local.env.garbage.absorb(*discarded);
+                }
+            }
+            Err(entry) => {
+                return Err(LoadError::Duplicate {
+                    file: page.file.to_path_buf(),
+                    offset: page.offset + spot.start as u64,
+                    key: entry.as_ref().key().to_vec(),
+                    db: spot.db,
+                });
+            }
+        }
+        counts.loaded += 1;
+        Ok(None)
+    }
+
+    /// Says in the log that a key was left out, if not many were.
+    fn note_empty(&self, key: &[u8]) {
+        if self.node.loading.keys_empty() < EMPTY_KEYS_NAMED_MAX {
+            tracing::info!("rdbLoadObject skipping empty key: {}", key.escape_ascii());
+        }
+    }
+}
+
+/// Keys of one step.
+#[derive(Default)]
+struct Counts {
+    loaded: u64,
+    empty: u64,
+}
+
+/// Why there is no entry.
+enum Unmade {
+    /// There is nothing in it.
+    Empty(Vec<u8>),
+    Damaged(LoadError),
+}
+
+/// Makes an entry of its bytes.
+fn make(page: &SharedPage, spot: Spot, making: Making<'_>, moment: Moment) -> Result<OwnedEntry, Unmade> {
+    let mut reader = RdbReader::at(&page.bytes, spot.start);
+    let damaged = |error: RdbError, key: Option<&[u8]>| {
+        Unmade::Damaged(LoadError::File {
+            file: page.file.to_path_buf(),
+            error: FileError::damage(page.offset, error, key),
+        })
+    };
+    let head = Head::read(&mut reader).map_err(|error| damaged(error, None))?;
+    let value = match Value::read_kind(head.kind, &mut reader, making, page.version) {
+        Ok(value) => value,
+        Err(error) if error.what == Damage::Empty => return Err(Unmade::Empty(head.key.into_owned())),
+        Err(error) => return Err(damaged(error, Some(&head.key))),
+    };
+    Ok(value.into_entry(&head.key, head.expiry, clock_of(&head, moment)))
+}
+
+/// The access clock of an entry, by what the file says of its use, if that is what the policy goes by.
+fn clock_of(head: &Head<'_>, moment: Moment) -> u32 {
+    match (moment.policy, head.idle_s, head.frequency) {
+        (AccessPolicy::Lru, Some(idle_s), _) => lru_clock_idle(moment.now, idle_s),
+        (AccessPolicy::Lfu { .. }, _, Some(frequency)) => lfu_clock(moment.now, frequency),
+        _ => moment.new_clock(),
+    }
+}
+
+/// Threads that make what takes long, for one who splits.
+#[derive(Default)]
+struct Makers {
+    inside: Mutex<MakersInside>,
+    has_changed: Condvar,
+}
+
+#[derive(Default)]
+struct MakersInside {
+    jobs: Vec<(Arc<SharedPage>, Spot)>,
+    is_closed: bool,
+}
+
+impl Makers {
+    fn lock(&self) -> MutexGuard<'_, MakersInside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry, as soon as no more than one waits for each maker.
+    fn put(&self, load: &Load, page: &Arc<SharedPage>, spot: Spot) -> Result<(), LoadError> {
+        let mut inside = self.lock();
+        while inside.jobs.len() >= load.queues.len() {
+            if load.is_over() {
+                return Err(LoadError::Stopped);
+            }
+            let waited = self.has_changed.wait_timeout(inside, LOOKED_AT_EVERY);
+            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inside.jobs.push((page.clone(), spot));
+        drop(inside);
+        self.has_changed.notify_all();
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.has_changed.notify_all();
+    }
+
+    /// Makes entries until there will be no more.
+    fn work(&self, load: &Load) {
+        let mut workbench = splitter::Workbench::new(load);
+        loop {
+            let mut inside = self.lock();
+            let (page, spot) = loop {
+                if let Some(job) = inside.jobs.pop() {
+                    break job;
+                }
+                if inside.is_closed {
+                    return;
+                }
+                inside = self.has_changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(inside);
+            self.has_changed.notify_all();
+            if let Err(error) = workbench.make(load, &page, spot) {
+                load.fail(error);
+            }
+        }
+    }
+}

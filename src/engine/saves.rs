@@ -1,0 +1,117 @@
+//! Beginning and ending snapshots: what of it concerns the shard as a whole.
+//!
+//! The cut is a unit of work on the shard that begins the snapshot; when it has run, every shard is told to save, in front of the slots
+//! that go home (`pass`, rule 3). What a shard's saver wants written goes to another thread, and comes back as a task of the shard.
+
+use super::local::{Envelope, Local};
+use super::saver::Job;
+use super::snapshot::{Begun, Plan, Reason, Whole};
+use super::task::TaskKind;
+use crate::shard::{Footprint, ShardId};
+use std::sync::Arc;
+
+/// Begins a snapshot; its number, or None: there is one under way.
+pub fn begin(local: &mut Local, reason: Reason) -> Option<u64> {
+    let Local { node, env, .. } = local;
+    let used_bytes = node.memory.counted_bytes();
+    let begun = node.snapshots.begin(reason, &env.settings, env.now, used_bytes)?;
+    let number = begun.number();
+    if let Begun::Now(plan) = begun {
+        make_cut(local, plan);
+    }
+    Some(number)
+}
+
+fn make_cut(local: &mut Local, plan: Arc<Plan>) {
+    let cut = TaskKind::Cut { plan, is_made: false };
+    local.start_in_background(cut, Footprint::Everything);
+    local.post();
+}
+
+/// The unit of work that makes a cut has ended.
+pub(super) fn cut_has_run(local: &mut Local, plan: Arc<Plan>, is_made: bool) {
+    if !is_made {
+        // It was given up before.
+        let next = local.node.snapshots.settle(&plan, Whole::GivenUp, local.env.now);
+        if let Some(next) = next {
+            make_cut(local, next);
+        }
+        return;
+    }
+    let (here, shard_count) = (local.env.shard, local.env.shards as u16);
+    for other in (0..shard_count).map(ShardId).filter(|other| *other != here) {
+        let plan = plan.clone();
+        let visit = Box::new(move |there: &mut Local| begin_saving(there, plan));
+        local.link().message(other, Envelope::Visit(visit));
+    }
+    begin_saving(local, plan);
+}
+
+fn begin_saving(local: &mut Local, plan: Arc<Plan>) {
+    let cut = local.node.cut.clone();
+    local.on_ground(|upkeep, on| upkeep.saver.begin(plan, &cut, on));
+}
+
+/// Has the job done that the saver wants done, if it wants one.
+pub(super) fn run_job(local: &mut Local) {
+    let Some(job) = local.upkeep.saver.take_job() else {
+        return;
+    };
+    let (handle, executor) = (local.handle(), local.executor());
+    let spawner = executor.clone();
+    spawner.spawn(Box::pin(async move {
+        let written = on_another_thread(&*executor, job).await;
+        handle.with(|local| {
+            let Local { upkeep, node, env, .. } = local;
+            let ended = upkeep.saver.written(written, &node.snapshots, env.now);
+            if let Some((plan, whole)) = ended {
+                let next = node.snapshots.settle(&plan, whole, env.now);
+                node.snapshots.review(&env.settings);
+                if let Some(next) = next {
+                    make_cut(local, next);
+                }
+            }
+        });
+    }));
+}
+
+async fn on_another_thread(executor: &dyn super::local::Executor, job: Job) -> super::saver::Written {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let work = Box::new(move || {
+        // The other end waits until this has been run.
+        let _ = sender.send(job());
+    });
+    executor.run_blocking(work).await;
+    receiver.recv().expect("the work has been run")
+}
+
+/// To be called in each pass: what a command has left to be done.
+#[inline]
+pub(super) fn follow_flush(local: &mut Local) {
+    if std::mem::take(&mut local.env.wants_save) {
+        begin(local, Reason::Background);
+    }
+}
+
+/// To be called by the cron of each shard.
+pub(super) fn look_after(local: &mut Local) {
+    let Local { node, env, .. } = local;
+    let snapshots = &node.snapshots;
+    snapshots.publish_changes(env.shard, env.stats.counts.changes);
+    if env.shard.0 != 0 {
+        return;
+    }
+    snapshots.follow(&env.settings);
+    snapshots.review(&env.settings);
+    if env.is_loading {
+        // What is half read is not to take the place of the whole.
+        return;
+    }
+    let point = snapshots.save_point(&env.settings, env.now);
+    if let Some((changes, seconds)) = point {
+        tracing::info!("{changes} changes in {seconds} seconds. Saving...");
+    }
+    if point.is_some() || snapshots.is_due() {
+        begin(local, Reason::Background);
+    }
+}

@@ -1,0 +1,158 @@
+//! The end of the process, as a command or a signal asks for it: writers are held, what is to be saved is saved, and then it ends.
+//!
+//! Nothing that a client was told is lost by it: writes are held on all shards, those under way are let end, and only then the cut is made.
+//! A save that fails refuses the shutdown, unless it is forced; writers go on as if nothing had been.
+
+use super::env::Pause;
+use super::local::{Local, LocalHandle};
+use super::node::{Node, Shutdown};
+use super::saves;
+use super::snapshot::{Ending, Reason};
+use crate::base::clock::UnixMs;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How often it is looked whether what is waited for has come.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
+
+/// Why the process does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is ending already.
+    UnderWay,
+    /// What was to be saved could not be, or somebody has taken the order back.
+    Failed,
+}
+
+/// Ends the process; comes back only if that fails.
+pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
+    let node = local.with(|shard| shard.node.clone());
+    if !claim(&node, asked) {
+        return Refused::UnderWay;
+    }
+    tracing::warn!("User requested shutdown...");
+    let settings = local.with(|shard| shard.env.settings.clone());
+    // What is half read must not take the place of the whole.
+    let saves = !node.loading.is_loading() && (asked.save || (!settings.save.is_empty() && !asked.nosave));
+    if saves && !save(local, &node).await && !asked.force {
+        let is_aborted = withdraw(&node);
+        local
+            .ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env))
+            .await;
+        match is_aborted {
+            true => tracing::warn!("Shutdown manually aborted."),
+            false => tracing::warn!("Error trying to save the DB, can't exit."),
+        }
+        return Refused::Failed;
+    }
+    let now = local.with(|shard| shard.env.now);
+    if node.snapshots.cancel(false, now) {
+        tracing::warn!("There is a child saving an .rdb. Killing it!");
+    }
+    node.snapshots.remove_temporary_files(&settings);
+    node.surroundings.shut_down();
+    // The loops end now, and this task with them.
+    std::future::pending().await
+}
+
+/// Holds writers and saves; whether that has succeeded.
+async fn save(local: &LocalHandle, node: &Node) -> bool {
+    let pause = Pause {
+        until: UnixMs(u64::MAX),
+        writes_only: true,
+    };
+    local
+        .ask_all(move |shard: &mut Local| shard.env.begin_pause(pause))
+        .await;
+    loop {
+        let under_way = local.ask_all(|shard: &mut Local| shard.writes_under_way).await;
+        if under_way.iter().all(|count| *count == 0) {
+            break;
+        }
+        if is_withdrawn(node) {
+            return false;
+        }
+        sleep(local).await;
+    }
+    tracing::warn!("Saving the final RDB snapshot before exiting.");
+    let number = local.with(|shard| {
+        // One that is under way has not all that was written since.
+        node.snapshots.cancel(false, shard.env.now);
+        saves::begin(shard, Reason::Awaited)
+    });
+    let Some(number) = number else { return false };
+    loop {
+        match node.snapshots.ending(number) {
+            Ending::Saved => return true,
+            Ending::Failed => return false,
+            Ending::UnderWay => {}
+        }
+        if is_withdrawn(node) {
+            let now = local.with(|shard| shard.env.now);
+            node.snapshots.cancel(false, now);
+            return false;
+        }
+        sleep(local).await;
+    }
+}
+
+async fn sleep(local: &LocalHandle) {
+    let executor = local.with(|shard| shard.executor());
+    executor.sleep(LOOKED_AT_EVERY).await;
+}
+
+/// Takes the order back; false: there was none.
+pub fn abort(node: &Node) -> bool {
+    node.shutdown
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+        .is_some()
+}
+
+/// What a signal has asked for, if nobody is at it yet.
+fn asked_by_signal(node: &Node) -> Option<Shutdown> {
+    let asked = *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+    asked.filter(|asked| !asked.has_begun)
+}
+
+/// Ends the process, if a signal has asked for it. To be called by the cron of each shard.
+pub(super) fn obey_signal(local: &mut Local) {
+    if local.env.shard.0 != 0 || local.is_ending {
+        return;
+    }
+    let Some(asked) = asked_by_signal(&local.node) else {
+        return;
+    };
+    local.is_ending = true;
+    let handle = local.handle();
+    local.executor().spawn(Box::pin(async move {
+        if shut_down(&handle, asked).await == Refused::Failed {
+            tracing::warn!(
+                "Signal received but errors trying to shut down the server, check the logs for more information"
+            );
+        }
+        handle.with(|local| local.is_ending = false);
+    }));
+}
+
+fn claim(node: &Node, asked: Shutdown) -> bool {
+    let mut shutdown = node.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+    if shutdown.is_some_and(|earlier| earlier.has_begun) {
+        return false;
+    }
+    *shutdown = Some(Shutdown {
+        has_begun: true,
+        ..asked
+    });
+    true
+}
+
+/// Forgets the order; whether somebody else has done that before.
+fn withdraw(node: &Node) -> bool {
+    !abort(node)
+}
+
+fn is_withdrawn(node: &Node) -> bool {
+    node.shutdown.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+}

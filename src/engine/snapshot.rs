@@ -1,0 +1,635 @@
+//! Snapshots, as the process knows them: which one is under way, how the last one ended, and what the next one will be.
+//!
+//! A snapshot begins with a *cut*: a unit of work that holds all slots turns the side of the process round (`store::Cut`), and with that
+//! everything that was there is the snapshot's. Each shard then saves what of it is at home with it, into a part of its own (`saver`); the
+//! one that is last lays the parts together. No client waits for any of it, and no memory is copied but what changes before it is saved.
+//!
+//! ```text
+//!            begin                    cut                     the last shard is done
+//!  (nothing) ------> waits for a cut -----> every shard saves ----------------------> (nothing)
+//!                          ^                     | cancel, or a part that cannot be written
+//!                          |                     v
+//!                          '------------- given up: every shard walks on without saving anything
+//! ```
+//!
+//! What is given up counts as ended at once; but slots that were not walked to their end have entries of both sides, and another cut would
+//! take them for what they are not. So the walk goes on, and a snapshot that is asked for meanwhile has its cut when it is over.
+//!
+//! Everything here is behind one lock, which is held for moments and by few: commands about snapshots, the cron of the first shard, and
+//! each shard when it is done.
+
+use crate::base::clock::{Ms, UnixMs};
+use crate::base::section::Section;
+use crate::config::{REDIS_VERSION, Settings};
+use crate::persist::file::writer::{Head, Laid, Part, Usage, Writing, lay, usage_of};
+use crate::persist::payload::Form;
+use crate::runtime::disk::Disk;
+use crate::shard::ShardId;
+use crate::store::Cut;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long save points wait after a save that failed.
+const RETRY_AFTER: Ms = Ms(5000);
+
+/// How long the writing of a key is slept over at a time, where it is slowed down: a change of the parameter is obeyed after that.
+const DELAY_STEP: Duration = Duration::from_millis(1);
+
+/// How many endings are remembered: whoever waits looks every few milliseconds.
+const ENDINGS_MAX: usize = 64;
+
+/// Why a snapshot is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// SAVE, or the end of the process: somebody waits for it.
+    Awaited,
+    /// BGSAVE, a save point, FLUSHALL.
+    Background,
+}
+
+/// What writers have to know of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotState {
+    /// `stop-writes-on-bgsave-error`, and the last one has failed.
+    pub refuses_writes: bool,
+    /// As much is captured as may be: whoever would have more captured waits.
+    pub is_at_limit: bool,
+}
+
+impl SnapshotState {
+    #[inline]
+    pub fn is_calm(self) -> bool {
+        !self.refuses_writes && !self.is_at_limit
+    }
+}
+
+/// See the essay above.
+pub struct Snapshots {
+    pub disk: Arc<dyn Disk>,
+    cut: Arc<Cut>,
+    state: Mutex<State>,
+    libraries: Mutex<Vec<Vec<u8>>>,
+    /// `rdb-key-save-delay`, as of now.
+    key_delay_us: AtomicI32,
+    /// The changes that each shard has counted, as of its last cron.
+    changes: Box<[AtomicU64]>,
+    /// Writes are refused, because the last save has failed.
+    refuses_writes: AtomicBool,
+    /// As much was captured as may be, when somebody looked last, and how often that came to be.
+    was_at_limit: AtomicBool,
+    held_count: AtomicU64,
+}
+
+/// What is under way, and what was.
+struct State {
+    current: Option<Arc<Plan>>,
+    /// It was given up, and shards walk on still.
+    settling: Option<Arc<Plan>>,
+    /// BGSAVE SCHEDULE, or one inside EXEC.
+    is_scheduled: bool,
+    next_number: u64,
+    /// The last that have ended, and whether they have saved what there was.
+    endings: VecDeque<(u64, Ending)>,
+    last_was_ok: bool,
+    /// When the last one that succeeded began; at first, when the process did.
+    last_saved_at: UnixMs,
+    last_tried_at: UnixMs,
+    last_duration: Option<Ms>,
+    last_captured_bytes: u64,
+    /// How many have been begun in the background (`total_forks`), and how many have succeeded (`rdb_saves`).
+    begun_count: u64,
+    saved_count: u64,
+    /// The changes of each shard that the last one has.
+    saved_changes: Vec<u64>,
+}
+
+/// One snapshot.
+pub struct Plan {
+    pub number: u64,
+    pub reason: Reason,
+    pub began: UnixMs,
+    pub form: Form,
+    pub usage: Usage,
+    pub writing: Writing,
+    head: Head,
+    directory: PathBuf,
+    name: PathBuf,
+    /// Shards that are not done.
+    left: AtomicUsize,
+    parts: Mutex<Vec<Option<Part>>>,
+    failure: Mutex<Option<String>>,
+    is_given_up: AtomicBool,
+    keys_written: AtomicU64,
+    captured_peak_bytes: AtomicU64,
+    changes: Box<[AtomicU64]>,
+}
+
+/// What to do about a snapshot that was asked for.
+pub enum Begun {
+    /// The cut is to be made now.
+    Now(Arc<Plan>),
+    /// It will be made when the last one that was given up is out of the way.
+    Later(Arc<Plan>),
+}
+
+impl Begun {
+    pub fn number(&self) -> u64 {
+        match self {
+            Begun::Now(plan) | Begun::Later(plan) => plan.number,
+        }
+    }
+}
+
+/// What came of all parts together.
+pub enum Whole {
+    /// The snapshot was given up, and its parts are gone.
+    GivenUp,
+    Laid(Result<Laid, String>),
+}
+
+/// How a snapshot ended that somebody waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    UnderWay,
+    Saved,
+    Failed,
+}
+
+impl Snapshots {
+    /// Of a process that has begun at that time, with so many shards.
+    pub fn new(disk: Arc<dyn Disk>, cut: Arc<Cut>, shard_count: usize, started_at: UnixMs) -> Snapshots {
+        Snapshots {
+            disk,
+            cut,
+            libraries: Mutex::default(),
+            key_delay_us: AtomicI32::new(0),
+            changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+            refuses_writes: AtomicBool::new(false),
+            was_at_limit: AtomicBool::new(false),
+            held_count: AtomicU64::new(0),
+            state: Mutex::new(State {
+                current: None,
+                settling: None,
+                is_scheduled: false,
+                next_number: 1,
+                endings: VecDeque::new(),
+                last_was_ok: true,
+                last_saved_at: started_at,
+                last_tried_at: UnixMs::EPOCH,
+                last_duration: None,
+                last_captured_bytes: 0,
+                begun_count: 0,
+                saved_count: 0,
+                saved_changes: vec![0; shard_count],
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins one; None: there is one under way.
+    pub fn begin(&self, reason: Reason, settings: &Settings, now: UnixMs, used_bytes: usize) -> Option<Begun> {
+        let mut state = self.lock();
+        if state.current.is_some() {
+            return None;
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.is_scheduled = false;
+        state.last_tried_at = now;
+        state.begun_count += u64::from(reason == Reason::Background);
+        let mut plan = Plan::new(number, reason, settings, now, used_bytes, self.changes.len());
+        plan.head.functions = self.libraries().clone();
+        let plan = Arc::new(plan);
+        self.follow(settings);
+        state.current = Some(plan.clone());
+        Some(match state.settling {
+            None => Begun::Now(plan),
+            Some(_) => Begun::Later(plan),
+        })
+    }
+
+    /// The code of the libraries of functions that a file brought: nobody runs them yet, and what is saved must not lack them.
+    pub fn libraries(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.libraries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that one is to begin as soon as possible.
+    pub fn schedule(&self) {
+        self.lock().is_scheduled = true;
+    }
+
+    /// Whether one was scheduled and none is under way.
+    pub fn is_due(&self) -> bool {
+        let state = self.lock();
+        state.is_scheduled && state.current.is_none()
+    }
+
+    /// Forgets one that was scheduled; false if none was.
+    pub fn unschedule(&self) -> bool {
+        std::mem::take(&mut self.lock().is_scheduled)
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.lock().current.is_some()
+    }
+
+    /// Gives up what is under way. `fails`: it counts as a save that failed. False: there was nothing.
+    pub fn cancel(&self, fails: bool, now: UnixMs) -> bool {
+        let mut state = self.lock();
+        let Some(plan) = state.current.take() else { return false };
+        plan.give_up("it was cancelled");
+        self.cut.close();
+        if state.settling.is_none() {
+            state.settling = Some(plan.clone());
+        }
+        if fails {
+            self.end(&mut state, &plan, now, Err(plan.failure()));
+        } else {
+            state.note_ending(plan.number, Ending::Failed);
+        }
+        true
+    }
+
+    /// A shard could not write its part.
+    pub fn fail(&self, plan: &Arc<Plan>, failure: &str, now: UnixMs) {
+        let mut state = self.lock();
+        if !plan.give_up(failure) {
+            return;
+        }
+        self.cut.close();
+        state.current = None;
+        state.settling = Some(plan.clone());
+        self.end(&mut state, plan, now, Err(failure.to_owned()));
+    }
+
+    /// All shards are done with it. Answers the snapshot whose cut has waited for that.
+    pub fn settle(&self, plan: &Arc<Plan>, whole: Whole, now: UnixMs) -> Option<Arc<Plan>> {
+        let mut state = self.lock();
+        self.cut.close();
+        if let Whole::Laid(result) = whole
+            && !plan.is_given_up()
+        {
+            state.current = None;
+            self.end(&mut state, plan, now, result);
+            return None;
+        }
+        state.settling = None;
+        state.current.clone()
+    }
+
+    fn end(&self, state: &mut State, plan: &Plan, now: UnixMs, result: Result<Laid, String>) {
+        let ending = if result.is_ok() { Ending::Saved } else { Ending::Failed };
+        state.note_ending(plan.number, ending);
+        state.last_duration = Some(Ms(now.since(plan.began).0));
+        state.last_captured_bytes = plan.captured_peak_bytes.load(Ordering::Relaxed);
+        state.last_was_ok = result.is_ok();
+        match result {
+            Ok(laid) => {
+                state.last_saved_at = plan.began;
+                state.saved_count += 1;
+                state.saved_changes = plan
+                    .changes
+                    .iter()
+                    .map(|changes| changes.load(Ordering::Relaxed))
+                    .collect();
+                tracing::info!("DB saved on disk");
+                tracing::debug!(
+                    "{} keys in {} bytes, version {}",
+                    laid.key_count,
+                    laid.bytes,
+                    laid.version
+                );
+                if plan.reason == Reason::Background {
+                    tracing::info!("Background saving terminated with success");
+                }
+            }
+            Err(failure) => {
+                tracing::warn!("{failure}");
+                if plan.reason == Reason::Background {
+                    tracing::warn!("Background saving error");
+                }
+            }
+        }
+    }
+
+    /// How the snapshot of that number stands.
+    pub fn ending(&self, number: u64) -> Ending {
+        let state = self.lock();
+        let found = state.endings.iter().find(|(ended, _)| *ended == number);
+        found.map_or(Ending::UnderWay, |(_, ending)| *ending)
+    }
+
+    /// When the last one that succeeded began.
+    pub fn last_saved_at(&self) -> UnixMs {
+        self.lock().last_saved_at
+    }
+
+    /// Obeys parameters that snapshots under way must obey at once.
+    pub fn follow(&self, settings: &Settings) {
+        self.key_delay_us.store(settings.rdb_key_save_delay, Ordering::Relaxed);
+    }
+
+    /// Publishes what a shard has counted, and says whether writes are to be refused.
+    pub fn publish_changes(&self, shard: ShardId, changes: u64) {
+        self.changes[usize::from(shard.0)].store(changes, Ordering::Relaxed);
+    }
+
+    /// Whether a save point wants a snapshot now: changes and seconds, for the log.
+    pub fn save_point(&self, settings: &Settings, now: UnixMs) -> Option<(i64, i64)> {
+        let state = self.lock();
+        if state.current.is_some() || state.settling.is_some() {
+            return None;
+        }
+        if !state.last_was_ok && now.since(state.last_tried_at) <= RETRY_AFTER {
+            return None;
+        }
+        let counted = self.changes.iter().map(|changes| changes.load(Ordering::Relaxed));
+        let unsaved = counted.sum::<u64>().saturating_sub(state.saved_changes.iter().sum());
+        let points = settings.save.iter();
+        let elapsed_s = i64::try_from(now.since(state.last_saved_at).seconds()).unwrap_or(i64::MAX);
+        let unsaved = i64::try_from(unsaved).unwrap_or(i64::MAX);
+        let mut met = points.filter(|point| unsaved >= point.changes && elapsed_s > point.seconds);
+        met.next().map(|point| (point.changes, point.seconds))
+    }
+
+    /// How things stand for writers.
+    #[inline]
+    pub fn state_for_writers(&self, settings: &Settings) -> SnapshotState {
+        SnapshotState {
+            refuses_writes: self.refuses_writes.load(Ordering::Relaxed),
+            is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
+        }
+    }
+
+    #[cold]
+    fn is_at_limit(&self, settings: &Settings) -> bool {
+        let limit = settings.snapshot_memory_max.saturating_mul(self.changes.len() as u64);
+        let is_at_limit = self.cut.captured_bytes() as u64 >= limit;
+        if is_at_limit && !self.was_at_limit.swap(true, Ordering::Relaxed) {
+            self.held_count.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "A snapshot has {limit} bytes of what has changed since it began, as much as snapshot-memory-max allows: writers \
+                 of keys that are not saved yet wait"
+            );
+        } else if !is_at_limit {
+            self.was_at_limit.store(false, Ordering::Relaxed);
+        }
+        is_at_limit
+    }
+
+    /// Decides it anew.
+    pub fn review(&self, settings: &Settings) {
+        let refuses = settings.stop_writes_on_bgsave_error && !settings.save.is_empty() && !self.lock().last_was_ok;
+        self.refuses_writes.store(refuses, Ordering::Relaxed);
+    }
+
+    /// INFO persistence, as far as it is of snapshots; `key_count` and `changes` are what there is now.
+    pub fn write_figures(&self, key_count: u64, changes: u64, now: UnixMs, out: &mut Section) {
+        let state = self.lock();
+        let current = state.current.as_deref();
+        let captured = if current.is_some() {
+            self.cut.captured_bytes() as u64
+        } else {
+            0
+        };
+        let peak = current.map_or(0, |plan| plan.note_captured(captured));
+        let written = current.map_or(0, |plan| plan.keys_written.load(Ordering::Relaxed));
+        let total = if current.is_some() { key_count.max(written) } else { 0 };
+        let percent = if total > 0 {
+            100.0 * written as f64 / total as f64
+        } else {
+            0.0
+        };
+        let seconds = |duration: Option<Ms>| duration.map_or(-1, |duration| duration.seconds() as i64);
+        out.field("current_cow_peak", peak);
+        out.field("current_cow_size", captured);
+        out.field("current_cow_size_age", 0);
+        out.field("current_fork_perc", format_args!("{percent:.2}"));
+        out.field("current_save_keys_processed", written);
+        out.field("current_save_keys_total", total);
+        let unsaved = changes.saturating_sub(state.saved_changes.iter().sum());
+        out.field("rdb_changes_since_last_save", unsaved);
+        out.field("rdb_bgsave_in_progress", u8::from(current.is_some()));
+        out.field("rdb_last_save_time", state.last_saved_at.seconds());
+        out.field("rdb_last_bgsave_status", if state.last_was_ok { "ok" } else { "err" });
+        out.field("rdb_last_bgsave_time_sec", seconds(state.last_duration));
+        let running = current.map(|plan| Ms(now.since(plan.began).0));
+        out.field("rdb_current_bgsave_time_sec", seconds(running));
+        out.field("rdb_saves", state.saved_count);
+        out.field("rdb_last_cow_size", state.last_captured_bytes);
+    }
+
+    /// How often writers had to wait because too much was captured.
+    pub fn held_count(&self) -> u64 {
+        self.held_count.load(Ordering::Relaxed)
+    }
+
+    /// Takes away what snapshots of this process have left unfinished. To be called when nothing is saved any more.
+    pub fn remove_temporary_files(&self, settings: &Settings) {
+        for shard in 0..self.changes.len() as u16 {
+            let path = settings
+                .dir
+                .as_path()
+                .join(part_name(std::process::id(), ShardId(shard)));
+            // Mostly there is none.
+            let _ = self.disk.remove(&path);
+        }
+    }
+
+    /// How many were begun in the background.
+    pub fn begun_count(&self) -> u64 {
+        self.lock().begun_count
+    }
+}
+
+impl State {
+    fn note_ending(&mut self, number: u64, ending: Ending) {
+        if self.endings.len() == ENDINGS_MAX {
+            self.endings.pop_front();
+        }
+        self.endings.push_back((number, ending));
+    }
+}
+
+impl Plan {
+    fn new(
+        number: u64,
+        reason: Reason,
+        settings: &Settings,
+        now: UnixMs,
+        used_bytes: usize,
+        shard_count: usize,
+    ) -> Plan {
+        let directory = settings.dir.as_path().to_owned();
+        let name = OsString::from_vec(settings.dbfilename.as_bytes().to_vec());
+        Plan {
+            number,
+            reason,
+            began: now,
+            form: Form::of(settings),
+            usage: usage_of(settings),
+            writing: Writing {
+                syncs_on_the_way: settings.rdb_save_incremental_fsync,
+                has_checksum: settings.rdbchecksum,
+            },
+            head: Head {
+                redis_version: REDIS_VERSION,
+                created_at: now,
+                used_bytes: used_bytes as u64,
+                part_count: shard_count,
+                functions: Vec::new(),
+            },
+            name: directory.join(name),
+            directory,
+            left: AtomicUsize::new(shard_count),
+            parts: Mutex::new((0..shard_count).map(|_| None).collect()),
+            failure: Mutex::new(None),
+            is_given_up: AtomicBool::new(false),
+            keys_written: AtomicU64::new(0),
+            captured_peak_bytes: AtomicU64::new(0),
+            changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// What a shard had counted at the cut.
+    pub fn note_changes(&self, shard: ShardId, changes: u64) {
+        self.changes[usize::from(shard.0)].store(changes, Ordering::Relaxed);
+    }
+
+    /// Remembers how much was captured at most; answers that.
+    pub fn note_captured(&self, bytes: u64) -> u64 {
+        self.captured_peak_bytes.fetch_max(bytes, Ordering::Relaxed).max(bytes)
+    }
+
+    /// Whether nothing of it is saved any more.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// False: it was given up before.
+    fn give_up(&self, why: &str) -> bool {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            return false;
+        }
+        *failure = Some(why.to_owned());
+        self.is_given_up.store(true, Ordering::Release);
+        true
+    }
+
+    fn failure(&self) -> String {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().unwrap_or_default()
+    }
+
+    /// Where a shard writes its part: the first one's becomes the whole.
+    fn part_path(&self, shard: ShardId) -> PathBuf {
+        self.directory.join(part_name(std::process::id(), shard))
+    }
+
+    /// Begins a shard's part. Blocks.
+    pub fn create_part(&self, disk: &dyn Disk, shard: ShardId) -> Result<Part, String> {
+        let path = self.part_path(shard);
+        let head = (shard.0 == 0).then_some(&self.head);
+        Part::create(disk, &path, self.writing, head).map_err(|error| {
+            format!(
+                "Failed opening the temp RDB file {} for saving: {error}",
+                path.display()
+            )
+        })
+    }
+
+    /// Says that so many keys are written, having slept as `rdb-key-save-delay` says. Blocks for that long, but not when the snapshot is
+    /// given up.
+    pub fn count_keys(&self, snapshots: &Snapshots, count: u64) {
+        let delay = |snapshots: &Snapshots| snapshots.key_delay_us.load(Ordering::Relaxed);
+        if delay(snapshots) == 0 {
+            self.keys_written.fetch_add(count, Ordering::Relaxed);
+            return;
+        }
+        for key in 1..=count {
+            // A negative one is so many keys for each microsecond.
+            let each = match delay(snapshots) {
+                us @ 0.. => Duration::from_micros(us.unsigned_abs().into()),
+                keys if key % u64::from(keys.unsigned_abs()) == 0 => Duration::from_micros(1),
+                _ => Duration::ZERO,
+            };
+            let mut slept = Duration::ZERO;
+            while slept < each && delay(snapshots) != 0 && !self.is_given_up() {
+                let step = DELAY_STEP.min(each - slept);
+                std::thread::sleep(step);
+                slept += step;
+            }
+            self.keys_written.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A shard hands in its part, if it has one. The last of them lays them together, or takes away what there is; the others get None.
+    /// Blocks.
+    pub fn hand_in(&self, disk: &dyn Disk, shard: ShardId, part: Option<Part>) -> Option<Whole> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts[usize::from(shard.0)] = part;
+        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return None;
+        }
+        let parts = std::mem::take(&mut *parts);
+        if self.is_given_up() || parts.iter().any(Option::is_none) {
+            for part in parts.into_iter().flatten() {
+                // Nothing can be done about it; the next start finds it.
+                let _ = disk.remove(part.path());
+            }
+            return Some(Whole::GivenUp);
+        }
+        let laid = lay(disk, &self.head, parts.into_iter().flatten().collect(), &self.name);
+        Some(Whole::Laid(laid.map_err(|error| {
+            format!(
+                "Error moving temp DB file on the final destination {}: {error}",
+                self.name.display()
+            )
+        })))
+    }
+}
+
+/// The name of a part that is being written.
+fn part_name(pid: u32, shard: ShardId) -> String {
+    match shard.0 {
+        0 => format!("temp-{pid}.rdb"),
+        other => format!("temp-{pid}.{other}.rdb"),
+    }
+}
+
+/// The process that has begun a file of this name, if it is one that a snapshot leaves behind when its process dies.
+pub fn author_of_part(name: &[u8]) -> Option<u32> {
+    let middle = name.strip_prefix(b"temp-")?.strip_suffix(b".rdb")?;
+    let text = std::str::from_utf8(middle).ok()?;
+    let (pid, shard) = text
+        .split_once('.')
+        .map_or((text, None), |(pid, shard)| (pid, Some(shard)));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(pid) && shard.is_none_or(is_number)).then(|| pid.parse().ok())?
+}
+
+/// Takes away what snapshots of processes that have died have left in a directory. `is_alive` says of a process whether it lives.
+pub fn tidy(disk: &dyn Disk, directory: &Path, is_alive: impl Fn(u32) -> bool) {
+    let Ok(names) = disk.list(directory) else { return };
+    for name in names {
+        let author = author_of_part(name.as_bytes());
+        if author.is_some_and(|pid| !is_alive(pid)) {
+            match disk.remove(&directory.join(&name)) {
+                Ok(()) => tracing::info!(
+                    "Removed {}, which a save has left that was not finished",
+                    name.display()
+                ),
+                Err(error) => tracing::warn!("Cannot remove {}, which a save has left: {error}", name.display()),
+            }
+        }
+    }
+}

@@ -1,0 +1,579 @@
+//! The moment of a snapshot, as the slots know it: what is of it and still has to be saved, and what has changed since.
+//!
+//! A snapshot is all keys as they were at one moment, the *cut*, while clients go on changing them. Nobody stops for it and nothing is
+//! shared: each entry has a bit, its *side*. The cut turns the side of the process round, and that is all it does. From then on, an entry
+//! on the old side is as it was at the cut and is to be saved; one on the new side is saved already, or has come or changed since.
+//!
+//! * The **walk** ([`Slot::save_some`]), which the home of the slot goes in small steps, lends each entry of the old side to whoever writes
+//!   it, and puts it on the new side.
+//! * A **change** of an entry of the old side, by whoever holds the slot, first *captures* it: the entry as it was is put aside in the
+//!   slot, comes home with it, and is saved from there ([`Slot::take_captured`]).
+//! * What comes anew is on the new side and is nobody's concern.
+//!
+//! A slot learns of the cut when it is changed or walked next ([`Slot::meet_cut`]): whoever makes the cut holds all slots, and need not touch
+//! them. A table that is cleared as a whole is captured as a whole; dbs that are exchanged are remembered, since an entry is saved under the
+//! number that its db had.
+//!
+//! Invariants:
+//! 1. While no walk is to be done in a slot that has met the cut, all its entries have the slot's side.
+//! 2. Before an entry of the old side changes or leaves, it is captured, unless the snapshot has been given up ([`Cut::is_open`]).
+//! 3. What was put aside by an undo has no say: it is put on the slot's side when it comes back, having been captured before its change.
+//! 4. `captured_bytes` is what the entries captured and not yet written take, over all slots and shards.
+//!
+//! A cut that is given up leaves entries of both sides: the walk goes on through the slots that are left, without saving anything, before
+//! the next cut can be made.
+
+use super::detached::Detached;
+use super::entry::{EntryRef, OwnedEntry};
+use super::slot::{DbIndex, Slot};
+use super::table::{Remains, Table};
+use crate::data::dict::Spot;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+const SLOTS: usize = 16384;
+const WORDS: usize = SLOTS / 64;
+
+/// What all shards know of the last cut.
+#[derive(Debug)]
+pub struct Cut {
+    slot_count: u16,
+    side: AtomicU8,
+    is_open: AtomicBool,
+    captured_bytes: Arc<AtomicUsize>,
+    /// Slots in which something captured waits to be saved.
+    captured_slots: Marks,
+    /// Slots that have not been walked to their end.
+    unsaved_slots: Marks,
+}
+
+/// A bit for each slot, read by everybody and written by whoever holds the slot.
+#[derive(Debug)]
+struct Marks(Box<[AtomicU64; WORDS]>);
+
+impl Marks {
+    fn new() -> Marks {
+        Marks(Box::new([const { AtomicU64::new(0) }; WORDS]))
+    }
+
+    fn set(&self, slot: u16) {
+        self.0[usize::from(slot) / 64].fetch_or(1 << (slot % 64), Ordering::Release);
+    }
+
+    fn clear(&self, slot: u16) {
+        self.0[usize::from(slot) / 64].fetch_and(!(1 << (slot % 64)), Ordering::Release);
+    }
+
+    fn has(&self, slot: u16) -> bool {
+        self.0[usize::from(slot) / 64].load(Ordering::Acquire) >> (slot % 64) & 1 != 0
+    }
+
+    /// The first one from `from` on.
+    fn next(&self, from: u16) -> Option<u16> {
+        let mut mask = u64::MAX << (from % 64);
+        for (at, word) in self.0.iter().enumerate().skip(usize::from(from) / 64) {
+            let word = word.load(Ordering::Acquire) & mask;
+            if word != 0 {
+                return Some((at * 64) as u16 + word.trailing_zeros() as u16);
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+}
+
+impl Default for Cut {
+    /// Of all slots that there are.
+    fn default() -> Cut {
+        Cut::new(SLOTS as u16, Arc::default())
+    }
+}
+
+impl Cut {
+    /// Of so many slots. In `captured_bytes` it is counted what is captured.
+    pub fn new(slot_count: u16, captured_bytes: Arc<AtomicUsize>) -> Cut {
+        Cut {
+            slot_count,
+            side: AtomicU8::new(0),
+            is_open: AtomicBool::new(false),
+            captured_bytes,
+            captured_slots: Marks::new(),
+            unsaved_slots: Marks::new(),
+        }
+    }
+}
+
+impl Cut {
+    /// Makes the cut. Whoever calls this holds all slots of the node, each of which has been walked to its end since the last one.
+    pub fn open(&self) {
+        debug_assert_eq!(self.unsaved_slots.next(0), None, "the last cut has been settled");
+        for slot in 0..self.slot_count {
+            self.unsaved_slots.set(slot);
+        }
+        self.side.fetch_xor(1, Ordering::Relaxed);
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    pub fn slot_count(&self) -> u16 {
+        self.slot_count
+    }
+
+    /// Nothing more is captured: all of it has been saved, or nobody wants it any more.
+    pub fn close(&self) {
+        self.is_open.store(false, Ordering::Release);
+    }
+
+    /// Whether what changes has to be captured.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Bytes of what is captured and not written yet.
+    pub fn captured_bytes(&self) -> usize {
+        self.captured_bytes.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of what was captured have been written or dropped.
+    pub fn release(&self, bytes: usize) {
+        self.captured_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a change of a key in this slot may have to be captured.
+    pub fn is_unsaved(&self, slot: u16) -> bool {
+        self.unsaved_slots.has(slot)
+    }
+
+    /// The first slot from `from` on in which something captured waits.
+    pub fn next_captured(&self, from: u16) -> Option<u16> {
+        self.captured_slots.next(from)
+    }
+
+    #[inline]
+    pub(super) fn side(&self) -> u8 {
+        self.side.load(Ordering::Relaxed)
+    }
+}
+
+/// What a slot remembers of a cut.
+#[derive(Default)]
+pub(super) struct SlotCut {
+    captured: Captured,
+    /// Dbs whose number at the cut was another one: the number now, and then.
+    moved: Vec<(DbIndex, DbIndex)>,
+    /// Where the walk goes on.
+    walk: Option<(DbIndex, u64)>,
+}
+
+/// Entries as they were at the cut, with the db that they were in.
+#[derive(Default)]
+pub struct Captured {
+    pub entries: Vec<(DbIndex, OwnedEntry)>,
+    tables: Vec<(DbIndex, Remains)>,
+    /// What the entries count in [`Cut::captured_bytes`]; tables count nothing, as they are no more than there was before.
+    pub bytes: usize,
+    /// The side of what is of the cut: tables have entries of the other one, too.
+    old_side: u8,
+}
+
+impl Captured {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.tables.is_empty()
+    }
+
+    /// Makes entries of a page of a table. False: there are no tables.
+    pub fn open_table(&mut self) -> bool {
+        let Captured {
+            entries,
+            tables,
+            old_side,
+            ..
+        } = self;
+        let Some((db, table)) = tables.last_mut() else {
+            return false;
+        };
+        let db = *db;
+        let has_had_more = table.take_page(|entry| {
+            if entry.as_ref().side() == *old_side {
+                entries.push((db, entry));
+            }
+        });
+        if !has_had_more {
+            tables.pop();
+        }
+        true
+    }
+
+    /// Adds what another one holds.
+    pub fn absorb(&mut self, mut other: Captured) {
+        self.entries.append(&mut other.entries);
+        self.tables.append(&mut other.tables);
+        self.bytes += other.bytes;
+        self.old_side = other.old_side;
+    }
+
+    /// Gives it up, to be freed in steps.
+    pub fn into_detached(self) -> Detached {
+        let mut detached = Detached::default();
+        self.entries.into_iter().for_each(|(_, entry)| detached.push(entry));
+        self.tables
+            .into_iter()
+            .for_each(|(_, table)| detached.push_remains(table));
+        detached
+    }
+}
+
+impl SlotCut {
+    fn is_empty(&self) -> bool {
+        self.captured.is_empty() && self.moved.is_empty() && self.walk.is_none()
+    }
+
+    /// The number that a db had at the cut.
+    fn db_then(&self, db: DbIndex) -> DbIndex {
+        let moved = self.moved.iter().find(|(now, _)| *now == db);
+        moved.map_or(db, |(_, then)| *then)
+    }
+}
+
+impl Slot {
+    /// Whether a change in this slot may concern the snapshot. To be asked before each: two compared bytes in the usual case.
+    #[inline]
+    pub(super) fn concerns_cut(&self) -> bool {
+        self.is_unsaved || self.side != self.common.cut.side()
+    }
+
+    /// Learns of a cut that was made since this slot was looked at last.
+    pub fn meet_cut(&mut self) {
+        let side = self.common.cut.side();
+        if self.side != side {
+            debug_assert!(!self.is_unsaved, "a cut is made when the last one is settled");
+            self.side = side;
+            self.is_unsaved = self.key_count() > 0;
+            if !self.is_unsaved {
+                self.common.cut.unsaved_slots.clear(self.index());
+            }
+        }
+    }
+
+    /// Keeps the entry of a key as it was at the cut, if it is to be saved still: it is about to change or to go.
+    #[cold]
+    pub(super) fn capture(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+        if !self.must_capture() {
+            return;
+        }
+        if let Some(spot) = self.table(db).and_then(|table| table.find(hash, key)) {
+            self.capture_at(db, spot);
+        }
+    }
+
+    /// The same for the entry in a place, in a slot that has met the cut.
+    pub(super) fn capture_at(&mut self, db: DbIndex, spot: Spot) {
+        let side = self.side;
+        let entry = self.table_mut(db).entry(spot);
+        if entry.side() != side && self.must_capture_now() {
+            let copy = self.table_mut(db).entry(spot).to_owned();
+            self.table_mut(db).set_side(spot, side);
+            self.put_aside(self.db_then(db), copy);
+        }
+    }
+
+    /// The same for an entry that has left its table and is not needed any more; None: it was kept.
+    #[cold]
+    pub(super) fn capture_gone(&mut self, db: DbIndex, entry: OwnedEntry) -> Option<OwnedEntry> {
+        if !self.must_capture() || entry.as_ref().side() == self.side {
+            return Some(entry);
+        }
+        self.put_aside(self.db_then(db), entry);
+        None
+    }
+
+    /// The same for a table that has left its place, of a slot that has met the cut; None: it was kept.
+    pub(super) fn capture_table(&mut self, db_then: DbIndex, table: Table) -> Option<Table> {
+        if !self.must_capture_now() {
+            return Some(table);
+        }
+        let side = self.side;
+        let cut = self.cut_mut();
+        cut.captured.tables.push((db_then, table.into_remains()));
+        cut.captured.old_side = side ^ 1;
+        self.common.cut.captured_slots.set(self.index());
+        None
+    }
+
+    fn must_capture(&mut self) -> bool {
+        self.meet_cut();
+        self.must_capture_now()
+    }
+
+    fn must_capture_now(&self) -> bool {
+        self.is_unsaved && self.common.cut.is_open()
+    }
+
+    /// The number that a db had at the cut.
+    pub(super) fn db_then(&self, db: DbIndex) -> DbIndex {
+        let cut = self.rare().and_then(|rare| rare.cut.as_ref());
+        cut.map_or(db, |cut| cut.db_then(db))
+    }
+
+    fn put_aside(&mut self, db_then: DbIndex, entry: OwnedEntry) {
+        let bytes = entry.as_ref().allocated_bytes();
+        let cut = self.cut_mut();
+        cut.captured.entries.push((db_then, entry));
+        cut.captured.bytes += bytes;
+        self.common.cut.captured_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.common.cut.captured_slots.set(self.index());
+    }
+
+    fn cut_mut(&mut self) -> &mut SlotCut {
+        self.rare_mut().cut.get_or_insert_default()
+    }
+
+    /// Two dbs have been exchanged, or a table has been put somewhere.
+    pub(super) fn note_moved_tables(&mut self, a: DbIndex, b: DbIndex) {
+        if !self.concerns_cut() {
+            return;
+        }
+        self.meet_cut();
+        if !self.is_unsaved {
+            return;
+        }
+        let cut = self.cut_mut();
+        let (then_a, then_b) = (cut.db_then(a), cut.db_then(b));
+        cut.moved.retain(|(now, _)| *now != a && *now != b);
+        let moved = [(a, then_b), (b, then_a)];
+        cut.moved.extend(moved.into_iter().filter(|(now, then)| now != then));
+        cut.walk = None;
+    }
+
+    /// What has been captured in this slot.
+    pub fn take_captured(&mut self) -> Captured {
+        self.common.cut.captured_slots.clear(self.index());
+        let taken = match self.rare_if_any().and_then(|rare| rare.cut.as_mut()) {
+            Some(cut) => std::mem::take(&mut cut.captured),
+            None => Captured::default(),
+        };
+        self.drop_cut_if_empty();
+        taken
+    }
+
+    /// Lends the entries that are of the cut and still to be saved, with the number that their db had, to `save`, which says when it has
+    /// had enough; that one is saved, too. True: nothing is left in this slot, what was captured excepted.
+    pub fn save_some(&mut self, mut save: impl FnMut(DbIndex, EntryRef<'_>) -> ControlFlow<()>) -> bool {
+        self.meet_cut();
+        if !self.is_unsaved {
+            return true;
+        }
+        let side = self.side;
+        let walk = self.rare().and_then(|rare| rare.cut.as_ref()?.walk);
+        let mut next = walk.or_else(|| Some((self.dbs().next()?, 0)));
+        while let Some((db, hash)) = next {
+            if self.table(db).is_some_and(|table| table.len() > 0) {
+                let then = self.db_then(db);
+                let went = self.table_mut(db).pass_page(hash, side, |entry| save(then, entry));
+                match went {
+                    ControlFlow::Break(()) => {
+                        self.cut_mut().walk = Some((db, hash));
+                        return false;
+                    }
+                    ControlFlow::Continue(Some(hash)) => {
+                        next = Some((db, hash));
+                        continue;
+                    }
+                    ControlFlow::Continue(None) => {}
+                }
+            }
+            let after = self.dbs().find(|other| *other > db);
+            next = after.map(|db| (db, 0));
+        }
+        self.is_unsaved = false;
+        self.common.cut.unsaved_slots.clear(self.index());
+        if let Some(cut) = self.rare_if_any().and_then(|rare| rare.cut.as_mut()) {
+            cut.walk = None;
+            cut.moved.clear();
+        }
+        self.drop_cut_if_empty();
+        true
+    }
+
+    fn drop_cut_if_empty(&mut self) {
+        if let Some(rare) = self.rare_if_any()
+            && rare.cut.as_ref().is_some_and(|cut| cut.is_empty())
+        {
+            rare.cut = None;
+        }
+        self.drop_if_not_rare();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::UnixMs;
+    use crate::base::random::Random;
+    use crate::data::access::Moment;
+    use crate::data::string::StringForm;
+    use crate::store::{Access, Expiry, HashSeed, SlotCommon};
+    use std::collections::BTreeMap;
+
+    const AT: Moment = Moment::lru(UnixMs(1));
+
+    type Picture = BTreeMap<(u32, Vec<u8>), String>;
+
+    fn picture(slot: &Slot) -> Picture {
+        let mut all = Picture::new();
+        for db in slot.dbs().collect::<Vec<_>>() {
+            slot.for_each(db, UnixMs(0), |entry| note(&mut all, db, entry));
+        }
+        all
+    }
+
+    fn note(all: &mut Picture, db: DbIndex, entry: EntryRef<'_>) {
+        let content = format!("{:?} {:?}", entry.value(), entry.expiry());
+        let before = all.insert((db.0, entry.key().to_vec()), content);
+        assert_eq!(before, None, "saved once");
+    }
+
+    struct Saved {
+        all: Picture,
+        bytes: usize,
+    }
+
+    impl Saved {
+        fn captured(&mut self, slot: &mut Slot) {
+            let mut captured = slot.take_captured();
+            self.bytes += captured.bytes;
+            loop {
+                for (db, entry) in captured.entries.drain(..) {
+                    note(&mut self.all, db, entry.as_ref());
+                }
+                if !captured.open_table() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn change(slot: &mut Slot, random: &mut Random) {
+        let db = DbIndex(random.below(3) as u32);
+        let key = random.below(300).to_string().into_bytes();
+        match random.below(40) {
+            0 => drop(slot.clear_db(db)),
+            1 => slot.swap_dbs(db, DbIndex(random.below(4) as u32), AT),
+            2..10 => drop(slot.remove(db, &key, AT)),
+            10..14 => {
+                if let Some(entry) = slot.take(db, &key, AT) {
+                    slot.put(
+                        DbIndex(random.below(3) as u32),
+                        &random.below(300).to_string().into_bytes(),
+                        entry,
+                        AT,
+                    );
+                }
+            }
+            14..18 => drop(slot.set_expiry(db, &key, Some(UnixMs(50 + random.below(9) as u64)), AT)),
+            18..24 => drop(slot.append(db, &key, b"+", AT)),
+            24..28 => drop(slot.get(db, &key, AT, Access::Read)),
+            _ => slot.set_string(
+                db,
+                &key,
+                &random.next_u64().to_le_bytes(),
+                StringForm::Raw,
+                Expiry::Keep,
+                AT,
+            ),
+        }
+    }
+
+    /// Whatever happens to a slot between the steps of a walk, what is saved is what there was at the cut, each entry once.
+    #[test]
+    fn what_is_saved_is_what_there_was() {
+        for seed in 0..300 {
+            let random = &mut Random::with_seed(seed);
+            let cut = Arc::new(Cut::default());
+            let common = SlotCommon {
+                seed: HashSeed([seed, 7]),
+                occupancy: None,
+                attention: Arc::default(),
+                cut: cut.clone(),
+            };
+            let mut slot = Slot::sharing(5, Arc::new(common));
+            for round in 0..4 {
+                for _ in 0..random.below(2000) {
+                    change(&mut slot, random);
+                }
+                let expected = picture(&slot);
+                cut.open();
+                for other in (0..SLOTS as u16).filter(|other| *other != 5) {
+                    cut.unsaved_slots.clear(other);
+                }
+                let mut saved = Saved {
+                    all: Picture::new(),
+                    bytes: 0,
+                };
+                let gives_up = random.chance(1, 4);
+                let mut steps = 0;
+                loop {
+                    for _ in 0..random.below(12) {
+                        change(&mut slot, random);
+                    }
+                    if random.chance(1, 6) {
+                        slot.begin_undo();
+                        for _ in 0..random.below(12) {
+                            change(&mut slot, random);
+                        }
+                        if random.chance(1, 2) {
+                            slot.rollback();
+                        } else {
+                            drop(slot.commit_undo());
+                        }
+                    }
+                    slot.check();
+                    if gives_up && steps == 3 {
+                        cut.close();
+                    }
+                    saved.captured(&mut slot);
+                    let mut left = random.below(40);
+                    let is_done = slot.save_some(|db, entry| {
+                        if cut.is_open() {
+                            note(&mut saved.all, db, entry);
+                        }
+                        left = left.saturating_sub(1);
+                        if left == 0 {
+                            ControlFlow::Break(())
+                        } else {
+                            ControlFlow::Continue(())
+                        }
+                    });
+                    steps += 1;
+                    if is_done {
+                        saved.captured(&mut slot);
+                        break;
+                    }
+                }
+                assert!(!cut.is_unsaved(5) && cut.next_captured(0).is_none());
+                assert_eq!(cut.captured_bytes(), saved.bytes);
+                cut.release(saved.bytes);
+                if cut.is_open() {
+                    assert_eq!(saved.all, expected, "seed {seed}, round {round}");
+                    cut.close();
+                }
+                slot.check();
+            }
+        }
+    }
+
+    #[test]
+    fn marks_are_found_in_their_order() {
+        let marks = Marks::new();
+        for slot in [0, 63, 64, 16383] {
+            marks.set(slot);
+        }
+        assert_eq!(
+            (marks.next(0), marks.next(1), marks.next(64), marks.next(65)),
+            (Some(0), Some(63), Some(64), Some(16383))
+        );
+        marks.clear(16383);
+        assert!(marks.next(65).is_none() && marks.has(63) && !marks.has(62));
+    }
+}
