@@ -541,6 +541,11 @@ impl<'a> ScoredRef<'a> {
         prefetch(base_of(self.word.get()));
     }
 
+    /// The address of its allocation: to be compared, never followed.
+    pub fn address(self) -> u64 {
+        self.word.get()
+    }
+
     /// The score.
     #[inline]
     pub fn score(self) -> f64 {

@@ -17,17 +17,19 @@
 //! 1. Fields differ: no text stands twice as a field of a listpack.
 //! 2. The hashes of the table are by the process's one seed, which every call hands in.
 //! 3. No field has an expiry before `bound`, which is `u64::MAX` if none has any.
-//! 4. `volatile_count` of a table is how many fields have an expiry.
+//! 4. `volatile_count` of a table's expiries is how many fields have an expiry.
 
 mod read;
 #[cfg(test)]
 mod tests;
 
 use super::Encoding;
-use super::dict::{Dict, Element, Foresight};
+use super::dict::{Element, Foresight};
 use super::element::FieldValue;
+use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use super::limits::Limits;
 use super::listpack::{Item, Listpack, Place};
+use super::past::{ByHash, PARTS_COPIED_MAX, Tracked};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::long_double::LongDouble;
@@ -64,7 +66,13 @@ pub struct PackedTtl {
 /// The fields of a big hash.
 #[derive(Clone)]
 pub struct HashTable {
-    fields: Dict<FieldValue>,
+    fields: Tracked<FieldValue, ByHash, Expiries>,
+    expiries: Expiries,
+}
+
+/// What a table knows of the expiries of its fields.
+#[derive(Clone, Copy)]
+struct Expiries {
     volatile_count: usize,
     bound: u64,
     /// The hash at which the walk of `expire_fields` goes on; 0 when none is under way.
@@ -78,6 +86,46 @@ impl HashTable {
     #[inline]
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.fields.foresee(hash, stage);
+    }
+}
+
+impl Freezable for HashTable {
+    fn freezes(&self) -> bool {
+        self.fields.len() > PARTS_COPIED_MAX
+    }
+
+    fn freeze(&mut self, to: Use) {
+        self.fields.freeze(to, self.expiries);
+    }
+
+    fn is_frozen(&self, to: Use) -> bool {
+        self.fields.is_frozen(to)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.fields.kept_bytes()
+    }
+
+    fn thaw(&mut self, to: Use) -> Spent {
+        self.fields.thaw(to)
+    }
+
+    fn roll_back(&mut self, seed: HashSeed) {
+        // The fields are those of the freeze, so what was known of their expiries is true again.
+        self.expiries = self.fields.roll_back(seed);
+    }
+
+    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, expiries)) = self.fields.begin_read() {
+            sink.begin(Head::Hash {
+                len,
+                earliest: (expiries.volatile_count > 0).then_some(UnixMs(expiries.bound)),
+            });
+        }
+        self.fields.read(seed, effort, &mut |field| {
+            let (name, value) = field.parts();
+            sink.part(Part::Field(name, value, field.expiry()));
+        })
     }
 }
 
@@ -108,11 +156,13 @@ impl Default for Hash {
 impl Default for HashTable {
     fn default() -> HashTable {
         HashTable {
-            fields: Dict::new(),
-            volatile_count: 0,
-            bound: u64::MAX,
-            walk: 0,
-            earliest_seen: u64::MAX,
+            fields: Tracked::default(),
+            expiries: Expiries {
+                volatile_count: 0,
+                bound: u64::MAX,
+                walk: 0,
+                earliest_seen: u64::MAX,
+            },
         }
     }
 }
@@ -215,9 +265,8 @@ impl Hash {
                 let Some(spot) = table.fields.find(seed.hash(field), field) else {
                     return false;
                 };
-                let removed = table.fields.remove(spot, seed);
-                let expiry = removed.as_ref().expiry();
-                table.strike(expiry);
+                let expiry = table.fields.remove(spot, seed, |field| field.expiry());
+                table.expiries.strike(expiry);
                 !is_over(expiry, now)
             }
         }
@@ -289,8 +338,8 @@ impl Hash {
             Hash::Table(table) => {
                 if let Some(spot) = table.fields.find(seed.hash(field), field) {
                     table.fields.edit(spot, |field| field.set_expiry(expiry));
-                    table.strike(old);
-                    table.enter(expiry);
+                    table.expiries.strike(old);
+                    table.expiries.enter(expiry);
                 }
             }
         }
@@ -335,7 +384,7 @@ impl Hash {
         self.as_ref().for_each_with_expiry(|field, value, expiry| {
             let field = field.as_bytes(&mut field_digits);
             let element = FieldValue::new(field, value.as_bytes(&mut value_digits), expiry);
-            table.enter(expiry);
+            table.expiries.enter(expiry);
             table.fields.insert(seed.hash(field), element, seed);
         });
         *self = Hash::Table(table);
@@ -442,6 +491,25 @@ impl PackedTtl {
     }
 }
 
+impl Expiries {
+    fn enter(&mut self, expiry: Option<UnixMs>) {
+        if let Some(UnixMs(at)) = expiry {
+            self.volatile_count += 1;
+            self.bound = self.bound.min(at);
+            self.earliest_seen = self.earliest_seen.min(at);
+        }
+    }
+
+    fn strike(&mut self, expiry: Option<UnixMs>) {
+        if expiry.is_some() {
+            self.volatile_count -= 1;
+            if self.volatile_count == 0 {
+                (self.bound, self.walk, self.earliest_seen) = (u64::MAX, 0, u64::MAX);
+            }
+        }
+    }
+}
+
 impl HashTable {
     fn set(&mut self, field: &[u8], value: &[u8], expiry: FieldExpiry, now: UnixMs, seed: HashSeed) -> bool {
         let hash = seed.hash(field);
@@ -460,56 +528,39 @@ impl HashTable {
             element.set_value(value);
         });
         if !is_kept {
-            self.strike(old);
+            self.expiries.strike(old);
         }
         is_over(old, now)
-    }
-
-    fn enter(&mut self, expiry: Option<UnixMs>) {
-        if let Some(UnixMs(at)) = expiry {
-            self.volatile_count += 1;
-            self.bound = self.bound.min(at);
-            self.earliest_seen = self.earliest_seen.min(at);
-        }
-    }
-
-    fn strike(&mut self, expiry: Option<UnixMs>) {
-        if expiry.is_some() {
-            self.volatile_count -= 1;
-            if self.volatile_count == 0 {
-                (self.bound, self.walk, self.earliest_seen) = (u64::MAX, 0, u64::MAX);
-            }
-        }
     }
 
     /// A walk over the pages that goes on where it stopped; when it has come round, the next bound is known.
     fn expire(&mut self, now: UnixMs, examined_max: usize, seed: HashSeed) -> Vec<Box<[u8]>> {
         let mut over: Vec<Box<[u8]>> = Vec::new();
         let mut examined = 0;
-        while now.0 > self.bound && examined < examined_max {
-            if self.walk == 0 {
-                self.earliest_seen = u64::MAX;
+        while now.0 > self.expiries.bound && examined < examined_max {
+            if self.expiries.walk == 0 {
+                self.expiries.earliest_seen = u64::MAX;
             }
             let first_over = over.len();
-            let view = self.fields.page_view(self.walk);
+            let view = self.fields.page_view(self.expiries.walk);
             // A page without any still counts for one: a walk over a large table must end.
             examined += 1;
             for field in view.flagged() {
                 examined += 1;
                 match field.expiry() {
                     Some(expiry) if now > expiry => over.push(field.field().into()),
-                    Some(UnixMs(at)) => self.earliest_seen = self.earliest_seen.min(at),
+                    Some(UnixMs(at)) => self.expiries.earliest_seen = self.expiries.earliest_seen.min(at),
                     None => {}
                 }
             }
-            self.walk = view.next_hash.unwrap_or(0);
-            if self.walk == 0 {
-                self.bound = self.earliest_seen;
+            self.expiries.walk = view.next_hash.unwrap_or(0);
+            if self.expiries.walk == 0 {
+                self.expiries.bound = self.expiries.earliest_seen;
             }
             for field in &over[first_over..] {
                 if let Some(spot) = self.fields.find(seed.hash(field), field) {
-                    let expiry = self.fields.remove(spot, seed).as_ref().expiry();
-                    self.strike(expiry);
+                    let expiry = self.fields.remove(spot, seed, |field| field.expiry());
+                    self.expiries.strike(expiry);
                 }
             }
         }
@@ -535,8 +586,8 @@ impl Hash {
             Hash::PackedTtl(packed) => assert!(packed.bound <= earliest, "invariant 3"),
             Hash::Table(table) => {
                 table.fields.check(seed);
-                assert!(table.bound <= earliest, "invariant 3");
-                assert_eq!(table.volatile_count, volatile_count, "invariant 4");
+                assert!(table.expiries.bound <= earliest, "invariant 3");
+                assert_eq!(table.expiries.volatile_count, volatile_count, "invariant 4");
             }
         }
     }

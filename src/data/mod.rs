@@ -18,6 +18,8 @@
 //! | `hash`, `set` | two of the types: packed while they are small, a `dict` when they are big |
 //! | `dict` | a hash table of packed pages: the keyspace, big hashes, sets and sorted sets |
 //! | `element` | what they keep in it |
+//! | `past` | what large values keep of themselves while they are frozen |
+//! | `frozen` | freezing a value, reading it as it was, taking its changes back |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
 //! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) is an
@@ -31,6 +33,7 @@ mod block;
 pub mod damaged;
 pub mod dict;
 pub mod element;
+pub mod frozen;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
@@ -40,6 +43,7 @@ pub mod limits;
 pub mod list;
 pub mod listpack;
 pub mod object;
+mod past;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;

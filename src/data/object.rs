@@ -344,7 +344,7 @@ kinds! { it;
 }
 
 /// Freeing this many allocations takes a few microseconds; what has more is freed in steps. The number is Redis's.
-const FREED_AT_ONCE_MAX: usize = 64;
+pub(super) const FREED_AT_ONCE_MAX: usize = 64;
 
 impl Object {
     /// Takes out what is over in it by `now` (fields of a hash), as `Hash::expire_fields`.

@@ -20,11 +20,13 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::Encoding;
-use super::dict::{Dict, Foresight, Spot};
+use super::dict::{Foresight, Spot};
 use super::element::Member;
+use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use super::intset::Intset;
 use super::limits::Limits;
 use super::listpack::{Item, Listpack};
+use super::past::{PARTS_COPIED_MAX, Tracked};
 use crate::base::hash::HashSeed;
 use crate::base::numbers::parse_i64;
 use crate::base::random::Random;
@@ -57,7 +59,7 @@ pub enum SetRef<'a> {
 /// The members of a big set.
 #[derive(Clone, Default)]
 pub struct SetTable {
-    members: Dict<Member>,
+    members: Tracked<Member>,
 }
 
 impl SetTable {
@@ -65,6 +67,40 @@ impl SetTable {
     #[inline]
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.members.foresee(hash, stage);
+    }
+}
+
+impl Freezable for SetTable {
+    fn freezes(&self) -> bool {
+        self.members.len() > PARTS_COPIED_MAX
+    }
+
+    fn freeze(&mut self, to: Use) {
+        self.members.freeze(to, ());
+    }
+
+    fn is_frozen(&self, to: Use) -> bool {
+        self.members.is_frozen(to)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.members.kept_bytes()
+    }
+
+    fn thaw(&mut self, to: Use) -> Spent {
+        self.members.thaw(to)
+    }
+
+    fn roll_back(&mut self, seed: HashSeed) {
+        self.members.roll_back(seed);
+    }
+
+    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, ())) = self.members.begin_read() {
+            sink.begin(Head::Set { len });
+        }
+        self.members
+            .read(seed, effort, &mut |member| sink.part(Part::Member(member)))
     }
 }
 
@@ -212,7 +248,7 @@ impl Set {
             }
             Set::Table(table) => {
                 let spot = table.members.find(seed.hash(member), member);
-                spot.map(|spot| table.members.remove(spot, seed)).is_some()
+                spot.map(|spot| table.members.remove(spot, seed, |_| ())).is_some()
             }
         }
     }
@@ -236,7 +272,7 @@ impl Set {
                     let Some(spot) = table.members.random(seed, random) else {
                         return;
                     };
-                    visit(Item::Bytes(table.members.remove(spot, seed).as_bytes()));
+                    table.members.remove(spot, seed, |member| visit(Item::Bytes(member)));
                 }
             }
         }

@@ -6,6 +6,7 @@
 
 use super::entry::OwnedEntry;
 use super::table::{Remains, Table};
+use crate::data::frozen::Spent;
 
 /// What was taken out of slots, to be freed in steps. Dropping it frees all at once.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub struct Detached {
     entries: Vec<OwnedEntry>,
     /// Of these a part is freed already: nothing may be asked of them.
     begun: Vec<OwnedEntry>,
+    /// What is left of the pasts of values.
+    spent: Vec<Spent>,
 }
 
 impl Detached {
@@ -45,6 +48,11 @@ impl Detached {
                 if !has_had_more {
                     self.tables.pop();
                 }
+            } else if let Some(spent) = self.spent.last_mut() {
+                if spent.free_step(left) {
+                    self.spent.pop();
+                }
+                break;
             } else {
                 break;
             }
@@ -59,7 +67,7 @@ impl Detached {
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.entries.is_empty() && self.begun.is_empty()
+        self.tables.is_empty() && self.entries.is_empty() && self.begun.is_empty() && self.spent.is_empty()
     }
 
     /// Adds what another one holds.
@@ -67,11 +75,18 @@ impl Detached {
         self.tables.append(&mut other.tables);
         self.entries.append(&mut other.entries);
         self.begun.append(&mut other.begun);
+        self.spent.append(&mut other.spent);
     }
 
     /// Adds one entry.
     pub fn push(&mut self, entry: OwnedEntry) {
         self.entries.push(entry);
+    }
+
+    pub(super) fn push_spent(&mut self, spent: Spent) {
+        if !spent.is_empty() {
+            self.spent.push(spent);
+        }
     }
 
     pub(super) fn push_table(&mut self, table: Table) {

@@ -143,7 +143,7 @@ impl Slot {
         step.examined_count += if is_finished { fields.len() } else { left };
         step.expired_count += fields.len();
         if is_void {
-            drop(self.cut(db, spot));
+            self.drop_void(db, spot);
         } else if !fields.is_empty() {
             self.touch_watches(db, &key);
         }

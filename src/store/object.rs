@@ -1,8 +1,8 @@
 //! Values that are not strings, in their slot: reaching them by type, changing them in place, creating and ending them.
 //!
 //! A change happens where the value lies, in a function that is lent it (`edit`). Around that function this file does what must
-//! not be forgotten: the type is compared before anything is touched; an open undo keeps the entry as it was, which for these
-//! values is a deep copy; the table's books are kept by what the value takes before and after; a key whose last element has gone is
+//! not be forgotten: the type is compared before anything is touched; an open undo keeps the entry as it was, as a copy or by freezing
+//! the value; the table's books are kept by what the value takes before and after; a key whose last element has gone is
 //! deleted. Whether anything was changed only the function knows, and it must say so ([`Edited`]): a client that watches the key
 //! sees no change when an element was added that was there already.
 
@@ -175,13 +175,19 @@ impl Slot {
         self.settle_edit(db, spot, key, edited, is_void)
     }
 
+    /// Takes out a value that has lost its last element. The undo keeps it as it was, or has done so; what else is left of it is nothing
+    /// that takes time to free.
+    pub(super) fn drop_void(&mut self, db: DbIndex, spot: Spot) {
+        let entry = self.cut(db, spot);
+        drop(self.keep_gone(db, entry));
+    }
+
     /// What an edit leads to.
     #[inline]
     fn settle_edit<R>(&mut self, db: DbIndex, spot: Spot, key: &[u8], edited: Edited<R>, is_void: bool) -> R {
         let (has_changed, result) = edited.into_parts();
         if is_void {
-            // The undo has it as it was, and what is left of it is nothing that takes time to free.
-            drop(self.cut(db, spot));
+            self.drop_void(db, spot);
             self.tell(db, key, Happening::Emptied);
         } else if has_changed {
             self.touch_watches(db, key);

@@ -39,6 +39,7 @@ use crate::base::size_class::allocated;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::dict::{Foresight, prefetch};
+use crate::data::frozen::Use;
 use crate::data::string::StringForm;
 use crate::data::{ObjectRef, ValueType};
 use std::sync::Arc;
@@ -307,9 +308,12 @@ impl Slot {
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.note_going(db, spot.hash(), key);
-        let entry = self.cut(db, spot);
-        if let Some(undo) = self.open_undo() {
-            undo.keep(db, key, || Some(entry.clone()));
+        let mut entry = self.cut(db, spot);
+        if self.open_undo().is_some_and(|undo| undo.keeps_gone(db, entry.as_ref())) {
+            // What lives on is a copy: the value itself may be frozen, and becomes what it was.
+            let copy = entry.clone();
+            let kept = self.keep_gone(db, std::mem::replace(&mut entry, copy));
+            debug_assert!(kept.is_none(), "it was asked just now");
         }
         self.tell(db, key, Happening::Removed);
         Some(entry)
@@ -345,11 +349,12 @@ impl Slot {
         self.tell(db, key, Happening::Created(kind));
     }
 
-    /// The entry, if its value takes long to free, and to copy: what overwrites it takes it out instead.
+    /// The entry, if its value takes long to free, and to copy, or has a past: what overwrites it takes it out instead.
     #[inline]
     fn heavy_at(&self, db: DbIndex, spot: Spot) -> Option<EntryRef<'_>> {
         let entry = self.table(db)?.entry(spot);
-        entry.object().is_some_and(ObjectRef::is_heavy).then_some(entry)
+        let must_leave = |object: ObjectRef<'_>| object.is_heavy() || object.is_frozen(Use::Undo);
+        entry.object().is_some_and(must_leave).then_some(entry)
     }
 
     /// Sets, changes or removes the expiry; false if there is no such key.
@@ -624,12 +629,8 @@ impl Slot {
                 self.capture_at(db, spot);
             }
         }
-        let mut entry = Some(self.cut(db, spot));
-        if let Some(undo) = self.open_undo()
-            && let Some(key) = entry.as_ref().map(|entry| Box::<[u8]>::from(entry.as_ref().key()))
-        {
-            undo.keep(db, &key, || entry.take());
-        }
+        let entry = self.cut(db, spot);
+        let mut entry = self.keep_gone(db, entry);
         if self.concerns_cut() {
             entry = entry.and_then(|entry| self.capture_gone(db, entry));
         }
@@ -681,10 +682,7 @@ impl Slot {
         let Some(mut undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else {
             return;
         };
-        undo.keep(db, key, || {
-            let table = self.table(db)?;
-            Some(table.entry(table.find(hash, key)?).to_owned())
-        });
+        self.keep_in_place(&mut undo, db, hash, key);
         self.rare_mut().undo = Some(undo);
     }
 
@@ -742,7 +740,7 @@ impl Slot {
         }
     }
 
-    fn open_undo(&mut self) -> Option<&mut Undo> {
+    pub(super) fn open_undo(&mut self) -> Option<&mut Undo> {
         self.rare.as_mut()?.undo.as_deref_mut()
     }
 

@@ -3,7 +3,12 @@
 //! A script may find, half way, that it needs a slot it does not hold; what it has done so far is rolled back and it
 //! runs again. While an undo is open, the *first* change of each key keeps the entry as it was; a rollback puts these
 //! entries back. That is a journal of states, not of operations: no command needs an inverse, and a key that changes a
-//! thousand times is kept once. For a value that is not a string that is a deep copy, since it is changed in place.
+//! thousand times is kept once.
+//!
+//! A value that is not a string is changed in place. A small one is copied for the undo; a large one is frozen (`data::frozen`) and
+//! stays where it is, so that keeping it costs nothing and taking it back what was changed, whatever its size. When it leaves its
+//! place for good (it is deleted, overwritten, or lost its last element), it is made what it was then and there, and kept as an entry
+//! like any other. When it goes on living under another name (RENAME, MOVE), its successor is a copy.
 //!
 //! FLUSHDB and SWAPDB change all keys at once and are kept as what they are: a table put aside, two dbs exchanged. Each of
 //! them begins a new *layer* of kept entries, because the same name may mean another entry after it; a rollback takes the
@@ -12,13 +17,20 @@
 //! Restored exactly: values, expiries, access clocks of changed keys, counts, watch versions, and what the
 //! slot has told (an expiry that happened in between is taken back with the rest and will be noticed again).
 
+#[cfg(test)]
+mod tests;
+
 use hashbrown::HashMap;
 
 use super::detached::Detached;
-use super::entry::OwnedEntry;
+use super::entry::{EntryRef, OwnedEntry};
 use super::slot::{DbIndex, Slot};
 use super::table::Table;
 use super::watch::{DbKey, DbKeyRef, OldVersions};
+use crate::base::clock::UnixMs;
+use crate::base::hash::HashSeed;
+use crate::data::ObjectRef;
+use crate::data::frozen::{Spent, Use};
 
 /// What an open undo keeps.
 #[derive(Default)]
@@ -29,8 +41,19 @@ pub(super) struct Undo {
     told_count: usize,
 }
 
-/// Entries as they were before their first change in this layer; None: there was none.
-type Layer = HashMap<DbKey, Option<OwnedEntry>>;
+/// Entries as they were before their first change in this layer.
+type Layer = HashMap<DbKey, Kept>;
+
+/// An entry as it was.
+pub(super) enum Kept {
+    /// There was none.
+    Nothing,
+    /// This one.
+    Entry(OwnedEntry),
+    /// The one that is there, with the value that it was frozen as. (In a layer above the one in which it was frozen, that is older
+    /// than the layer; but a rollback takes back both.)
+    InPlace { expiry: Option<UnixMs>, access_clock: u32 },
+}
 
 /// A change of whole dbs.
 enum Upheaval {
@@ -83,17 +106,40 @@ impl Slot {
         let undo = self.take_undo();
         self.drop_if_not_rare();
         let mut detached = Detached::default();
-        let mut free_layer = |layer: Layer| {
-            for entry in layer.into_values().flatten() {
-                detached.push(entry);
+        let mut tables = Vec::new();
+        // What was frozen and is still there, by where it was in each layer: whatever has moved since then is followed.
+        let mut frozen: Vec<DbKey> = Vec::new();
+        let mut end_layer = |layer: Layer, frozen: &mut Vec<DbKey>| {
+            for (place, kept) in layer {
+                match kept {
+                    Kept::Nothing => {}
+                    Kept::Entry(entry) => detached.push(entry),
+                    Kept::InPlace { .. } => frozen.push(place),
+                }
             }
         };
-        let mut tables = Vec::new();
-        free_layer(undo.layer);
         for (layer, upheaval) in undo.below {
-            free_layer(layer);
-            if let Upheaval::Cleared { db_then, table, .. } = upheaval {
-                tables.push((db_then, table));
+            end_layer(layer, &mut frozen);
+            match upheaval {
+                Upheaval::Cleared { db, db_then, table } => {
+                    tables.push((db_then, table));
+                    frozen.retain(|place| place.db != db);
+                }
+                Upheaval::Swapped(a, b) => {
+                    for place in &mut frozen {
+                        place.db = match place.db {
+                            db if db == a => b,
+                            db if db == b => a,
+                            db => db,
+                        };
+                    }
+                }
+            }
+        }
+        end_layer(undo.layer, &mut frozen);
+        for DbKey { db, key } in frozen {
+            if let Some(spent) = self.thaw_undo(db, &key) {
+                detached.push_spent(spent);
             }
         }
         for (db_then, table) in tables {
@@ -112,22 +158,107 @@ impl Slot {
         for (DbKey { db, key }, old) in layer {
             let hash = self.common.seed.hash(&key);
             let seed = self.common.seed;
+            if let Kept::InPlace { expiry, access_clock } = old {
+                let spot = self.table(db).and_then(|table| table.find(hash, &key));
+                let spot = spot.expect("a frozen value that leaves its place is kept as an entry");
+                self.table_mut(db)
+                    .edit(spot, |entry| entry.roll_back(expiry, access_clock, seed));
+                continue;
+            }
             if let Some(spot) = self.table(db).and_then(|table| table.find(hash, &key)) {
                 let changed = self.table_mut(db).remove(spot, seed);
                 self.drop_if_empty(db);
                 self.free(changed);
             }
-            if let Some(entry) = old {
+            if let Kept::Entry(entry) = old {
                 self.insert(db, hash, entry);
             }
+        }
+    }
+
+    /// Keeps the entry of a key as it is, if nothing is kept of it in this layer: it is about to change in its place.
+    #[cold]
+    pub(super) fn keep_in_place(&mut self, undo: &mut Undo, db: DbIndex, hash: u64, key: &[u8]) {
+        if undo.has(db, key) {
+            return;
+        }
+        let kept = match self.table(db).and_then(|table| table.find(hash, key)) {
+            None => Kept::Nothing,
+            Some(spot) => {
+                let table = self.table_mut(db);
+                let entry = table.entry(spot);
+                let is_frozen = entry.is_frozen(Use::Undo);
+                if is_frozen || entry.object().is_some_and(ObjectRef::freezes) {
+                    let kept = Kept::in_place(entry);
+                    if !is_frozen {
+                        table.edit(spot, |entry| entry.edit_object(|object| object.freeze(Use::Undo)));
+                    }
+                    kept
+                } else {
+                    Kept::Entry(entry.to_owned())
+                }
+            }
+        };
+        undo.keep(db, key, || kept);
+    }
+
+    /// Keeps an entry that has left its table for good, unless one is kept that was there before it. What is to be freed comes back.
+    #[must_use = "it may take long to free"]
+    pub(super) fn keep_gone(&mut self, db: DbIndex, mut entry: OwnedEntry) -> Option<OwnedEntry> {
+        let seed = self.common.seed;
+        let Some(undo) = self.open_undo() else {
+            return Some(entry);
+        };
+        if !undo.keeps_gone(db, entry.as_ref()) {
+            return Some(entry);
+        }
+        let key: Box<[u8]> = entry.as_ref().key().into();
+        if entry.as_ref().is_frozen(Use::Undo) {
+            let (expiry, access_clock) = match undo.layer.remove(&DbKeyRef { db, key: &key }) {
+                Some(Kept::InPlace { expiry, access_clock }) => (expiry, access_clock),
+                None => (entry.as_ref().expiry(), entry.as_ref().access_clock()),
+                Some(_) => unreachable!("what was kept otherwise was not frozen, and what came in its place is not"),
+            };
+            entry.roll_back(expiry, access_clock, seed);
+        }
+        undo.keep(db, &key, || Kept::Entry(entry));
+        None
+    }
+
+    fn thaw_undo(&mut self, db: DbIndex, key: &[u8]) -> Option<Spent> {
+        let hash = self.common.seed.hash(key);
+        let spot = self.table(db)?.find(hash, key)?;
+        let table = self.table_mut(db);
+        // Nothing that a table counts changes.
+        table
+            .entry(spot)
+            .is_frozen(Use::Undo)
+            .then(|| table.edit(spot, |entry| entry.edit_object(|object| object.thaw(Use::Undo))))
+    }
+}
+
+impl Kept {
+    fn in_place(entry: EntryRef<'_>) -> Kept {
+        Kept::InPlace {
+            expiry: entry.expiry(),
+            access_clock: entry.access_clock(),
         }
     }
 }
 
 impl Undo {
+    /// Whether an entry that leaves its table is kept, or what it was.
+    pub(super) fn keeps_gone(&self, db: DbIndex, entry: EntryRef<'_>) -> bool {
+        entry.is_frozen(Use::Undo) || !self.has(db, entry.key())
+    }
+
+    fn has(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.layer.contains_key(&DbKeyRef { db, key })
+    }
+
     /// Keeps the entry of a key as it is before its first change; `old` is asked only then.
-    pub(super) fn keep(&mut self, db: DbIndex, key: &[u8], old: impl FnOnce() -> Option<OwnedEntry>) {
-        if !self.layer.contains_key(&DbKeyRef { db, key }) {
+    pub(super) fn keep(&mut self, db: DbIndex, key: &[u8], old: impl FnOnce() -> Kept) {
+        if !self.has(db, key) {
             self.layer.insert(DbKey { db, key: key.into() }, old());
         }
     }
@@ -148,89 +279,24 @@ impl Undo {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::clock::UnixMs;
-    use crate::data::access::Moment;
-    use crate::data::string::StringForm;
-    use crate::store::{Access, Expiry, HashSeed};
-
-    const AT: Moment = Moment::lru(UnixMs(100));
-
-    fn slot() -> Slot {
-        let mut slot = Slot::new(0, HashSeed([1, 2]));
-        for n in 0..500u32 {
-            let expiry = if n % 3 == 0 {
-                Expiry::At(UnixMs(1000 + u64::from(n)))
-            } else {
-                Expiry::Clear
-            };
-            slot.set_string(DbIndex(n % 3), &n.to_be_bytes(), b"v", StringForm::Detect, expiry, AT);
+impl OwnedEntry {
+    /// Takes back what has changed since its value was frozen for an undo, unless that has been done already; expiry and clock are put
+    /// back in any case.
+    fn roll_back(&mut self, expiry: Option<UnixMs>, access_clock: u32, seed: HashSeed) {
+        if self.as_ref().is_frozen(Use::Undo) {
+            self.edit_object(|object| object.roll_back(seed));
         }
-        slot
-    }
-
-    fn picture(slot: &Slot) -> Vec<(DbIndex, String)> {
-        let mut entries = Vec::new();
-        for db in slot.dbs() {
-            slot.for_each(db, UnixMs(0), |entry| entries.push((db, format!("{entry:?}"))));
+        if self.as_ref().expiry() != expiry {
+            self.set_expiry(expiry);
         }
-        entries.sort();
-        entries
+        self.set_access_clock(access_clock);
     }
+}
 
-    #[test]
-    fn a_cleared_and_exchanged_world_comes_back() {
-        let mut slot = slot();
-        let before = (picture(&slot), slot.expires(DbIndex(0)), slot.expiry_sum_ms(DbIndex(0)));
-        slot.begin_undo();
-        slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
-        assert!(slot.remove(DbIndex(0), &0u32.to_be_bytes(), AT));
-        slot.swap_dbs(DbIndex(0), DbIndex(1), AT);
-        slot.append(DbIndex(1), &3u32.to_be_bytes(), b"tail", AT);
-        assert!(
-            slot.clear_db(DbIndex(1)).is_empty(),
-            "what an undo needs is not given away"
-        );
-        slot.append(DbIndex(1), &3u32.to_be_bytes(), b"again", AT);
-        slot.swap_dbs(DbIndex(1), DbIndex(9), AT);
-        drop(slot.clear_all());
-        slot.set_int(DbIndex(2), b"last", 1, Expiry::Clear, AT);
-        slot.rollback();
-        slot.check();
-        assert_eq!(
-            (picture(&slot), slot.expires(DbIndex(0)), slot.expiry_sum_ms(DbIndex(0))),
-            before
-        );
-    }
-
-    #[test]
-    fn what_a_commit_frees_is_handed_out() {
-        let mut slot = slot();
-        slot.begin_undo();
-        drop(slot.clear_all());
-        slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
-        let mut detached = slot.commit_undo();
-        assert!(!detached.is_empty());
-        let mut steps = 0;
-        while !detached.free_step(10) {
-            steps += 1;
-        }
-        assert!(steps > 3, "the tables were there, page by page");
-        assert_eq!(slot.key_count(), 1);
-    }
-
-    #[test]
-    fn an_expiry_within_an_undo_is_taken_back() {
-        let mut slot = slot();
-        let late = Moment::lru(UnixMs(10_000));
-        assert!(slot.get(DbIndex(0), &0u32.to_be_bytes(), late, Access::Read).is_none());
-        slot.begin_undo();
-        assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
-        slot.rollback();
-        assert_eq!(slot.take_told().len(), 1, "the one from before");
-        assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
-        assert_eq!(slot.take_told().len(), 1, "noticed again");
+impl EntryRef<'_> {
+    /// Whether its value is frozen for this use.
+    #[inline]
+    pub(super) fn is_frozen(self, to: Use) -> bool {
+        self.object().is_some_and(|object| object.is_frozen(to))
     }
 }

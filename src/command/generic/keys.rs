@@ -142,7 +142,8 @@ fn remove_in_background(op: &mut Op, key: &[u8]) -> Result<bool, ReplyError> {
     let is_large = slot
         .peek(db, key, moment.now)
         .is_some_and(|entry| entry.allocated_bytes() >= BACKGROUND_BYTES_MIN);
-    if !is_large {
+    // What an undo keeps is freed in steps when that ends.
+    if !is_large || slot.is_undo_open() {
         return Ok(slot.remove(db, key, moment));
     }
     if let Some(entry) = slot.take(db, key, moment) {

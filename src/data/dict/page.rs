@@ -203,6 +203,17 @@ impl<E: Element> Page<E> {
         unsafe { E::ref_from_word(self.words()[index] & WORD_ELEMENT) }
     }
 
+    /// The address of an entry.
+    #[inline]
+    pub(super) fn address(&self, index: usize) -> u64 {
+        self.words()[index] & WORD_ADDRESS
+    }
+
+    /// Where the entry with this address is, if it is here. The address is only compared.
+    pub(super) fn find_address(&self, address: u64) -> Option<usize> {
+        self.words().iter().position(|word| word & WORD_ADDRESS == address)
+    }
+
     /// The hash bits of an entry, without looking at the entry.
     #[inline]
     pub(super) fn hash_bits(&self, index: usize) -> u16 {
@@ -220,6 +231,12 @@ impl<E: Element> Page<E> {
         let words = self.words().iter();
         // SAFETY: invariant 1; the page is borrowed.
         words.map(|word| unsafe { E::ref_from_word(*word & WORD_ELEMENT) })
+    }
+
+    /// All entries with their addresses.
+    pub(super) fn addressed(&self) -> impl Iterator<Item = (u64, E::Ref<'_>)> {
+        let addresses = self.words().iter().map(|word| word & WORD_ADDRESS);
+        addresses.zip(self.entries())
     }
 
     /// Lets `edit` change an entry in place. Its key must stay what it is.

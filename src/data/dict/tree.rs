@@ -110,6 +110,11 @@ impl<'t, E: Element> PageView<'t, E> {
         self.page.entries()
     }
 
+    /// The same with their addresses, by which a past tells them apart: to be compared, never followed.
+    pub fn addressed(&self) -> impl Iterator<Item = (u64, E::Ref<'t>)> + use<'t, E> {
+        self.page.addressed()
+    }
+
     /// Those of its elements whose words have the flag, found without looking at the others.
     pub fn flagged(&self) -> impl Iterator<Item = E::Ref<'t>> + use<'t, E> {
         self.page.flagged()
@@ -245,6 +250,17 @@ impl<E: Element> Dict<E> {
     #[inline]
     pub fn get(&self, spot: Spot) -> E::Ref<'_> {
         self.page(spot.hash).0.entry(spot.index)
+    }
+
+    /// The address of the element at a spot: to be compared, never followed.
+    pub fn address_at(&self, spot: Spot) -> u64 {
+        self.page(spot.hash).0.address(spot.index)
+    }
+
+    /// Where the element with this hash and address is.
+    pub fn find_address(&self, hash: u64, address: u64) -> Option<Spot> {
+        let index = self.page(hash).0.find_address(address)?;
+        Some(Spot { hash, index })
     }
 
     /// Lets `edit` change an element, but not its key.

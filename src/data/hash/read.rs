@@ -107,7 +107,7 @@ impl<'a> HashRef<'a> {
         let bound = match self {
             HashRef::Packed(_) => u64::MAX,
             HashRef::PackedTtl(packed) => packed.bound,
-            HashRef::Table(table) => table.bound,
+            HashRef::Table(table) => table.expiries.bound,
         };
         (bound != u64::MAX).then_some(UnixMs(bound))
     }

@@ -13,6 +13,7 @@
 
 mod node;
 mod nodes;
+mod past;
 #[cfg(test)]
 mod tests;
 
@@ -268,6 +269,13 @@ impl List {
         self.pack(limits, true);
     }
 
+    /// Asserts all invariants of a list of nodes, of which as many at either end must not be compressed.
+    pub fn check(&self, compress_depth: usize) {
+        if let List::Nodes(nodes) = self {
+            nodes.check(compress_depth);
+        }
+    }
+
     /// Gives up the one listpack if it would be too large for a node with so many bytes and elements more.
     #[inline]
     fn make_room(&mut self, added_bytes: usize, added_count: usize, limits: &Limits) {
@@ -287,6 +295,10 @@ impl List {
     #[inline]
     fn pack(&mut self, limits: &Limits, is_shrinking: bool) {
         let List::Nodes(nodes) = self else { return };
+        // A frozen one stays, as its past hangs on it.
+        if nodes.has_past() {
+            return;
+        }
         let is_small = nodes
             .single()
             .is_some_and(|node| NodeLimit::of(limits).holds_again(node.bytes(), node.count(), is_shrinking));

@@ -11,16 +11,24 @@
 //! 1. No node and no chunk is empty.
 //! 2. `len`, `node_count`, `node_bytes` and each chunk's `len` are the sums over the nodes, `chunk_bytes` is the sum over the
 //!    chunks: nodes change only through `edit`, `insert_node` and `remove_node`.
-//! 3. With a compress depth d, the d nodes at either end are not compressed, from the last change on.
+//! 3. With a compress depth d, the d nodes at either end are not compressed, from the last change on. (A rollback may bring nodes to
+//!    the ends that were compressed since: they are then until the next change.)
+//!
+//! A list can be frozen (`past`): nodes come, go and change only through `insert_node`, `remove_node`, `remove_node_with` and `edit`, and
+//! these tell the pasts.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use super::End;
 use super::node::{Elements, Node, NodeView};
+use super::past::{Next, PastNodes};
+use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
 use crate::data::Limits;
+use crate::data::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use crate::data::listpack::{Item, Listpack};
+use crate::data::past::{BYTES_COPIED_MAX, NOT_FROZEN, PARTS_COPIED_MAX, Pasts};
 
 /// Nodes of a chunk: moving half of them aside (2 KiB) costs less than the change of the node itself.
 const CHUNK_NODES_MAX: usize = 256;
@@ -36,6 +44,7 @@ pub struct NodeList {
     node_bytes: usize,
     /// What it gave for the chunks' own deques.
     chunk_bytes: usize,
+    pasts: Pasts<PastNodes>,
 }
 
 impl Clone for NodeList {
@@ -46,7 +55,10 @@ impl Clone for NodeList {
         NodeList {
             chunks,
             chunk_bytes,
-            ..*self
+            len: self.len,
+            node_count: self.node_count,
+            node_bytes: self.node_bytes,
+            pasts: Pasts::default(),
         }
     }
 }
@@ -410,11 +422,20 @@ impl NodeList {
 
     /// Frees up to `count` nodes; whether none is left.
     pub(super) fn free_step(&mut self, count: usize) -> bool {
+        if !self.pasts.free_step(count) {
+            return false;
+        }
         for _ in 0..count {
             let Some(spot) = self.end(End::Back) else { break };
             self.remove_node(spot);
         }
         self.is_empty()
+    }
+
+    /// Whether it is frozen for anything.
+    #[inline]
+    pub(super) fn has_past(&self) -> bool {
+        self.pasts.is_any()
     }
 
     /// The only node, if it is a listpack.
@@ -522,6 +543,15 @@ impl NodeList {
     /// Changes a node and keeps the sums.
     #[inline]
     fn edit<R>(&mut self, spot: Spot, change: impl FnOnce(&mut Node) -> R) -> R {
+        if self.pasts.is_any() {
+            self.keep(spot, true);
+        }
+        self.alter(spot, change)
+    }
+
+    /// As `edit`, for what changes nothing that the node holds.
+    #[inline]
+    fn alter<R>(&mut self, spot: Spot, change: impl FnOnce(&mut Node) -> R) -> R {
         let chunk = &mut self.chunks[spot.chunk];
         let node = &mut chunk.nodes[spot.node];
         let (count, bytes) = (node.count(), node.allocated_bytes());
@@ -573,13 +603,83 @@ impl NodeList {
         self.chunk_bytes -= chunk.allocated_bytes();
         chunk.nodes.insert(spot.node, node);
         self.chunk_bytes += chunk.allocated_bytes();
+        if self.pasts.is_any() {
+            let index = self.index_of(spot);
+            self.pasts.iter_mut().for_each(|past| past.insert(index));
+        }
     }
 
     fn remove_node(&mut self, spot: Spot) {
-        drop(self.remove_node_with(spot));
+        if self.pasts.is_any() {
+            self.remove_kept(spot);
+        } else {
+            drop(self.cut_out(spot));
+        }
     }
 
     fn remove_node_with(&mut self, spot: Spot) -> Node {
+        if self.pasts.is_any() {
+            self.keep(spot, false);
+        }
+        self.cut_out(spot)
+    }
+
+    /// What the pasts need of a node that is about to go, or to change.
+    #[cold]
+    fn keep(&mut self, spot: Spot, stays: bool) {
+        let index = self.index_of(spot);
+        let node = &self.chunks[spot.chunk].nodes[spot.node];
+        for past in self.pasts.iter_mut() {
+            if !past.is_fresh(index) {
+                past.keep(index, node.clone(), stays);
+            } else if !stays {
+                past.strike(index);
+            }
+        }
+    }
+
+    /// Removes a node that goes to one of the pasts, if any of them needs it.
+    #[cold]
+    fn remove_kept(&mut self, spot: Spot) {
+        let index = self.index_of(spot);
+        let node = self.cut_out(spot);
+        let mut wanting = None;
+        for past in self.pasts.iter_mut() {
+            if past.is_fresh(index) {
+                past.strike(index);
+            } else if let Some(other) = wanting.replace(past) {
+                other.keep(index, node.clone(), false);
+            }
+        }
+        if let Some(past) = wanting {
+            past.keep(index, node, false);
+        }
+    }
+
+    /// Which of the nodes it is.
+    fn index_of(&self, spot: Spot) -> usize {
+        let nodes_of = |chunk: &Chunk| chunk.nodes.len();
+        if spot.chunk < self.chunks.len() / 2 {
+            self.chunks.range(..spot.chunk).map(nodes_of).sum::<usize>() + spot.node
+        } else {
+            self.node_count - self.chunks.range(spot.chunk..).map(nodes_of).sum::<usize>() + spot.node
+        }
+    }
+
+    /// The spot of the node with this index among the nodes; for one behind the last, a spot behind the last.
+    fn spot_of(&self, index: usize) -> Spot {
+        let mut node = index;
+        for (chunk, nodes) in self.chunks.iter().map(|chunk| &chunk.nodes).enumerate() {
+            if node < nodes.len() || chunk + 1 == self.chunks.len() {
+                return Spot { chunk, node };
+            }
+            node -= nodes.len();
+        }
+        Spot { chunk: 0, node: 0 }
+    }
+
+    /// Takes a node out, whatever the pasts say.
+    fn cut_out(&mut self, spot: Spot) -> Node {
         let chunk = &mut self.chunks[spot.chunk];
         let node = chunk.nodes.remove(spot.node).expect("a spot is where a node is");
         chunk.len -= node.count();
@@ -608,7 +708,7 @@ impl NodeList {
             for _ in 0..depth {
                 let Some(spot) = next else { return };
                 if matches!(self.node(spot), Node::Compressed { .. }) {
-                    self.edit(spot, Node::decompress);
+                    self.alter(spot, Node::decompress);
                 }
                 next = self.neighbour(spot, end.other());
             }
@@ -632,15 +732,90 @@ impl NodeList {
             at.is_some()
         });
         if is_inner && matches!(self.node(spot), Node::Packed { .. }) {
-            self.edit(spot, Node::compress);
+            self.alter(spot, Node::compress);
         }
     }
 }
 
-#[cfg(test)]
+/// A node that is shown counts as one part for so many bytes.
+const PART_BYTES: usize = 64;
+
+impl Freezable for NodeList {
+    fn freezes(&self) -> bool {
+        self.node_count > PARTS_COPIED_MAX || self.node_bytes > BYTES_COPIED_MAX
+    }
+
+    fn freeze(&mut self, to: Use) {
+        self.pasts.begin(to, PastNodes::new(self.node_count));
+    }
+
+    fn is_frozen(&self, to: Use) -> bool {
+        self.pasts.get(to).is_some()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.pasts.iter().map(PastNodes::kept_bytes).sum()
+    }
+
+    fn thaw(&mut self, to: Use) -> Spent {
+        self.pasts.end(to).map(Spent::of).unwrap_or_default()
+    }
+
+    fn roll_back(&mut self, _seed: HashSeed) {
+        let past = self.pasts.end(Use::Undo).expect(NOT_FROZEN);
+        let mut index = 0;
+        for piece in past.into_pieces() {
+            for _ in 0..piece.fresh {
+                self.remove_node(self.spot_of(index));
+            }
+            for node in piece.gone {
+                self.insert_node(self.spot_of(index), node);
+                index += 1;
+            }
+            index += piece.same;
+        }
+    }
+
+    fn read_slice(&mut self, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        // It is taken out, so that the nodes can be looked at; nothing changes them meanwhile.
+        let mut pasts = std::mem::take(&mut self.pasts);
+        let past = pasts.get_mut(Use::Snapshot).expect(NOT_FROZEN);
+        if let Some(node_count) = past.begin_read() {
+            sink.begin(Head::List { node_count });
+        }
+        let mut left = effort;
+        let mut last: Option<(usize, Spot)> = None;
+        let is_done = loop {
+            if left == 0 {
+                break false;
+            }
+            let Some(next) = past.next() else { break true };
+            let gone;
+            let node = match next {
+                Next::Gone(node) => {
+                    gone = node;
+                    &gone
+                }
+                Next::Living(index) => {
+                    let neighbour = last.filter(|(before, _)| before + 1 == index);
+                    let spot = neighbour.and_then(|(_, spot)| self.neighbour(spot, End::Back));
+                    let spot = spot.unwrap_or_else(|| self.spot_of(index));
+                    last = Some((index, spot));
+                    self.node(spot)
+                }
+            };
+            sink.part(Part::Node(&node.view()));
+            left = left.saturating_sub(1 + node.bytes() / PART_BYTES);
+        };
+        self.pasts = pasts;
+        is_done
+    }
+}
+
 impl NodeList {
     /// Checks the invariants.
     pub(super) fn check(&self, compress_depth: usize) {
+        self.pasts.iter().for_each(|past| past.check(self.node_count));
         let nodes = || self.chunks.iter().flat_map(|chunk| chunk.nodes.iter());
         for chunk in &self.chunks {
             assert!(!chunk.nodes.is_empty() && chunk.nodes.len() <= CHUNK_NODES_MAX);
@@ -668,6 +843,7 @@ impl NodeList {
     }
 
     /// Nodes that are compressed.
+    #[cfg(test)]
     pub(super) fn compressed_count(&self) -> usize {
         let nodes = self.chunks.iter().flat_map(|chunk| chunk.nodes.iter());
         nodes.filter(|node| matches!(node, Node::Compressed { .. })).count()

@@ -28,6 +28,11 @@ impl Handle {
         Handle(unsafe { std::mem::transmute::<ScoredRef<'_>, ScoredRef<'static>>(element) })
     }
 
+    /// The element itself, for as long as the handle may be used.
+    pub(super) fn get(&self) -> ScoredRef<'_> {
+        self.0
+    }
+
     /// See [`ScoredRef::foresee`].
     #[inline]
     pub(super) fn foresee(&self) {

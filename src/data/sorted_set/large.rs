@@ -6,6 +6,10 @@
 //!    [`Handle`] promises.
 //! 3. The score of a place is the score of its element.
 //!
+//! Only the elements have pasts (`past`), the order has none: a frozen set is read by rank, from the highest as files have it, over the
+//! places as they are, and what is taken back goes through `insert` and `remove`. An element stays where it is as long as it lives,
+//! in the dict or among what is gone, so invariant 2 holds for a frozen set too: what is gone has no place any more.
+//!
 //! A value that is being freed ([`SortedTree::free_step`]) gives up the places first and the elements afterwards; nothing else
 //! may be done with it then.
 
@@ -17,12 +21,99 @@ use super::tree::{Place, Tree, image};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::size_class;
 use crate::data::dict::{Dict, Element, ElementRef, Foresight, Spot};
-use crate::data::element::Scored;
+use crate::data::element::{Scored, ScoredRef};
+use crate::data::frozen::{Freezable, Head, Part, Sink, Spent, Use};
+use crate::data::past::{Cursor, PARTS_COPIED_MAX, Tracked};
 
 /// See the essay above.
 pub struct SortedTree {
     order: Tree,
-    elements: Dict<Scored>,
+    elements: Tracked<Scored, ByRank>,
+}
+
+/// A frozen set is read from the highest rank: down to the place that had this image and member. None: nothing yet.
+///
+/// An element that comes, or gets another score, may come to lie on either side of that, whether it has been read or not. So all of
+/// them are noted as fresh, and remain so.
+#[derive(Default)]
+struct ByRank {
+    lowest: Option<(u64, Box<[u8]>)>,
+}
+
+impl Cursor<Scored> for ByRank {
+    fn has_passed(&self, _hash: u64, element: ScoredRef<'_>) -> bool {
+        let lowest = self.lowest.as_ref();
+        lowest.is_some_and(|(lowest, member)| (image(element.score()), element.member()) >= (*lowest, &**member))
+    }
+
+    fn is_beyond(&self, _hash: u64) -> bool {
+        false
+    }
+}
+
+impl Freezable for SortedTree {
+    fn freezes(&self) -> bool {
+        self.elements.len() > PARTS_COPIED_MAX
+    }
+
+    fn freeze(&mut self, to: Use) {
+        self.elements.freeze(to, ());
+    }
+
+    fn is_frozen(&self, to: Use) -> bool {
+        self.elements.is_frozen(to)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.elements.kept_bytes()
+    }
+
+    fn thaw(&mut self, to: Use) -> Spent {
+        self.elements.thaw(to)
+    }
+
+    fn roll_back(&mut self, seed: HashSeed) {
+        let (fresh, gone, ()) = self.elements.take_undo();
+        for note in fresh {
+            self.remove(seed, self.elements.noted(note));
+        }
+        for element in gone {
+            self.insert_element(seed, element);
+        }
+    }
+
+    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, ())) = self.elements.begin_read() {
+            sink.begin(Head::SortedSet { len });
+        }
+        let order = &self.order;
+        let mut visit = |element: ScoredRef<'_>| sink.part(Part::Scored(element.member(), element.score()));
+        self.elements
+            .read_with(effort, &mut visit, |_, fresh, cursor, left, show| {
+                let mut rank = match &cursor.lowest {
+                    Some((image, member)) => order.rank_of(*image, member),
+                    None => order.len(),
+                };
+                let end = rank.saturating_sub(left);
+                let mut lowest = None;
+                while rank > end {
+                    let (leaf, index) = order.leaf_of(rank - 1);
+                    let from = (index + 1).saturating_sub(rank - end);
+                    for place in leaf[from..=index].iter().rev() {
+                        let element = place.element().get();
+                        if fresh.is_empty() || !fresh.contains(&(seed.hash(element.member()), element.address())) {
+                            show(element);
+                        }
+                    }
+                    rank -= index + 1 - from;
+                    lowest = Some(&leaf[from]);
+                }
+                if let Some(place) = lowest {
+                    cursor.lowest = Some((place.image(), place.element().member().into()));
+                }
+                rank == 0
+            })
+    }
 }
 
 impl SortedTree {
@@ -37,7 +128,7 @@ impl SortedTree {
     pub(super) fn new() -> SortedTree {
         SortedTree {
             order: Tree::new(),
-            elements: Dict::new(),
+            elements: Tracked::default(),
         }
     }
 
@@ -51,7 +142,7 @@ impl SortedTree {
         places.sort_unstable_by(|a, b| a.compare(b.image(), b.element().member()));
         SortedTree {
             order: Tree::from_sorted(&places),
-            elements,
+            elements: Tracked::new(elements),
         }
     }
 
@@ -73,10 +164,14 @@ impl SortedTree {
 
     /// Adds an element whose member is not there.
     pub(super) fn insert(&mut self, seed: HashSeed, member: &[u8], score: f64) {
-        let element = Scored::new(score, member);
+        self.insert_element(seed, Scored::new(score, member));
+    }
+
+    fn insert_element(&mut self, seed: HashSeed, element: Scored) {
         // SAFETY: the element goes into the dict (invariants 1 and 2), which moves its word and never its bytes.
         let place = Place::of(unsafe { Handle::of(element.as_ref()) });
-        self.elements.insert(seed.hash(member), element, seed);
+        self.elements
+            .insert(seed.hash(element.as_ref().member()), element, seed);
         self.order.insert(place);
     }
 
@@ -100,7 +195,7 @@ impl SortedTree {
     pub(super) fn remove(&mut self, seed: HashSeed, spot: Spot) {
         let element = self.elements.get(spot);
         self.order.remove(element.score(), element.key());
-        self.elements.remove(spot, seed);
+        self.elements.remove(spot, seed, |_| ());
     }
 
     /// Takes out the elements of these ranks.
@@ -111,7 +206,7 @@ impl SortedTree {
             let spot = elements
                 .find(seed.hash(member), member)
                 .expect("each place has its element in the dict");
-            elements.remove(spot, seed);
+            elements.remove(spot, seed, |_| ());
         });
     }
 
@@ -202,11 +297,10 @@ impl SortedTree {
 
 impl Clone for SortedTree {
     fn clone(&self) -> SortedTree {
-        SortedTree::from_elements(self.elements.clone())
+        SortedTree::from_elements(Dict::clone(&self.elements))
     }
 }
 
-#[cfg(test)]
 impl SortedTree {
     /// Checks the invariants.
     pub(super) fn check(&self, seed: HashSeed) {

@@ -279,6 +279,13 @@ impl SortedSet {
         }
     }
 
+    /// Asserts all invariants of a tree, by going through it. (A listpack is checked where it comes in.)
+    pub fn check(&self, seed: HashSeed) {
+        if let SortedSet::Tree(tree) = self {
+            tree.check(seed);
+        }
+    }
+
     /// Makes a large one of a packed one.
     fn make_tree(&mut self, seed: HashSeed) -> &mut SortedTree {
         if let SortedSet::Packed(pack) = self {

@@ -204,7 +204,11 @@ impl Tree {
 
     /// The rank that an element with this score and member has or would have.
     pub(super) fn rank(&self, score: f64, member: &[u8]) -> usize {
-        let image = image(score);
+        self.rank_of(image(score), member)
+    }
+
+    /// As `rank`, by the image of the score.
+    pub(super) fn rank_of(&self, image: u64, member: &[u8]) -> usize {
         self.partition_point(|place| place.compare(image, member) == Ordering::Less)
     }
 
@@ -637,7 +641,6 @@ fn evenly(len: usize, len_max: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |index| len * index / count..len * (index + 1) / count)
 }
 
-#[cfg(test)]
 impl Tree {
     /// Checks the invariants.
     pub(super) fn check(&self) {
@@ -655,7 +658,6 @@ impl Tree {
     }
 }
 
-#[cfg(test)]
 impl Node {
     fn check(&self, is_root: bool, bytes: &mut usize, places: &mut Vec<Place>) -> usize {
         match self {

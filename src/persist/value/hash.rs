@@ -194,27 +194,50 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, hash: HashRef<'_>, rdb_version: 
             writer.string(by_expiry(hash).as_bytes());
         }
         (HashRef::Table(_), earliest) => {
-            match earliest {
-                None => writer.kind(HASH),
-                Some(earliest) => {
-                    writer.kind(HASH_METADATA);
-                    writer.raw(&earliest.0.to_le_bytes());
-                }
-            }
-            writer.length(hash.len() as u64);
+            begin(writer, hash.len(), earliest, rdb_version);
             hash.for_each_with_expiry(|field, value, expiry| {
-                if let Some(earliest) = earliest {
-                    writer.length(expiry.map_or(0, |at| at.0.saturating_sub(earliest.0) + 1));
-                }
-                writer.string(field.as_bytes(&mut itoa::Buffer::new()));
-                writer.string(value.as_bytes(&mut itoa::Buffer::new()));
+                let (mut field_digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+                let (field, value) = (field.as_bytes(&mut field_digits), value.as_bytes(&mut value_digits));
+                write_field(writer, field, value, expiry, earliest);
             });
         }
     }
+    version_for(earliest, rdb_version)
+}
+
+fn version_for(earliest: Option<UnixMs>, rdb_version: u16) -> u16 {
     match earliest {
         Some(_) => rdb_version.max(WITH_FIELD_EXPIRIES),
         None => rdb_version,
     }
+}
+
+/// The beginning of a table. Answers the version whose form it takes.
+pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize, earliest: Option<UnixMs>, rdb_version: u16) -> u16 {
+    match earliest {
+        None => writer.kind(HASH),
+        Some(earliest) => {
+            writer.kind(HASH_METADATA);
+            writer.raw(&earliest.0.to_le_bytes());
+        }
+    }
+    writer.length(len as u64);
+    version_for(earliest, rdb_version)
+}
+
+/// A field of a table; `earliest` is what the table began with.
+pub(super) fn write_field(
+    writer: &mut RdbWriter<'_>,
+    field: &[u8],
+    value: &[u8],
+    expiry: Option<UnixMs>,
+    earliest: Option<UnixMs>,
+) {
+    if let Some(earliest) = earliest {
+        writer.length(expiry.map_or(0, |at| at.0.saturating_sub(earliest.0) + 1));
+    }
+    writer.string(field);
+    writer.string(value);
 }
 
 /// Fields, values and expiries in the order in which they expire, as Redis keeps them.

@@ -9,7 +9,7 @@
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{LIST_QUICKLIST_2, Making, read_old_pack};
-use crate::data::list::{End, List, ListRef, NewNode};
+use crate::data::list::{End, List, ListRef, NewNode, NodeView};
 use crate::data::listpack::Listpack;
 
 /// A node: one element, a listpack.
@@ -64,10 +64,19 @@ pub(super) fn read_ziplist(reader: &mut RdbReader<'_>, making: Making<'_>) -> Re
 }
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, list: ListRef<'_>) {
-    writer.kind(LIST_QUICKLIST_2);
-    writer.length(list.node_count() as u64);
+    begin(writer, list.node_count());
     for node in list.nodes() {
-        writer.length(if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });
-        writer.string(node.bytes());
+        write_node(writer, &node);
     }
+}
+
+/// The beginning of a list's nodes.
+pub(super) fn begin(writer: &mut RdbWriter<'_>, node_count: usize) {
+    writer.kind(LIST_QUICKLIST_2);
+    writer.length(node_count as u64);
+}
+
+pub(super) fn write_node(writer: &mut RdbWriter<'_>, node: &NodeView<'_>) {
+    writer.length(if node.is_plain() { NODE_PLAIN } else { NODE_PACKED });
+    writer.string(node.bytes());
 }

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`extent`] | where a value ends, found without making it |
 //! | [`list`], [`hash`], [`set`], [`sorted_set`], [`stream`] | the layouts of each type |
+//! | [`sliced`] | a large value written in slices, while it changes |
 //!
 //! Nothing that a value holds is dropped because the version asked for has no place for it: such a value is written as the first
 //! version that has one has it, and [`write()`] says so. Who reads no such version refuses it, which is better than fields that live for
@@ -34,9 +35,11 @@ pub mod extent;
 mod hash;
 mod list;
 mod set;
+mod sliced;
 mod sorted_set;
 mod stream;
 
+pub use self::sliced::SlicedValue;
 use self::sorted_set::Score;
 use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use crate::base::clock::UnixMs;
@@ -187,7 +190,12 @@ pub fn write(writer: &mut RdbWriter<'_>, entry: EntryRef<'_>, rdb_version: u16) 
 pub fn write_keyed(out: &mut Vec<u8>, entry: EntryRef<'_>, compresses: bool, rdb_version: u16) -> u16 {
     let mut writer = RdbWriter::keyed(out, compresses, entry.key());
     write(&mut writer, entry, rdb_version);
-    match writer.last_kind() {
+    lowest_version(writer.last_kind())
+}
+
+/// The lowest RDB version that has this layout, as far as any that is written here lacks it.
+fn lowest_version(kind: u8) -> u16 {
+    match kind {
         HASH_METADATA | HASH_LISTPACK_EX => 12,
         SET_LISTPACK | STREAM_LISTPACKS_3 => 11,
         HASH_LISTPACK..=STREAM_LISTPACKS_2 => 10,

@@ -74,9 +74,14 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, set: SetRef<'_>, rdb_version: u1
             writer.string(pack.as_bytes());
         }
         SetRef::Packed(_) | SetRef::Table(_) => {
-            writer.kind(SET);
-            writer.length(set.len() as u64);
+            begin(writer, set.len());
             set.for_each(|member| writer.string(member.as_bytes(&mut itoa::Buffer::new())));
         }
     }
+}
+
+/// The beginning of members one by one.
+pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize) {
+    writer.kind(SET);
+    writer.length(len as u64);
 }

@@ -105,12 +105,21 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, set: SortedSetRef<'_>) {
         writer.string(pack.as_bytes());
         return;
     }
-    writer.kind(ZSET_2);
-    writer.length(set.len() as u64);
+    begin(writer, set.len());
     let mut digits = itoa::Buffer::new();
     // From the end, so that who reads it into an ordered list always adds at its head.
     for element in set.iter().rev() {
-        writer.string(element.member.as_bytes(&mut digits));
-        writer.raw(&element.score.to_le_bytes());
+        write_element(writer, element.member.as_bytes(&mut digits), element.score);
     }
+}
+
+/// The beginning of elements one by one.
+pub(super) fn begin(writer: &mut RdbWriter<'_>, len: usize) {
+    writer.kind(ZSET_2);
+    writer.length(len as u64);
+}
+
+pub(super) fn write_element(writer: &mut RdbWriter<'_>, member: &[u8], score: f64) {
+    writer.string(member);
+    writer.raw(&score.to_le_bytes());
 }

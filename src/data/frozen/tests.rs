@@ -1,0 +1,533 @@
+//! Frozen values against a model: the value as it was at the freeze, copied.
+//!
+//! A run freezes a value for both uses at any time, changes it in any way that commands would, reads slices, rolls back, thaws,
+//! and looks after each step that nothing is lost, twice, or as it became later.
+
+use super::*;
+use crate::base::random::Random;
+use crate::data::hash::FieldExpiry;
+use crate::data::list::{End, NewNode};
+use crate::data::listpack::Listpack;
+use crate::data::sorted_set::AddOptions;
+use crate::data::{Limits, TypedValue};
+use std::collections::BTreeMap;
+
+const SEED: HashSeed = HashSeed([21, 34]);
+
+/// One part as it was read, in a form that can be compared.
+type Written = (Vec<u8>, Vec<u8>, Option<u64>);
+
+/// Everything of a value, in an order of its own: what a type does not order is sorted.
+fn picture(object: ObjectRef<'_>) -> Vec<Written> {
+    let mut all = Vec::new();
+    match object {
+        ObjectRef::Set(set) => set.for_each(|member| all.push((member.to_vec(), Vec::new(), None))),
+        ObjectRef::Hash(hash) => hash.for_each_with_expiry(|field, value, expiry| {
+            all.push((field.to_vec(), value.to_vec(), expiry.map(|at| at.0)));
+        }),
+        ObjectRef::List(list) => {
+            list.for_each(|item| all.push((item.to_vec(), Vec::new(), None)));
+            return all;
+        }
+        ObjectRef::SortedSet(set) => {
+            for element in set.iter() {
+                let score = element.score.to_bits().to_be_bytes().to_vec();
+                all.push((element.member.to_vec(), score, None));
+            }
+        }
+        other => panic!("no model for {other:?}"),
+    }
+    all.sort();
+    all
+}
+
+/// Collects what is read of a frozen value, and compares it with what it was.
+#[derive(Default)]
+struct Reading {
+    head: Option<Head>,
+    parts: Vec<Written>,
+    nodes: usize,
+}
+
+impl Sink for Reading {
+    fn whole(&mut self, _object: ObjectRef<'_>) {
+        panic!("it is frozen");
+    }
+
+    fn begin(&mut self, head: Head) {
+        assert!(self.head.replace(head).is_none() && self.parts.is_empty());
+    }
+
+    fn part(&mut self, part: Part<'_>) {
+        assert!(self.head.is_some(), "the beginning comes first");
+        if let Part::Node(node) = part {
+            self.nodes += 1;
+            let list = match node.is_plain() {
+                true => NewNode::Plain(node.bytes()),
+                false => NewNode::Packed(Listpack::from_bytes(node.bytes()).unwrap()),
+            };
+            let list = List::from_nodes([list], &Limits::default());
+            self.parts.extend(picture(ObjectRef::List(list.as_ref())));
+            return;
+        }
+        self.parts.push(match part {
+            Part::Node(_) => unreachable!("it has been taken above"),
+            Part::Member(member) => (member.to_vec(), Vec::new(), None),
+            Part::Scored(member, score) => (member.to_vec(), score.to_bits().to_be_bytes().to_vec(), None),
+            Part::Field(field, value, expiry) => (field.to_vec(), value.to_vec(), expiry.map(|at| at.0)),
+        });
+    }
+}
+
+impl Reading {
+    fn check(mut self, was: &ObjectRef<'_>) {
+        match self.head.expect("it was read") {
+            Head::Set { len } | Head::SortedSet { len } => assert_eq!(len, was.len()),
+            Head::List { node_count } => match was {
+                ObjectRef::List(list) => assert_eq!((node_count, self.nodes), (list.node_count(), node_count)),
+                other => panic!("{other:?} is no list"),
+            },
+            Head::Hash { len, earliest } => {
+                assert_eq!(len, was.len());
+                let expiries = self.parts.iter().filter_map(|part| part.2);
+                assert!(earliest.is_none_or(|UnixMs(bound)| expiries.clone().all(|at| bound <= at)));
+                assert_eq!(earliest.is_none(), expiries.count() == 0);
+            }
+        }
+        if !matches!(was, ObjectRef::List(_)) {
+            self.parts.sort();
+        }
+        assert!(self.parts == picture(*was), "what was read is not what was frozen");
+    }
+}
+
+/// What a type needs to take part.
+struct Kind {
+    /// A value with about so many elements.
+    make: fn(&mut Random, usize) -> Object,
+    /// Changes it as one command would.
+    change: fn(&mut Object, &mut Random),
+    check: fn(&Object),
+}
+
+fn text(random: &mut Random, range: usize) -> Vec<u8> {
+    let n = random.below(range);
+    // Several size classes, so that a change in place moves some elements and leaves others.
+    format!("{n:0width$}", width = 1 + n % 40).into_bytes()
+}
+
+/// A run with one value; what it was at each freeze is kept as a copy.
+struct Run<'k> {
+    kind: &'k Kind,
+    random: Random,
+    object: Object,
+    undo: Option<Object>,
+    snapshot: Option<(Object, Reading)>,
+    finished: usize,
+    taken_back: usize,
+}
+
+impl<'k> Run<'k> {
+    fn new(kind: &'k Kind, seed: u64) -> Run<'k> {
+        let mut random = Random::with_seed(seed);
+        let len = [70, 200, 3000][random.below(3)];
+        Run {
+            kind,
+            object: (kind.make)(&mut random, len),
+            random,
+            undo: None,
+            snapshot: None,
+            finished: 0,
+            taken_back: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.below(40) {
+            0 if self.undo.is_none() && self.object.as_ref().freezes() => {
+                self.undo = Some(self.object.clone());
+                self.object.freeze(Use::Undo);
+            }
+            1 | 2 if self.snapshot.is_none() && self.object.as_ref().freezes() => {
+                self.snapshot = Some((self.object.clone(), Reading::default()));
+                self.object.freeze(Use::Snapshot);
+            }
+            3 => self.end_undo(),
+            4 if self.random.below(8) == 0 && self.snapshot.take().is_some() => {
+                self.free(Use::Snapshot);
+            }
+            5..12 => self.read(),
+            _ => {
+                for _ in 0..1 + self.random.below(20) {
+                    (self.kind.change)(&mut self.object, &mut self.random);
+                }
+            }
+        }
+        let seen = self.object.as_ref();
+        assert_eq!(seen.is_frozen(Use::Undo), self.undo.is_some());
+        assert_eq!(seen.is_frozen(Use::Snapshot), self.snapshot.is_some());
+        if self.undo.is_none() && self.snapshot.is_none() {
+            assert_eq!(seen.kept_bytes(), 0);
+        }
+    }
+
+    fn end_undo(&mut self) {
+        let Some(was) = self.undo.take() else { return };
+        if self.random.below(4) == 0 {
+            self.free(Use::Undo);
+            return;
+        }
+        self.object.roll_back(SEED);
+        (self.kind.check)(&self.object);
+        assert!(
+            picture(self.object.as_ref()) == picture(was.as_ref()),
+            "what was taken back is not as it was"
+        );
+        self.taken_back += 1;
+    }
+
+    fn free(&mut self, to: Use) {
+        let mut spent = self.object.thaw(to);
+        while !spent.free_step(50) {}
+    }
+
+    fn read(&mut self) {
+        let Some((_, reading)) = &mut self.snapshot else {
+            return;
+        };
+        let effort = 1 + self.random.below(400);
+        let before = reading.parts.len();
+        let is_done = self.object.read_slice(SEED, effort, reading);
+        // A page is shown whole, and a node counts as one part if it has few bytes.
+        let shown = reading.parts.len() - before;
+        assert!(shown < effort * 6 + 300, "a slice has its length");
+        if is_done {
+            let (was, reading) = self.snapshot.take().unwrap();
+            reading.check(&was.as_ref());
+            self.free(Use::Snapshot);
+            self.finished += 1;
+        }
+    }
+}
+
+fn run(kind: &Kind, seeds: u64) {
+    let (mut finished, mut taken_back) = (0, 0);
+    for seed in 0..seeds {
+        let mut run = Run::new(kind, seed);
+        for step in 0..300 {
+            run.step();
+            if step % 25 == 0 {
+                (kind.check)(&run.object);
+            }
+        }
+        // What it was outlives what has become of it since.
+        while run.snapshot.is_some() {
+            run.read();
+        }
+        run.end_undo();
+        (kind.check)(&run.object);
+        finished += run.finished;
+        taken_back += run.taken_back;
+        if seed % 2 == 0 && run.object.as_ref().freezes() {
+            run.object.freeze(Use::Snapshot);
+            (0..100).for_each(|_| (kind.change)(&mut run.object, &mut run.random));
+        }
+        while !run.object.free_step(20) {}
+    }
+    assert!(
+        finished as u64 > seeds && taken_back as u64 > seeds,
+        "{finished} read, {taken_back} taken back"
+    );
+}
+
+/// Small limits, so that what is large enough to freeze is in a table.
+fn limits() -> Limits {
+    Limits {
+        hash_max_listpack_entries: 10,
+        set_max_intset_entries: 10,
+        set_max_listpack_entries: 10,
+        zset_max_listpack_entries: 10,
+        ..Limits::default()
+    }
+}
+
+fn of<T: TypedValue>(object: &mut Object) -> &mut T {
+    T::of_mut(object).expect("the type stays")
+}
+
+const RANGE: usize = 4000;
+
+const SET: Kind = Kind {
+    make: |random, len| {
+        let mut set = Set::default();
+        while set.len() < len {
+            set.add(&text(random, RANGE), &limits(), SEED);
+        }
+        set.into_object()
+    },
+    change: |object, random| {
+        let set: &mut Set = of(object);
+        match random.below(20) {
+            0..8 => {
+                set.add(&text(random, RANGE), &limits(), SEED);
+            }
+            8..15 => {
+                set.remove(&text(random, RANGE), SEED);
+            }
+            15..18 => set.pop(1, random, SEED, |_| ()),
+            // Most of the value goes, and pages come together.
+            18 if random.below(30) == 0 => set.pop(set.len() - set.len() / 8, random, SEED, |_| ()),
+            // And comes, and they are split.
+            _ if random.below(30) == 0 => {
+                (0..RANGE / 2).for_each(|_| {
+                    set.add(&text(random, RANGE), &limits(), SEED);
+                });
+            }
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::Set(set) => set.check(SEED),
+        other => panic!("{other:?}"),
+    },
+};
+
+const HASH: Kind = Kind {
+    make: |random, len| {
+        let mut hash = Hash::default();
+        while hash.len() < len {
+            set_field(&mut hash, random);
+        }
+        hash.into_object()
+    },
+    change: |object, random| {
+        let hash: &mut Hash = of(object);
+        let now = UnixMs(random.below(2000) as u64);
+        match random.below(20) {
+            0..9 => set_field(hash, random),
+            9..14 => {
+                hash.remove(&text(random, RANGE), now, SEED);
+            }
+            14..17 => {
+                let expiry = (random.below(4) > 0).then(|| UnixMs(1 + random.below(3000) as u64));
+                hash.set_expiry(&text(random, RANGE), expiry, UnixMs(0), SEED);
+            }
+            17 => {
+                hash.expire_fields(now, 20, SEED);
+            }
+            18 => {
+                let _ = hash.increment(&text(random, RANGE), 10_000_000, UnixMs(0), &limits(), SEED);
+            }
+            _ if random.below(30) == 0 => {
+                (0..RANGE).for_each(|_| {
+                    hash.remove(&text(random, RANGE), UnixMs(0), SEED);
+                });
+            }
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::Hash(hash) => hash.check(SEED),
+        other => panic!("{other:?}"),
+    },
+};
+
+fn set_field(hash: &mut Hash, random: &mut Random) {
+    let (field, value) = (text(random, RANGE), text(random, 1000));
+    let expiry = if random.below(2) == 0 {
+        FieldExpiry::Keep
+    } else {
+        FieldExpiry::Clear
+    };
+    hash.set(&field, &value, expiry, UnixMs(0), &limits(), SEED);
+}
+
+const SORTED_SET: Kind = Kind {
+    make: |random, len| {
+        let mut set = SortedSet::default();
+        while set.len() < len {
+            add_scored(&mut set, random);
+        }
+        set.into_object()
+    },
+    change: |object, random| {
+        let set: &mut SortedSet = of(object);
+        match random.below(20) {
+            0..12 => add_scored(set, random),
+            12..17 => {
+                set.remove(SEED, &text(random, RANGE));
+            }
+            17 => {
+                let from = random.below(set.len() + 1);
+                set.remove_ranks(SEED, from..(from + random.below(10)).min(set.len()));
+            }
+            _ if random.below(50) == 0 => {
+                set.remove_ranks(SEED, 0..set.len() - set.len() / 8);
+            }
+            _ if random.below(50) == 0 => (0..RANGE / 2).for_each(|_| add_scored(set, random)),
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::SortedSet(set) => set.check(SEED),
+        other => panic!("{other:?}"),
+    },
+};
+
+fn add_scored(set: &mut SortedSet, random: &mut Random) {
+    // Few scores, so that members decide, and both zeros among them.
+    let score = [random.below(50) as f64 - 25.0, -0.0, random.below(100_000) as f64][random.below(3)];
+    set.add(SEED, &text(random, RANGE), score, AddOptions::default(), &limits());
+}
+
+const LIST: Kind = Kind {
+    make: |random, len| {
+        let mut list = List::default();
+        // Of few elements that are long, or of many.
+        (0..len).for_each(|_| list.push(End::Back, &element(random), &list_limits(random)));
+        while !ObjectRef::List(list.as_ref()).freezes() {
+            list.push(End::Back, &element(random), &list_limits(random));
+        }
+        list.into_object()
+    },
+    change: |object, random| {
+        let list: &mut List = of(object);
+        let limits = list_limits(random);
+        let end = if random.below(2) == 0 { End::Front } else { End::Back };
+        let index = random.below(list.len() + 1);
+        match random.below(20) {
+            0..6 => list.push(end, &element(random), &limits),
+            6..10 => {
+                list.pop(end, &limits, |_| ());
+            }
+            10 => list.pop_many(end, random.below(40), &limits, |_| ()),
+            11..14 => {
+                list.set(index as i64, &element(random), &limits);
+            }
+            14..17 => {
+                let mut pivot = None;
+                list.as_ref().get(index as i64, |item| pivot = Some(item.to_vec()));
+                if let Some(pivot) = pivot {
+                    list.insert_after(&pivot, &element(random), &limits);
+                }
+            }
+            17 => {
+                list.remove(random.below(5) as i64 - 2, &element(random), &limits);
+            }
+            _ if random.below(30) == 0 => list.keep(index / 2..index, &limits),
+            _ if random.below(10) == 0 => {
+                (0..500).for_each(|_| list.push(end, &element(random), &limits));
+            }
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::List(list) => list.check(0),
+        other => panic!("{other:?}"),
+    },
+};
+
+fn element(random: &mut Random) -> Vec<u8> {
+    let mut element = text(random, 300);
+    if random.below(50) == 0 {
+        element.resize(200, b'p');
+    }
+    element
+}
+
+/// Nodes of few elements, mostly compressed within, and sometimes of one that is not packed.
+fn list_limits(random: &mut Random) -> Limits {
+    Limits {
+        list_max_listpack_size: 3 + random.below(3) as i64,
+        list_compress_depth: random.below(3),
+        list_packed_threshold: 150,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn a_list_is_read_and_taken_back_as_it_was() {
+    run(&LIST, 40);
+}
+
+#[test]
+fn a_sorted_set_is_read_and_taken_back_as_it_was() {
+    run(&SORTED_SET, 40);
+}
+
+#[test]
+fn a_set_is_read_and_taken_back_as_it_was() {
+    run(&SET, 40);
+}
+
+#[test]
+fn a_hash_is_read_and_taken_back_as_it_was() {
+    run(&HASH, 40);
+}
+
+/// What was known of expiries at the freeze is known again, though the walk over them has gone on in between.
+#[test]
+fn a_hash_that_is_taken_back_knows_its_expiries() {
+    let mut random = Random::with_seed(7);
+    let mut object = (HASH.make)(&mut random, 2000);
+    let hash: &mut Hash = of(&mut object);
+    let fields: Vec<Vec<u8>> = picture(ObjectRef::Hash(hash.as_ref()))
+        .into_iter()
+        .map(|part| part.0)
+        .collect();
+    for (n, field) in fields.iter().enumerate() {
+        hash.set_expiry(field, Some(UnixMs(1000 + n as u64)), UnixMs(0), SEED);
+    }
+    hash.expire_fields(UnixMs(1100), 10, SEED);
+    let before = (hash.len(), hash.as_ref().next_expiry());
+    object.freeze(Use::Undo);
+    let hash: &mut Hash = of(&mut object);
+    while hash.as_ref().next_expiry().is_some() {
+        hash.expire_fields(UnixMs(100_000), 50, SEED);
+    }
+    assert!(hash.is_empty());
+    object.roll_back(SEED);
+    (HASH.check)(&object);
+    let hash: &mut Hash = of(&mut object);
+    assert_eq!((hash.len(), hash.as_ref().next_expiry()), before);
+    // A walk that had begun comes to the end with the true bound.
+    while hash.as_ref().next_expiry().is_some_and(|next| next <= UnixMs(1100)) {
+        hash.expire_fields(UnixMs(1101), 10, SEED);
+    }
+    assert_eq!(hash.as_ref().next_expiry(), Some(UnixMs(1101)));
+}
+
+/// What a change costs while the value is frozen: the element that was there.
+#[test]
+fn a_past_keeps_what_has_changed_and_nothing_else() {
+    let mut random = Random::with_seed(1);
+    let mut object = (SET.make)(&mut random, 3000);
+    let was: BTreeMap<Vec<u8>, usize> = picture(object.as_ref()).into_iter().map(|part| (part.0, 0)).collect();
+    let living = object.as_ref().allocated_bytes();
+    object.freeze(Use::Snapshot);
+    assert_eq!(
+        (object.as_ref().allocated_bytes(), object.as_ref().kept_bytes()),
+        (living, 0)
+    );
+    let set: &mut Set = of(&mut object);
+    let gone: Vec<&Vec<u8>> = was.keys().take(100).collect();
+    gone.iter().for_each(|member| assert!(set.remove(member, SEED)));
+    let kept = object.as_ref().kept_bytes();
+    let expected: usize = gone
+        .iter()
+        .map(|member| crate::base::size_class::size_class(member.len() + 1))
+        .sum();
+    assert!(
+        kept >= 100 * 8 && kept <= expected + 128 * 8,
+        "{kept} bytes, {expected} in elements"
+    );
+    assert!(
+        object.as_ref().allocated_bytes() < living,
+        "the account is that of the living"
+    );
+    // A whole slice frees what is gone.
+    let mut reading = Reading::default();
+    object.read_slice(SEED, 100, &mut reading);
+    assert_eq!((reading.parts.len(), object.as_ref().kept_bytes()), (100, 0));
+    assert!(object.thaw(Use::Snapshot).is_empty());
+}

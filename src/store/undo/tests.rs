@@ -1,0 +1,337 @@
+//! Undos: whole dbs that come back, and large values that were frozen for them.
+
+use super::*;
+use crate::base::clock::UnixMs;
+use crate::base::random::Random;
+use crate::data::Limits;
+use crate::data::access::Moment;
+use crate::data::hash::{FieldExpiry, Hash};
+use crate::data::list::{End, List};
+use crate::data::set::Set;
+use crate::data::sorted_set::{AddOptions, SortedSet};
+use crate::data::string::StringForm;
+use crate::store::object::Edited;
+use crate::store::{Access, Expiry, HashSeed};
+
+const AT: Moment = Moment::lru(UnixMs(100));
+
+fn slot() -> Slot {
+    let mut slot = Slot::new(0, HashSeed([1, 2]));
+    for n in 0..500u32 {
+        let expiry = if n % 3 == 0 {
+            Expiry::At(UnixMs(1000 + u64::from(n)))
+        } else {
+            Expiry::Clear
+        };
+        slot.set_string(DbIndex(n % 3), &n.to_be_bytes(), b"v", StringForm::Detect, expiry, AT);
+    }
+    slot
+}
+
+fn picture(slot: &Slot) -> Vec<(DbIndex, String)> {
+    let mut entries = Vec::new();
+    for db in slot.dbs() {
+        slot.for_each(db, UnixMs(0), |entry| entries.push((db, format!("{entry:?}"))));
+    }
+    entries.sort();
+    entries
+}
+
+#[test]
+fn a_cleared_and_exchanged_world_comes_back() {
+    let mut slot = slot();
+    let before = (picture(&slot), slot.expires(DbIndex(0)), slot.expiry_sum_ms(DbIndex(0)));
+    slot.begin_undo();
+    slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
+    assert!(slot.remove(DbIndex(0), &0u32.to_be_bytes(), AT));
+    slot.swap_dbs(DbIndex(0), DbIndex(1), AT);
+    slot.append(DbIndex(1), &3u32.to_be_bytes(), b"tail", AT);
+    assert!(
+        slot.clear_db(DbIndex(1)).is_empty(),
+        "what an undo needs is not given away"
+    );
+    slot.append(DbIndex(1), &3u32.to_be_bytes(), b"again", AT);
+    slot.swap_dbs(DbIndex(1), DbIndex(9), AT);
+    drop(slot.clear_all());
+    slot.set_int(DbIndex(2), b"last", 1, Expiry::Clear, AT);
+    slot.rollback();
+    slot.check();
+    assert_eq!(
+        (picture(&slot), slot.expires(DbIndex(0)), slot.expiry_sum_ms(DbIndex(0))),
+        before
+    );
+}
+
+#[test]
+fn what_a_commit_frees_is_handed_out() {
+    let mut slot = slot();
+    slot.begin_undo();
+    drop(slot.clear_all());
+    slot.set_int(DbIndex(0), b"new", 1, Expiry::Clear, AT);
+    let mut detached = slot.commit_undo();
+    assert!(!detached.is_empty());
+    let mut steps = 0;
+    while !detached.free_step(10) {
+        steps += 1;
+    }
+    assert!(steps > 3, "the tables were there, page by page");
+    assert_eq!(slot.key_count(), 1);
+}
+
+#[test]
+fn an_expiry_within_an_undo_is_taken_back() {
+    let mut slot = slot();
+    let late = Moment::lru(UnixMs(10_000));
+    assert!(slot.get(DbIndex(0), &0u32.to_be_bytes(), late, Access::Read).is_none());
+    slot.begin_undo();
+    assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
+    slot.rollback();
+    assert_eq!(slot.take_told().len(), 1, "the one from before");
+    assert!(slot.get(DbIndex(0), &3u32.to_be_bytes(), late, Access::Read).is_none());
+    assert_eq!(slot.take_told().len(), 1, "noticed again");
+}
+
+const SEED: HashSeed = HashSeed([1, 2]);
+
+/// Db, key, expiry, access clock and elements of an entry.
+type Content = (DbIndex, Vec<u8>, Option<UnixMs>, u32, Vec<Vec<u8>>);
+
+/// All that a slot holds, element by element.
+fn content(slot: &Slot) -> Vec<Content> {
+    let mut entries = Vec::new();
+    for db in slot.dbs() {
+        slot.for_each(db, UnixMs(0), |entry| {
+            let mut elements = Vec::new();
+            match entry.object() {
+                Some(ObjectRef::Set(set)) => set.for_each(|member| elements.push(member.to_vec())),
+                Some(ObjectRef::Hash(hash)) => hash.for_each_with_expiry(|field, value, expiry| {
+                    elements.push(format!("{:?}{:?}{expiry:?}", field.to_vec(), value.to_vec()).into_bytes());
+                }),
+                Some(ObjectRef::SortedSet(set)) => elements.extend(
+                    set.iter()
+                        .map(|element| format!("{} {:?}", element.score, element.member.to_vec()).into_bytes()),
+                ),
+                Some(ObjectRef::List(list)) => {
+                    let mut place = 0;
+                    list.for_each(|item| {
+                        place += 1;
+                        elements.push([format!("{place:06} ").as_bytes(), &item.to_vec()].concat());
+                    });
+                }
+                _ => elements.push(entry.value().as_bytes(&mut itoa::Buffer::new()).to_vec()),
+            }
+            elements.sort();
+            entries.push((db, entry.key().to_vec(), entry.expiry(), entry.access_clock(), elements));
+        });
+    }
+    entries.sort();
+    entries
+}
+
+fn limits() -> Limits {
+    Limits {
+        list_max_listpack_size: 4,
+        hash_max_listpack_entries: 10,
+        set_max_intset_entries: 10,
+        set_max_listpack_entries: 10,
+        zset_max_listpack_entries: 10,
+        ..Limits::default()
+    }
+}
+
+const KEYS: [&[u8]; 6] = [b"set", b"hash", b"zset", b"list", b"string", b"other set"];
+
+/// Changes a value in its place, whatever type it is; makes one if there is none.
+fn change(slot: &mut Slot, db: DbIndex, key: &[u8], random: &mut Random, count: usize) {
+    let (limits, at) = (limits(), AT);
+    let mut text = || format!("{:0width$}", random.below(300), width = 3).into_bytes();
+    let texts: Vec<Vec<u8>> = (0..count).map(|_| text()).collect();
+    let removes = random.below(3) == 0;
+    // Under a name that a RENAME has given to another type nothing happens.
+    let _ = match key {
+        b"hash" => slot.edit_or_create(db, key, at, |hash: &mut Hash| {
+            for text in &texts {
+                if removes {
+                    hash.remove(text, UnixMs(0), SEED);
+                } else {
+                    hash.set(text, b"value", FieldExpiry::Clear, UnixMs(0), &limits, SEED);
+                    let expiry = random.below(2).checked_sub(1).map(|_| UnixMs(5000));
+                    hash.set_expiry(text, expiry, UnixMs(0), SEED);
+                }
+            }
+            Edited::Changed(())
+        }),
+        b"zset" => slot.edit_or_create(db, key, at, |set: &mut SortedSet| {
+            for text in &texts {
+                if removes {
+                    set.remove(SEED, text);
+                } else {
+                    let score = random.below(50) as f64;
+                    set.add(SEED, text, score, AddOptions::default(), &limits);
+                }
+            }
+            Edited::Changed(())
+        }),
+        b"list" => slot.edit_or_create(db, key, at, |list: &mut List| {
+            let end = if random.below(2) == 0 { End::Front } else { End::Back };
+            for text in &texts {
+                if removes {
+                    list.pop(end, &limits, |_| ());
+                } else {
+                    list.push(end, text, &limits);
+                }
+            }
+            Edited::Changed(())
+        }),
+        b"string" => {
+            // The caller looks at the type, and at expiry.
+            let entry = slot.get(db, key, at, Access::Peek);
+            if entry.is_none_or(|entry| entry.object().is_none()) {
+                slot.append(db, key, b"tail", at);
+            }
+            Ok(())
+        }
+        _ => slot.edit_or_create(db, key, at, |set: &mut Set| {
+            for text in &texts {
+                if removes {
+                    set.remove(text, SEED);
+                } else {
+                    set.add(text, &limits, SEED);
+                }
+            }
+            Edited::Changed(())
+        }),
+    };
+}
+
+/// One step of a unit of work.
+fn step(slot: &mut Slot, random: &mut Random) {
+    let db = |random: &mut Random| DbIndex(random.below(3) as u32);
+    let (one, two) = (db(random), db(random));
+    let key = KEYS[random.below(KEYS.len())];
+    match random.below(24) {
+        0 => {
+            slot.remove(one, key, AT);
+        }
+        1 => slot.set_string(one, key, b"overwritten", StringForm::Detect, Expiry::Keep, AT),
+        2 | 3 => {
+            // Under another name of its type's, as RENAME and MOVE may have it too, or of another.
+            let to = if key == b"set" {
+                b"other set"
+            } else {
+                KEYS[random.below(KEYS.len())]
+            };
+            if let Some(entry) = slot.take(one, key, AT) {
+                slot.put(two, to, entry, AT);
+            }
+        }
+        4 if one != two => slot.swap_dbs(one, two, AT),
+        5 if random.below(4) == 0 => drop(slot.clear_db(one)),
+        6 => {
+            let expiry = (random.below(2) == 0).then_some(UnixMs(200));
+            slot.set_expiry(one, key, expiry, AT);
+        }
+        7 => {
+            let late = Moment::lru(UnixMs(300));
+            slot.get(one, key, late, Access::Peek);
+        }
+        8 => {
+            let sets: Vec<u8> = (0..=255).collect();
+            slot.put(
+                one,
+                b"other set",
+                OwnedEntry::string(b"", &sets, StringForm::Raw, None, 1),
+                AT,
+            );
+        }
+        9 => {
+            // To its last element.
+            let _ = slot.edit(one, key, AT, |set: &mut Set| {
+                set.pop(set.len(), random, SEED, |_| ());
+                Edited::Changed(())
+            });
+        }
+        10 => {
+            let late = UnixMs(6000);
+            let mut found = None;
+            slot.edit_object(one, key, AT, |object| {
+                found = Some(object.expire_fields(late, 50, SEED).len());
+                Edited::when(found > Some(0), ())
+            });
+        }
+        _ => {
+            let count = 1 + random.below(60);
+            change(slot, one, key, random, count);
+        }
+    }
+}
+
+#[test]
+fn large_values_come_back_whatever_became_of_them() {
+    for seed in 0..60 {
+        let mut random = Random::with_seed(seed);
+        let mut slot = Slot::new(0, SEED);
+        for db in 0..2 {
+            for key in KEYS {
+                change(&mut slot, DbIndex(db), key, &mut random, 400);
+            }
+        }
+        for round in 0..12 {
+            let before = content(&slot);
+            slot.begin_undo();
+            for _ in 0..1 + random.below(30) {
+                step(&mut slot, &mut random);
+            }
+            slot.check();
+            let is_rolled_back = random.below(3) > 0;
+            if is_rolled_back {
+                slot.rollback();
+                assert!(content(&slot) == before, "seed {seed}, round {round}");
+            } else {
+                let after = content(&slot);
+                let mut detached = slot.commit_undo();
+                while !detached.free_step(20) {}
+                assert!(content(&slot) == after, "seed {seed}, round {round}");
+            }
+            slot.check();
+            for db in slot.dbs() {
+                slot.for_each(db, UnixMs(0), |entry| assert!(!entry.is_frozen(Use::Undo)));
+            }
+            slot.take_told();
+            drop(slot.take_discarded());
+            for _ in 0..5 {
+                step(&mut slot, &mut random);
+            }
+            slot.take_told();
+            drop(slot.take_discarded());
+        }
+    }
+}
+
+/// Keeping a large value costs nothing of its size: what it takes is the same while nothing has changed, and little more then.
+#[test]
+fn a_large_value_stays_where_it_is() {
+    let mut slot = Slot::new(0, SEED);
+    change(&mut slot, DbIndex(0), b"set", &mut Random::with_seed(1), 5000);
+    let kept = |slot: &Slot| {
+        let entry = slot.peek(DbIndex(0), b"set", UnixMs(0)).unwrap();
+        (entry.is_frozen(Use::Undo), entry.object().unwrap().kept_bytes())
+    };
+    slot.begin_undo();
+    assert_eq!(kept(&slot), (false, 0), "before it changes");
+    let added = slot.edit(DbIndex(0), b"set", AT, |set: &mut Set| {
+        set.add(b"one", &limits(), SEED);
+        Edited::Changed(())
+    });
+    assert_eq!(added, Ok(Some(())));
+    let (is_frozen, bytes) = kept(&slot);
+    assert!(is_frozen && bytes < 100, "{bytes}");
+    slot.rollback();
+    assert_eq!(kept(&slot), (false, 0));
+    let set = slot.peek(DbIndex(0), b"set", UnixMs(0)).unwrap();
+    assert_eq!(
+        set.object()
+            .map(|object| object.len() > 200 && object.kept_bytes() == 0),
+        Some(true)
+    );
+}
