@@ -156,11 +156,12 @@ fn loads(is_wanted: impl Fn(&str) -> bool) -> Vec<Load> {
     load("hset", None, &|n| format!("HSET hash element:{n:012} value"));
     load("zadd", None, &|n| format!("ZADD sorted {n} element:{n:012}"));
     // The least transaction that is one: most of its time goes into becoming a unit of work.
-    load("exec", None, &|n| match n % 4 {
+    let exec = |n| match n % 4 {
         0 => "MULTI".to_owned(),
         3 => "EXEC".to_owned(),
         place => format!("SET {{key:{:012}}}:{place} {value}", n / 4),
-    });
+    };
+    load("exec", Some(&exec), &exec);
     for count in [1_000, 10_000, 100_000, 400_000] {
         let name = format!("mset_of_{count}");
         if !is_wanted(&name) {

@@ -137,6 +137,8 @@ pub enum Observation<'a> {
     Evicted(&'a [u8]),
     /// Keys were looked for whose time was over, and may have been deleted.
     Expired,
+    /// The snapshot of that number has all keys as they are now.
+    Cut(u64),
 }
 
 /// Values and tables that wait to be freed.

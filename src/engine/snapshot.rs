@@ -540,6 +540,8 @@ impl Plan {
         let path = self.part_path(shard);
         let head = (shard.0 == 0).then_some(&self.head);
         Part::create(disk, &path, self.writing, head).map_err(|error| {
+            // The file may be there, without what belongs into it; mostly it is not.
+            let _ = disk.remove(&path);
             format!(
                 "Failed opening the temp RDB file {} for saving: {error}",
                 path.display()

@@ -192,6 +192,13 @@ impl Task {
                 if !plan.is_given_up() {
                     env.cut.open();
                     *is_made = true;
+                    let ended = Ended {
+                        origin: self.origin,
+                        command: id,
+                        db: self.caller.db,
+                        what: Observation::Cut(plan.number),
+                    };
+                    env.end_unit(&mut Attempt::default(), view, ended);
                 }
                 Verdict::Done
             }

@@ -68,6 +68,11 @@ fn seal(out: &mut Vec<u8>, rdb_version: u16) {
 /// The value in a payload. Bytes between the value and its seal are passed over, as Redis does; a value that reaches into its seal is
 /// damaged (Redis would take the seal for a part of it).
 pub fn restore<'a>(payload: &'a [u8], making: Making<'_>) -> Result<Value<'a>, PayloadError> {
+    restore_if(payload, making, true)
+}
+
+/// As [`restore`]; the checksum may be wrong if `checks` is false (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
+pub fn restore_if<'a>(payload: &'a [u8], making: Making<'_>, checks: bool) -> Result<Value<'a>, PayloadError> {
     let (body, seal) = payload
         .len()
         .checked_sub(SEAL_BYTES)
@@ -77,7 +82,7 @@ pub fn restore<'a>(payload: &'a [u8], making: Making<'_>) -> Result<Value<'a>, P
     let sealed = crc64(0, &payload[..body.len() + version.len()]);
     let version = u16::from_le_bytes(*version);
     let is_known = version <= RDB_VERSION_MAX || version == OF_VALKEY_9;
-    if !is_known || checksum != sealed.to_le_bytes() {
+    if !is_known || checks && checksum != sealed.to_le_bytes() {
         return Err(PayloadError::Seal);
     }
     Ok(Value::read(&mut RdbReader::new(body), making, version)?)

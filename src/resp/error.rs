@@ -332,6 +332,8 @@ errors! {
     MIGRATE_WRITE_FAILED = "IOERR error or timeout writing to target instance";
     MIGRATE_READ_FAILED = "IOERR error or timeout reading from target instance";
     SAVE_FAILED = "ERR";
+    RELOAD_FAILED = "ERR Error trying to load the RDB dump, check server logs.";
+    RELOAD_OPTION_UNKNOWN = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
     NO_SAVE_IN_PROGRESS = "ERR Background saving is currently not in progress or scheduled";
     SAVE_IN_PROGRESS = "ERR Background save already in progress";
     REWRITE_IN_PROGRESS = "ERR Background append only file rewriting already in progress";

@@ -386,12 +386,16 @@ fn start(
         pid_file,
         unix_socket,
     };
-    if let Some(load) = load
-        && let Err(error) = run_load(&load, &node)
-    {
-        shared.stop();
-        running.clean_up();
-        return Err(error);
+    if let Some(load) = load {
+        match run_load(&load, &node) {
+            Ok(Loaded::Whole) => {}
+            Ok(Loaded::Stopped) => return Ok(running),
+            Err(error) => {
+                shared.stop();
+                running.clean_up();
+                return Err(error);
+            }
+        }
     }
     if settings.port != 0 {
         tracing::info!("Ready to accept connections tcp");
@@ -417,8 +421,15 @@ fn found_data_set(node: &Arc<Node>, settings: &Settings, seed: HashSeed) -> Resu
     Ok((!files.is_empty()).then(|| Load::new(node.clone(), files, options)))
 }
 
+/// What has become of a data set.
+enum Loaded {
+    Whole,
+    /// The process is to end.
+    Stopped,
+}
+
 /// Reads the data set. The error is what the process ends with.
-fn run_load(load: &Load, node: &Node) -> Result<(), String> {
+fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
     let began = Instant::now();
     match load.run() {
         Ok(()) => {
@@ -431,9 +442,9 @@ fn run_load(load: &Load, node: &Node) -> Result<(), String> {
                 ),
             }
             tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
-            Ok(())
+            Ok(Loaded::Whole)
         }
-        Err(LoadError::Stopped) => Ok(()),
+        Err(LoadError::Stopped) => Ok(Loaded::Stopped),
         Err(error) => {
             tracing::warn!("{error}");
             tracing::warn!(

@@ -1,7 +1,7 @@
 //! Servers for tests: this crate's, and the oracles ([`super::oracle`]).
 //!
 //! 1. Each has its own port on the loopback interface and its own directory, which goes away with it.
-//! 2. It is ready when it has answered PING, and it is killed and reaped when the value is dropped, also by a panic.
+//! 2. It is ready when it has answered PING (also when it still loads), and it is killed and reaped when the value is dropped, also by a panic.
 //! 3. It persists nothing, unless the test's own options say so.
 
 use super::client::Client;
@@ -85,7 +85,7 @@ impl Server {
         panic!("{name} did not find a free port");
     }
 
-    /// Waits for PONG; false if the port was taken by someone else.
+    /// Waits until it answers, though it may still load its data; false if the port was taken by someone else.
     fn becomes_ready(&mut self) -> bool {
         let deadline = Instant::now() + super::PATIENCE;
         loop {
@@ -95,7 +95,7 @@ impl Server {
                 return false;
             }
             if let Ok(mut client) = Client::connect(self.port)
-                && client.call(&["PING"]).text() == "PONG"
+                && is_alive(&client.call(&["PING"]).text())
             {
                 let info = client.call(&["INFO", "server"]).text();
                 return info.contains(&format!("process_id:{}\r\n", self.pid()));
@@ -180,6 +180,10 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+fn is_alive(answer: &str) -> bool {
+    answer == "PONG" || answer.contains("LOADING")
 }
 
 /// A port that nobody listens on, at the moment.

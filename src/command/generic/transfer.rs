@@ -74,10 +74,13 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
     if ttl < 0 {
         return Err(error::RESTORE_TTL_INVALID);
     }
-    let value = payload::restore(op.args.at(3), op.env.making()).map_err(|refused| match refused {
-        PayloadError::Seal => error::RESTORE_CHECKSUM,
-        PayloadError::Value(_) => error::RESTORE_BAD_FORMAT,
-    })?;
+    let value =
+        payload::restore_if(op.args.at(3), op.env.making(), !op.env.skips_checksums).map_err(
+            |refused| match refused {
+                PayloadError::Seal => error::RESTORE_CHECKSUM,
+                PayloadError::Value(_) => error::RESTORE_BAD_FORMAT,
+            },
+        )?;
     let expiry = match ttl {
         0 => None,
         ttl if options.is_absolute => Some(UnixMs::from_signed(ttl)),

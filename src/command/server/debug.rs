@@ -5,7 +5,7 @@
 //! in different ways: over keys, over the whole keyspace, over the session ([`Guarded`]). `enable-debug-command`
 //! refuses all of them, before their arguments are looked at.
 
-use super::debug_values;
+use super::{debug_reload, debug_values};
 use crate::base::clock::Ms;
 use crate::base::numbers::{parse_f64, parse_i64};
 use crate::base::slot::key_slot;
@@ -131,6 +131,15 @@ const SUBCOMMANDS: &[Command] = &[
         3,
         Run::Node(debug_values::packed_threshold),
     ),
+    Command {
+        flags: DEBUG_FLAGS.union(Flags::NO_MULTI),
+        ..sub(
+            "reload",
+            "Saves all keys and loads them again.",
+            -2,
+            Run::Node(debug_reload::reload),
+        )
+    },
     sub(
         "replybuffer",
         "Sets how reply buffers are sized.",
@@ -143,6 +152,12 @@ const SUBCOMMANDS: &[Command] = &[
         "Turns active expiry off or on.",
         3,
         Run::Node(set_active_expire),
+    ),
+    sub(
+        "set-skip-checksum-validation",
+        "Turns the comparing of checksums off or on.",
+        3,
+        Run::Node(debug_reload::set_skip_checksum_validation),
     ),
     sub("sleep", "Blocks the shard of the connection.", 3, Run::Session(sleep)),
     sub(
@@ -207,6 +222,15 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
                 &["Give list elements of at least <size> bytes nodes of their own; 0 for the default."],
             ),
             (
+                "RELOAD [option ...]",
+                &[
+                    "Save all keys, remove them, and load them again. Options:",
+                    "* MERGE: A key of the file overwrites one that is there.",
+                    "* NOFLUSH: The keys are not removed before the file is loaded.",
+                    "* NOSAVE: They are not saved before.",
+                ],
+            ),
+            (
                 "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
                 &["Set how long (in milliseconds) the most that a reply buffer held counts as needed."],
             ),
@@ -218,6 +242,10 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
             (
                 "SET-ACTIVE-EXPIRE <0|1>",
                 &["With 0, expired keys are deleted only when they are looked at."],
+            ),
+            (
+                "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+                &["With 1, checksums of files and of RESTORE's payloads are not compared."],
             ),
             (
                 "SLEEP <seconds>",
@@ -236,7 +264,7 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
 }
 
 /// What C makes of a number with something behind it: the number, or 0.
-fn leading_f64(text: &[u8]) -> f64 {
+pub(super) fn leading_f64(text: &[u8]) -> f64 {
     let numeric = text.iter().take_while(|byte| b"+-.eE0123456789".contains(byte)).count();
     (0..=numeric)
         .rev()

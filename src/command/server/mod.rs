@@ -2,6 +2,7 @@
 
 mod config;
 mod debug;
+mod debug_reload;
 mod debug_values;
 mod info;
 mod keyspace;

@@ -24,8 +24,8 @@ chapter "SNAPSHOTS";
     /// as 12.
     "rdb-version" => rdb_version: u8 = integer(10, 12), "11", Flags::OWN, Keyspace;
 
-    /// Whether payloads are checked down to every element before they are loaded.
-    "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::LATER, Snapshot;
+    /// Whether Redis checks payloads and files down to every element before it loads them. Here that is always done.
+    "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = Kind::Choice(SanitizeDumpPayload::NAMES), "no", Flags::NONE, Unneeded;
 
     /// The name of the snapshot within `dir`.
     "dbfilename" => dbfilename: Text = Kind::Text(check::dump_file), "dump.rdb", Flags::PROTECTED, Snapshot;

@@ -33,13 +33,13 @@ chapter "FINDING ERRORS";
     "watchdog-period" => watchdog_period: u32 = integer(0, I32), "0", Flags::HIDDEN.and(Flags::LATER), Debugging;
 
     /// Microseconds to wait after each key that is loaded; a negative number waits once in so many keys.
-    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN.and(Flags::LATER), Snapshot;
+    "key-load-delay" => key_load_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
 
     /// Microseconds to wait after each key that is saved; a negative number waits once in so many keys.
     "rdb-key-save-delay" => rdb_key_save_delay: i32 = integer(-I32 - 1, I32), "0", Flags::HIDDEN, Snapshot;
 
     /// While loading, serve clients after each so many bytes.
-    "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = integer(1024, I32), "2097152", Flags::HIDDEN.and(Flags::LATER), Snapshot;
+    "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u32 = integer(1024, I32), "2097152", Flags::HIDDEN, Unneeded;
 
     /// Whether a broken invariant ends the process with an exit code instead of a signal.
     "use-exit-on-panic" => use_exit_on_panic: bool = Kind::Bool, "no", Flags::HIDDEN, Debugging, effect CrashReport;

@@ -8,6 +8,7 @@
 //! The reference is the same thing with one shard and no links ([`Reference`]).
 
 use super::history::{Heard, Told, Written};
+use super::saves::{self, Uncharged};
 use super::story::Story;
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
@@ -20,11 +21,12 @@ use crate::engine::log::{Chunk, LogFile};
 use crate::engine::{CommandId, KeyEvent, Local, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
+use crate::runtime::disk::SimulatedDisk;
 use crate::shard::{ConnRef, ShardId};
 use crate::stats::MemoryAccount;
 use crate::store::DbIndex;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,6 +56,8 @@ pub(super) enum What {
     Committed,
     Aborted,
     Evicted(Vec<u8>),
+    /// The snapshot of that number has what there is now.
+    Cut(u64),
 }
 
 /// See the essay above.
@@ -71,6 +75,8 @@ pub(super) struct Engine {
     /// What is heard on each shard, if anybody listens there.
     pub(super) heard: Vec<Option<Heard>>,
     balances: Vec<isize>,
+    /// Where snapshots are saved.
+    pub(super) disk: Arc<SimulatedDisk>,
 }
 
 /// The shards of a story. Both engines hash with the same secret, so that what has no order has the same one in both.
@@ -101,7 +107,11 @@ impl Engine {
         let tasks: Vec<_> = (0..shard_count)
             .map(|_| Rc::new(Tasks::new(course_ns.clone())))
             .collect();
-        let plan = plan(story, registry, shard_count, story.ring_bytes, &story.parameters);
+        let disk = SimulatedDisk::new(story.schedule_seed);
+        let mut parameters = story.parameters.clone();
+        parameters.extend(saves::parameters(story));
+        let mut plan = plan(story, registry, shard_count, story.ring_bytes, &parameters);
+        plan.disk = Arc::new(Uncharged(disk.clone()));
         let shards = plan.assemble(|index| Equipment {
             clock: Clock::Simulated(SimulatedClock {
                 elapsed_ns: course_ns.clone(),
@@ -121,6 +131,7 @@ impl Engine {
             tapes: Vec::new(),
             heard: vec![None; shard_count],
             balances: vec![0; shard_count],
+            disk,
             course_ns,
             step_ns,
         };
@@ -243,6 +254,7 @@ fn observer(
                 Observation::Aborted => What::Aborted,
                 Observation::Evicted(key) => What::Evicted(key.to_vec()),
                 Observation::Expired => What::Expired,
+                Observation::Cut(number) => What::Cut(*number),
             };
             let effects = observed.consequences.map_or_else(Vec::new, |consequences| {
                 let effects = consequences.effects.iter();
@@ -269,6 +281,9 @@ fn observer(
         });
     })
 }
+
+/// Each key with its db, when it expires, and the fingerprint of its value.
+pub(super) type Picture = BTreeMap<(u32, Vec<u8>), (Option<UnixMs>, Digest)>;
 
 /// The sequential model: one shard, one request at a time, at the time that it is told.
 pub(super) struct Reference {
@@ -302,9 +317,9 @@ impl Reference {
         }
     }
 
-    /// What is stored, as of this time: each key with its db, when it expires, and the fingerprint of its value.
-    pub(super) fn picture(&self, now: UnixMs) -> BTreeMap<(u32, Vec<u8>), (Option<UnixMs>, Digest)> {
-        let mut picture = BTreeMap::new();
+    /// What is stored, as of this time.
+    pub(super) fn picture(&self, now: UnixMs) -> Picture {
+        let mut picture = Picture::new();
         for (_, slot) in self.local.borrow().core.contents_here() {
             for db in slot.dbs() {
                 slot.for_each(db, now, |entry| {
@@ -313,6 +328,21 @@ impl Reference {
             }
         }
         picture
+    }
+
+    /// Keys of hashes of which fields may be over at this time: when these go is nobody's promise.
+    pub(super) fn fading(&self, now: UnixMs) -> BTreeSet<(u32, Vec<u8>)> {
+        let mut fading = BTreeSet::new();
+        for (_, slot) in self.local.borrow().core.contents_here() {
+            for db in slot.dbs() {
+                slot.for_each(db, UnixMs(0), |entry| {
+                    if entry.field_expiry().is_some_and(|bound| bound <= now) {
+                        fading.insert((db.0, entry.key().to_vec()));
+                    }
+                });
+            }
+        }
+        fading
     }
 
     /// Runs a request for this client, at this time; the reply.

@@ -46,10 +46,12 @@ pub enum Fault {
     LeaveEarly,
     /// A message is lost.
     LoseMessage,
+    /// The cut of a snapshot is reported as later than it was.
+    LateCut,
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 20] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -69,4 +71,5 @@ pub const FAULTS: [Fault; 19] = [
     Fault::LoseChunk,
     Fault::LeaveEarly,
     Fault::LoseMessage,
+    Fault::LateCut,
 ];

@@ -20,6 +20,7 @@ use super::history::{History, Origin};
 use super::judged::{Expected, Judged, State, is_refusal};
 use super::reply;
 use super::roles::Role;
+use super::saves::CutSeen;
 use super::story::{Meaning, Request, Story, shortened};
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
@@ -84,6 +85,8 @@ pub(super) struct Judge {
     unpause_count: u64,
     /// Units and replies, to see whether anything happens.
     pub(super) progress: u64,
+    /// The cuts that were made, as far as a file may be of one of them.
+    pub(super) cuts: Vec<CutSeen>,
 }
 
 struct PauseWindow {
@@ -124,6 +127,7 @@ impl Judge {
             unpausing: 0,
             unpause_count: 0,
             progress: 0,
+            cuts: Vec::new(),
         })
     }
 
@@ -254,6 +258,15 @@ impl Judge {
             self.progress += 1;
             if matches!(record.what, What::Expired) {
                 self.note(&record, None)?;
+                continue;
+            }
+            if let What::Cut(number) = record.what {
+                self.cuts.push(CutSeen {
+                    number,
+                    now: record.now,
+                    picture: self.reference.picture(record.now),
+                    fading: self.reference.fading(record.now),
+                });
                 continue;
             }
             if let What::Evicted(key) = &record.what {
@@ -674,5 +687,6 @@ pub(super) fn tell(record: &Record) -> String {
         What::Aborted => "a transaction whose keys had changed".to_owned(),
         What::Evicted(key) => format!("eviction of {}", shortened(key)),
         What::Expired => "expiry".to_owned(),
+        What::Cut(number) => format!("the cut of snapshot {number}"),
     }
 }

@@ -21,6 +21,7 @@
 //! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
 //! | `judge`, `judged` | whether what clients see is right |
+//! | `saves` | whether what is on the disk is what there was at a cut |
 //! | `history` | whether the logs of all shards are one history |
 //! | `reply` | where a reply ends |
 //! | `fault` | what is broken on purpose, to check the checks |
@@ -46,6 +47,7 @@ mod reply;
 mod rest;
 mod roles;
 mod run;
+mod saves;
 mod shrink;
 mod sockets;
 mod story;

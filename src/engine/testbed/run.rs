@@ -14,6 +14,7 @@ use super::judge::{Failure, Judge, tell};
 use super::limits::Limits;
 use super::passes::Torn;
 use super::peer::{Peer, Phase};
+use super::saves::Saves;
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
 use crate::base::clock::Ticks;
@@ -112,6 +113,7 @@ pub(super) struct Run<'a> {
     pub(super) has_struck: bool,
     pub(super) host: Host,
     pub(super) limits: Limits,
+    pub(super) saves: Saves,
 }
 
 /// How often it is waited for shards to hear of each other's clients.
@@ -172,6 +174,7 @@ impl<'a> Run<'a> {
             has_struck: false,
             host: Host::default(),
             limits: Limits::of(story),
+            saves: Saves::new(engine.disk.clone()),
             engine,
         })
     }
@@ -332,6 +335,11 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, step: Step) -> Result<(), Failure> {
         self.note_digest(step);
+        self.take_step(step)?;
+        self.look_at_disk()
+    }
+
+    fn take_step(&mut self, step: Step) -> Result<(), Failure> {
         match step {
             Step::Pass(shard) => self.pass(shard),
             Step::Poll(shard) => {
@@ -445,7 +453,7 @@ impl<'a> Run<'a> {
             self.digest = mix(self.digest, now.0 ^ u64::from(record.command) << 48);
             if self.manner.is_told {
                 let line = match &record.what {
-                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired => tell(record),
+                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired | What::Cut(_) => tell(record),
                     _ => format!("{} ({})", judge.name_of(record), tell(record)),
                 };
                 let (at, origin) = (record.course_ns - self.begin_ns, record.origin);
@@ -474,6 +482,7 @@ impl<'a> Run<'a> {
                 }
             }
             Fault::SwapUnits if records.len() > 1 => records.reverse(),
+            Fault::LateCut => self.saves.delay_cut(records),
             Fault::LieAboutTime if self.random.chance(1, 4) => {
                 for record in records {
                     record.now.0 += 40;

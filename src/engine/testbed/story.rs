@@ -40,7 +40,7 @@ pub const FEATURES: &[&str] = &[
 ];
 
 /// Features that came later. They are drawn by themselves, so that a seed is about what it has always been about.
-const LATER_FEATURES: &[&str] = &["listening", "torn-passes", "slow-disk"];
+const LATER_FEATURES: &[&str] = &["listening", "torn-passes", "slow-disk", "snapshots", "failing-disk"];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {

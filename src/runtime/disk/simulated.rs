@@ -132,6 +132,33 @@ impl SimulatedDisk {
         }
     }
 
+    /// Another machine with a copy of this disk, of which nothing is open.
+    pub fn fork(&self, seed: u64) -> Arc<SimulatedDisk> {
+        let state = self.lock();
+        let copy = SimulatedDisk::new(seed);
+        {
+            let mut other = copy.lock();
+            other.files.clone_from(&state.files);
+            other.names.clone_from(&state.names);
+            other.synced_names.clone_from(&state.synced_names);
+            other.changes.clone_from(&state.changes);
+            other.next_file = state.next_file;
+        }
+        copy
+    }
+
+    /// What a file holds now, for whoever looks at the disk from outside; no operation.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.lock();
+        let file = state.names.get(path)?;
+        Some(state.files.get(file)?.seen.clone())
+    }
+
+    /// The names that there are; no operation.
+    pub fn names(&self) -> Vec<PathBuf> {
+        self.lock().names.keys().cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

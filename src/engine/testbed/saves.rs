@@ -1,0 +1,346 @@
+//! Snapshots in a run: they are begun and cancelled whenever it is drawn, the disk fails now and then, and what is on it is compared with
+//! what the reference had at the cut.
+//!
+//! * When a snapshot is reported as saved, its file holds what there was at its cut.
+//! * At moments that are drawn, a copy of the disk crashes: what its file holds then is what there was at the cut of the last snapshot that
+//!   was reported as saved, or at a later one's. The run itself goes on undisturbed.
+//! * What a snapshot that has ended has left beside its file is gone.
+
+use super::engine::{Picture, Record, What, uncharged};
+use super::judge::Failure;
+use super::run::Run;
+use super::story::Story;
+use crate::base::clock::UnixMs;
+use crate::base::hash::HashSeed;
+use crate::data::Limits;
+use crate::engine::saves;
+use crate::engine::snapshot::{Ending, Reason};
+use crate::persist::digest::digest_value;
+use crate::persist::file::reader::{Head, Item, Next, Reader};
+use crate::persist::rdb::RdbReader;
+use crate::persist::value::{Making, Value};
+use crate::runtime::disk::{Disk, DiskFile, Failing, SimulatedDisk};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Steps between two snapshots that are begun, on average.
+const BEGUN_EVERY: u64 = 400;
+const CANCELLED_EVERY: u64 = 4000;
+const CRASHED_EVERY: u64 = 300;
+const FAILING_EVERY: u64 = 1500;
+
+/// What is known of the disk.
+pub(super) struct Saves {
+    disk: Arc<SimulatedDisk>,
+    /// The newest snapshot that was reported as saved.
+    saved: Option<u64>,
+    /// A cut that is not reported yet (`Fault::LateCut`).
+    late: Option<Record>,
+}
+
+/// The parameters of a story that concern snapshots.
+pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
+    let has = |name: &str| story.features.has(name);
+    // A tight limit makes writers wait, which may change no reply.
+    let limit = if story.schedule_seed.is_multiple_of(3) {
+        "1024"
+    } else {
+        "64mb"
+    };
+    let all = [
+        ("save", if has("snapshots") { "3600 1" } else { "" }),
+        ("stop-writes-on-bgsave-error", "no"),
+        ("snapshot-memory-max", limit),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+impl Saves {
+    pub(super) fn new(disk: Arc<SimulatedDisk>) -> Saves {
+        Saves {
+            disk,
+            saved: None,
+            late: None,
+        }
+    }
+
+    /// Reports cuts when something else has run since.
+    pub(super) fn delay_cut(&mut self, records: &mut Vec<Record>) {
+        let is_cut = |record: &Record| matches!(record.what, What::Cut(_));
+        let cut = records.iter().position(is_cut).map(|at| records.remove(at));
+        if !records.is_empty() {
+            records.extend(self.late.take());
+        }
+        self.late = cut.or(self.late.take());
+    }
+}
+
+impl Run<'_> {
+    /// Begins, cancels and looks at snapshots, after each step.
+    pub(super) fn look_at_disk(&mut self) -> Result<(), Failure> {
+        if !self.story.features.has("snapshots") {
+            return Ok(());
+        }
+        let shard = self.random.below(self.shards.len());
+        let is_in_pass = self.shards[shard].torn.is_some();
+        if self.random.chance(1, BEGUN_EVERY) && !is_in_pass {
+            let begun = self.engine.with(shard, |local| saves::begin(local, Reason::Background));
+            self.shards[shard].is_woken = true;
+            if let Some(number) = begun {
+                self.tell_at(|| format!("shard {shard} begins snapshot {number}"));
+            }
+            self.judge_units_after(self.engine.step_ns.get())?;
+        }
+        if self.random.chance(1, CANCELLED_EVERY) && !is_in_pass {
+            self.engine
+                .with(shard, |local| local.node.snapshots.cancel(true, local.env.now));
+            self.tell_at(|| "the snapshot is cancelled".to_owned());
+        }
+        if self.story.features.has("failing-disk") && self.random.chance(1, FAILING_EVERY) {
+            let operation = self.saves.disk.operations() + self.random.u64_in(0..12);
+            let how = [Failing::NoSpace, Failing::Broken][self.random.below(2)];
+            self.saves.disk.fail_at(operation, how);
+        }
+        self.note_endings()?;
+        if self.random.chance(1, CRASHED_EVERY) {
+            let seed = self.random.next_u64();
+            let after = uncharged(|| {
+                let copy = self.saves.disk.fork(seed);
+                copy.crash();
+                copy.restart();
+                copy.content(Path::new(FILE))
+            });
+            self.check_file(after.as_deref(), false)?;
+        }
+        Ok(())
+    }
+
+    /// Looks which snapshots have ended since.
+    fn note_endings(&mut self) -> Result<(), Failure> {
+        let snapshots = self.engine.shards[0].borrow().node.snapshots.clone();
+        let open = self.judge.cuts.iter().map(|cut| cut.number);
+        let saved = open.filter(|number| snapshots.ending(*number) == Ending::Saved).max();
+        if saved.is_none_or(|number| Some(number) <= self.saves.saved) {
+            return Ok(());
+        }
+        self.saves.saved = saved;
+        let content = self.saves.disk.content(Path::new(FILE));
+        self.check_file(content.as_deref(), true)?;
+        // Only this one and later ones can be found from here on.
+        self.judge.cuts.retain(|cut| Some(cut.number) >= saved);
+        // What could not be removed when the disk failed is there still.
+        if !snapshots.is_under_way() && !self.story.features.has("failing-disk") {
+            let names = self.saves.disk.names();
+            if names.len() > 1 {
+                return Err(Failure::new(
+                    "snapshot",
+                    format!("something is left beside the file: {names:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file is of the last snapshot that was saved, or, if it need not be, of a later one.
+    fn check_file(&self, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
+        let wrong = |text: String| Err(Failure::new("snapshot", text));
+        let Some(content) = content else {
+            return match self.saves.saved {
+                None => Ok(()),
+                Some(number) => wrong(format!("snapshot {number} was saved, and there is no file")),
+            };
+        };
+        let entries = match read(content) {
+            Ok(entries) => entries,
+            Err(error) => return wrong(format!("the file cannot be read: {error}")),
+        };
+        let mut difference = None;
+        for cut in self
+            .judge
+            .cuts
+            .iter()
+            .filter(|cut| Some(cut.number) >= self.saves.saved)
+        {
+            if is_exact && Some(cut.number) > self.saves.saved {
+                break;
+            }
+            let mut found = entries.clone();
+            found.retain(|key, (expiry, _)| expiry.is_none_or(|expiry| expiry >= cut.now) && !cut.fading.contains(key));
+            let mut expected = cut.picture.clone();
+            expected.retain(|key, _| !cut.fading.contains(key));
+            if found == expected {
+                return Ok(());
+            }
+            difference = difference.or(Some((cut.number, first_difference(&found, &expected))));
+        }
+        match difference {
+            Some((number, text)) => wrong(format!("the file is not of snapshot {number}: {text}")),
+            None => wrong("there is a file, and there was no cut".to_owned()),
+        }
+    }
+}
+
+const FILE: &str = "/dump.rdb";
+
+/// What there was at the cut of a snapshot.
+pub(super) struct CutSeen {
+    pub(super) number: u64,
+    pub(super) now: UnixMs,
+    pub(super) picture: Picture,
+    /// Of these keys nothing is said.
+    pub(super) fading: BTreeSet<(u32, Vec<u8>)>,
+}
+
+fn first_difference(found: &Picture, expected: &Picture) -> String {
+    let keys = found.keys().chain(expected.keys());
+    let mut differing = keys.filter(|key| found.get(*key) != expected.get(*key));
+    differing.next().map_or_else(String::new, |key| {
+        format!(
+            "{} in db {}: {:?} in place of {:?}",
+            key.1.escape_ascii(),
+            key.0,
+            found.get(key),
+            expected.get(key)
+        )
+    })
+}
+
+/// What a file holds; each key once.
+fn read(content: &[u8]) -> Result<Picture, String> {
+    let limits = Limits::default();
+    let making = Making {
+        limits: &limits,
+        seed: HashSeed([1, 2]),
+    };
+    let mut reader = Reader::new(content, Some(content.len() as u64), true).map_err(|error| error.to_string())?;
+    let version = reader.version();
+    let (mut picture, mut db) = (Picture::new(), 0);
+    let mut entries: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
+    loop {
+        let next = reader.look().map_err(|error| error.to_string())?;
+        let is_end = match next {
+            Next::Item(Item::Entry(place)) => {
+                entries.push((db, place.start..place.end));
+                continue;
+            }
+            Next::Item(Item::SelectDb(number)) => {
+                db = u32::try_from(number).map_err(|_| "no such db".to_owned())?;
+                continue;
+            }
+            Next::Item(Item::End) => true,
+            Next::Item(_) => continue,
+            Next::PageEnd => false,
+        };
+        let page = reader.turn_page();
+        for (db, range) in entries.drain(..) {
+            let mut bytes = RdbReader::new(&page.bytes[range]);
+            let head = Head::read(&mut bytes).map_err(|error| error.to_string())?;
+            let value = Value::read_kind(head.kind, &mut bytes, making, version).map_err(|error| error.to_string())?;
+            let entry = value.into_entry(&head.key, head.expiry, 0);
+            let key = (db, head.key.to_vec());
+            if picture
+                .insert(key, (head.expiry, digest_value(entry.as_ref())))
+                .is_some()
+            {
+                return Err(format!("{} is there twice", head.key.escape_ascii()));
+            }
+        }
+        if is_end {
+            return Ok(picture);
+        }
+    }
+}
+
+/// The simulated disk, whose memory no shard is charged with.
+pub(super) struct Uncharged(pub(super) Arc<SimulatedDisk>);
+
+struct UnchargedFile(Option<Box<dyn DiskFile>>);
+
+impl Disk for Uncharged {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = uncharged(|| self.0.create(path))?;
+        Ok(Box::new(UnchargedFile(Some(file))))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = uncharged(|| self.0.open(path))?;
+        Ok(Box::new(UnchargedFile(Some(file))))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        uncharged(|| self.0.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        uncharged(|| self.0.remove(path))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.0.list(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        uncharged(|| self.0.sync_dir(dir))
+    }
+}
+
+impl Drop for UnchargedFile {
+    fn drop(&mut self) {
+        uncharged(|| drop(self.0.take()));
+    }
+}
+
+impl UnchargedFile {
+    fn file(&self) -> &dyn DiskFile {
+        &**self.0.as_ref().expect("it is taken only in drop")
+    }
+
+    fn file_mut(&mut self) -> &mut dyn DiskFile {
+        &mut **self.0.as_mut().expect("it is taken only in drop")
+    }
+}
+
+impl DiskFile for UnchargedFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        uncharged(|| self.file_mut().append(bytes))
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        uncharged(|| self.file_mut().write_at(bytes, offset))
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        uncharged(|| self.file().read_at(bytes, offset))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file().len()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        uncharged(|| self.file_mut().sync())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        uncharged(|| self.file_mut().truncate(len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_named() {
+        let digest = |number: i64| {
+            let entry = crate::store::OwnedEntry::int(b"k", number, None, 0);
+            digest_value(entry.as_ref())
+        };
+        let picture = |number| Picture::from([((3, b"k".to_vec()), (None, digest(number)))]);
+        assert_eq!(first_difference(&picture(1), &picture(1)), "");
+        assert!(first_difference(&picture(1), &picture(2)).starts_with("k in db 3: "));
+    }
+}
