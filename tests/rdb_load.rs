@@ -806,3 +806,31 @@ fn nobody_sees_a_data_set_that_is_half_there() {
         "{counted} counted, {refused} refused, {reloads} reloads"
     );
 }
+
+/// What takes long to make is made elsewhere: a client is answered as if nothing was loaded.
+#[test]
+fn a_large_value_keeps_nobody_waiting() {
+    const MEMBERS: u32 = 1_000_000;
+    let mut body = b"REDIS0009\xfe\x00\x02\x03set\x80".to_vec();
+    body.extend_from_slice(&MEMBERS.to_be_bytes());
+    for member in 0..MEMBERS {
+        body.push(8);
+        body.extend_from_slice(&(u64::from(member) * 0x9e37_79b9).to_le_bytes());
+    }
+    let dir = Dir::with("large", "dump.rdb", &sealed(&body));
+    let server = start_loading(1, &["--dir", dir.path()]);
+    let mut client = server.client();
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    while client.line("PING").is_error() {
+        let asked = Instant::now();
+        client.line("PING");
+        longest = longest.max(asked.elapsed());
+    }
+    let loading = began.elapsed();
+    // One core that others want, too, is given in slices.
+    assert!(
+        longest < loading / 4 || longest < Duration::from_millis(50),
+        "{longest:?} of {loading:?}"
+    );
+    assert_eq!(client.line("SCARD set").integer(), i64::from(MEMBERS));
+}

@@ -11,13 +11,11 @@
 //! server sets `rdb-version`; layouts are chosen to match. A value that this version cannot hold has the version that can.
 
 use super::rdb::{RdbError, RdbReader, RdbWriter};
+pub use super::value::RDB_VERSION_MAX;
 use super::value::{self, Making, OF_VALKEY_9, Value};
 use crate::base::crc64::crc64;
 use crate::config::Settings;
 use crate::store::EntryRef;
-
-/// The newest of Redis's versions that is read: Redis 7.4's, and 8.2's. (Redis 7.0: 10, 7.2: 11.) Valkey 9's is read too.
-pub const RDB_VERSION_MAX: u16 = 12;
 
 /// Bytes of version and checksum.
 const SEAL_BYTES: usize = 10;

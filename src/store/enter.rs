@@ -7,8 +7,8 @@ use super::slot::{DbIndex, Slot};
 
 impl Slot {
     /// Enters a key that a file brings; hands it back, and does nothing, if the key is there.
-    pub fn enter(&mut self, db: DbIndex, entry: OwnedEntry) -> Result<(), OwnedEntry> {
-        let hash = self.common.seed.hash(entry.as_ref().key());
+    /// `hash` is [`Slot::hash`] of its key.
+    pub fn enter(&mut self, db: DbIndex, hash: u64, entry: OwnedEntry) -> Result<(), OwnedEntry> {
         let key = entry.as_ref().key();
         if self.table(db).is_some_and(|table| table.find(hash, key).is_some()) {
             return Err(entry);
@@ -33,10 +33,11 @@ mod tests {
     fn a_key_is_entered_once_and_nobody_is_told() {
         let mut slot = Slot::new(0, HashSeed([3, 4]));
         let entry = |value: &[u8]| OwnedEntry::string(b"key", value, StringForm::Detect, Some(UnixMs(90)), 7);
-        slot.enter(DbIndex(2), entry(b"first")).expect("it is new");
-        let back = slot.enter(DbIndex(2), entry(b"second")).expect_err("it is there");
+        let hash = slot.hash(b"key");
+        slot.enter(DbIndex(2), hash, entry(b"first")).expect("it is new");
+        let back = slot.enter(DbIndex(2), hash, entry(b"second")).expect_err("it is there");
         assert_eq!(back.as_ref().key(), b"key");
-        slot.enter(DbIndex(0), entry(b"elsewhere"))
+        slot.enter(DbIndex(0), hash, entry(b"elsewhere"))
             .expect("another db is another key");
         assert!(slot.take_told().is_empty());
         slot.check();

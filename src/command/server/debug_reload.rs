@@ -55,6 +55,10 @@ pub(super) fn reload(context: &mut Context) -> NodeFuture<'_> {
             true => Some(load(context, request).await),
             false => None,
         };
+        if let Some(Err(LoadError::Stopped)) = outcome {
+            // What is half read is served to nobody, and not saved.
+            return Err(error::RELOAD_FAILED);
+        }
         context.ask_all(Local::end_loading).await;
         match outcome.ok_or(error::SAVE_FAILED)? {
             Ok(()) => {

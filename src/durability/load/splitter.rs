@@ -1,6 +1,8 @@
 //! One thread's way through a file or a part of it: page by page, each shard is told which entries are its own.
 
-use super::{HEAVY_BYTES, HEAVY_STRING_BYTES, Load, LoadError, Makers, SharedPage, Spot, Unmade, Work, make};
+use super::{
+    HEAVY_BYTES, HEAVY_STRING_BYTES, Load, LoadError, Makers, SharedPage, Spot, Unmade, Work, make, read_head,
+};
 use crate::base::clock::UnixMs;
 use crate::data::Limits;
 use crate::data::access::Moment;
@@ -58,17 +60,18 @@ impl Workbench {
             limits: &self.limits,
             seed: load.options.seed,
         };
-        match make(page, spot, making, self.moment) {
+        let head = read_head(page, spot, making.seed)?;
+        match make(page, &head, making, self.moment) {
             Ok(entry) => {
                 let work = Work::Made {
                     page: page.clone(),
                     spot,
-                    entry: Some(entry),
+                    entry: Some((head.hash, entry)),
                 };
                 load.put(shard_of(load, spot.slot), page.bytes.len(), work)
             }
-            Err(Unmade::Empty(key)) => {
-                load.note_empty(&key);
+            Err(Unmade::Empty) => {
+                load.note_empty(&head.head.key);
                 load.node.loading.count_keys(0, 1);
                 Ok(())
             }

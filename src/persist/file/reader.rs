@@ -27,9 +27,8 @@ use super::opcode;
 use crate::base::clock::UnixMs;
 use crate::base::crc64::crc64;
 use crate::base::slot::key_slot;
-use crate::persist::payload::RDB_VERSION_MAX;
 use crate::persist::rdb::{Damage, ModuleType, RdbError, RdbReader};
-use crate::persist::value::{OF_VALKEY_9, extent};
+use crate::persist::value::{OF_VALKEY_9, RDB_VERSION_MAX, extent};
 use std::borrow::Cow;
 use std::io::{self, Read};
 
@@ -278,7 +277,7 @@ impl<R: Read> Reader<R> {
         &self.page
     }
 
-    /// How many bytes of the file are items that were read.
+    /// How many bytes of the file are items that were read, the checksum at its end included.
     pub fn offset(&self) -> u64 {
         self.offset + self.at as u64
     }
@@ -445,11 +444,14 @@ impl<R: Read> Reader<R> {
         };
         let expected = u64::from_le_bytes(*stored);
         self.stored_crc = Some(expected);
-        match self.checksum() {
+        let found = self.checksum();
+        let at = self.at;
+        self.at += CHECKSUM_BYTES;
+        self.summed = self.at;
+        match found {
             // Zero: nobody counted when it was written.
             Some(found) if expected != 0 && found != expected => {
-                let fault = Fault::Checksum { expected, found };
-                Err(self.error_at(self.at, fault))
+                Err(self.error_at(at, Fault::Checksum { expected, found }))
             }
             _ => Ok(()),
         }

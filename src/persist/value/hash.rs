@@ -14,7 +14,8 @@
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{
-    HASH, HASH_LISTPACK, HASH_LISTPACK_EX, HASH_METADATA, Making, WITH_FIELD_EXPIRIES, pairs, read_old_pack, read_pack,
+    HASH, HASH_LISTPACK, HASH_LISTPACK_EX, HASH_METADATA, Making, WITH_FIELD_EXPIRIES, are_distinct, pairs,
+    read_old_pack, read_pack,
 };
 use crate::base::clock::UnixMs;
 use crate::data::hash::{FieldExpiry, Hash, HashRef};
@@ -56,9 +57,7 @@ fn of_pack(pack: Listpack, making: Making<'_>) -> Result<Hash, Damage> {
     let limits = making.limits;
     let longest = pack.iter().map(|item| item.len()).max().unwrap_or(0);
     if pack.len() / 2 <= limits.hash_max_listpack_entries && longest <= limits.hash_max_listpack_value {
-        let mut seen = hashbrown::HashSet::with_capacity(pack.len() / 2);
-        let is_sound = pairs(&pack).all(|(field, _)| seen.insert(field.to_vec()));
-        return if is_sound {
+        return if are_distinct(pairs(&pack).map(|(field, _)| field)) {
             Ok(Hash::Packed(pack))
         } else {
             Err(Damage::Twice)

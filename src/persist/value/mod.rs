@@ -85,6 +85,9 @@ const WITH_PACKED_SETS: u16 = 11;
 /// The first RDB version that has fields with expiries: Redis 7.4's.
 const WITH_FIELD_EXPIRIES: u16 = 12;
 
+/// The newest of Redis's versions that is read: Redis 7.4's, and 8.2's. (Redis 7.0: 10, 7.2: 11.) Valkey 9's is read too.
+pub const RDB_VERSION_MAX: u16 = 12;
+
 /// Valkey 9's RDB version.
 pub const OF_VALKEY_9: u16 = 80;
 
@@ -215,6 +218,33 @@ fn read_old_pack(reader: &mut RdbReader<'_>) -> Result<Listpack, RdbError> {
     pack.map_err(|inner| Damage::Packed(inner).at(start))
 }
 
+/// So many elements are compared with each other, which takes no memory; more are hashed.
+const COMPARED_MAX: usize = 32;
+
+/// Whether no two of these elements are equal.
+fn are_distinct<'i>(elements: impl Iterator<Item = Item<'i>>) -> bool {
+    let mut few = [Item::Int(0); COMPARED_MAX];
+    let mut count = 0;
+    let mut many = hashbrown::HashSet::new();
+    for element in elements {
+        if count < COMPARED_MAX {
+            if few[..count].contains(&element) {
+                return false;
+            }
+            few[count] = element;
+            count += 1;
+            continue;
+        }
+        if many.is_empty() {
+            many.extend(few.iter().map(Item::to_vec));
+        }
+        if !many.insert(element.to_vec()) {
+            return false;
+        }
+    }
+    true
+}
+
 /// The elements of a listpack two by two; None instead of the second, if that is lacking.
 fn pairs(pack: &Listpack) -> impl Iterator<Item = (Item<'_>, Option<Item<'_>>)> {
     let mut items = pack.iter();
@@ -230,4 +260,25 @@ fn write_object(writer: &mut RdbWriter<'_>, object: ObjectRef<'_>, rdb_version: 
         ObjectRef::Stream(value) => stream::write(writer, value, rdb_version),
     }
     rdb_version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_that_are_there_twice_are_found_however_many_there_are() {
+        for count in [0usize, 1, 2, 31, 32, 33, 34, 200] {
+            let texts: Vec<Vec<u8>> = (0..count).map(|number| format!("{number}x").into_bytes()).collect();
+            let items = || texts.iter().map(|text| Item::of(text));
+            assert!(are_distinct(items()), "{count}");
+            for twice in [0, count / 2, count.saturating_sub(1)] {
+                let again = texts.get(twice).map(|text| Item::of(text));
+                assert_eq!(are_distinct(items().chain(again)), count == 0, "{twice} of {count}");
+            }
+        }
+        assert!(!are_distinct(
+            [Item::Int(7), Item::Bytes(b"x"), Item::of(b"7")].into_iter()
+        ));
+    }
 }

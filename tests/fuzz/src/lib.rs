@@ -9,6 +9,7 @@ pub mod base;
 pub mod data;
 #[path = "../../../src/net/mod.rs"]
 pub mod net;
+pub mod persist;
 #[path = "../../../src/resp/mod.rs"]
 pub mod resp;
 #[path = "../../../src/store/mod.rs"]

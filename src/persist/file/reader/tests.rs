@@ -591,6 +591,20 @@ fn truncated_and_altered_bytes_are_errors() {
     }
 }
 
+/// A file can be the beginning of something else (a log): where it ends is known.
+#[test]
+fn what_follows_a_file_is_left_alone() {
+    let whole = rich();
+    let followed = [&whole[..], b"*1\r\n$4\r\nPING\r\n"].concat();
+    let mut reader = Reader::new(&followed[..], Some(followed.len() as u64), true).unwrap();
+    while reader.look().unwrap() != Next::Item(Item::End) {}
+    assert_eq!(reader.offset(), whole.len() as u64);
+    assert!(reader.page().ends_with(b"PING\r\n"));
+    let page = reader.turn_page();
+    assert_eq!(page.bytes, whole);
+    assert_eq!(reader.page(), b"*1\r\n$4\r\nPING\r\n");
+}
+
 /// A length that nothing stands behind takes no memory.
 #[test]
 fn lengths_that_are_only_announced_take_nothing() {
