@@ -196,8 +196,8 @@ fn pass_guard(
     args: Args,
 ) -> Result<(), ReplyError> {
     let container = match found.parent {
-        Some(parent) if found.is_inner => registry.get(parent),
-        _ => found,
+        Some(parent) => registry.get(parent),
+        None => found,
     };
     let Run::Guarded(guarded) = container.command.run else {
         unreachable!("only a guarded container has inner commands")
