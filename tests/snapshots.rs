@@ -140,7 +140,51 @@ fn a_snapshot_under_load_is_of_one_moment() {
         }
         client.line("DEBUG POPULATE 30000 filler 100");
         let is_over = AtomicBool::new(false);
+        // Large values that always have as many elements as each other.
+        for member in 0..20000 {
+            grow(&mut client, member);
+        }
         std::thread::scope(|scope| {
+            let (shared, over) = (&server, &is_over);
+            scope.spawn(move || {
+                let mut client = shared.client();
+                let mut random = fastrand::Rng::with_seed(99);
+                let mut member = 20000;
+                while !over.load(Ordering::Relaxed) {
+                    match random.u32(..100) {
+                        0 => {
+                            for line in ["MULTI", "RENAME big:set big:set2", "RENAME big:set2 big:set", "EXEC"] {
+                                client.line(line);
+                            }
+                        }
+                        1 => {
+                            // They go, and come back as they were.
+                            for line in [
+                                "MULTI",
+                                "COPY big:list big:list2",
+                                "DEL big:list",
+                                "RENAME big:list2 big:list",
+                                "EXEC",
+                            ] {
+                                client.line(line);
+                            }
+                        }
+                        2..50 => {
+                            let gone = random.u32(..member);
+                            client.line("MULTI");
+                            client.line(&format!("SREM big:set m{gone}"));
+                            client.line(&format!("ZREM big:zset m{gone}"));
+                            client.line(&format!("HDEL big:hash m{gone}"));
+                            client.line(&format!("LREM big:list 1 m{gone}"));
+                            client.line("EXEC");
+                        }
+                        _ => {
+                            grow(&mut client, member);
+                            member += 1;
+                        }
+                    }
+                }
+            });
             for worker in 0..3_usize {
                 let (server, is_over) = (&server, &is_over);
                 scope.spawn(move || {
@@ -207,11 +251,27 @@ fn a_snapshot_under_load_is_of_one_moment() {
                         .sum::<i64>();
                 }
                 assert_eq!(sum, ACCOUNTS as i64 * EACH, "{shards} shards, round {round}");
+                let sizes = ["SCARD big:set", "ZCARD big:zset", "HLEN big:hash", "LLEN big:list"];
+                let sizes = sizes.map(|line| peer.line(line).integer());
+                assert!(
+                    sizes[0] > 1000 && sizes.iter().all(|size| *size == sizes[0]),
+                    "{sizes:?}"
+                );
             }
             is_over.store(true, Ordering::Relaxed);
         });
         assert_eq!(names(&server.dir), ["dump.rdb", "log", "peer"]);
     }
+}
+
+/// One more element for each of the large values.
+fn grow(client: &mut support::Client, member: u32) {
+    client.line("MULTI");
+    client.line(&format!("SADD big:set m{member}"));
+    client.line(&format!("ZADD big:zset {member} m{member}"));
+    client.line(&format!("HSET big:hash m{member} v"));
+    client.line(&format!("RPUSH big:list m{member}"));
+    assert!(!client.line("EXEC").is_error());
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -397,7 +457,7 @@ fn flushall_ends_a_snapshot_and_saves_the_empty_set() {
         std::fs::metadata(server.dir.join("dump.rdb"))
             .expect("it is there")
             .len()
-            < 400
+            < 600
     );
 }
 

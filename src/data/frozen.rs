@@ -22,6 +22,7 @@ use super::list::{List, ListRef, NodeView};
 pub use super::past::{Spent, Use};
 use super::set::{Set, SetRef};
 use super::sorted_set::{SortedSet, SortedSetRef};
+use super::stream::{Block, Groups, Numbers};
 use super::{Object, ObjectRef};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -49,6 +50,8 @@ pub enum Head {
     SortedSet { len: usize },
     /// A list of nodes. So many [`Part::Node`]s follow, in their order.
     List { node_count: usize },
+    /// A stream. So many [`Part::Block`]s follow, in their order, and then [`Part::Rest`].
+    Stream { block_count: usize },
 }
 
 /// A part of a frozen value.
@@ -62,6 +65,10 @@ pub enum Part<'a> {
     Scored(&'a [u8], f64),
     /// A node of a list.
     Node(&'a NodeView<'a>),
+    /// A block of a stream.
+    Block(&'a Block),
+    /// What else a stream is.
+    Rest(&'a Numbers, &'a Groups),
 }
 
 /// A structure that can be frozen.
@@ -96,6 +103,7 @@ macro_rules! with_freezable {
             $object_type::Set($set::Table($it)) => $does,
             $object_type::Hash($hash::Table($it)) => $does,
             $object_type::SortedSet($sorted_set::Tree($it)) => $does,
+            $object_type::Stream($it) => $does,
             _ => $other,
         }
     };

@@ -82,7 +82,7 @@ struct Expiries {
 }
 
 impl HashTable {
-    /// See [`Dict::foresee`].
+    /// See [`Dict::foresee`](super::dict::Dict::foresee).
     #[inline]
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.fields.foresee(hash, stage);

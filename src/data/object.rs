@@ -26,7 +26,7 @@ use super::list::{List, ListRef, NodeList};
 use super::listpack::Listpack;
 use super::set::{Set, SetRef, SetTable};
 use super::sorted_set::{SortedSet, SortedSetRef, SortedTree};
-use super::stream::{Group, Stream};
+use super::stream::Stream;
 use super::{Encoding, ValueType};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -418,10 +418,7 @@ impl<'a> ObjectRef<'a> {
     pub fn free_effort(self) -> usize {
         match (self, self.encoding()) {
             (_, Encoding::Listpack | Encoding::ListpackEx | Encoding::Intset) => 1,
-            (ObjectRef::Stream(stream), _) => {
-                let of_group = |group: &Group| 1 + group.consumer_count() + group.pending_count();
-                stream.entries.block_count() + stream.groups.iter().map(of_group).sum::<usize>()
-            }
+            (ObjectRef::Stream(stream), _) => stream.entries.block_count() + stream.groups.effort(),
             (ObjectRef::List(list), _) => list.node_count(),
             _ => self.len(),
         }

@@ -55,6 +55,9 @@ pub(super) const PARTS_COPIED_MAX: usize = FREED_AT_ONCE_MAX;
 /// A value whose parts are large is frozen if it has more bytes than that.
 pub(super) const BYTES_COPIED_MAX: usize = 64 * 1024;
 
+/// Where parts are not elements, one that is shown counts as one for so many of its bytes.
+pub(super) const PART_BYTES: usize = 64;
+
 /// What a note about one fresh part takes: 16 bytes in a node of a B-tree that is two thirds full.
 pub(super) const NOTE_BYTES: usize = 24;
 
@@ -64,6 +67,13 @@ pub(super) struct Pasts<P>(Option<Box<[Option<P>; 2]>>);
 impl<P> Default for Pasts<P> {
     fn default() -> Pasts<P> {
         Pasts(None)
+    }
+}
+
+/// A copy has none.
+impl<P> Clone for Pasts<P> {
+    fn clone(&self) -> Pasts<P> {
+        Pasts::default()
     }
 }
 

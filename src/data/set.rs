@@ -63,7 +63,7 @@ pub struct SetTable {
 }
 
 impl SetTable {
-    /// See [`Dict::foresee`].
+    /// See [`Dict::foresee`](super::dict::Dict::foresee).
     #[inline]
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.members.foresee(hash, stage);

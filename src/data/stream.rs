@@ -7,6 +7,7 @@
 //! | [`entries`] | the log: blocks in order; adding, reading, deleting, trimming |
 //! | [`trim`] | what a trim drops |
 //! | [`groups`] | consumer groups, their consumers, what is pending |
+//! | `past` | what a frozen stream keeps |
 //! | [`runs`] | the ordered sequence in which all of these are kept |
 //!
 //! Redis keeps the blocks, groups, consumers and pending entries in radix trees. What clients see of that is the order (by
@@ -22,19 +23,24 @@ pub mod blocks;
 pub mod entries;
 pub mod groups;
 pub mod id;
+mod past;
 pub mod runs;
 #[cfg(test)]
 mod tests;
 pub mod trim;
 
 pub use blocks::{Block, Entry, Fields};
-pub use entries::{AppendError, BadBlock, Entries};
+pub use entries::{AppendError, BadBlock, Entries, Numbers};
 pub use groups::{Claim, Claimed, Consumer, ConsumerNumber, Group, Groups, Pending};
 pub use id::{BoundError, IdText, NewId, StreamId};
 pub use trim::{Trim, TrimBound};
 
 use super::Encoding;
+use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
+use super::past::{BYTES_COPIED_MAX, NOT_FROZEN, PARTS_COPIED_MAX};
+use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
+use past::PastBlocks;
 
 /// A stream. [`Clone`] copies all of it.
 #[derive(Clone, Default)]
@@ -76,10 +82,48 @@ impl Stream {
         self.groups.free_step(count) && self.entries.free_step(count)
     }
 
-    /// Checks all invariants.
-    #[cfg(test)]
-    fn check(&self) {
+    /// Asserts all invariants.
+    pub fn check(&self) {
         self.entries.check();
         self.groups.check();
+    }
+}
+
+impl Freezable for Stream {
+    fn freezes(&self) -> bool {
+        self.entries.block_count() > PARTS_COPIED_MAX || self.entries.pack_bytes() > BYTES_COPIED_MAX
+    }
+
+    fn freeze(&mut self, to: Use) {
+        self.entries.freeze(to, self.groups.clone());
+    }
+
+    fn is_frozen(&self, to: Use) -> bool {
+        self.entries.pasts().get(to).is_some()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.entries.pasts().iter().map(PastBlocks::kept_bytes).sum()
+    }
+
+    fn thaw(&mut self, to: Use) -> Spent {
+        self.entries.pasts_mut().end(to).map(Spent::of).unwrap_or_default()
+    }
+
+    fn roll_back(&mut self, _seed: HashSeed) {
+        self.groups = self.entries.roll_back();
+    }
+
+    fn read_slice(&mut self, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        let past = self.entries.pasts_mut().get_mut(Use::Snapshot).expect(NOT_FROZEN);
+        if let Some(block_count) = past.begin_read() {
+            sink.begin(Head::Stream { block_count });
+        }
+        let is_done = self.entries.read(effort, |block| sink.part(Part::Block(block)));
+        if is_done {
+            let past = self.entries.pasts().get(Use::Snapshot).expect(NOT_FROZEN);
+            sink.part(Part::Rest(&past.numbers, &past.groups));
+        }
+        is_done
     }
 }

@@ -132,3 +132,41 @@ pub(super) async fn run_asynchronous(id: CommandId, mut context: Context) -> Con
     });
     context
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::{Command, Registry};
+    use crate::spec::command;
+
+    const COMMANDS: &[Command] = &[Command {
+        arity: 1,
+        ..command(
+            "ask-length",
+            Run::Node(|context| {
+                Box::pin(async {
+                    let length = context.settings().slowlog_max_len;
+                    context.reply().integer(length as i64);
+                    Ok(())
+                })
+            }),
+        )
+    }];
+
+    #[test]
+    fn a_command_that_waits_goes_by_the_settings_of_now() {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 1);
+        for length in [3, 5] {
+            let mut shard = assembly.shards[0].borrow_mut();
+            let settings = Settings {
+                slowlog_max_len: length,
+                ..(*shard.env.settings).clone()
+            };
+            shard.follow(Arc::new(settings));
+            drop(shard);
+            assert_eq!(assembly.run(&[b"ask-length"]), format!(":{length}\r\n").as_bytes());
+        }
+    }
+}

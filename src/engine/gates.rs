@@ -261,8 +261,8 @@ fn pass_guard(
     args: Args,
 ) -> Result<(), ReplyError> {
     let container = match found.parent {
-        Some(parent) if found.is_inner => registry.get(parent),
-        _ => found,
+        Some(parent) => registry.get(parent),
+        None => found,
     };
     let Run::Guarded(guarded) = container.command.run else {
         unreachable!("only a guarded container has inner commands")
@@ -317,4 +317,293 @@ pub(super) fn any_writes(registry: &Registry, queue: &[Queued]) -> bool {
 /// Whether a command is one that CLIENT PAUSE WRITE holds back.
 pub(super) fn writes(command: &Command) -> bool {
     command.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Ms;
+    use crate::config::Permission;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::{Guarded, SessionOp};
+    use crate::resp::OwnedArgs;
+    use crate::spec::{KeyFlags, KeySpec, command};
+    use crate::stats::MemoryAccount;
+    use std::sync::Arc;
+
+    const A_KEY: &[KeySpec] = &[KeySpec::one(1, KeyFlags::RW)];
+
+    const fn over_a_key(name: &'static str, flags: Flags) -> Command {
+        Command {
+            arity: 2,
+            flags,
+            keys: A_KEY,
+            ..command(name, Run::Keys(|_| Ok(())))
+        }
+    }
+
+    const fn over_the_session(name: &'static str, arity: i16, flags: Flags) -> Command {
+        Command {
+            arity,
+            flags,
+            ..command(name, Run::Session(nothing))
+        }
+    }
+
+    fn nothing(_: &mut SessionOp) -> Result<(), ReplyError> {
+        Ok(())
+    }
+
+    const fn controlling(name: &'static str, control: Control) -> Command {
+        Command {
+            arity: 1,
+            ..command(name, Run::Transaction(control))
+        }
+    }
+
+    const COMMANDS: &[Command] = &[
+        over_a_key("look", Flags::READONLY),
+        over_a_key("put", Flags::WRITE.union(Flags::DENYOOM)),
+        over_a_key("take", Flags::WRITE),
+        over_the_session("say", 2, Flags::NONE),
+        over_the_session("enter", 1, Flags::NO_AUTH),
+        over_the_session("publish", 1, Flags::MAY_REPLICATE),
+        Command {
+            protection: Some(Protection::ModuleCommand),
+            ..over_the_session("load", 1, Flags::NONE)
+        },
+        controlling("multi", Control::Multi),
+        controlling("exec", Control::Exec),
+        controlling("discard", Control::Discard),
+        controlling("reset", Control::Reset),
+        controlling("quit", Control::Quit),
+        Command {
+            arity: -2,
+            subcommands: &[over_the_session("member", 2, Flags::NONE)],
+            ..command("container", Run::Container)
+        },
+        Command {
+            arity: -2,
+            ..command(
+                "hidden",
+                Run::Guarded(&Guarded {
+                    subcommands: &[over_the_session("one", 3, Flags::NONE)],
+                    guard: |settings, _| match settings.enable_debug_command {
+                        Permission::No => Err(error::DEBUG_NOT_ALLOWED),
+                        _ => Ok(()),
+                    },
+                }),
+            )
+        },
+    ];
+
+    /// A shard and its client.
+    struct Door {
+        assembly: Assembly,
+        client: Box<Client>,
+    }
+
+    impl Door {
+        fn new() -> Door {
+            let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+            let assembly = Assembly::new(registry, 1);
+            let client = assembly.shards[0].borrow_mut().clients.take(0).unwrap();
+            Door { assembly, client }
+        }
+
+        fn set(&self, change: impl FnOnce(&mut Settings)) {
+            let mut shard = self.assembly.shards[0].borrow_mut();
+            let mut settings = (*shard.env.settings).clone();
+            change(&mut settings);
+            shard.follow(Arc::new(settings));
+        }
+
+        /// What becomes of a request: nothing if it may run.
+        fn answer(&mut self, line: &str) -> String {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let args = OwnedArgs::from_slices(&words);
+            let mut shard = self.assembly.shards[0].borrow_mut();
+            let found = shard.registry.resolve(args.as_args()).unwrap();
+            match let_in(&mut shard, &mut self.client, found, args.as_args()) {
+                Ok(()) => String::new(),
+                Err(Refusal::Error(error)) => {
+                    error.code().into_owned() + if error.text().ends_with(b"HELP.") { " HELP" } else { "" }
+                }
+                Err(Refusal::Postponed(stall)) => format!("{stall:?}"),
+            }
+        }
+
+        /// The same for one that another shard has sent.
+        fn answer_shipped(&self, line: &str) -> bool {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let args = OwnedArgs::from_slices(&words);
+            let mut shard = self.assembly.shards[0].borrow_mut();
+            let found = shard.registry.resolve(args.as_args()).unwrap();
+            let_in_shipped(&mut shard, found, args.as_args()).is_ok()
+        }
+
+        fn expect(&mut self, answers: &[(&str, &str)]) {
+            for (line, answer) in answers {
+                assert_eq!(self.answer(line), *answer, "{line}");
+            }
+        }
+
+        /// A transaction of these commands.
+        fn begin(&mut self, queue: &[&str]) {
+            let registry = self.assembly.shards[0].borrow().registry;
+            let mut transaction = Box::<crate::client::Transaction>::default();
+            for name in queue {
+                let args = OwnedArgs::from_slices(&[*name, "key"]);
+                transaction.queue(registry.by_name(name.as_bytes()).unwrap().id, args.as_args());
+            }
+            self.client.transaction = Some(transaction);
+        }
+    }
+
+    #[test]
+    fn the_number_of_arguments_is_the_literals() {
+        let mut door = Door::new();
+        door.expect(&[
+            ("look key", ""),
+            ("look", "ERR"),
+            ("look key other", "ERR"),
+            ("container member", ""),
+            ("container member more", "ERR"),
+            ("container", "ERR"),
+        ]);
+    }
+
+    #[test]
+    fn a_container_itself_never_runs() {
+        // Of the right length, but without a subcommand; nothing but the gate refuses it.
+        let mut door = Door::new();
+        let mut shard = door.assembly.shards[0].borrow_mut();
+        let found = shard.registry.by_name(b"container").unwrap();
+        let args = OwnedArgs::from_slices(&["container", "x"]);
+        assert!(found.command.accepts(args.as_args().len()));
+        assert!(let_in(&mut shard, &mut door.client, found, args.as_args()).is_err());
+    }
+
+    #[test]
+    fn without_the_password_only_those_may_run_that_need_none() {
+        let mut door = Door::new();
+        door.client.session.is_authenticated = false;
+        door.expect(&[("look key", ""), ("enter", "")]);
+        door.set(|settings| {
+            settings.requirepass = "secret".into();
+            settings.enable_debug_command = Permission::Yes;
+        });
+        door.expect(&[("look key", "NOAUTH"), ("enter", ""), ("hidden one x", "NOAUTH")]);
+        door.client.session.is_authenticated = true;
+        door.expect(&[("look key", ""), ("hidden one x", "")]);
+    }
+
+    #[test]
+    fn a_protected_command_asks_its_parameter() {
+        let mut door = Door::new();
+        door.expect(&[("load", "ERR"), ("say x", "")]);
+        door.set(|settings| settings.enable_module_command = Permission::Local);
+        door.expect(&[("load", "")]);
+        door.client.session.is_local = false;
+        door.expect(&[("load", "ERR")]);
+    }
+
+    #[test]
+    fn what_a_guarded_container_holds_is_told_to_those_who_may_know() {
+        let mut door = Door::new();
+        // The rule comes before everything but the number of arguments that the container takes.
+        door.expect(&[("hidden one x", "ERR"), ("hidden", "ERR"), ("hidden nothing", "ERR")]);
+        door.set(|settings| settings.enable_debug_command = Permission::Yes);
+        door.expect(&[
+            ("hidden one x", ""),
+            ("hidden one", "ERR HELP"),
+            ("hidden nothing x", "ERR HELP"),
+            ("hidden", "ERR"),
+        ]);
+        door.client.session.is_authenticated = false;
+        door.expect(&[("hidden one x", ""), ("hidden one", "ERR HELP")]);
+    }
+
+    #[test]
+    fn what_takes_memory_is_refused_where_there_is_none() {
+        let mut door = Door::new();
+        let balance = MemoryAccount::own_balance_bytes();
+        MemoryAccount::pose_as(1 << 30);
+        door.expect(&[("put key", "")]);
+        assert!(door.answer_shipped("put key"));
+        door.set(|settings| settings.maxmemory = 1 << 40);
+        door.expect(&[("put key", ""), ("look key", "")]);
+        door.set(|settings| settings.maxmemory = 1 << 20);
+        door.expect(&[("put key", "OOM"), ("take key", ""), ("look key", ""), ("say x", "")]);
+        assert!(!door.answer_shipped("put key"));
+        assert!(door.answer_shipped("take key"));
+        // What is queued takes memory, whatever it is; what is run is asked for what it takes.
+        door.begin(&["look", "take"]);
+        door.expect(&[
+            ("look key", "OOM"),
+            ("exec", ""),
+            ("discard", ""),
+            ("reset", ""),
+            ("quit", ""),
+        ]);
+        door.begin(&["look", "put"]);
+        door.expect(&[("exec", "OOM"), ("discard", "")]);
+        door.set(|settings| settings.maxmemory = 1 << 40);
+        door.expect(&[("exec", "")]);
+        MemoryAccount::pose_as(balance);
+    }
+
+    #[test]
+    fn room_is_looked_for_before_a_command_over_keys() {
+        let mut door = Door::new();
+        let balance = MemoryAccount::own_balance_bytes();
+        door.set(|settings| settings.maxmemory = 1 << 20);
+        // The account is as old as the last look: only a unit over keys has another one.
+        MemoryAccount::pose_as(1 << 30);
+        door.assembly.shards[0].borrow_mut().publish_memory();
+        MemoryAccount::pose_as(0);
+        let counted = |door: &Door| door.assembly.shards[0].borrow().node.memory.counted_bytes();
+        door.expect(&[("say x", "")]);
+        assert!(counted(&door) >= 1 << 30);
+        door.expect(&[("put key", "")]);
+        assert!(counted(&door) < 1 << 20);
+        MemoryAccount::pose_as(balance);
+    }
+
+    #[test]
+    fn a_pause_holds_back_what_it_is_for_until_it_is_over() {
+        let mut door = Door::new();
+        let now = door.assembly.shards[0].borrow().env.now;
+        let begin = |door: &Door, writes_only| {
+            let until = now + Ms(1000);
+            let env = &mut door.assembly.shards[0].borrow_mut().env;
+            env.pause = None;
+            env.begin_pause(Pause { until, writes_only });
+        };
+        begin(&door, true);
+        door.expect(&[
+            ("put key", "Paused"),
+            ("publish", "Paused"),
+            ("look key", ""),
+            ("say x", ""),
+        ]);
+        door.begin(&["look"]);
+        door.expect(&[("put key", ""), ("exec", "")]);
+        door.begin(&["look", "take"]);
+        door.expect(&[("look key", ""), ("exec", "Paused")]);
+        door.client.transaction = None;
+        begin(&door, false);
+        door.expect(&[("look key", "Paused"), ("say x", "Paused")]);
+        // A client of another shard was asked there.
+        assert!(door.answer_shipped("put key"));
+        let set_now = |door: &Door, past: u64| door.assembly.shards[0].borrow_mut().env.now = now + Ms(past);
+        set_now(&door, 999);
+        door.expect(&[("look key", "Paused")]);
+        set_now(&door, 1000);
+        door.expect(&[("look key", "")]);
+        assert!(
+            door.assembly.shards[0].borrow().env.pause.is_none(),
+            "who meets its end ends it"
+        );
+    }
 }

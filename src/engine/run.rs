@@ -170,6 +170,7 @@ pub fn last_command() -> Option<CommandId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::ReplyMode;
     use crate::engine::Command;
     use crate::engine::assembly::Assembly;
     use crate::spec::command;
@@ -200,5 +201,47 @@ mod tests {
             }
         };
         std::thread::spawn(look).join().expect("it finds what it expects");
+    }
+
+    thread_local! {
+        static WRITTEN_BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    const PIECE: &[u8] = &[b'x'; 1000];
+
+    const FILLING: &[Command] = &[Command {
+        arity: 1,
+        ..command(
+            "fill",
+            Run::Keys(|op| {
+                let mut written_bytes = 0;
+                while !op.reply.is_full() {
+                    op.reply.bulk(PIECE);
+                    written_bytes += PIECE.len();
+                }
+                WRITTEN_BYTES.set(written_bytes);
+                Ok(())
+            }),
+        )
+    }];
+
+    #[test]
+    fn of_a_reply_that_nobody_gets_little_is_made_whatever_waits_before_it() {
+        let registry = Box::leak(Box::new(Registry::new(&[FILLING], &[]).unwrap()));
+        let assembly = Assembly::new(registry, 1);
+        let mut shard = assembly.shards[0].borrow_mut();
+        let client = shard.clients.at(0).expect("the client is there");
+        client.session.reply_mode = ReplyMode::Off;
+        for waiting in [0, 1000] {
+            let client = shard.clients.at(0).expect("the client is there");
+            client.out.push(&PIECE[..waiting]);
+            shard.receive(0, b"fill\r\n");
+            let made = limits::REPLY_SILENT_BYTES_MAX..limits::REPLY_SILENT_BYTES_MAX + 2 * PIECE.len();
+            assert!(
+                made.contains(&(WRITTEN_BYTES.get() + PIECE.len())),
+                "{}",
+                WRITTEN_BYTES.get()
+            );
+        }
     }
 }

@@ -19,9 +19,10 @@
 //! 2. the part is handed in once, when every slot of the shard has been walked and nothing that was captured is left.
 
 use super::ground::Ground;
-use super::snapshot::{Plan, Snapshots, Whole};
-use crate::base::clock::{Ticks, UnixMs};
+use super::snapshot::{PartKind, Plan, Snapshots, Whole};
+use crate::base::clock::{Clock, Ticks, UnixMs};
 use crate::persist::file::writer::{Batch, Part, Scribe};
+use crate::persist::value::SlicedValue;
 use crate::shard::{ConnRef, ShardId};
 use crate::store::{Captured, Cut, DbIndex, OwnedEntry};
 use std::collections::VecDeque;
@@ -35,17 +36,24 @@ const ENTRIES_BETWEEN_CLOCKS: u32 = 16;
 /// Bytes written between two looks at the clock, whatever number of entries that is.
 const BYTES_BETWEEN_CLOCKS: usize = 16 * 1024;
 
+/// Parts of a large value that are written between two looks at the clock.
+const PARTS_AT_ONCE: usize = 128;
+
+/// The scribe, and the part, of what is written in one go, and that of what is written in slices.
+const SMALL: usize = 0;
+const LARGE: usize = 1;
+
 /// Work for a thread that may wait.
 pub type Job = Box<dyn FnOnce() -> Written + Send>;
 
 /// What came of a job.
 pub struct Written {
     plan: Arc<Plan>,
-    part: Option<Part>,
+    parts: [Option<Part>; 2],
     /// To be filled again.
-    buffer: Vec<u8>,
+    buffers: [Vec<u8>; 2],
     failure: Option<String>,
-    /// The part was handed in; of the shard that was last, what came of the whole.
+    /// The parts were handed in; of the shard that was last, what came of the whole.
     handed_in: Option<Option<Whole>>,
 }
 
@@ -58,10 +66,13 @@ pub struct Saver {
 
 struct Saving {
     plan: Arc<Plan>,
-    scribe: Scribe,
+    /// What is small, and what is written in slices.
+    scribes: [Scribe; 2],
     /// Written, to be filled again.
-    spare: Vec<u8>,
-    part: Option<Part>,
+    spares: [Vec<u8>; 2],
+    parts: [Option<Part>; 2],
+    /// What is being written in slices.
+    large: Option<Large>,
     is_writing: bool,
     is_handed_in: bool,
     captured: Captured,
@@ -72,6 +83,18 @@ struct Saving {
     last_slot: u16,
     /// Nothing can be done before something else happens.
     is_stuck: bool,
+}
+
+/// A value that is being written in slices.
+struct Large {
+    place: LargePlace,
+    writing: SlicedValue,
+}
+
+enum LargePlace {
+    /// The first that is frozen there.
+    Slot(u16),
+    Captured(OwnedEntry),
 }
 
 impl Saver {
@@ -85,10 +108,11 @@ impl Saver {
             "a cut is made when the last snapshot is out of the way"
         );
         self.work = Some(Box::new(Saving {
-            scribe: Scribe::new(plan.form, plan.usage, plan.began),
+            scribes: [(); 2].map(|()| Scribe::new(plan.form, plan.usage, plan.began)),
             plan,
-            spare: Vec::new(),
-            part: None,
+            spares: Default::default(),
+            parts: [None, None],
+            large: None,
             is_writing: false,
             is_handed_in: false,
             captured: Captured::default(),
@@ -120,10 +144,10 @@ impl Saver {
             work.is_stuck = true;
             return;
         }
-        if work.scribe.waiting_bytes() < BATCH_BYTES {
+        if !work.is_full() {
             work.fill(cut, on, deadline);
         }
-        let is_full = work.scribe.waiting_bytes() >= BATCH_BYTES;
+        let is_full = work.is_full();
         let is_done = work.is_done(cut);
         if work.is_writing {
             work.is_stuck |= is_full || is_done;
@@ -141,15 +165,15 @@ impl Saver {
     pub fn written(&mut self, written: Written, snapshots: &Snapshots, now: UnixMs) -> Option<(Arc<Plan>, Whole)> {
         let Written {
             plan,
-            part,
-            mut buffer,
+            parts,
+            mut buffers,
             failure,
             handed_in,
         } = written;
         let work = self.work.as_deref_mut().expect("a saver waits for its job");
-        buffer.clear();
-        work.spare = buffer;
-        work.part = part;
+        buffers.iter_mut().for_each(Vec::clear);
+        work.spares = buffers;
+        work.parts = parts;
         work.is_writing = false;
         work.is_stuck = false;
         if let Some(failure) = failure {
@@ -164,37 +188,129 @@ impl Saver {
 }
 
 impl Saving {
+    fn is_full(&self) -> bool {
+        self.scribes.iter().any(|scribe| scribe.waiting_bytes() >= BATCH_BYTES)
+    }
+
     fn is_done(&self, cut: &Cut) -> bool {
-        self.todo.is_empty() && self.captured.is_empty() && self.queue.is_empty() && self.next_captured(cut).is_none()
+        let has_captured = !self.captured.is_empty() || !self.queue.is_empty() || self.large.is_some();
+        self.todo.is_empty() && !has_captured && self.next_captured(cut, self.first_slot).is_none()
     }
 
-    /// A slot of this shard with captured entries.
-    fn next_captured(&self, cut: &Cut) -> Option<u16> {
-        cut.next_captured(self.first_slot)
-            .filter(|slot| *slot <= self.last_slot)
+    /// A slot of this shard, from this one on, with captured entries.
+    fn next_captured(&self, cut: &Cut, from: u16) -> Option<u16> {
+        cut.next_captured(from).filter(|slot| *slot <= self.last_slot)
     }
 
-    /// Writes into the scribe's buffer.
+    /// Writes into the scribes' buffers.
     fn fill(&mut self, cut: &Cut, on: &mut Ground<'_>, deadline: Ticks) {
         self.plan.note_captured(cut.captured_bytes() as u64);
-        self.collect(cut, on);
         let mut pace = Pace::new(deadline);
-        while let Some((db, entry)) = self.next_in_queue() {
+        self.collect(cut, on);
+        self.write_captured(cut, on, &mut pace);
+        self.write_large(cut, on, &mut pace);
+        if !pace.has_ended {
+            self.walk(on, &mut pace);
+        }
+        self.is_stuck = !pace.has_ended;
+    }
+
+    /// Writes what was captured, up to a value that goes in slices.
+    fn write_captured(&mut self, cut: &Cut, on: &mut Ground<'_>, pace: &mut Pace) {
+        while self.large.is_none()
+            && !pace.has_ended
+            && let Some((db, entry)) = self.next_in_queue()
+        {
             cut.release(entry.as_ref().allocated_bytes());
             if self.plan.is_given_up() {
                 on.env.garbage.push(entry);
+            } else if entry.is_sliced() {
+                let seen = entry.as_ref();
+                let writing = self.scribes[LARGE].begin_sliced(db, seen.key(), seen.expiry(), seen.access_clock());
+                self.large = Some(Large {
+                    place: LargePlace::Captured(entry),
+                    writing,
+                });
             } else {
-                self.scribe.write(db, entry.as_ref());
+                self.scribes[SMALL].write(db, entry.as_ref());
                 on.env.garbage.push(entry);
             }
-            if pace.is_over(&self.scribe, on) {
+            pace.counts(&self.scribes[SMALL], &on.env.clock);
+        }
+    }
+
+    /// Writes slices of what goes in slices: of what has been begun, then of whatever was frozen.
+    fn write_large(&mut self, cut: &Cut, on: &mut Ground<'_>, pace: &mut Pace) {
+        loop {
+            if self.large.is_none() && !pace.has_ended {
+                self.write_captured(cut, on, pace);
+            }
+            if self.large.is_none() && !pace.has_ended {
+                self.begin_frozen(cut, on);
+            }
+            let is_given_up = self.plan.is_given_up();
+            let Saving { large, scribes, .. } = self;
+            let (false, Some(Large { place, writing })) = (pace.has_ended, large) else {
                 return;
+            };
+            let scribe = &mut scribes[LARGE];
+            let seed = on.env.seed;
+            let is_written = match place {
+                LargePlace::Captured(entry) => entry
+                    .read_captured(|object| is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)),
+                LargePlace::Slot(slot) => {
+                    let Some(mut view) = on.core.try_view(&[*slot], ConnRef::background(on.env.shard)) else {
+                        return;
+                    };
+                    let content = view.slot(*slot).expect("the view was given this slot");
+                    let (is_written, spent) = content.read_frozen(|object, seed| {
+                        is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)
+                    });
+                    on.env.garbage.absorb(spent);
+                    is_written
+                }
+            };
+            pace.looks_at_clock(scribe, &on.env.clock);
+            if is_written
+                && let Some(Large {
+                    place: LargePlace::Captured(entry),
+                    ..
+                }) = self.large.take()
+            {
+                on.env.garbage.push(entry);
             }
         }
+    }
+
+    /// Begins with a frozen value of a slot that is at home.
+    fn begin_frozen(&mut self, cut: &Cut, on: &mut Ground<'_>) {
+        let mut from = self.first_slot;
+        while let Some(slot) = self.next_captured(cut, from) {
+            if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
+                && let Some(content) = view.slot(slot)
+                && let Some(frozen) = content.first_frozen()
+            {
+                let scribe = &mut self.scribes[LARGE];
+                self.large = Some(Large {
+                    place: LargePlace::Slot(slot),
+                    writing: scribe.begin_sliced(frozen.db, &frozen.key, frozen.expiry, frozen.access_clock),
+                });
+                return;
+            }
+            let Some(next) = slot.checked_add(1) else { return };
+            from = next;
+        }
+    }
+
+    /// Walks on through the slots.
+    fn walk(&mut self, on: &mut Ground<'_>, pace: &mut Pace) {
         let mut passed_over = 0;
         while passed_over < self.todo.len() {
             let Some(&slot) = self.todo.front() else { return };
-            let Saving { plan, scribe, todo, .. } = self;
+            let Saving {
+                plan, scribes, todo, ..
+            } = self;
+            let scribe = &mut scribes[SMALL];
             let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard)) else {
                 passed_over += 1;
                 todo.rotate_left(1);
@@ -218,8 +334,12 @@ impl Saving {
             if pace.has_ended {
                 return;
             }
+            if content.first_frozen().is_some() {
+                // What it has frozen comes first: it keeps what changes meanwhile.
+                pace.has_ended = true;
+                return;
+            }
         }
-        self.is_stuck = !self.todo.is_empty();
     }
 
     fn next_in_queue(&mut self) -> Option<(DbIndex, OwnedEntry)> {
@@ -251,14 +371,24 @@ impl Saving {
     }
 
     fn job(&mut self, snapshots: Arc<Snapshots>, shard: ShardId, is_last: bool) -> Job {
-        let batch = self.scribe.take(std::mem::take(&mut self.spare));
-        let version = self.scribe.version();
+        let spares = std::mem::take(&mut self.spares);
+        let mut spares = spares.into_iter();
+        let batches = self.scribes.each_mut().map(|scribe| Handed {
+            batch: scribe.take(spares.next().unwrap_or_default()),
+            version: scribe.version(),
+        });
         let plan = self.plan.clone();
-        let part = self.part.take();
+        let parts = std::mem::take(&mut self.parts);
         self.is_writing = true;
         self.is_handed_in = is_last;
-        Box::new(move || write(&snapshots, plan, shard, part, batch, version, is_last))
+        Box::new(move || write(&snapshots, plan, shard, parts, batches, is_last))
     }
+}
+
+/// What a scribe hands over.
+struct Handed {
+    batch: Batch,
+    version: u16,
 }
 
 /// What a job does, on its thread.
@@ -266,56 +396,57 @@ fn write(
     snapshots: &Snapshots,
     plan: Arc<Plan>,
     shard: ShardId,
-    part: Option<Part>,
-    batch: Batch,
-    version: u16,
+    mut parts: [Option<Part>; 2],
+    batches: [Handed; 2],
     is_last: bool,
 ) -> Written {
-    let mut written = Written {
-        part,
-        buffer: Vec::new(),
-        failure: None,
-        handed_in: None,
-        plan,
-    };
-    let plan = &written.plan;
-    if !plan.is_given_up() {
-        let appended = append(snapshots, plan, shard, &mut written.part, &batch, version);
-        plan.count_keys(snapshots, batch.key_count);
-        written.failure = appended.err();
+    let mut failure = None;
+    let mut buffers = Vec::with_capacity(2);
+    for ((part, handed), kind) in parts.iter_mut().zip(batches).zip([PartKind::Small, PartKind::Large]) {
+        // The part of what is small is there in any case.
+        let is_wanted = kind == PartKind::Small || part.is_some() || !handed.batch.bytes.is_empty();
+        if is_wanted && failure.is_none() && !plan.is_given_up() {
+            failure = append(snapshots, &plan, shard, kind, part, &handed).err();
+            plan.count_keys(snapshots, handed.batch.key_count);
+        }
+        buffers.push(handed.batch.bytes);
     }
-    written.buffer = batch.bytes;
+    let mut handed_in = None;
     if is_last {
-        // A part that could not be written must not be taken for one that is whole.
-        let part = written.part.take();
-        if written.failure.is_some() {
-            if let Some(part) = &part {
+        let mut parts = std::mem::take(&mut parts);
+        if failure.is_some() {
+            // Parts that could not be written must not be taken for whole ones.
+            for part in parts.iter_mut().filter_map(Option::take) {
                 // Nothing can be done about it; the next start finds it.
                 let _ = snapshots.disk.remove(part.path());
             }
-            written.handed_in = Some(plan.hand_in(&*snapshots.disk, shard, None));
-        } else {
-            written.handed_in = Some(plan.hand_in(&*snapshots.disk, shard, part));
         }
+        handed_in = Some(plan.hand_in(&*snapshots.disk, shard, parts));
     }
-    written
+    Written {
+        plan,
+        parts,
+        buffers: buffers.try_into().unwrap_or_default(),
+        failure,
+        handed_in,
+    }
 }
 
 fn append(
     snapshots: &Snapshots,
     plan: &Plan,
     shard: ShardId,
+    kind: PartKind,
     part: &mut Option<Part>,
-    batch: &Batch,
-    version: u16,
+    handed: &Handed,
 ) -> Result<(), String> {
     let part = match part {
         Some(part) => part,
-        None => part.insert(plan.create_part(&*snapshots.disk, shard)?),
+        None => part.insert(plan.create_part(&*snapshots.disk, shard, kind)?),
     };
-    part.seal(version);
+    part.seal(handed.version);
     let path = part.path().to_owned();
-    part.append(batch)
+    part.append(&handed.batch)
         .map_err(|error| format!("Write error saving DB on disk, {}: {error}", path.display()))
 }
 
@@ -337,12 +468,13 @@ impl Pace {
         }
     }
 
-    fn is_over(&mut self, scribe: &Scribe, on: &Ground<'_>) -> bool {
-        self.counts(scribe, &on.env.clock)
+    /// Something has been written that took long.
+    fn looks_at_clock(&mut self, scribe: &Scribe, clock: &Clock) {
+        self.has_ended = scribe.waiting_bytes() >= BATCH_BYTES || clock.ticks() >= self.deadline;
     }
 
     /// Counts an entry that was written; whether that was enough.
-    fn counts(&mut self, scribe: &Scribe, clock: &crate::base::clock::Clock) -> bool {
+    fn counts(&mut self, scribe: &Scribe, clock: &Clock) -> bool {
         self.entries += 1;
         let bytes = scribe.waiting_bytes();
         if bytes >= BATCH_BYTES {

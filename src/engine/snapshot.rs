@@ -129,6 +129,13 @@ pub struct Plan {
     changes: Box<[AtomicU64]>,
 }
 
+/// A shard writes two parts, since a large value is written in slices and nothing may come between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    Small,
+    Large,
+}
+
 /// What to do about a snapshot that was asked for.
 pub enum Begun {
     /// The cut is to be made now.
@@ -434,11 +441,8 @@ impl Snapshots {
 
     /// Takes away what snapshots of this process have left unfinished. To be called when nothing is saved any more.
     pub fn remove_temporary_files(&self, settings: &Settings) {
-        for shard in 0..self.changes.len() as u16 {
-            let path = settings
-                .dir
-                .as_path()
-                .join(part_name(std::process::id(), ShardId(shard)));
+        for number in 0..2 * self.changes.len() {
+            let path = settings.dir.as_path().join(part_name(std::process::id(), number));
             // Mostly there is none.
             let _ = self.disk.remove(&path);
         }
@@ -484,13 +488,13 @@ impl Plan {
                 redis_version: REDIS_VERSION,
                 created_at: now,
                 used_bytes: used_bytes as u64,
-                part_count: shard_count,
+                part_count: 2 * shard_count,
                 functions: Vec::new(),
             },
             name: directory.join(name),
             directory,
             left: AtomicUsize::new(shard_count),
-            parts: Mutex::new((0..shard_count).map(|_| None).collect()),
+            parts: Mutex::new((0..2 * shard_count).map(|_| None).collect()),
             failure: Mutex::new(None),
             is_given_up: AtomicBool::new(false),
             keys_written: AtomicU64::new(0),
@@ -530,15 +534,16 @@ impl Plan {
         failure.clone().unwrap_or_default()
     }
 
-    /// Where a shard writes its part: the first one's becomes the whole.
-    fn part_path(&self, shard: ShardId) -> PathBuf {
-        self.directory.join(part_name(std::process::id(), shard))
+    /// Where a shard writes a part: the first becomes the whole.
+    fn part_path(&self, number: usize) -> PathBuf {
+        self.directory.join(part_name(std::process::id(), number))
     }
 
-    /// Begins a shard's part. Blocks.
-    pub fn create_part(&self, disk: &dyn Disk, shard: ShardId) -> Result<Part, String> {
-        let path = self.part_path(shard);
-        let head = (shard.0 == 0).then_some(&self.head);
+    /// Begins a part of a shard. Blocks.
+    pub fn create_part(&self, disk: &dyn Disk, shard: ShardId, kind: PartKind) -> Result<Part, String> {
+        let number = self.number_of(shard, kind);
+        let path = self.part_path(number);
+        let head = (number == 0).then_some(&self.head);
         Part::create(disk, &path, self.writing, head).map_err(|error| {
             // The file may be there, without what belongs into it; mostly it is not.
             let _ = disk.remove(&path);
@@ -547,6 +552,14 @@ impl Plan {
                 path.display()
             )
         })
+    }
+
+    fn number_of(&self, shard: ShardId, kind: PartKind) -> usize {
+        let shard = usize::from(shard.0);
+        match kind {
+            PartKind::Small => shard,
+            PartKind::Large => self.head.part_count / 2 + shard,
+        }
     }
 
     /// Says that so many keys are written, having slept as `rdb-key-save-delay` says. Blocks for that long, but not when the snapshot is
@@ -574,16 +587,17 @@ impl Plan {
         }
     }
 
-    /// A shard hands in its part, if it has one. The last of them lays them together, or takes away what there is; the others get None.
-    /// Blocks.
-    pub fn hand_in(&self, disk: &dyn Disk, shard: ShardId, part: Option<Part>) -> Option<Whole> {
+    /// A shard hands in its parts, if it has them; of large values it need not have one. The last shard lays all together, or takes away
+    /// what there is; the others get None. Blocks.
+    pub fn hand_in(&self, disk: &dyn Disk, shard: ShardId, [small, large]: [Option<Part>; 2]) -> Option<Whole> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts[usize::from(shard.0)] = part;
+        parts[self.number_of(shard, PartKind::Small)] = small;
+        parts[self.number_of(shard, PartKind::Large)] = large;
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return None;
         }
         let parts = std::mem::take(&mut *parts);
-        if self.is_given_up() || parts.iter().any(Option::is_none) {
+        if self.is_given_up() || parts[..self.head.part_count / 2].iter().any(Option::is_none) {
             for part in parts.into_iter().flatten() {
                 // Nothing can be done about it; the next start finds it.
                 let _ = disk.remove(part.path());
@@ -601,8 +615,8 @@ impl Plan {
 }
 
 /// The name of a part that is being written.
-fn part_name(pid: u32, shard: ShardId) -> String {
-    match shard.0 {
+fn part_name(pid: u32, number: usize) -> String {
+    match number {
         0 => format!("temp-{pid}.rdb"),
         other => format!("temp-{pid}.{other}.rdb"),
     }

@@ -575,6 +575,16 @@ impl<'a> EntryRef<'a> {
         }
     }
 
+    /// Where the value lies that is not a string, to tell it from others; 0 for a string.
+    pub(super) fn object_address(self) -> usize {
+        let shape = self.shape();
+        if shape.representation() != OBJECT {
+            return 0;
+        }
+        // SAFETY: invariants 1 and 5: the word of the object lies there, at a multiple of 8.
+        unsafe { self.base().add(shape.payload_at()).cast::<usize>().read() }
+    }
+
     /// What OBJECT ENCODING answers.
     pub fn encoding(self) -> Encoding {
         if let Some(object) = self.object() {

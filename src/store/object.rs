@@ -179,13 +179,16 @@ impl Slot {
     /// that takes time to free.
     pub(super) fn drop_void(&mut self, db: DbIndex, spot: Spot) {
         let entry = self.cut(db, spot);
-        drop(self.keep_gone(db, entry));
+        if let Some(entry) = self.keep_gone(db, entry) {
+            self.free(entry);
+        }
     }
 
     /// What an edit leads to.
     #[inline]
     fn settle_edit<R>(&mut self, db: DbIndex, spot: Spot, key: &[u8], edited: Edited<R>, is_void: bool) -> R {
         let (has_changed, result) = edited.into_parts();
+        self.count_frozen(db, key);
         if is_void {
             self.drop_void(db, spot);
             self.tell(db, key, Happening::Emptied);

@@ -315,6 +315,7 @@ impl Slot {
             let kept = self.keep_gone(db, std::mem::replace(&mut entry, copy));
             debug_assert!(kept.is_none(), "it was asked just now");
         }
+        let entry = self.part_from_cut(entry);
         self.tell(db, key, Happening::Removed);
         Some(entry)
     }
@@ -353,7 +354,8 @@ impl Slot {
     #[inline]
     fn heavy_at(&self, db: DbIndex, spot: Spot) -> Option<EntryRef<'_>> {
         let entry = self.table(db)?.entry(spot);
-        let must_leave = |object: ObjectRef<'_>| object.is_heavy() || object.is_frozen(Use::Undo);
+        let must_leave =
+            |object: ObjectRef<'_>| object.is_heavy() || object.is_frozen(Use::Undo) || object.is_frozen(Use::Snapshot);
         entry.object().is_some_and(must_leave).then_some(entry)
     }
 
@@ -630,7 +632,8 @@ impl Slot {
             }
         }
         let entry = self.cut(db, spot);
-        let mut entry = self.keep_gone(db, entry);
+        let entry = self.keep_gone(db, entry);
+        let mut entry = entry.and_then(|entry| self.keep_frozen(entry));
         if self.concerns_cut() {
             entry = entry.and_then(|entry| self.capture_gone(db, entry));
         }
@@ -642,6 +645,7 @@ impl Slot {
     /// Frees an entry that is no longer in a table: at once, or later if that takes long.
     #[inline]
     pub(super) fn free(&mut self, entry: OwnedEntry) {
+        let Some(entry) = self.keep_frozen(entry) else { return };
         if entry.is_heavy() {
             self.rare_mut().discarded.get_or_insert_default().push(entry);
         }

@@ -107,13 +107,14 @@ impl Slot {
         self.drop_if_not_rare();
         let mut detached = Detached::default();
         let mut tables = Vec::new();
+        let mut gone: Vec<OwnedEntry> = Vec::new();
         // What was frozen and is still there, by where it was in each layer: whatever has moved since then is followed.
         let mut frozen: Vec<DbKey> = Vec::new();
         let mut end_layer = |layer: Layer, frozen: &mut Vec<DbKey>| {
             for (place, kept) in layer {
                 match kept {
                     Kept::Nothing => {}
-                    Kept::Entry(entry) => detached.push(entry),
+                    Kept::Entry(entry) => gone.push(entry),
                     Kept::InPlace { .. } => frozen.push(place),
                 }
             }
@@ -140,6 +141,11 @@ impl Slot {
         for DbKey { db, key } in frozen {
             if let Some(spent) = self.thaw_undo(db, &key) {
                 detached.push_spent(spent);
+            }
+        }
+        for entry in gone {
+            if let Some(entry) = self.keep_frozen(entry) {
+                detached.push(entry);
             }
         }
         for (db_then, table) in tables {

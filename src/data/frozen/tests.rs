@@ -9,6 +9,7 @@ use crate::data::hash::FieldExpiry;
 use crate::data::list::{End, NewNode};
 use crate::data::listpack::Listpack;
 use crate::data::sorted_set::AddOptions;
+use crate::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId, Trim, TrimBound};
 use crate::data::{Limits, TypedValue};
 use std::collections::BTreeMap;
 
@@ -35,10 +36,30 @@ fn picture(object: ObjectRef<'_>) -> Vec<Written> {
                 all.push((element.member.to_vec(), score, None));
             }
         }
-        other => panic!("no model for {other:?}"),
+        ObjectRef::Stream(stream) => {
+            stream.entries.blocks().for_each(|block| all.push(of_block(block)));
+            all.push(of_rest(&stream.entries.numbers(), &stream.groups));
+            return all;
+        }
     }
     all.sort();
     all
+}
+
+fn of_block(block: &Block) -> Written {
+    (
+        format!("{:?}", block.id()).into_bytes(),
+        block.listpack().as_bytes().to_vec(),
+        None,
+    )
+}
+
+fn of_rest(numbers: &Numbers, groups: &Groups) -> Written {
+    (
+        format!("{numbers:?}").into_bytes(),
+        format!("{groups:?}").into_bytes(),
+        None,
+    )
 }
 
 /// Collects what is read of a frozen value, and compares it with what it was.
@@ -71,6 +92,8 @@ impl Sink for Reading {
             return;
         }
         self.parts.push(match part {
+            Part::Block(block) => of_block(block),
+            Part::Rest(numbers, groups) => of_rest(numbers, groups),
             Part::Node(_) => unreachable!("it has been taken above"),
             Part::Member(member) => (member.to_vec(), Vec::new(), None),
             Part::Scored(member, score) => (member.to_vec(), score.to_bits().to_be_bytes().to_vec(), None),
@@ -87,6 +110,7 @@ impl Reading {
                 ObjectRef::List(list) => assert_eq!((node_count, self.nodes), (list.node_count(), node_count)),
                 other => panic!("{other:?} is no list"),
             },
+            Head::Stream { block_count } => assert_eq!(block_count + 1, self.parts.len()),
             Head::Hash { len, earliest } => {
                 assert_eq!(len, was.len());
                 let expiries = self.parts.iter().filter_map(|part| part.2);
@@ -94,7 +118,7 @@ impl Reading {
                 assert_eq!(earliest.is_none(), expiries.count() == 0);
             }
         }
-        if !matches!(was, ObjectRef::List(_)) {
+        if !matches!(was, ObjectRef::List(_) | ObjectRef::Stream(_)) {
             self.parts.sort();
         }
         assert!(self.parts == picture(*was), "what was read is not what was frozen");
@@ -443,6 +467,84 @@ fn list_limits(random: &mut Random) -> Limits {
         list_packed_threshold: 150,
         ..Limits::default()
     }
+}
+
+const STREAM: Kind = Kind {
+    make: |random, len| {
+        let mut stream = Stream::new();
+        (0..len + 500).for_each(|_| append(&mut stream, random));
+        stream.groups.add(Group::new(b"group", StreamId::MIN, Some(0)));
+        stream.into_object()
+    },
+    change: |object, random| {
+        let stream: &mut Stream = of(object);
+        let (first, last) = (stream.entries.first_id().ms, stream.entries.last_id().ms);
+        let id = StreamId::new(first + random.below((last - first + 2) as usize) as u64, 0);
+        match random.below(20) {
+            0..8 => append(stream, random),
+            8..14 => {
+                stream.entries.delete(id);
+            }
+            14 => {
+                let is_approximate = random.below(2) == 0;
+                stream.entries.trim(&Trim {
+                    bound: TrimBound::MinId(StreamId::new(first + random.below(5) as u64, 0)),
+                    is_approximate,
+                    limit: None,
+                });
+            }
+            15..18 => {
+                if let Some(group) = stream.groups.get_mut(b"group") {
+                    let name = [b'a' + random.below(5) as u8];
+                    let (consumer, _) = group.add_consumer(&name, UnixMs(last));
+                    group.deliver(id, consumer, UnixMs(last));
+                    group.acknowledge(StreamId::new(first, 0));
+                }
+            }
+            18 => {
+                // Back behind entries that were deleted: a block may come to have the ID of one that has gone.
+                while let Some(entry) = stream.entries.last().map(|entry| entry.id)
+                    && random.below(4) > 0
+                {
+                    stream.entries.delete(entry);
+                }
+                let last = stream.entries.last().map_or(StreamId::MIN, |entry| entry.id);
+                stream.entries.set_id(last, None, None);
+            }
+            _ if random.below(30) == 0 => (0..1000).for_each(|_| append(stream, random)),
+            _ if random.below(30) == 0 => {
+                stream.entries.trim(&Trim {
+                    bound: TrimBound::MinId(id),
+                    is_approximate: true,
+                    limit: None,
+                });
+            }
+            _ => {}
+        }
+    },
+    check: |object| match object {
+        Object::Stream(stream) => stream.check(),
+        other => panic!("{other:?}"),
+    },
+};
+
+/// Blocks of few entries.
+fn append(stream: &mut Stream, random: &mut Random) {
+    let id = StreamId::new(stream.entries.last_id().ms + 1, 0);
+    let words = [b"field".to_vec(), text(random, 100)];
+    let limits = Limits {
+        stream_node_max_entries: 4,
+        ..Limits::default()
+    };
+    stream
+        .entries
+        .append(id, words.iter().map(Vec::as_slice), &limits)
+        .unwrap();
+}
+
+#[test]
+fn a_stream_is_read_and_taken_back_as_it_was() {
+    run(&STREAM, 15);
 }
 
 #[test]

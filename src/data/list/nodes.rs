@@ -28,7 +28,7 @@ use crate::base::size_class::allocated;
 use crate::data::Limits;
 use crate::data::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use crate::data::listpack::{Item, Listpack};
-use crate::data::past::{BYTES_COPIED_MAX, NOT_FROZEN, PARTS_COPIED_MAX, Pasts};
+use crate::data::past::{BYTES_COPIED_MAX, NOT_FROZEN, PART_BYTES, PARTS_COPIED_MAX, Pasts};
 
 /// Nodes of a chunk: moving half of them aside (2 KiB) costs less than the change of the node itself.
 const CHUNK_NODES_MAX: usize = 256;
@@ -736,9 +736,6 @@ impl NodeList {
         }
     }
 }
-
-/// A node that is shown counts as one part for so many bytes.
-const PART_BYTES: usize = 64;
 
 impl Freezable for NodeList {
     fn freezes(&self) -> bool {

@@ -28,7 +28,7 @@ const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
 
 /// A block of entries.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Block {
     id: StreamId,
     pack: Listpack,
@@ -401,7 +401,6 @@ impl Block {
     }
 
     /// Checks the invariants.
-    #[cfg(test)]
     pub(super) fn check(&self) {
         assert!(self.validate().is_some_and(|live| live > 0));
     }

@@ -15,12 +15,15 @@
 //! block's entries lie between its master ID and the next block's; 4. `first_id` is the first live entry's; no ID is above `last_id`.
 
 use super::blocks::{Block, Entry};
+use super::groups::Groups;
 use super::id::{NewId, StreamId};
+use super::past::PastBlocks;
 use super::runs::{Runs, Spot};
 use super::trim::Trim;
 use crate::base::clock::UnixMs;
 use crate::data::Limits;
 use crate::data::listpack::Listpack;
+use crate::data::past::{NOT_FROZEN, PART_BYTES, Pasts, Use};
 
 /// No block and no entry may be larger (Redis's STREAM_LISTPACK_MAX_SIZE).
 const BLOCK_BYTES_MAX: usize = 1 << 30;
@@ -42,47 +45,54 @@ pub enum AppendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadBlock;
 
+/// What is known of a stream beside its blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    pub len: u64,
+    pub first_id: StreamId,
+    pub last_id: StreamId,
+    pub max_deleted_id: StreamId,
+    pub added: u64,
+}
+
 /// The entries of a stream.
 #[derive(Clone, Default)]
 pub struct Entries {
     blocks: Runs<Block>,
     pack_bytes: usize,
-    len: u64,
-    first_id: StreamId,
-    last_id: StreamId,
-    max_deleted_id: StreamId,
-    added: u64,
+    pasts: Pasts<PastBlocks>,
+    numbers: Numbers,
 }
 
 impl Entries {
     /// Entries that are there.
     pub fn len(&self) -> u64 {
-        self.len
+        self.numbers.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.numbers.len == 0
     }
 
     /// The ID of the first entry; `0-0` if there is none.
     pub fn first_id(&self) -> StreamId {
-        self.first_id
+        self.numbers.first_id
     }
 
     /// The greatest ID there ever was, or what XSETID said.
     pub fn last_id(&self) -> StreamId {
-        self.last_id
+        self.numbers.last_id
     }
 
     /// The greatest ID that XDEL took away; `0-0` if it took none.
     pub fn max_deleted_id(&self) -> StreamId {
-        self.max_deleted_id
+        self.numbers.max_deleted_id
     }
 
     /// Entries ever added.
     pub fn added(&self) -> u64 {
-        self.added
+        self.numbers.added
     }
 
     /// The blocks, in order.
@@ -102,21 +112,26 @@ impl Entries {
 
     /// The ID that a new entry gets.
     pub fn new_id(&self, wanted: NewId, now: UnixMs) -> Result<StreamId, AppendError> {
-        if self.last_id == StreamId::MAX {
+        if self.numbers.last_id == StreamId::MAX {
             return Err(AppendError::Exhausted);
         }
         let id = match wanted {
             NewId::Exact(id) => id,
-            NewId::Auto if now.0 > self.last_id.ms => StreamId::new(now.0, 0),
+            NewId::Auto if now.0 > self.numbers.last_id.ms => StreamId::new(now.0, 0),
             // The clock stands still, or went backwards.
-            NewId::Auto => self.last_id.next().ok_or(AppendError::Exhausted)?,
-            NewId::AutoSeq(ms) if ms == self.last_id.ms => {
-                let seq = self.last_id.seq.checked_add(1).ok_or(AppendError::SeqExhausted)?;
+            NewId::Auto => self.numbers.last_id.next().ok_or(AppendError::Exhausted)?,
+            NewId::AutoSeq(ms) if ms == self.numbers.last_id.ms => {
+                let seq = self
+                    .numbers
+                    .last_id
+                    .seq
+                    .checked_add(1)
+                    .ok_or(AppendError::SeqExhausted)?;
                 StreamId::new(ms, seq)
             }
             NewId::AutoSeq(ms) => StreamId::new(ms, 0),
         };
-        if id <= self.last_id {
+        if id <= self.numbers.last_id {
             return Err(AppendError::IdTooSmall);
         }
         Ok(id)
@@ -129,7 +144,7 @@ impl Entries {
         words: impl ExactSizeIterator<Item = &'w [u8]> + Clone,
         limits: &Limits,
     ) -> Result<(), AppendError> {
-        if id <= self.last_id {
+        if id <= self.numbers.last_id {
             return Err(AppendError::IdTooSmall);
         }
         let word_bytes: usize = words.clone().map(<[u8]>::len).sum();
@@ -146,25 +161,27 @@ impl Entries {
         };
         match self.blocks.last_mut() {
             Some(block) if block.listpack().bytes() + word_bytes < bytes_max && block.slots() < slots_max => {
+                self.pasts.iter_mut().for_each(|past| past.change(block));
                 self.pack_bytes -= block.listpack().allocated_bytes();
                 block.append(id, words);
                 self.pack_bytes += block.listpack().allocated_bytes();
             }
             _ => self.push_block(Block::begin(id, words)),
         }
-        self.len += 1;
-        self.added += 1;
-        self.last_id = id;
-        if self.len == 1 {
-            self.first_id = id;
+        self.numbers.len += 1;
+        self.numbers.added += 1;
+        self.numbers.last_id = id;
+        if self.numbers.len == 1 {
+            self.numbers.first_id = id;
         }
         Ok(())
     }
 
     fn push_block(&mut self, block: Block) {
         self.pack_bytes += block.listpack().allocated_bytes();
+        self.pasts.iter_mut().for_each(|past| past.note(block.id()));
         if self.blocks.insert(block).is_err() {
-            unreachable!("the caller has seen that its ID is above all others");
+            unreachable!("the caller has seen that its ID is that of no other");
         }
     }
 
@@ -174,7 +191,7 @@ impl Entries {
             return Err(BadBlock);
         }
         if let Some(block) = Block::from_listpack(id, pack).ok_or(BadBlock)? {
-            self.len += block.live();
+            self.numbers.len += block.live();
             self.push_block(block);
         }
         Ok(())
@@ -185,16 +202,17 @@ impl Entries {
         if self.blocks.last().is_some_and(|block| block.last_live_id() > last_id) {
             return Err(BadBlock);
         }
-        (self.last_id, self.max_deleted_id, self.added) = (last_id, max_deleted_id, added.max(self.len));
+        (self.numbers.last_id, self.numbers.max_deleted_id, self.numbers.added) =
+            (last_id, max_deleted_id, added.max(self.numbers.len));
         self.find_first();
         Ok(())
     }
 
     /// Sets `last_id` (XSETID), and the others where they are given. The caller has checked that they fit.
     pub fn set_id(&mut self, last_id: StreamId, added: Option<u64>, max_deleted_id: Option<StreamId>) {
-        self.last_id = last_id;
-        self.added = added.unwrap_or(self.added);
-        self.max_deleted_id = max_deleted_id.unwrap_or(self.max_deleted_id);
+        self.numbers.last_id = last_id;
+        self.numbers.added = added.unwrap_or(self.numbers.added);
+        self.numbers.max_deleted_id = max_deleted_id.unwrap_or(self.numbers.max_deleted_id);
     }
 
     /// Whether an entry is there.
@@ -220,7 +238,7 @@ impl Entries {
     /// The entries from `from` to `to`, both included, in order.
     pub fn range(&self, from: StreamId, to: StreamId) -> impl Iterator<Item = Entry<'_>> {
         // Most readers wait for what comes next: that is not there yet.
-        let begin = if from > self.last_id || from > to {
+        let begin = if from > self.numbers.last_id || from > to {
             self.blocks.end()
         } else {
             self.blocks.floor(&from)
@@ -247,7 +265,7 @@ impl Entries {
 
     /// Deletes an entry (XDEL); false if it is not there.
     pub fn delete(&mut self, id: StreamId) -> bool {
-        if id > self.last_id || id < self.first_id || self.is_empty() {
+        if id > self.numbers.last_id || id < self.numbers.first_id || self.is_empty() {
             return false;
         }
         let spot = self.blocks.floor(&id);
@@ -261,17 +279,18 @@ impl Entries {
             let Some(block) = self.blocks.get_mut(spot) else {
                 return false;
             };
+            self.pasts.iter_mut().for_each(|past| past.change(block));
             let before = block.listpack().allocated_bytes();
             if !block.delete(id) {
                 return false;
             }
             self.pack_bytes = self.pack_bytes - before + block.listpack().allocated_bytes();
-            self.len -= 1;
+            self.numbers.len -= 1;
         }
-        if id == self.first_id {
+        if id == self.numbers.first_id {
             self.find_first();
         }
-        self.max_deleted_id = self.max_deleted_id.max(id);
+        self.numbers.max_deleted_id = self.numbers.max_deleted_id.max(id);
         true
     }
 
@@ -280,10 +299,10 @@ impl Entries {
         let mut dropped = 0;
         while let Some(block) = self.blocks.first() {
             let live = block.live();
-            if trim.is_satisfied(self.len) || trim.limit.is_some_and(|limit| dropped + live > limit) {
+            if trim.is_satisfied(self.numbers.len) || trim.limit.is_some_and(|limit| dropped + live > limit) {
                 break;
             }
-            if trim.covers(self.len, live, block.last_slot_id()) {
+            if trim.covers(self.numbers.len, live, block.last_slot_id()) {
                 self.drop_block(self.blocks.begin());
                 dropped += live;
                 continue;
@@ -301,15 +320,16 @@ impl Entries {
 
     fn trim_first_block(&mut self, trim: &Trim) -> u64 {
         let spot = self.blocks.begin();
-        let len = self.len;
+        let len = self.numbers.len;
         let Some(block) = self.blocks.get_mut(spot) else {
             return 0;
         };
+        self.pasts.iter_mut().for_each(|past| past.change(block));
         let live = block.live();
         let before = block.listpack().allocated_bytes();
         let dropped = block.delete_front(|id, deleted| trim.takes(len - deleted, id));
         self.pack_bytes = self.pack_bytes - before + block.listpack().allocated_bytes();
-        self.len -= dropped;
+        self.numbers.len -= dropped;
         if dropped == live {
             // All that is left are entries that XDEL took, the last of them behind the bound.
             self.remove_block(spot);
@@ -318,62 +338,131 @@ impl Entries {
     }
 
     fn drop_block(&mut self, spot: Spot) {
-        self.len -= self.remove_block(spot).live();
+        self.numbers.len -= self.remove_block(spot);
     }
 
-    fn remove_block(&mut self, spot: Spot) -> Block {
+    /// Answers how many live entries went with it.
+    fn remove_block(&mut self, spot: Spot) -> u64 {
         let block = self.blocks.remove(spot);
         self.pack_bytes -= block.listpack().allocated_bytes();
-        block
+        let live = block.live();
+        let mut wanting = None;
+        for past in self.pasts.iter_mut() {
+            if past.wants(&block)
+                && let Some(other) = wanting.replace(past)
+            {
+                other.keep(block.clone());
+            }
+        }
+        if let Some(past) = wanting {
+            past.keep(block);
+        }
+        live
     }
 
     fn find_first(&mut self) {
-        self.first_id = self.first().map_or(StreamId::MIN, |entry| entry.id);
+        self.numbers.first_id = self.first().map_or(StreamId::MIN, |entry| entry.id);
     }
 
     /// Whether entries are missing between `from` and the end, as far as it is known: XDEL took one there.
     pub fn has_gaps_from(&self, from: StreamId) -> bool {
-        self.len > 0 && !self.max_deleted_id.is_zero() && from <= self.max_deleted_id
+        self.numbers.len > 0 && !self.numbers.max_deleted_id.is_zero() && from <= self.numbers.max_deleted_id
     }
 
     /// How many entries had been added when `id` was, itself included, if that can be known: it can at the ends of the stream, unless
     /// XDEL made gaps.
     pub fn count_up_to(&self, id: StreamId) -> Option<u64> {
-        if self.added == 0 {
+        if self.numbers.added == 0 {
             return Some(0);
         }
-        if self.len == 0 && id <= self.last_id {
-            return Some(self.added);
+        if self.numbers.len == 0 && id <= self.numbers.last_id {
+            return Some(self.numbers.added);
         }
-        if !id.is_zero() && id < self.max_deleted_id {
+        if !id.is_zero() && id < self.numbers.max_deleted_id {
             return None;
         }
-        if id >= self.last_id {
-            return (id == self.last_id).then_some(self.added);
+        if id >= self.numbers.last_id {
+            return (id == self.numbers.last_id).then_some(self.numbers.added);
         }
-        let has_no_gaps = self.max_deleted_id.is_zero() || self.max_deleted_id < self.first_id;
-        let before_first = self.added.checked_sub(self.len).filter(|_| has_no_gaps)?;
-        if id > self.first_id {
+        let has_no_gaps = self.numbers.max_deleted_id.is_zero() || self.numbers.max_deleted_id < self.numbers.first_id;
+        let before_first = self
+            .numbers
+            .added
+            .checked_sub(self.numbers.len)
+            .filter(|_| has_no_gaps)?;
+        if id > self.numbers.first_id {
             return None;
         }
-        Some(before_first + u64::from(id == self.first_id))
+        Some(before_first + u64::from(id == self.numbers.first_id))
     }
 
     /// Frees about `count` entries or blocks; true when nothing is left.
     pub fn free_step(&mut self, count: usize) -> bool {
-        self.blocks.free_step(count)
+        self.pasts.free_step(count) && self.blocks.free_step(count)
+    }
+
+    /// Bytes of the blocks' listpacks.
+    pub(super) fn pack_bytes(&self) -> usize {
+        self.pack_bytes
+    }
+
+    /// What is known beside the blocks.
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    pub(super) fn pasts(&self) -> &Pasts<PastBlocks> {
+        &self.pasts
+    }
+
+    pub(super) fn pasts_mut(&mut self) -> &mut Pasts<PastBlocks> {
+        &mut self.pasts
+    }
+
+    pub(super) fn freeze(&mut self, to: Use, groups: Groups) {
+        let past = PastBlocks::new(self.blocks.len(), self.numbers, groups);
+        self.pasts.begin(to, past);
+    }
+
+    /// Makes the entries what they were when they were frozen for an undo, and answers the groups of then.
+    pub(super) fn roll_back(&mut self) -> Groups {
+        let mut past = self.pasts.end(Use::Undo).expect(NOT_FROZEN);
+        let (numbers, groups) = (past.numbers, std::mem::take(&mut past.groups));
+        let (fresh, gone) = past.into_changes();
+        for id in fresh {
+            let spot = self.blocks.find(&id).expect("a past names living blocks only");
+            self.remove_block(spot);
+        }
+        gone.into_values().for_each(|block| self.push_block(block));
+        self.numbers = numbers;
+        groups
+    }
+
+    /// Shows blocks as they were, for about so much effort; true after the last.
+    pub(super) fn read(&mut self, effort: usize, mut visit: impl FnMut(&Block)) -> bool {
+        let past = self.pasts.get_mut(Use::Snapshot).expect(NOT_FROZEN);
+        let mut left = effort;
+        while left > 0 {
+            let Some(bytes) = past.read_next(&self.blocks, &mut visit) else {
+                return true;
+            };
+            left = left.saturating_sub(1 + bytes / PART_BYTES);
+        }
+        false
     }
 
     /// Checks the invariants.
-    #[cfg(test)]
     pub(super) fn check(&self) {
         self.blocks.check();
         self.blocks().for_each(Block::check);
-        assert_eq!(self.len, self.blocks().map(Block::live).sum::<u64>());
+        assert_eq!(self.numbers.len, self.blocks().map(Block::live).sum::<u64>());
         let bytes = self.blocks().map(|block| block.listpack().allocated_bytes());
         assert_eq!(self.pack_bytes, bytes.sum::<usize>());
-        assert_eq!(self.first_id, self.first().map_or(StreamId::MIN, |entry| entry.id));
-        assert!(self.last().is_none_or(|entry| entry.id <= self.last_id));
+        assert_eq!(
+            self.numbers.first_id,
+            self.first().map_or(StreamId::MIN, |entry| entry.id)
+        );
+        assert!(self.last().is_none_or(|entry| entry.id <= self.numbers.last_id));
         let next = self.blocks().skip(1).map(Block::id);
         assert!(self.blocks().zip(next).all(|(block, next)| block.last_live_id() < next));
     }

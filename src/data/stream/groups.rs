@@ -418,7 +418,6 @@ impl Group {
     }
 
     /// Checks the invariants.
-    #[cfg(test)]
     pub(super) fn check(&self) {
         self.pending.check();
         self.consumers.check();
@@ -455,6 +454,12 @@ impl Groups {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// About how many allocations and pending entries there are to free, or to copy.
+    pub fn effort(&self) -> usize {
+        let of_group = |group: &Group| 1 + group.consumer_count() + group.pending_count();
+        self.iter().map(of_group).sum()
     }
 
     /// All groups, ordered by name.
@@ -500,7 +505,6 @@ impl Groups {
     }
 
     /// Checks the invariants.
-    #[cfg(test)]
     pub(super) fn check(&self) {
         self.groups.check();
         self.iter().for_each(Group::check);

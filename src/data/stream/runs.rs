@@ -36,7 +36,7 @@ impl<T: Ordered> Ordered for Box<T> {
 }
 
 /// Elements in ascending order of their keys, each key once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Runs<T> {
     runs: VecDeque<VecDeque<T>>,
     len: usize,
@@ -48,6 +48,23 @@ pub struct Runs<T> {
 pub struct Spot {
     run: usize,
     index: usize,
+}
+
+impl<T: Clone> Clone for Runs<T> {
+    /// With the same capacities, so that it takes the same memory, and so does whatever has it as a part.
+    fn clone(&self) -> Runs<T> {
+        let mut runs = VecDeque::with_capacity(self.runs.capacity());
+        runs.extend(self.runs.iter().map(|run| {
+            let mut copy = VecDeque::with_capacity(run.capacity());
+            copy.extend(run.iter().cloned());
+            copy
+        }));
+        Runs {
+            runs,
+            len: self.len,
+            bytes: self.bytes,
+        }
+    }
 }
 
 impl<T> Default for Runs<T> {
@@ -322,7 +339,6 @@ impl<T: Ordered> Runs<T> {
     }
 
     /// Checks the invariants.
-    #[cfg(test)]
     pub(super) fn check(&self) {
         assert!(self.runs.iter().all(|run| !run.is_empty() && run.len() <= RUN_MAX));
         assert_eq!(self.len, self.runs.iter().map(VecDeque::len).sum::<usize>());
@@ -418,6 +434,17 @@ mod tests {
             prop_assert!(runs.iter().map(|pair| (pair.0, pair.1)).eq(model.into_iter()));
             while !runs.free_step(100) { runs.check(); }
             prop_assert_eq!(runs.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_copy_takes_as_much_as_is_counted() {
+        let mut runs = Runs::default();
+        for key in 0..1000 {
+            runs.insert(Pair(key * 7 % 1000, 0)).unwrap();
+            let copy = runs.clone();
+            copy.check();
+            assert_eq!(copy.allocated_bytes(), runs.allocated_bytes());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Entries as bytes, the parts that shards write, and the file that they are laid together to.
 //!
-//! A [`Scribe`] turns entries into bytes of a part, on the shard that holds them. A [`Part`] takes these bytes into a file, on a thread that
-//! may wait. When all parts are sealed, [`lay`] makes one file of them:
+//! A [`Scribe`] turns entries into bytes of a part, on the shard that holds them; a value that is too large for one step goes in slices,
+//! into a part where nothing comes between them. A [`Part`] takes these bytes into a file, on a thread that may wait. When all parts are sealed, [`lay`] makes one file of them:
 //!
 //! ```text
 //! first part's file:  header, as long as it will be | its body |
@@ -17,11 +17,13 @@
 use super::opcode;
 use crate::base::clock::UnixMs;
 use crate::base::crc64::{combine, crc64};
+use crate::base::hash::HashSeed;
 use crate::config::{MaxmemoryPolicy, Settings};
+use crate::data::Object;
 use crate::data::access::{frequency, idle_s};
 use crate::persist::payload::Form;
 use crate::persist::rdb::RdbWriter;
-use crate::persist::value;
+use crate::persist::value::{self, SlicedValue};
 use crate::runtime::disk::{Disk, DiskFile};
 use crate::store::{DbIndex, EntryRef};
 use std::io;
@@ -83,13 +85,37 @@ impl Scribe {
 
     /// Writes an entry.
     pub fn write(&mut self, db: DbIndex, entry: EntryRef<'_>) {
+        self.write_head(db, entry.expiry(), entry.access_clock());
+        let version = value::write_keyed(&mut self.out, entry, self.form.compresses, self.form.rdb_version);
+        self.version = self.version.max(version);
+        self.key_count += 1;
+    }
+
+    /// Begins an entry whose value is written in slices; nothing else is to be written before its last.
+    pub fn begin_sliced(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, access_clock: u32) -> SlicedValue {
+        self.write_head(db, expiry, access_clock);
+        SlicedValue::keyed(self.form.rdb_version, self.form.compresses, key)
+    }
+
+    /// Writes the next slice of it, about `effort` parts; true when that was the last.
+    pub fn write_slice(&mut self, value: &mut SlicedValue, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+        let is_written = value.write_slice(&mut self.out, object, seed, effort);
+        if is_written {
+            self.version = self.version.max(value.lowest_rdb_version());
+            self.key_count += 1;
+        }
+        is_written
+    }
+
+    /// What stands before the type of an entry.
+    fn write_head(&mut self, db: DbIndex, expiry: Option<UnixMs>, access_clock: u32) {
         let mut writer = RdbWriter::new(&mut self.out, self.form.compresses);
         if self.db != Some(db) {
             self.db = Some(db);
             writer.byte(opcode::SELECT_DB);
             writer.length(u64::from(db.0));
         }
-        if let Some(UnixMs(expiry)) = entry.expiry() {
+        if let Some(UnixMs(expiry)) = expiry {
             writer.byte(opcode::EXPIRE_TIME_MS);
             writer.raw(&expiry.to_le_bytes());
         }
@@ -97,16 +123,13 @@ impl Scribe {
             Usage::Untold => {}
             Usage::Idle => {
                 writer.byte(opcode::IDLE);
-                writer.length(idle_s(entry.access_clock(), self.now));
+                writer.length(idle_s(access_clock, self.now));
             }
             Usage::Frequency { decay_minutes } => {
                 writer.byte(opcode::FREQUENCY);
-                writer.byte(frequency(entry.access_clock(), self.now, decay_minutes));
+                writer.byte(frequency(access_clock, self.now, decay_minutes));
             }
         }
-        let version = value::write_keyed(&mut self.out, entry, self.form.compresses, self.form.rdb_version);
-        self.version = self.version.max(version);
-        self.key_count += 1;
     }
 
     /// Bytes that were written and not taken yet.
@@ -267,7 +290,9 @@ pub fn lay(disk: &dyn Disk, head: &Head, mut parts: Vec<Part>, name: &Path) -> i
 }
 
 fn lay_and_rename(disk: &dyn Disk, head: &Head, parts: &mut [Part], name: &Path) -> io::Result<Laid> {
-    let texts: Vec<(u64, u64)> = parts.iter().map(|part| (part.len, part.crc)).collect();
+    let mut texts: Vec<(u64, u64)> = parts.iter().map(|part| (part.len, part.crc)).collect();
+    // Parts that nobody has begun are empty.
+    texts.resize(head.part_count, (0, 0));
     let version_of_functions = if head.functions.is_empty() { 0 } else { 10 };
     let versions = parts.iter().map(|part| part.version);
     let version = versions.fold(version_of_functions.max(VERSION_MIN), u16::max);

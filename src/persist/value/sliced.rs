@@ -7,7 +7,7 @@
 //! the format means no more by it than what the expiries are counted from.
 
 use super::super::rdb::RdbWriter;
-use super::{hash, list, lowest_version, set, sorted_set, write_object};
+use super::{hash, list, lowest_version, set, sorted_set, stream, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::frozen::{Head, Part, Sink};
@@ -86,6 +86,7 @@ impl Sink for Writing<'_, '_> {
         match head {
             Head::Set { len } => set::begin(&mut self.writer, len),
             Head::List { node_count } => list::begin(&mut self.writer, node_count),
+            Head::Stream { block_count } => stream::begin(&mut self.writer, block_count, self.value.rdb_version),
             Head::SortedSet { len } => sorted_set::begin(&mut self.writer, len),
             Head::Hash { len, earliest } => {
                 self.value.earliest = earliest;
@@ -98,6 +99,10 @@ impl Sink for Writing<'_, '_> {
     fn part(&mut self, part: Part<'_>) {
         match part {
             Part::Member(member) => self.writer.string(member),
+            Part::Block(block) => stream::write_block(&mut self.writer, block),
+            Part::Rest(numbers, groups) => {
+                stream::write_rest(&mut self.writer, numbers, groups, self.value.rdb_version);
+            }
             Part::Node(node) => list::write_node(&mut self.writer, node),
             Part::Scored(member, score) => sorted_set::write_element(&mut self.writer, member, score),
             Part::Field(field, value, expiry) => {
@@ -118,6 +123,7 @@ mod tests {
     use crate::data::list::{End, List};
     use crate::data::set::Set;
     use crate::data::sorted_set::{AddOptions, SortedSet};
+    use crate::data::stream::{Group, Stream, StreamId, Trim, TrimBound};
     use crate::data::{Limits, TypedValue};
     use crate::store::OwnedEntry;
 
@@ -238,8 +244,38 @@ mod tests {
         }
     }
 
+    fn stream() -> Case {
+        fn append(stream: &mut Stream, n: usize) {
+            let words = [b"field".to_vec(), format!("value {n}").into_bytes()];
+            let id = StreamId::new(n as u64, 0);
+            let words = words.iter().map(Vec::as_slice);
+            assert!(stream.entries.append(id, words, &Limits::default()).is_ok());
+        }
+        let mut stream = Stream::new();
+        stream.groups.add(Group::new(b"group", StreamId::MIN, Some(0)));
+        (1..10_000).for_each(|n| append(&mut stream, n));
+        Case {
+            object: stream.into_object(),
+            change: |object, n| {
+                let stream: &mut Stream = of(object);
+                append(stream, 1_000_000 + stream.entries.added() as usize);
+                stream.entries.delete(StreamId::new((n * 7 + 1) as u64, 0));
+                stream.entries.trim(&Trim {
+                    bound: TrimBound::MinId(StreamId::new(n as u64, 0)),
+                    is_approximate: false,
+                    limit: None,
+                });
+                if let Some(group) = stream.groups.get_mut(b"group") {
+                    let (consumer, _) = group.add_consumer(format!("consumer {n}").as_bytes(), UnixMs(n as u64));
+                    group.deliver(StreamId::new(n as u64, 0), consumer, UnixMs(7));
+                    group.advance(StreamId::new(n as u64, 0), &stream.entries);
+                }
+            },
+        }
+    }
+
     fn cases() -> Vec<Case> {
-        vec![set(), hash(false), hash(true), sorted_set(), list(0), list(2)]
+        vec![stream(), set(), hash(false), hash(true), sorted_set(), list(0), list(2)]
     }
 
     fn write_whole(object: ObjectRef<'_>) -> (Vec<u8>, u16) {
@@ -280,8 +316,15 @@ mod tests {
                 .for_each_with_expiry(|field, _, expiry| expiries.push((field.to_vec(), expiry)));
         }
         expiries.sort();
+        // Groups and numbers of a stream, which the digest does not see.
+        let bytes = matches!(object, Object::Stream(_)).then(|| write_whole(object.as_ref()).0);
         let entry = OwnedEntry::object(b"", object.clone(), None, 0);
-        (digest_value(entry.as_ref()), object.as_ref().encoding(), expiries)
+        (
+            bytes,
+            digest_value(entry.as_ref()),
+            object.as_ref().encoding(),
+            expiries,
+        )
     }
 
     #[test]

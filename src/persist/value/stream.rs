@@ -16,7 +16,7 @@ use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{STREAM_LISTPACKS_2, STREAM_LISTPACKS_3, WITH_ACTIVE_TIMES};
 use crate::base::clock::UnixMs;
 use crate::data::listpack::Listpack;
-use crate::data::stream::{Group, Stream, StreamId};
+use crate::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId};
 use hashbrown::HashMap;
 
 /// What is said of a consumer that was never given an entry.
@@ -128,26 +128,38 @@ fn time(reader: &mut RdbReader<'_>) -> Result<UnixMs, RdbError> {
 }
 
 pub(super) fn write(writer: &mut RdbWriter<'_>, stream: &Stream, rdb_version: u16) {
-    let has_active_times = rdb_version >= WITH_ACTIVE_TIMES;
-    writer.kind(if has_active_times {
+    begin(writer, stream.entries.block_count(), rdb_version);
+    for block in stream.entries.blocks() {
+        write_block(writer, block);
+    }
+    write_rest(writer, &stream.entries.numbers(), &stream.groups, rdb_version);
+}
+
+/// The beginning of a stream's blocks.
+pub(super) fn begin(writer: &mut RdbWriter<'_>, block_count: usize, rdb_version: u16) {
+    writer.kind(if rdb_version >= WITH_ACTIVE_TIMES {
         STREAM_LISTPACKS_3
     } else {
         STREAM_LISTPACKS_2
     });
-    let entries = &stream.entries;
-    writer.length(entries.block_count() as u64);
-    for block in entries.blocks() {
-        writer.string(&bytes_of(block.id()));
-        writer.string(block.listpack().as_bytes());
-    }
-    writer.length(entries.len());
-    for id in [entries.last_id(), entries.first_id(), entries.max_deleted_id()] {
+    writer.length(block_count as u64);
+}
+
+pub(super) fn write_block(writer: &mut RdbWriter<'_>, block: &Block) {
+    writer.string(&bytes_of(block.id()));
+    writer.string(block.listpack().as_bytes());
+}
+
+/// What stands behind the blocks.
+pub(super) fn write_rest(writer: &mut RdbWriter<'_>, numbers: &Numbers, groups: &Groups, rdb_version: u16) {
+    writer.length(numbers.len);
+    for id in [numbers.last_id, numbers.first_id, numbers.max_deleted_id] {
         write_id(writer, id);
     }
-    writer.length(entries.added());
-    writer.length(stream.groups.len() as u64);
-    for group in stream.groups.iter() {
-        write_group(writer, group, has_active_times);
+    writer.length(numbers.added);
+    writer.length(groups.len() as u64);
+    for group in groups.iter() {
+        write_group(writer, group, rdb_version >= WITH_ACTIVE_TIMES);
     }
 }
 

@@ -1,0 +1,289 @@
+//! Pasts. A value of each type that can be frozen is changed in any way, frozen, read in slices, taken back and thawed in between; what
+//! is read and what comes back is what was frozen, and the value stays sound.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shardis::base::clock::UnixMs;
+use shardis::base::hash::HashSeed;
+use shardis::base::random::Random;
+use shardis::data::frozen::{Head, Part, Sink, Use};
+use shardis::data::hash::{FieldExpiry, Hash};
+use shardis::data::list::{End, List, NewNode};
+use shardis::data::listpack::Listpack;
+use shardis::data::set::Set;
+use shardis::data::sorted_set::{AddOptions, SortedSet};
+use shardis::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId, Trim, TrimBound};
+use shardis::data::{Limits, Object, ObjectRef, TypedValue};
+
+const SEED: HashSeed = HashSeed([3, 4]);
+const BEGINNING: UnixMs = UnixMs(0);
+
+fn limits() -> Limits {
+    Limits {
+        hash_max_listpack_entries: 4,
+        set_max_intset_entries: 4,
+        set_max_listpack_entries: 4,
+        zset_max_listpack_entries: 4,
+        list_max_listpack_size: 3,
+        list_compress_depth: 1,
+        list_packed_threshold: 60,
+        stream_node_max_entries: 4,
+        ..Limits::default()
+    }
+}
+
+/// One of few texts, of many lengths.
+fn text(choice: u8) -> Vec<u8> {
+    vec![b'a' + choice % 16; 1 + usize::from(choice / 3)]
+}
+
+fn of_block(block: &Block) -> Vec<u8> {
+    [format!("{:?} ", block.id()).as_bytes(), block.listpack().as_bytes()].concat()
+}
+
+fn of_rest(numbers: &Numbers, groups: &Groups) -> Vec<u8> {
+    format!("{numbers:?} {groups:?}").into_bytes()
+}
+
+/// The elements: in order, if it is a list or a stream.
+fn picture(object: ObjectRef<'_>) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    match object {
+        ObjectRef::Set(set) => set.for_each(|member| all.push(member.to_vec())),
+        ObjectRef::Hash(hash) => hash.for_each_with_expiry(|field, value, expiry| {
+            all.push(format!("{:?} {:?} {expiry:?}", field.to_vec(), value.to_vec()).into_bytes());
+        }),
+        ObjectRef::SortedSet(set) => {
+            all.extend(
+                set.iter()
+                    .map(|it| format!("{:?} {:?}", it.member.to_vec(), it.score).into_bytes()),
+            );
+        }
+        ObjectRef::List(list) => {
+            list.for_each(|item| all.push(item.to_vec()));
+            return all;
+        }
+        ObjectRef::Stream(stream) => {
+            all.extend(stream.entries.blocks().map(of_block));
+            all.push(of_rest(&stream.entries.numbers(), &stream.groups));
+            return all;
+        }
+    }
+    all.sort();
+    all
+}
+
+/// What has been read of a frozen value.
+#[derive(Default)]
+struct Reading {
+    has_begun: bool,
+    parts: Vec<Vec<u8>>,
+}
+
+impl Sink for Reading {
+    fn whole(&mut self, _object: ObjectRef<'_>) {
+        panic!("it is frozen");
+    }
+
+    fn begin(&mut self, _head: Head) {
+        assert!(!std::mem::replace(&mut self.has_begun, true));
+    }
+
+    fn part(&mut self, part: Part<'_>) {
+        assert!(self.has_begun);
+        match part {
+            Part::Member(member) => self.parts.push(member.to_vec()),
+            Part::Field(field, value, expiry) => {
+                self.parts.push(format!("{field:?} {value:?} {expiry:?}").into_bytes());
+            }
+            Part::Scored(member, score) => self.parts.push(format!("{member:?} {score:?}").into_bytes()),
+            Part::Block(block) => self.parts.push(of_block(block)),
+            Part::Rest(numbers, groups) => self.parts.push(of_rest(numbers, groups)),
+            Part::Node(node) => {
+                let node = match node.is_plain() {
+                    true => NewNode::Plain(node.bytes()),
+                    false => NewNode::Packed(Listpack::from_bytes(node.bytes()).expect("it is sound")),
+                };
+                let list = List::from_nodes([node], &Limits::default());
+                list.as_ref().for_each(|item| self.parts.push(item.to_vec()));
+            }
+        }
+    }
+}
+
+fn make(choice: u8) -> Object {
+    let (limits, mut random) = (limits(), Random::with_seed(u64::from(choice)));
+    let mut object = match choice % 5 {
+        0 => Set::default().into_object(),
+        1 => Hash::default().into_object(),
+        2 => SortedSet::default().into_object(),
+        3 => List::default().into_object(),
+        _ => {
+            let mut stream = Stream::new();
+            stream.groups.add(Group::new(b"group", StreamId::MIN, None));
+            stream.into_object()
+        }
+    };
+    for n in 0..300 {
+        // Beside the texts that change, those that make it large.
+        let element = format!("element {}", n * random.below(9)).into_bytes();
+        add(&mut object, &element, n as u8, &limits);
+    }
+    object
+}
+
+fn add(object: &mut Object, element: &[u8], choice: u8, limits: &Limits) {
+    match object {
+        Object::Set(set) => {
+            set.add(element, limits, SEED);
+        }
+        Object::Hash(hash) => {
+            hash.set(element, &text(choice), FieldExpiry::Keep, BEGINNING, limits, SEED);
+            if choice % 3 == 0 {
+                let expiry = Some(UnixMs(1 + u64::from(choice)));
+                hash.set_expiry(element, expiry, BEGINNING, SEED);
+            }
+        }
+        Object::SortedSet(set) => {
+            set.add(SEED, element, f64::from(choice % 7), AddOptions::default(), limits);
+        }
+        Object::List(list) => {
+            let end = if choice % 2 == 0 { End::Front } else { End::Back };
+            list.push(end, element, limits);
+        }
+        Object::Stream(stream) => {
+            let id = StreamId::new(stream.entries.last_id().ms + 1, 0);
+            let _ = stream.entries.append(id, [element, b"value"].into_iter(), limits);
+            if let Some(group) = stream.groups.get_mut(b"group")
+                && choice % 8 == 0
+            {
+                let (consumer, _) = group.add_consumer(&[choice % 32], UnixMs(1));
+                group.deliver(id, consumer, UnixMs(2));
+            }
+        }
+    }
+}
+
+fn remove(object: &mut Object, choice: u8, count: u8, limits: &Limits) {
+    let element = text(choice);
+    let mut random = Random::with_seed(u64::from(choice));
+    match object {
+        Object::Set(set) if count > 200 => set.pop(usize::from(count), &mut random, SEED, |_| ()),
+        Object::Set(set) => {
+            set.remove(&element, SEED);
+        }
+        Object::Hash(hash) if count > 200 => {
+            hash.expire_fields(UnixMs(u64::from(choice)), 10, SEED);
+        }
+        Object::Hash(hash) => {
+            hash.remove(&element, BEGINNING, SEED);
+        }
+        Object::SortedSet(set) if count > 200 => {
+            let first = usize::from(choice).min(set.len());
+            set.remove_ranks(SEED, first..(first + usize::from(count)).min(set.len()));
+        }
+        Object::SortedSet(set) => {
+            set.remove(SEED, &element);
+        }
+        Object::List(list) => match count % 4 {
+            0 => list.pop_many(End::Front, usize::from(choice % 16), limits, |_| ()),
+            1 => list.pop_many(End::Back, usize::from(choice % 16), limits, |_| ()),
+            2 => {
+                list.set(i64::from(choice) * 3, &element, limits);
+            }
+            _ => {
+                list.remove(1, &element, limits);
+            }
+        },
+        Object::Stream(stream) => {
+            let first = stream.entries.first_id().ms;
+            let id = StreamId::new(first + u64::from(choice) * 2, 0);
+            match count % 16 {
+                0 => {
+                    stream.entries.trim(&Trim {
+                        bound: TrimBound::MinId(StreamId::new(first + u64::from(choice % 16), 0)),
+                        is_approximate: choice % 2 == 0,
+                        limit: None,
+                    });
+                }
+                1 => {
+                    // Back behind what was deleted at the end.
+                    (0..choice % 16).for_each(|_| {
+                        if let Some(last) = stream.entries.last().map(|entry| entry.id) {
+                            stream.entries.delete(last);
+                        }
+                    });
+                    let last = stream.entries.last().map_or(StreamId::MIN, |entry| entry.id);
+                    stream.entries.set_id(last, None, None);
+                }
+                _ => {
+                    stream.entries.delete(id);
+                }
+            }
+        }
+    }
+}
+
+fn check(object: &Object) {
+    match object {
+        Object::Set(set) => set.check(SEED),
+        Object::Hash(hash) => hash.check(SEED),
+        Object::SortedSet(set) => set.check(SEED),
+        Object::List(list) => list.check(0),
+        Object::Stream(stream) => stream.check(),
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, steps)) = data.split_first() else {
+        return;
+    };
+    let limits = limits();
+    let mut object = make(kind);
+    let (mut undo, mut snapshot): (Option<Object>, Option<(Object, Reading)>) = (None, None);
+    for step in steps.chunks_exact(3) {
+        let (choice, count) = (step[1], step[2]);
+        match step[0] % 8 {
+            0 if undo.is_none() && object.as_ref().freezes() => {
+                undo = Some(object.clone());
+                object.freeze(Use::Undo);
+            }
+            0 => {
+                if let Some(was) = undo.take() {
+                    object.roll_back(SEED);
+                    check(&object);
+                    assert_eq!(picture(object.as_ref()), picture(was.as_ref()));
+                }
+            }
+            1 if snapshot.is_none() && object.as_ref().freezes() => {
+                snapshot = Some((object.clone(), Reading::default()));
+                object.freeze(Use::Snapshot);
+            }
+            1 | 2 => {
+                if let Some((was, mut reading)) = snapshot.take() {
+                    if !object.read_slice(SEED, 1 + usize::from(count), &mut reading) {
+                        snapshot = Some((was, reading));
+                        continue;
+                    }
+                    while !object.thaw(Use::Snapshot).free_step(10) {}
+                    if !matches!(was, Object::List(_) | Object::Stream(_)) {
+                        reading.parts.sort();
+                    }
+                    assert_eq!(reading.parts, picture(was.as_ref()));
+                }
+            }
+            3 if choice == 0 => {
+                let to = if count % 2 == 0 { Use::Undo } else { Use::Snapshot };
+                let _ = object.thaw(to).free_step(1000);
+                match to {
+                    Use::Undo => undo = None,
+                    Use::Snapshot => snapshot = None,
+                }
+            }
+            3 | 4 => remove(&mut object, choice, count, &limits),
+            _ => add(&mut object, &text(choice), count, &limits),
+        }
+    }
+    check(&object);
+});
