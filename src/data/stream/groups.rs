@@ -429,7 +429,7 @@ impl Group {
             let ids = consumer.pending.iter();
             assert!(
                 ids.into_iter()
-                    .all(|id| self.pending(*id).unwrap().consumer == consumer.number)
+                    .all(|id| self.pending(*id).expect("a consumer's IDs are pending").consumer == consumer.number)
             );
         }
         assert_eq!(self.consumers.len(), self.names.len());

@@ -14,7 +14,7 @@ use super::judge::{Failure, Judge, tell};
 use super::limits::Limits;
 use super::passes::Torn;
 use super::peer::{Peer, Phase};
-use super::saves::Saves;
+use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
 use crate::base::clock::Ticks;
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
     fn step(&mut self, step: Step) -> Result<(), Failure> {
         self.note_digest(step);
         self.take_step(step)?;
-        self.look_at_disk()
+        look_at_disk(self)
     }
 
     fn take_step(&mut self, step: Step) -> Result<(), Failure> {

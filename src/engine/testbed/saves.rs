@@ -78,108 +78,101 @@ impl Saves {
     }
 }
 
-impl Run<'_> {
-    /// Begins, cancels and looks at snapshots, after each step.
-    pub(super) fn look_at_disk(&mut self) -> Result<(), Failure> {
-        if !self.story.features.has("snapshots") {
+/// Begins, cancels and looks at snapshots, after each step.
+pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
+    if !run.story.features.has("snapshots") {
+        return Ok(());
+    }
+    let shard = run.random.below(run.shards.len());
+    let is_in_pass = run.shards[shard].torn.is_some();
+    if run.random.chance(1, BEGUN_EVERY) && !is_in_pass {
+        let begun = run.engine.with(shard, |local| saves::begin(local, Reason::Background));
+        run.shards[shard].is_woken = true;
+        if let Some(number) = begun {
+            run.tell_at(|| format!("shard {shard} begins snapshot {number}"));
+        }
+        run.judge_units_after(run.engine.step_ns.get())?;
+    }
+    if run.random.chance(1, CANCELLED_EVERY) && !is_in_pass {
+        run.engine
+            .with(shard, |local| local.node.snapshots.cancel(true, local.env.now));
+        run.tell_at(|| "the snapshot is cancelled".to_owned());
+    }
+    if run.story.features.has("failing-disk") && run.random.chance(1, FAILING_EVERY) {
+        let operation = run.saves.disk.operations() + run.random.u64_in(0..12);
+        let how = [Failing::NoSpace, Failing::Broken][run.random.below(2)];
+        run.saves.disk.fail_at(operation, how);
+    }
+    note_endings(run)?;
+    if run.random.chance(1, CRASHED_EVERY) {
+        let seed = run.random.next_u64();
+        let after = uncharged(|| {
+            let copy = run.saves.disk.fork(seed);
+            copy.crash();
+            copy.restart();
+            copy.content(Path::new(FILE))
+        });
+        check_file(run, after.as_deref(), false)?;
+    }
+    Ok(())
+}
+
+/// Looks which snapshots have ended since.
+fn note_endings(run: &mut Run<'_>) -> Result<(), Failure> {
+    let snapshots = run.engine.shards[0].borrow().node.snapshots.clone();
+    let open = run.judge.cuts.iter().map(|cut| cut.number);
+    let saved = open.filter(|number| snapshots.ending(*number) == Ending::Saved).max();
+    if saved.is_none_or(|number| Some(number) <= run.saves.saved) {
+        return Ok(());
+    }
+    run.saves.saved = saved;
+    let content = run.saves.disk.content(Path::new(FILE));
+    check_file(run, content.as_deref(), true)?;
+    // Only this one and later ones can be found from here on.
+    run.judge.cuts.retain(|cut| Some(cut.number) >= saved);
+    // What could not be removed when the disk failed is there still.
+    if !snapshots.is_under_way() && !run.story.features.has("failing-disk") {
+        let names = run.saves.disk.names();
+        if names.len() > 1 {
+            return Err(Failure::new(
+                "snapshot",
+                format!("something is left beside the file: {names:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The file is of the last snapshot that was saved, or, if it need not be, of a later one.
+fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
+    let wrong = |text: String| Err(Failure::new("snapshot", text));
+    let Some(content) = content else {
+        return match run.saves.saved {
+            None => Ok(()),
+            Some(number) => wrong(format!("snapshot {number} was saved, and there is no file")),
+        };
+    };
+    let entries = match read(content) {
+        Ok(entries) => entries,
+        Err(error) => return wrong(format!("the file cannot be read: {error}")),
+    };
+    let mut difference = None;
+    for cut in run.judge.cuts.iter().filter(|cut| Some(cut.number) >= run.saves.saved) {
+        if is_exact && Some(cut.number) > run.saves.saved {
+            break;
+        }
+        let mut found = entries.clone();
+        found.retain(|key, (expiry, _)| expiry.is_none_or(|expiry| expiry >= cut.now) && !cut.fading.contains(key));
+        let mut expected = cut.picture.clone();
+        expected.retain(|key, _| !cut.fading.contains(key));
+        if found == expected {
             return Ok(());
         }
-        let shard = self.random.below(self.shards.len());
-        let is_in_pass = self.shards[shard].torn.is_some();
-        if self.random.chance(1, BEGUN_EVERY) && !is_in_pass {
-            let begun = self.engine.with(shard, |local| saves::begin(local, Reason::Background));
-            self.shards[shard].is_woken = true;
-            if let Some(number) = begun {
-                self.tell_at(|| format!("shard {shard} begins snapshot {number}"));
-            }
-            self.judge_units_after(self.engine.step_ns.get())?;
-        }
-        if self.random.chance(1, CANCELLED_EVERY) && !is_in_pass {
-            self.engine
-                .with(shard, |local| local.node.snapshots.cancel(true, local.env.now));
-            self.tell_at(|| "the snapshot is cancelled".to_owned());
-        }
-        if self.story.features.has("failing-disk") && self.random.chance(1, FAILING_EVERY) {
-            let operation = self.saves.disk.operations() + self.random.u64_in(0..12);
-            let how = [Failing::NoSpace, Failing::Broken][self.random.below(2)];
-            self.saves.disk.fail_at(operation, how);
-        }
-        self.note_endings()?;
-        if self.random.chance(1, CRASHED_EVERY) {
-            let seed = self.random.next_u64();
-            let after = uncharged(|| {
-                let copy = self.saves.disk.fork(seed);
-                copy.crash();
-                copy.restart();
-                copy.content(Path::new(FILE))
-            });
-            self.check_file(after.as_deref(), false)?;
-        }
-        Ok(())
+        difference = difference.or(Some((cut.number, first_difference(&found, &expected))));
     }
-
-    /// Looks which snapshots have ended since.
-    fn note_endings(&mut self) -> Result<(), Failure> {
-        let snapshots = self.engine.shards[0].borrow().node.snapshots.clone();
-        let open = self.judge.cuts.iter().map(|cut| cut.number);
-        let saved = open.filter(|number| snapshots.ending(*number) == Ending::Saved).max();
-        if saved.is_none_or(|number| Some(number) <= self.saves.saved) {
-            return Ok(());
-        }
-        self.saves.saved = saved;
-        let content = self.saves.disk.content(Path::new(FILE));
-        self.check_file(content.as_deref(), true)?;
-        // Only this one and later ones can be found from here on.
-        self.judge.cuts.retain(|cut| Some(cut.number) >= saved);
-        // What could not be removed when the disk failed is there still.
-        if !snapshots.is_under_way() && !self.story.features.has("failing-disk") {
-            let names = self.saves.disk.names();
-            if names.len() > 1 {
-                return Err(Failure::new(
-                    "snapshot",
-                    format!("something is left beside the file: {names:?}"),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The file is of the last snapshot that was saved, or, if it need not be, of a later one.
-    fn check_file(&self, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
-        let wrong = |text: String| Err(Failure::new("snapshot", text));
-        let Some(content) = content else {
-            return match self.saves.saved {
-                None => Ok(()),
-                Some(number) => wrong(format!("snapshot {number} was saved, and there is no file")),
-            };
-        };
-        let entries = match read(content) {
-            Ok(entries) => entries,
-            Err(error) => return wrong(format!("the file cannot be read: {error}")),
-        };
-        let mut difference = None;
-        for cut in self
-            .judge
-            .cuts
-            .iter()
-            .filter(|cut| Some(cut.number) >= self.saves.saved)
-        {
-            if is_exact && Some(cut.number) > self.saves.saved {
-                break;
-            }
-            let mut found = entries.clone();
-            found.retain(|key, (expiry, _)| expiry.is_none_or(|expiry| expiry >= cut.now) && !cut.fading.contains(key));
-            let mut expected = cut.picture.clone();
-            expected.retain(|key, _| !cut.fading.contains(key));
-            if found == expected {
-                return Ok(());
-            }
-            difference = difference.or(Some((cut.number, first_difference(&found, &expected))));
-        }
-        match difference {
-            Some((number, text)) => wrong(format!("the file is not of snapshot {number}: {text}")),
-            None => wrong("there is a file, and there was no cut".to_owned()),
-        }
+    match difference {
+        Some((number, text)) => wrong(format!("the file is not of snapshot {number}: {text}")),
+        None => wrong("there is a file, and there was no cut".to_owned()),
     }
 }
 
