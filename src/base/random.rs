@@ -12,6 +12,15 @@ pub struct Random {
     generator: fastrand::Rng,
 }
 
+/// How many seeds a test takes, of so many: a sanitizer makes every one some twenty times as long.
+#[cfg(test)]
+pub fn fewer_if_checked(seeds: u64) -> u64 {
+    match std::env::var_os("ASAN_OPTIONS") {
+        Some(_) => seeds.div_ceil(6),
+        None => seeds,
+    }
+}
+
 impl Random {
     /// A generator that gives the same numbers for the same seed.
     pub fn with_seed(seed: u64) -> Random {

@@ -4,7 +4,7 @@
 //! and looks after each step that nothing is lost, twice, or as it became later.
 
 use super::*;
-use crate::base::random::Random;
+use crate::base::random::{Random, fewer_if_checked};
 use crate::data::hash::FieldExpiry;
 use crate::data::list::{End, NewNode};
 use crate::data::listpack::Listpack;
@@ -235,6 +235,7 @@ impl<'k> Run<'k> {
 }
 
 fn run(kind: &Kind, seeds: u64) {
+    let seeds = fewer_if_checked(seeds);
     let (mut finished, mut taken_back) = (0, 0);
     for seed in 0..seeds {
         let mut run = Run::new(kind, seed);

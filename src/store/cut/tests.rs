@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::clock::UnixMs;
-use crate::base::random::Random;
+use crate::base::random::{Random, fewer_if_checked};
 use crate::data::Limits;
 use crate::data::access::Moment;
 use crate::data::frozen::{Head, Part, Sink};
@@ -183,7 +183,7 @@ fn change_large(slot: &mut Slot, db: DbIndex, random: &mut Random) {
 /// Whatever happens to a slot between the steps of a walk, what is saved is what there was at the cut, each entry once.
 #[test]
 fn what_is_saved_is_what_there_was() {
-    for seed in 0..12 {
+    for seed in 0..fewer_if_checked(12) {
         let random = &mut Random::with_seed(seed);
         let cut = Arc::new(Cut::default());
         let common = SlotCommon {
