@@ -141,8 +141,8 @@ fn a_snapshot_under_load_is_of_one_moment() {
         client.line("DEBUG POPULATE 30000 filler 100");
         let is_over = AtomicBool::new(false);
         // Large values that always have as many elements as each other.
-        for member in 0..20000 {
-            grow(&mut client, member);
+        for from in (0..20000).step_by(500) {
+            grow(&mut client, from..from + 500);
         }
         std::thread::scope(|scope| {
             let (shared, over) = (&server, &is_over);
@@ -179,7 +179,7 @@ fn a_snapshot_under_load_is_of_one_moment() {
                             client.line("EXEC");
                         }
                         _ => {
-                            grow(&mut client, member);
+                            grow(&mut client, member..member + 1);
                             member += 1;
                         }
                     }
@@ -264,13 +264,18 @@ fn a_snapshot_under_load_is_of_one_moment() {
     }
 }
 
-/// One more element for each of the large values.
-fn grow(client: &mut support::Client, member: u32) {
+/// More elements for each of the large values, in one transaction.
+fn grow(client: &mut support::Client, members: std::ops::Range<u32>) {
     client.line("MULTI");
-    client.line(&format!("SADD big:set m{member}"));
-    client.line(&format!("ZADD big:zset {member} m{member}"));
-    client.line(&format!("HSET big:hash m{member} v"));
-    client.line(&format!("RPUSH big:list m{member}"));
+    for (command, one) in [
+        ("SADD big:set", "m{}"),
+        ("ZADD big:zset", "{} m{}"),
+        ("HSET big:hash", "m{} v"),
+        ("RPUSH big:list", "m{}"),
+    ] {
+        let all = members.clone().map(|member| one.replace("{}", &member.to_string()));
+        client.line(&format!("{command} {}", all.collect::<Vec<_>>().join(" ")));
+    }
     assert!(!client.line("EXEC").is_error());
 }
 

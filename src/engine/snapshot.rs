@@ -83,6 +83,8 @@ pub struct Snapshots {
     /// As much was captured as may be, when somebody looked last, and how often that came to be.
     was_at_limit: AtomicBool,
     held_count: AtomicU64,
+    /// How long the last cut took (`latest_fork_usec`).
+    cut_us: AtomicU64,
 }
 
 /// What is under way, and what was.
@@ -179,6 +181,7 @@ impl Snapshots {
             refuses_writes: AtomicBool::new(false),
             was_at_limit: AtomicBool::new(false),
             held_count: AtomicU64::new(0),
+            cut_us: AtomicU64::new(0),
             state: Mutex::new(State {
                 current: None,
                 settling: None,
@@ -446,6 +449,16 @@ impl Snapshots {
             // Mostly there is none.
             let _ = self.disk.remove(&path);
         }
+    }
+
+    /// A cut took so long.
+    pub fn note_cut(&self, elapsed_us: u64) {
+        self.cut_us.store(elapsed_us, Ordering::Relaxed);
+    }
+
+    /// How long the last cut took, in microseconds.
+    pub fn last_cut_us(&self) -> u64 {
+        self.cut_us.load(Ordering::Relaxed)
     }
 
     /// How many were begun in the background.

@@ -190,8 +190,15 @@ impl Task {
             TaskKind::Cut { plan, is_made } => {
                 assert!(view.has_everything(), "a cut is made by who holds all slots");
                 if !plan.is_given_up() {
+                    let began = env.tick();
                     env.cut.open();
                     *is_made = true;
+                    // What a fork is elsewhere: the moment at which everybody waits.
+                    let elapsed_us = env.tick().us_since(began);
+                    env.snapshots.note_cut(elapsed_us);
+                    if env.stats.latency.is_noted(elapsed_us / 1000) {
+                        env.stats.latency.note("fork", elapsed_us / 1000, env.now);
+                    }
                     let ended = Ended {
                         origin: self.origin,
                         command: id,

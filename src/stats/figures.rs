@@ -57,8 +57,8 @@ impl StatsFigures {
     }
 
     /// Writes what INFO says in its section of statistics.
-    /// `begun_snapshots` have been begun in the background.
-    pub fn write_section(&self, begun_snapshots: u64, out: &mut Section) {
+    /// `begun_snapshots` have been begun in the background, and the cut of the last one took `cut_us` microseconds.
+    pub fn write_section(&self, begun_snapshots: u64, cut_us: u64, out: &mut Section) {
         let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
         let counts = &self.counts;
         counts.write_field("total_connections_received", out);
@@ -90,7 +90,7 @@ impl StatsFigures {
         out.field("pubsub_channels", 0);
         out.field("pubsub_patterns", 0);
         out.field("pubsubshard_channels", 0);
-        out.field("latest_fork_usec", 0);
+        out.field("latest_fork_usec", cut_us);
         out.field("total_forks", begun_snapshots);
         out.field("migrate_cached_sockets", 0);
         out.field("slave_expires_tracked_keys", 0);

@@ -5,6 +5,7 @@
 
 mod absent;
 mod overview;
+mod persistence;
 
 pub(super) use overview::{Overview, fold_inner};
 
@@ -101,10 +102,11 @@ const SECTIONS: &[Row] = &[
         let (held, counts) = (overview.total.held(), &overview.total.stats.counts);
         overview.memory.write_section(&held, counts, &overview.settings, out);
     }),
-    row("persistence", "Persistence", USUAL, absent::persistence),
+    row("persistence", "Persistence", USUAL, persistence::write),
     row("stats", "Stats", USUAL, |overview, out| {
-        let begun_snapshots = overview.node.snapshots.begun_count();
-        overview.total.stats.write_section(begun_snapshots, out);
+        let snapshots = &overview.node.snapshots;
+        let stats = &overview.total.stats;
+        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), out);
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),
