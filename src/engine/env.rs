@@ -55,7 +55,7 @@ pub struct Env {
     attention: Arc<Attention>,
     /// The moment of the last snapshot.
     pub(super) cut: Arc<Cut>,
-    pub snapshots: Arc<Snapshots>,
+    pub(super) snapshots: Arc<Snapshots>,
     /// As of the beginning of the pass.
     pub(super) snapshot_state: SnapshotState,
     /// FLUSHALL has ended the snapshots: the empty keyspace is to be saved, if anything ever is.
