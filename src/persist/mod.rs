@@ -8,7 +8,7 @@
 //! | [`value`] | one value with its type byte |
 //! | [`payload`] | one value, sealed with version and checksum: DUMP and RESTORE |
 //! | [`digest`] | DEBUG DIGEST: SHA-1 over a data set, whatever its order |
-//! | [`file`] | files of whole data sets |
+//! | [`file`](mod@file) | files of whole data sets |
 //!
 //! Nothing here looks at a clock, and only `file` knows of files. Whatever is read may come from a stranger: every length is checked against what
 //! is there before anything is allocated for it, and damage is an error with the offset at which it was found, never a panic.
