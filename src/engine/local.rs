@@ -98,6 +98,9 @@ pub trait Executor {
 #[derive(Clone)]
 pub struct LocalHandle(pub Rc<RefCell<Local>>);
 
+/// For how many messages of a step there is always room.
+const MESSAGES_KEPT_MAX: usize = 64;
+
 /// What a shard is made of when it starts.
 pub struct LocalOptions {
     pub id: ShardId,
@@ -264,6 +267,10 @@ impl Local {
                     // The others keep their order, as the protocol of loans counts on it.
                     _ => self.outbound.slots(to, Envelope::Shard(message)),
                 }
+            }
+            // When a unit gives everything back, all that has waited for it runs in one step.
+            if self.outbox.messages.capacity() > MESSAGES_KEPT_MAX {
+                self.outbox.messages.shrink_to(MESSAGES_KEPT_MAX);
             }
         }
     }

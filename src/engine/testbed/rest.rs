@@ -6,7 +6,7 @@ use crate::client::Stall;
 use crate::engine::{attempt, log};
 use crate::shard::link::STAGED_BYTES_KEPT;
 
-/// What a shard may keep of what it has taken, links excepted: counters, logs of slow commands, buffers that are kept on purpose.
+/// What a shard may keep of what it has taken, links excepted: counters, buffers that are kept on purpose.
 const KEPT_BYTES_MAX: isize = 64 << 10;
 /// And more if its log is read: the log's buffer, those of two units (what is logged instead of a command has one of its own), and
 /// lists of what follows from a unit.
@@ -81,6 +81,10 @@ impl Run<'_> {
         }
         if node.hearers.is_any() {
             return wrong("rest", "somebody listens still".to_owned());
+        }
+        // As long as commands were slow, and no longer than it may be: that is nothing that was forgotten.
+        for shard in 0..self.shards.len() {
+            self.engine.with(shard, |local| local.env.stats.slow_log.clear());
         }
         let left = self.engine.taken_bytes() - self.taken_at_start;
         let shards = self.shards.len();

@@ -577,5 +577,6 @@ fn read_other(reader: &mut RdbReader<'_>) -> Result<Item, RdbError> {
     })
 }
 
-#[cfg(test)]
+// Not among the fuzzers, whose copy of this module has no files to write.
+#[cfg(all(test, not(fuzzing)))]
 mod tests;
