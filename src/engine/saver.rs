@@ -43,6 +43,9 @@ const PARTS_AT_ONCE: usize = 128;
 const SMALL: usize = 0;
 const LARGE: usize = 1;
 
+/// What is said when a snapshot has lost something: that is a fault of this program, and the file of before stays.
+const LOST: &str = "A value was not where the snapshot had left it: the snapshot is given up. Please report this.";
+
 /// Work for a thread that may wait.
 pub type Job = Box<dyn FnOnce() -> Written + Send>;
 
@@ -146,6 +149,9 @@ impl Saver {
         }
         if !work.is_full() {
             work.fill(cut, on, deadline);
+        }
+        if cut.take_lost() {
+            on.env.snapshots.fail(&work.plan, LOST, on.env.now);
         }
         let is_full = work.is_full();
         let is_done = work.is_done(cut);

@@ -38,7 +38,7 @@ use super::table::{Remains, Table};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::dict::Spot;
-use crate::data::frozen::Use;
+use crate::data::frozen::{Spent, Use};
 use crate::data::{Object, ObjectRef};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub struct Cut {
     side: AtomicU8,
     is_open: AtomicBool,
     captured_bytes: Arc<AtomicUsize>,
+    /// Something of the cut could not be found where it should be: the snapshot must fail.
+    has_lost: AtomicBool,
     /// Slots in which something captured waits to be saved.
     captured_slots: Marks,
     /// Slots that have not been walked to their end.
@@ -110,6 +112,7 @@ impl Cut {
             side: AtomicU8::new(0),
             is_open: AtomicBool::new(false),
             captured_bytes,
+            has_lost: AtomicBool::new(false),
             captured_slots: Marks::new(),
             unsaved_slots: Marks::new(),
         }
@@ -139,6 +142,11 @@ impl Cut {
     /// Whether what changes has to be captured.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
+    }
+
+    /// Whether something of the cut could not be found; asked once.
+    pub fn take_lost(&self) -> bool {
+        self.has_lost.load(Ordering::Acquire) && self.has_lost.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes of what is captured and not written yet.
@@ -363,7 +371,15 @@ impl Slot {
             expiry: seen.expiry(),
             access_clock: seen.access_clock(),
         };
-        table.edit(spot, |entry| entry.edit_object(|object| object.freeze(Use::Snapshot)));
+        table.edit(spot, |entry| {
+            entry.edit_object(|object| {
+                if object.as_ref().is_frozen(Use::Snapshot) {
+                    // Of an earlier snapshot that had lost it.
+                    drop(object.thaw(Use::Snapshot));
+                }
+                object.freeze(Use::Snapshot);
+            });
+        });
         let address = table.entry(spot).object_address();
         let cut = self.cut_mut();
         cut.frozen.push(Frozen {
@@ -417,8 +433,7 @@ impl Slot {
             return entry;
         }
         let copy = entry.clone();
-        self.put_frozen_aside(entry);
-        copy
+        self.put_frozen_aside(entry).unwrap_or(copy)
     }
 
     /// Puts an entry aside whose value is frozen for the snapshot, and which has left its place for good; any other comes back.
@@ -427,20 +442,22 @@ impl Slot {
         if !entry.as_ref().is_frozen(Use::Snapshot) {
             return Some(entry);
         }
-        self.put_frozen_aside(entry);
-        None
+        self.put_frozen_aside(entry)
     }
 
+    /// Answers the entry if it has no name here, which breaks invariant 4: the snapshot fails, and nothing else.
     #[cold]
-    fn put_frozen_aside(&mut self, entry: OwnedEntry) {
+    fn put_frozen_aside(&mut self, mut entry: OwnedEntry) -> Option<OwnedEntry> {
         let address = entry.as_ref().object_address();
-        let frozen = self
-            .cut_mut()
-            .frozen
-            .iter_mut()
-            .find(|frozen| frozen.address == address);
-        let frozen = frozen.expect("what is frozen for the snapshot is named: invariant 4");
-        frozen.place = FrozenPlace::Aside(entry);
+        let named = self.cut_mut().frozen.iter_mut();
+        let frozen = named.into_iter().find(|frozen| frozen.address == address);
+        if let Some(frozen) = frozen {
+            frozen.place = FrozenPlace::Aside(entry);
+            return None;
+        }
+        self.common.cut.has_lost.store(true, Ordering::Release);
+        drop(entry.edit_object(|object| object.thaw(Use::Snapshot)));
+        Some(entry)
     }
 
     /// The same for an entry that has left its table and is not needed any more; None: it was kept.
@@ -579,9 +596,19 @@ impl Slot {
             FrozenPlace::Aside(entry) => entry.edit_object(lend),
             FrozenPlace::Table(db) => {
                 let (db, key) = (*db, &frozen.entry.key);
-                let spot = self.table(db).and_then(|table| table.find(seed.hash(key), key));
-                let spot = spot.expect("what is frozen stays in its place, or is put aside: invariant 4");
-                self.table_mut(db).edit(spot, |entry| entry.edit_object(lend))
+                let table = self.table(db);
+                let spot = table.and_then(|table| {
+                    let spot = table.find(seed.hash(key), key)?;
+                    (table.entry(spot).object_address() == frozen.address).then_some(spot)
+                });
+                match spot {
+                    Some(spot) => self.table_mut(db).edit(spot, |entry| entry.edit_object(lend)),
+                    // Invariant 4 is broken: better no snapshot than one that lacks something.
+                    None => {
+                        self.common.cut.has_lost.store(true, Ordering::Release);
+                        (true, 0, Some(Spent::default()))
+                    }
+                }
             }
         };
         let counter = &self.common.cut.captured_bytes;
