@@ -578,5 +578,6 @@ fn read_other(reader: &mut RdbReader<'_>) -> Result<Item, RdbError> {
 }
 
 // Not among the fuzzers, whose copy of this module has no files to write.
-#[cfg(all(test, not(fuzzing)))]
+#[cfg(test)]
+#[cfg(not(fuzzing))]
 mod tests;

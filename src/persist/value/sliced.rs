@@ -113,7 +113,8 @@ impl Sink for Writing<'_, '_> {
 }
 
 // Not among the fuzzers, whose copy of this module knows no digests.
-#[cfg(all(test, not(fuzzing)))]
+#[cfg(test)]
+#[cfg(not(fuzzing))]
 mod tests {
     use super::super::super::digest::digest_value;
     use super::super::super::rdb::RdbReader;
