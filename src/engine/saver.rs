@@ -151,6 +151,7 @@ impl Saver {
             work.fill(cut, on, deadline);
         }
         if cut.take_lost() {
+            debug_assert!(false, "{LOST}");
             on.env.snapshots.fail(&work.plan, LOST, on.env.now);
         }
         let is_full = work.is_full();

@@ -350,12 +350,14 @@ impl Slot {
         self.tell(db, key, Happening::Created(kind));
     }
 
-    /// The entry, if its value takes long to free, and to copy, or has a past: what overwrites it takes it out instead.
+    /// The entry, if its value takes long to free, or is frozen rather than copied, or has a past: what overwrites it takes it out instead.
+    /// (What would be frozen in its place and then be written over would be lost with its past.)
     #[inline]
     fn heavy_at(&self, db: DbIndex, spot: Spot) -> Option<EntryRef<'_>> {
         let entry = self.table(db)?.entry(spot);
-        let must_leave =
-            |object: ObjectRef<'_>| object.is_heavy() || object.is_frozen(Use::Undo) || object.is_frozen(Use::Snapshot);
+        let must_leave = |object: ObjectRef<'_>| {
+            object.is_heavy() || object.freezes() || object.is_frozen(Use::Undo) || object.is_frozen(Use::Snapshot)
+        };
         entry.object().is_some_and(must_leave).then_some(entry)
     }
 

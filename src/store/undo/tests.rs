@@ -335,3 +335,28 @@ fn a_large_value_stays_where_it_is() {
         Some(true)
     );
 }
+
+/// A list of few nodes with many bytes is frozen, and does not take long to free: what overwrites it must take it out all the same.
+#[test]
+fn a_long_list_of_few_nodes_comes_back_when_it_was_overwritten() {
+    let mut slot = Slot::new(0, SEED);
+    let db = DbIndex(0);
+    let pushed = slot.edit_or_create(db, b"list", AT, |list: &mut List| {
+        (0..20).for_each(|_| list.push(End::Back, &[b'x'; 8000], &Limits::default()));
+        Edited::Changed(())
+    });
+    assert!(pushed.is_ok());
+    let object = slot.peek(db, b"list", AT.now).unwrap().object().unwrap();
+    assert!(object.freezes() && !object.is_heavy());
+    let before = picture(&slot);
+    for put in [false, true] {
+        slot.begin_undo();
+        match put {
+            false => slot.set_int(db, b"list", 1, Expiry::Clear, AT),
+            true => slot.put(db, b"list", OwnedEntry::int(b"other", 1, None, 0), AT),
+        }
+        slot.rollback();
+        slot.check();
+        assert_eq!(picture(&slot), before);
+    }
+}
