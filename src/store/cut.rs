@@ -215,13 +215,12 @@ pub(super) struct SlotCut {
     walk: Option<(DbIndex, u64)>,
 }
 
-/// Entries as they were at the cut, with the db that they were in.
+/// Entries as they were at the cut, with the db that they were in. The entries count in [`Cut::captured_bytes`]; tables do not, as they are no
+/// more than there was before.
 #[derive(Default)]
 pub struct Captured {
     pub entries: Vec<(DbIndex, OwnedEntry)>,
     tables: Vec<(DbIndex, Remains)>,
-    /// What the entries count in [`Cut::captured_bytes`]; tables count nothing, as they are no more than there was before.
-    pub bytes: usize,
     /// The side of what is of the cut: tables have entries of the other one, too.
     old_side: u8,
 }
@@ -259,18 +258,7 @@ impl Captured {
     pub fn absorb(&mut self, mut other: Captured) {
         self.entries.append(&mut other.entries);
         self.tables.append(&mut other.tables);
-        self.bytes += other.bytes;
         self.old_side = other.old_side;
-    }
-
-    /// Gives it up, to be freed in steps.
-    pub fn into_detached(self) -> Detached {
-        let mut detached = Detached::default();
-        self.entries.into_iter().for_each(|(_, entry)| detached.push(entry));
-        self.tables
-            .into_iter()
-            .for_each(|(_, table)| detached.push_remains(table));
-        detached
     }
 }
 
@@ -512,7 +500,6 @@ impl Slot {
         let bytes = entry.as_ref().allocated_bytes();
         let cut = self.cut_mut();
         cut.captured.entries.push((db_then, entry));
-        cut.captured.bytes += bytes;
         self.common.cut.captured_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.common.cut.captured_slots.set(self.index());
     }

@@ -90,10 +90,6 @@ impl Detached {
     }
 
     pub(super) fn push_table(&mut self, table: Table) {
-        self.push_remains(table.into_remains());
-    }
-
-    pub(super) fn push_remains(&mut self, table: Remains) {
-        self.tables.push(table);
+        self.tables.push(table.into_remains());
     }
 }

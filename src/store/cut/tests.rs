@@ -106,7 +106,10 @@ impl Saved {
 
     fn captured(&mut self, slot: &mut Slot) {
         let mut captured = slot.take_captured();
-        self.bytes += captured.bytes;
+        let entries = captured.entries.iter();
+        self.bytes += entries
+            .map(|(_, entry)| entry.as_ref().allocated_bytes())
+            .sum::<usize>();
         loop {
             for (db, entry) in captured.entries.drain(..) {
                 note(&mut self.all, db, entry.as_ref());
