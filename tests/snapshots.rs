@@ -295,11 +295,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn info(server: &Server, field: &str) -> String {
-    let text = server.client().line("INFO persistence").text();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    value.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
+    server.info("persistence", field)
 }
 
 /// What the commands answer while a snapshot is under way, as `rdb-key-save-delay` lets one be watched.

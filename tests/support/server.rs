@@ -153,13 +153,20 @@ impl Server {
         )
     }
 
-    /// One line of INFO, as a number.
-    pub fn info_number(&self, section: &str, field: &str) -> u64 {
+    /// What one line of INFO says.
+    pub fn info(&self, section: &str, field: &str) -> String {
         let info = self.client().call(&["INFO", section]).text();
         let value = info
             .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-            .unwrap_or_else(|| panic!("{} has no {field} in INFO {section}", self.name));
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value
+            .unwrap_or_else(|| panic!("{} has no {field} in INFO {section}", self.name))
+            .to_owned()
+    }
+
+    /// The same as a number.
+    pub fn info_number(&self, section: &str, field: &str) -> u64 {
+        let value = self.info(section, field);
         value.parse().unwrap_or_else(|_| panic!("{field}:{value} is no number"))
     }
 }
