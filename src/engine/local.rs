@@ -73,12 +73,10 @@ pub struct Local {
     pub(super) outbox: Outbox<Slot, Box<Task>>,
     /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
     /// gone leaves them to run.
-    pub writes_under_way: usize,
+    pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
     pub(super) mailbox: Mailbox,
     pub(super) upkeep: Upkeep,
-    /// A signal's order to end is being carried out.
-    pub(super) is_ending: bool,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -151,7 +149,6 @@ impl Local {
                 passes: Passes::default(),
                 mailbox: Mailbox::default(),
                 upkeep: Upkeep::default(),
-                is_ending: false,
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),
@@ -485,6 +482,12 @@ impl LocalHandle {
             out.push(answer.await);
         }
         out
+    }
+
+    /// Whether commands that write are under way, of clients of any shard.
+    pub async fn is_any_write_under_way(&self) -> bool {
+        let counts = self.ask_all(|local: &mut Local| local.writes_under_way).await;
+        counts.iter().any(|count| *count > 0)
     }
 
     /// Asks one shard.

@@ -201,12 +201,14 @@ impl Saving {
 
     fn is_done(&self, cut: &Cut) -> bool {
         let has_captured = !self.captured.is_empty() || !self.queue.is_empty() || self.large.is_some();
-        self.todo.is_empty() && !has_captured && self.next_captured(cut, self.first_slot).is_none()
+        self.todo.is_empty() && !has_captured && self.captured_slots(cut).next().is_none()
     }
 
-    /// A slot of this shard, from this one on, with captured entries.
-    fn next_captured(&self, cut: &Cut, from: u16) -> Option<u16> {
-        cut.next_captured(from).filter(|slot| *slot <= self.last_slot)
+    /// The slots of this shard in which something captured waits, in ascending order.
+    fn captured_slots<'c>(&self, cut: &'c Cut) -> impl Iterator<Item = u16> + use<'c> {
+        let last = self.last_slot;
+        let next = move |from: u16| cut.next_captured(from).filter(|slot| *slot <= last);
+        std::iter::successors(next(self.first_slot), move |slot| next(slot.checked_add(1)?))
     }
 
     /// Writes into the scribes' buffers.
@@ -291,8 +293,7 @@ impl Saving {
 
     /// Begins with a frozen value of a slot that is at home.
     fn begin_frozen(&mut self, cut: &Cut, on: &mut Ground<'_>) {
-        let mut from = self.first_slot;
-        while let Some(slot) = self.next_captured(cut, from) {
+        for slot in self.captured_slots(cut) {
             if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
                 && let Some(content) = view.slot(slot)
                 && let Some(frozen) = content.first_frozen()
@@ -304,8 +305,6 @@ impl Saving {
                 });
                 return;
             }
-            let Some(next) = slot.checked_add(1) else { return };
-            from = next;
         }
     }
 
@@ -363,8 +362,7 @@ impl Saving {
 
     /// Takes in what was captured in slots that are at home.
     fn collect(&mut self, cut: &Cut, on: &mut Ground<'_>) {
-        let mut from = self.first_slot;
-        while let Some(slot) = cut.next_captured(from).filter(|slot| *slot <= self.last_slot) {
+        for slot in self.captured_slots(cut) {
             if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
                 && let Some(content) = view.slot(slot)
             {
@@ -372,8 +370,6 @@ impl Saving {
                 self.queue.extend(captured.entries.drain(..));
                 self.captured.absorb(captured);
             }
-            let Some(next) = slot.checked_add(1) else { return };
-            from = next;
         }
     }
 
@@ -423,10 +419,8 @@ fn write(
         let mut parts = std::mem::take(&mut parts);
         if failure.is_some() {
             // Parts that could not be written must not be taken for whole ones.
-            for part in parts.iter_mut().filter_map(Option::take) {
-                // Nothing can be done about it; the next start finds it.
-                let _ = snapshots.disk.remove(part.path());
-            }
+            let parts = parts.iter_mut().filter_map(Option::take);
+            parts.for_each(|part| part.discard(&*snapshots.disk));
         }
         handed_in = Some(plan.hand_in(&*snapshots.disk, shard, parts));
     }

@@ -3,12 +3,16 @@
 //! The cut is a unit of work on the shard that begins the snapshot; when it has run, every shard is told to save, in front of the slots
 //! that go home (`pass`, rule 3). What a shard's saver wants written goes to another thread, and comes back as a task of the shard.
 
-use super::local::{Envelope, Local};
-use super::saver::Job;
-use super::snapshot::{Begun, Plan, Reason, Whole};
+use super::local::{Envelope, Executor, Local, LocalHandle};
+use super::saver::{Job, Written};
+use super::snapshot::{Begun, Ending, Plan, Reason, Whole};
 use super::task::TaskKind;
 use crate::shard::{Footprint, ShardId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often somebody who waits for a snapshot, or for writes to end, looks whether that has come.
+pub const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 
 /// Begins a snapshot; its number, or None: there is one under way.
 pub fn begin(local: &mut Local, reason: Reason) -> Option<u64> {
@@ -22,6 +26,18 @@ pub fn begin(local: &mut Local, reason: Reason) -> Option<u64> {
     Some(number)
 }
 
+/// Waits for the end of a snapshot, or until `gives_up`; whether it was saved.
+pub async fn is_saved(local: &LocalHandle, number: u64, gives_up: impl Fn() -> bool) -> bool {
+    let (snapshots, executor) = local.with(|shard| (shard.node.snapshots.clone(), shard.executor()));
+    loop {
+        match snapshots.ending(number) {
+            Ending::UnderWay if gives_up() => return false,
+            Ending::UnderWay => executor.sleep(LOOKED_AT_EVERY).await,
+            ending => return ending == Ending::Saved,
+        }
+    }
+}
+
 fn make_cut(local: &mut Local, plan: Arc<Plan>) {
     let cut = TaskKind::Cut { plan, is_made: false };
     local.start_in_background(cut, Footprint::Everything);
@@ -32,11 +48,7 @@ fn make_cut(local: &mut Local, plan: Arc<Plan>) {
 pub(super) fn cut_has_run(local: &mut Local, plan: Arc<Plan>, is_made: bool) {
     if !is_made {
         // It was given up before.
-        let next = local.node.snapshots.settle(&plan, Whole::GivenUp, local.env.now);
-        if let Some(next) = next {
-            make_cut(local, next);
-        }
-        return;
+        return settle(local, &plan, Whole::GivenUp);
     }
     let (here, shard_count) = (local.env.shard, local.env.shards as u16);
     for other in (0..shard_count).map(ShardId).filter(|other| *other != here) {
@@ -45,6 +57,14 @@ pub(super) fn cut_has_run(local: &mut Local, plan: Arc<Plan>, is_made: bool) {
         local.link().message(other, Envelope::Visit(visit));
     }
     begin_saving(local, plan);
+}
+
+/// All shards are done with a snapshot: one that has waited for that has its cut now.
+fn settle(local: &mut Local, plan: &Arc<Plan>, whole: Whole) {
+    let next = local.node.snapshots.settle(plan, whole, local.env.now);
+    if let Some(next) = next {
+        make_cut(local, next);
+    }
 }
 
 fn begin_saving(local: &mut Local, plan: Arc<Plan>) {
@@ -58,24 +78,19 @@ pub(super) fn run_job(local: &mut Local) {
         return;
     };
     let (handle, executor) = (local.handle(), local.executor());
-    let spawner = executor.clone();
-    spawner.spawn(Box::pin(async move {
+    local.executor().spawn(Box::pin(async move {
         let written = on_another_thread(&*executor, job).await;
         handle.with(|local| {
             let Local { upkeep, node, env, .. } = local;
             let ended = upkeep.saver.written(written, &node.snapshots, env.now);
             if let Some((plan, whole)) = ended {
-                let next = node.snapshots.settle(&plan, whole, env.now);
-                node.snapshots.review(&env.settings);
-                if let Some(next) = next {
-                    make_cut(local, next);
-                }
+                settle(local, &plan, whole);
             }
         });
     }));
 }
 
-async fn on_another_thread(executor: &dyn super::local::Executor, job: Job) -> super::saver::Written {
+async fn on_another_thread(executor: &dyn Executor, job: Job) -> Written {
     let (sender, receiver) = std::sync::mpsc::channel();
     let work = Box::new(move || {
         // The other end waits until this has been run.
@@ -101,8 +116,6 @@ pub(super) fn look_after(local: &mut Local) {
     if env.shard.0 != 0 {
         return;
     }
-    snapshots.follow(&env.settings);
-    snapshots.review(&env.settings);
     if env.is_loading {
         // What is half read is not to take the place of the whole.
         return;

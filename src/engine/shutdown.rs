@@ -7,13 +7,9 @@ use super::env::Pause;
 use super::local::{Local, LocalHandle};
 use super::node::{Node, Shutdown};
 use super::saves;
-use super::snapshot::{Ending, Reason};
+use super::snapshot::Reason;
 use crate::base::clock::UnixMs;
 use std::sync::PoisonError;
-use std::time::Duration;
-
-/// How often it is looked whether what is waited for has come.
-const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 
 /// Why the process does not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +60,12 @@ async fn save(local: &LocalHandle, node: &Node) -> bool {
     local
         .ask_all(move |shard: &mut Local| shard.env.begin_pause(pause))
         .await;
-    loop {
-        let under_way = local.ask_all(|shard: &mut Local| shard.writes_under_way).await;
-        if under_way.iter().all(|count| *count == 0) {
-            break;
-        }
+    let executor = local.with(|shard| shard.executor());
+    while local.is_any_write_under_way().await {
         if is_withdrawn(node) {
             return false;
         }
-        sleep(local).await;
+        executor.sleep(saves::LOOKED_AT_EVERY).await;
     }
     tracing::warn!("Saving the final RDB snapshot before exiting.");
     let number = local.with(|shard| {
@@ -81,24 +74,13 @@ async fn save(local: &LocalHandle, node: &Node) -> bool {
         saves::begin(shard, Reason::Awaited)
     });
     let Some(number) = number else { return false };
-    loop {
-        match node.snapshots.ending(number) {
-            Ending::Saved => return true,
-            Ending::Failed => return false,
-            Ending::UnderWay => {}
-        }
-        if is_withdrawn(node) {
-            let now = local.with(|shard| shard.env.now);
-            node.snapshots.cancel(false, now);
-            return false;
-        }
-        sleep(local).await;
+    if saves::is_saved(local, number, || is_withdrawn(node)).await {
+        return true;
     }
-}
-
-async fn sleep(local: &LocalHandle) {
-    let executor = local.with(|shard| shard.executor());
-    executor.sleep(LOOKED_AT_EVERY).await;
+    if is_withdrawn(node) {
+        node.snapshots.cancel(false, local.with(|shard| shard.env.now));
+    }
+    false
 }
 
 /// Takes the order back; false: there was none.
@@ -110,29 +92,23 @@ pub fn abort(node: &Node) -> bool {
         .is_some()
 }
 
-/// What a signal has asked for, if nobody is at it yet.
-fn asked_by_signal(node: &Node) -> Option<Shutdown> {
-    let asked = *node.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
-    asked.filter(|asked| !asked.has_begun)
-}
-
-/// Ends the process, if a signal has asked for it. To be called by the cron of each shard.
+/// Ends the process, if a signal has asked for it and nobody is at it yet. To be called by the cron of each shard.
 pub(super) fn obey_signal(local: &mut Local) {
-    if local.env.shard.0 != 0 || local.is_ending {
+    if local.env.shard.0 != 0 {
         return;
     }
-    let Some(asked) = asked_by_signal(&local.node) else {
+    let asked = *local.node.shutdown.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(asked) = asked.filter(|asked| !asked.has_begun) else {
         return;
     };
-    local.is_ending = true;
     let handle = local.handle();
+    // (If the cron comes again before this has begun, the second one finds it under way.)
     local.executor().spawn(Box::pin(async move {
         if shut_down(&handle, asked).await == Refused::Failed {
             tracing::warn!(
                 "Signal received but errors trying to shut down the server, check the logs for more information"
             );
         }
-        handle.with(|local| local.is_ending = false);
     }));
 }
 

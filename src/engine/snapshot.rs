@@ -78,8 +78,8 @@ pub struct Snapshots {
     key_delay_us: AtomicI32,
     /// The changes that each shard has counted, as of its last cron.
     changes: Box<[AtomicU64]>,
-    /// Writes are refused, because the last save has failed.
-    refuses_writes: AtomicBool,
+    /// The last one that has ended has failed. Written under the lock, and looked at in each pass.
+    last_has_failed: AtomicBool,
     /// As much was captured as may be, when somebody looked last, and how often that came to be.
     was_at_limit: AtomicBool,
     held_count: AtomicU64,
@@ -97,7 +97,6 @@ struct State {
     next_number: u64,
     /// The last that have ended, and whether they have saved what there was.
     endings: VecDeque<(u64, Ending)>,
-    last_was_ok: bool,
     /// When the last one that succeeded began; at first, when the process did.
     last_saved_at: UnixMs,
     last_tried_at: UnixMs,
@@ -178,7 +177,7 @@ impl Snapshots {
             libraries: Mutex::default(),
             key_delay_us: AtomicI32::new(0),
             changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
-            refuses_writes: AtomicBool::new(false),
+            last_has_failed: AtomicBool::new(false),
             was_at_limit: AtomicBool::new(false),
             held_count: AtomicU64::new(0),
             cut_us: AtomicU64::new(0),
@@ -188,7 +187,6 @@ impl Snapshots {
                 is_scheduled: false,
                 next_number: 1,
                 endings: VecDeque::new(),
-                last_was_ok: true,
                 last_saved_at: started_at,
                 last_tried_at: UnixMs::EPOCH,
                 last_duration: None,
@@ -218,7 +216,6 @@ impl Snapshots {
         let mut plan = Plan::new(number, reason, settings, now, used_bytes, self.changes.len());
         plan.head.functions = self.libraries().clone();
         let plan = Arc::new(plan);
-        self.follow(settings);
         state.current = Some(plan.clone());
         Some(match state.settling {
             None => Begun::Now(plan),
@@ -300,7 +297,7 @@ impl Snapshots {
         state.note_ending(plan.number, ending);
         state.last_duration = Some(Ms(now.since(plan.began).0));
         state.last_captured_bytes = plan.captured_peak_bytes.load(Ordering::Relaxed);
-        state.last_was_ok = result.is_ok();
+        self.last_has_failed.store(result.is_err(), Ordering::Relaxed);
         match result {
             Ok(laid) => {
                 state.last_saved_at = plan.began;
@@ -347,7 +344,11 @@ impl Snapshots {
         self.key_delay_us.store(settings.rdb_key_save_delay, Ordering::Relaxed);
     }
 
-    /// Publishes what a shard has counted, and says whether writes are to be refused.
+    fn last_has_failed(&self) -> bool {
+        self.last_has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Publishes what a shard has counted.
     pub fn publish_changes(&self, shard: ShardId, changes: u64) {
         self.changes[usize::from(shard.0)].store(changes, Ordering::Relaxed);
     }
@@ -358,7 +359,7 @@ impl Snapshots {
         if state.current.is_some() || state.settling.is_some() {
             return None;
         }
-        if !state.last_was_ok && now.since(state.last_tried_at) <= RETRY_AFTER {
+        if self.last_has_failed() && now.since(state.last_tried_at) <= RETRY_AFTER {
             return None;
         }
         let counted = self.changes.iter().map(|changes| changes.load(Ordering::Relaxed));
@@ -374,7 +375,7 @@ impl Snapshots {
     #[inline]
     pub fn state_for_writers(&self, settings: &Settings) -> SnapshotState {
         SnapshotState {
-            refuses_writes: self.refuses_writes.load(Ordering::Relaxed),
+            refuses_writes: self.last_has_failed() && settings.stop_writes_on_bgsave_error && !settings.save.is_empty(),
             is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
         }
     }
@@ -393,12 +394,6 @@ impl Snapshots {
             self.was_at_limit.store(false, Ordering::Relaxed);
         }
         is_at_limit
-    }
-
-    /// Decides it anew.
-    pub fn review(&self, settings: &Settings) {
-        let refuses = settings.stop_writes_on_bgsave_error && !settings.save.is_empty() && !self.lock().last_was_ok;
-        self.refuses_writes.store(refuses, Ordering::Relaxed);
     }
 
     /// INFO persistence, as far as it is of snapshots; `key_count` and `changes` are what there is now.
@@ -429,7 +424,10 @@ impl Snapshots {
         out.field("rdb_changes_since_last_save", unsaved);
         out.field("rdb_bgsave_in_progress", u8::from(current.is_some()));
         out.field("rdb_last_save_time", state.last_saved_at.seconds());
-        out.field("rdb_last_bgsave_status", if state.last_was_ok { "ok" } else { "err" });
+        out.field(
+            "rdb_last_bgsave_status",
+            if self.last_has_failed() { "err" } else { "ok" },
+        );
         out.field("rdb_last_bgsave_time_sec", seconds(state.last_duration));
         let running = current.map(|plan| Ms(now.since(plan.began).0));
         out.field("rdb_current_bgsave_time_sec", seconds(running));
@@ -611,10 +609,7 @@ impl Plan {
         }
         let parts = std::mem::take(&mut *parts);
         if self.is_given_up() || parts[..self.head.part_count / 2].iter().any(Option::is_none) {
-            for part in parts.into_iter().flatten() {
-                // Nothing can be done about it; the next start finds it.
-                let _ = disk.remove(part.path());
-            }
+            parts.into_iter().flatten().for_each(|part| part.discard(disk));
             return Some(Whole::GivenUp);
         }
         let laid = lay(disk, &self.head, parts.into_iter().flatten().collect(), &self.name);

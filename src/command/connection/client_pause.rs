@@ -46,13 +46,8 @@ fn pause(context: &mut Context) -> NodeFuture<'_> {
             .ask_all(move |local: &mut Local| local.env.begin_pause(asked))
             .await;
         // Inside EXEC they may wait for the slots that the transaction itself holds; there the pause begins with what comes next.
-        while !context.is_nested
-            && context
-                .ask_all(|local: &mut Local| local.writes_under_way)
-                .await
-                .iter()
-                .any(|count| *count > 0)
-        {
+        let handle = context.with(|local| local.handle());
+        while !context.is_nested && handle.is_any_write_under_way().await {
             context.sleep(WRITES_LOOKED_AT_EVERY).await;
         }
         context.reply().ok();

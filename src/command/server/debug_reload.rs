@@ -48,7 +48,8 @@ pub(super) fn reload(context: &mut Context) -> NodeFuture<'_> {
         let request = Request::parse(context.args())?;
         context.ask_all(Local::begin_loading).await;
         // Before it is saved: what is answered after the cut would be taken back.
-        while is_any_write_under_way(context).await {
+        let handle = context.with(|local| local.handle());
+        while handle.is_any_write_under_way().await {
             context.sleep(LOOKED_AT_EVERY).await;
         }
         let outcome = match !request.saves || save(context).await {
@@ -72,11 +73,6 @@ pub(super) fn reload(context: &mut Context) -> NodeFuture<'_> {
             }
         }
     })
-}
-
-async fn is_any_write_under_way(context: &Context) -> bool {
-    let counts = context.ask_all(|local| local.writes_under_way).await;
-    counts.iter().any(|count| *count > 0)
 }
 
 /// Saves everything as of now; a snapshot that is under way is of before, and waited for.

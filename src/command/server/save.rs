@@ -1,13 +1,9 @@
 //! SAVE, BGSAVE, LASTSAVE: asking for snapshots. Neither stops anybody but the client of a SAVE, which waits for its end.
 
-use crate::engine::snapshot::{Ending, Reason};
+use crate::engine::snapshot::Reason;
 use crate::engine::{Command, Context, Local, NodeFuture, Run, SessionOp, saves};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
-use std::time::Duration;
-
-/// How often somebody who waits for a snapshot looks whether it has ended.
-const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 
 pub(super) const SAVE: Command = Command {
     summary: "Saves all keys to disk, and answers when that is done.",
@@ -38,12 +34,8 @@ fn save(context: &mut Context) -> NodeFuture<'_> {
 
 /// Waits for the end of a snapshot; whether it was saved.
 pub(super) async fn is_saved(context: &Context, number: u64) -> bool {
-    loop {
-        match context.with(|local| local.node.snapshots.ending(number)) {
-            Ending::UnderWay => context.sleep(LOOKED_AT_EVERY).await,
-            ending => return ending == Ending::Saved,
-        }
-    }
+    let handle = context.with(|local| local.handle());
+    saves::is_saved(&handle, number, || false).await
 }
 
 pub(super) const BGSAVE: Command = Command {
@@ -118,7 +110,6 @@ fn cancel(local: &mut Local) -> Result<&'static str, ReplyError> {
     let snapshots = &local.node.snapshots;
     if snapshots.cancel(true, local.env.now) {
         tracing::info!("Background saving will be aborted due to user request");
-        snapshots.review(&local.env.settings);
         return Ok("Background saving cancelled");
     }
     match snapshots.unschedule() {

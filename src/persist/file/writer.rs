@@ -216,6 +216,12 @@ impl Part {
         self.version = version;
     }
 
+    /// Takes the file away.
+    pub fn discard(self, disk: &dyn Disk) {
+        // Nothing can be done if that fails; the next start finds it.
+        let _ = disk.remove(&self.path);
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -281,11 +287,8 @@ pub struct Laid {
 /// are gone afterwards, whatever happens; after an error that of the first, too.
 pub fn lay(disk: &dyn Disk, head: &Head, mut parts: Vec<Part>, name: &Path) -> io::Result<Laid> {
     let laid = lay_and_rename(disk, head, &mut parts, name);
-    let is_laid = laid.is_ok();
-    for part in parts.iter().skip(usize::from(is_laid)) {
-        // There is nothing more to be done about it: the next start finds it.
-        let _ = disk.remove(&part.path);
-    }
+    let others = parts.into_iter().skip(usize::from(laid.is_ok()));
+    others.for_each(|part| part.discard(disk));
     laid
 }
 
