@@ -145,6 +145,7 @@ fn a_snapshot_under_load_is_of_one_moment() {
             grow(&mut client, from..from + 500);
         }
         std::thread::scope(|scope| {
+            let _over = OverWhenDropped(&is_over);
             let (shared, over) = (&server, &is_over);
             scope.spawn(move || {
                 let mut client = shared.client();
@@ -258,9 +259,17 @@ fn a_snapshot_under_load_is_of_one_moment() {
                     "{sizes:?}"
                 );
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         assert_eq!(names(&server.dir), ["dump.rdb", "log", "peer"]);
+    }
+}
+
+/// Ends the threads that ask, also when the one that looks has failed: they would go on for ever, and nobody would hear of it.
+struct OverWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for OverWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
