@@ -260,6 +260,12 @@ fn a_snapshot_under_load_is_of_one_moment() {
                 );
             }
         });
+        assert_eq!(info(&server, "current_cow_size"), "0");
+        assert_eq!(
+            info(&server, "rdb_writers_held_count"),
+            "0",
+            "this much was never captured"
+        );
         assert_eq!(names(&server.dir), ["dump.rdb", "log", "peer"]);
     }
 }
