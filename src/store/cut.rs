@@ -216,11 +216,17 @@ pub(super) struct SlotCut {
 #[derive(Default)]
 pub struct Captured {
     entries: VecDeque<(DbIndex, OwnedEntry)>,
-    tables: Vec<(DbIndex, Remains)>,
+    tables: Vec<CapturedTable>,
     /// Out of a table.
     opened: VecDeque<(DbIndex, OwnedEntry)>,
-    /// The side of what is of the cut: tables have entries of the other one, too.
+}
+
+/// A table that was captured whole.
+struct CapturedTable {
+    db_then: DbIndex,
+    /// The side of what is of the cut: there are entries of the other one, too.
     old_side: u8,
+    remains: Remains,
 }
 
 impl Captured {
@@ -242,19 +248,18 @@ impl Captured {
 
     /// Makes entries of a page of a table. False: there are no tables.
     fn open_page(&mut self) -> bool {
-        let Captured {
-            tables,
-            opened,
+        let Captured { tables, opened, .. } = self;
+        let Some(CapturedTable {
+            db_then,
             old_side,
-            ..
-        } = self;
-        let Some((db, table)) = tables.last_mut() else {
+            remains,
+        }) = tables.last_mut()
+        else {
             return false;
         };
-        let db = *db;
-        let has_had_more = table.take_page(|entry| {
+        let has_had_more = remains.take_page(|entry| {
             if entry.as_ref().side() == *old_side {
-                opened.push_back((db, entry));
+                opened.push_back((*db_then, entry));
             }
         });
         if !has_had_more {
@@ -268,7 +273,6 @@ impl Captured {
         self.entries.append(&mut other.entries);
         self.tables.append(&mut other.tables);
         self.opened.append(&mut other.opened);
-        self.old_side = other.old_side;
     }
 }
 
@@ -485,8 +489,11 @@ impl Slot {
             return Some(table);
         }
         let cut = self.cut_mut();
-        cut.captured.tables.push((db_then, table.into_remains()));
-        cut.captured.old_side = side ^ 1;
+        cut.captured.tables.push(CapturedTable {
+            db_then,
+            old_side: side ^ 1,
+            remains: table.into_remains(),
+        });
         self.common.cut.captured_slots.set(self.index());
         None
     }

@@ -85,6 +85,7 @@ impl Sink for Parts {
 #[derive(Default)]
 struct Saved {
     all: Picture,
+    captured: Captured,
     begun: Parts,
 }
 
@@ -103,9 +104,13 @@ impl Saved {
         }
     }
 
-    fn captured(&mut self, slot: &mut Slot, cut: &Cut) {
-        let mut captured = slot.take_captured();
-        while let Some((db, entry)) = captured.next(cut) {
+    /// Takes in what is captured, and so many entries of it out: a saver has others to serve, too.
+    fn captured(&mut self, slot: &mut Slot, cut: &Cut, effort: usize) {
+        self.captured.absorb(slot.take_captured());
+        for _ in 0..effort {
+            let Some((db, entry)) = self.captured.next(cut) else {
+                break;
+            };
             note(&mut self.all, db, entry.as_ref());
         }
     }
@@ -220,7 +225,7 @@ fn what_is_saved_is_what_there_was() {
                 if gives_up && steps == 3 {
                     cut.close();
                 }
-                saved.captured(&mut slot, &cut);
+                saved.captured(&mut slot, &cut, random.below(12));
                 if cut.is_open() {
                     saved.frozen(&mut slot, random.below(400));
                 } else {
@@ -242,7 +247,7 @@ fn what_is_saved_is_what_there_was() {
                 });
                 steps += 1;
                 if is_done && slot.first_frozen().is_none() {
-                    saved.captured(&mut slot, &cut);
+                    saved.captured(&mut slot, &cut, usize::MAX);
                     break;
                 }
             }
@@ -288,7 +293,7 @@ fn a_long_list_of_few_nodes_is_saved_though_it_was_overwritten() {
     cut.open();
     slot.set_string(db, b"list", b"text", StringForm::Raw, Expiry::Clear, AT);
     let mut saved = Saved::default();
-    saved.captured(&mut slot, &cut);
+    saved.captured(&mut slot, &cut, usize::MAX);
     while slot.first_frozen().is_some() {
         saved.frozen(&mut slot, 3);
     }
