@@ -213,6 +213,8 @@ impl Local {
         if let Some(turn) = turn {
             self.announce(turn);
         }
+        let changes = self.env.stats.counts.changes;
+        self.env.snapshots.publish_changes(self.env.shard, changes);
         self.link().release(turn, wake);
         if turn.is_some() {
             self.node.turns.released(self.env.shard);

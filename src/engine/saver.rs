@@ -104,7 +104,6 @@ impl Saver {
     pub fn begin(&mut self, plan: Arc<Plan>, cut: &Cut, on: &mut Ground<'_>) {
         let owned = (0..cut.slot_count()).filter(|slot| on.core.owner(*slot) == on.env.shard);
         let todo: VecDeque<u16> = owned.collect();
-        plan.note_changes(on.env.shard, on.env.stats.counts.changes);
         assert!(
             self.work.is_none(),
             "a cut is made when the last snapshot is out of the way"

@@ -193,6 +193,8 @@ impl Task {
                     let began = env.tick();
                     env.cut.open();
                     *is_made = true;
+                    env.snapshots
+                        .note_changes_at_cut(plan, env.shard, env.stats.counts.changes);
                     // What a fork is elsewhere: the moment at which everybody waits.
                     let elapsed_us = env.tick().us_since(began);
                     env.snapshots.note_cut(elapsed_us);

@@ -5,8 +5,9 @@
 
 use super::debug::leading_f64;
 use super::save::is_saved;
+use crate::base::clock::UnixMs;
 use crate::durability::directory;
-use crate::durability::load::{Load, LoadError, Options};
+use crate::durability::load::{Load, LoadError, Options, Threads};
 use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, NodeFuture, saves};
 use crate::resp::{Args, ReplyError, error};
@@ -94,6 +95,8 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
             merges: request.merges,
             is_reload: true,
             seed: local.env.seed,
+            now: UnixMs::now(),
+            threads: Threads::Host,
         };
         (local.node.clone(), local.executor(), options)
     });
