@@ -138,6 +138,9 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub(super) fn background_step(&mut self) -> bool {
+        if self.upkeep.is_turn_of_held(&self.env) {
+            return self.step_held();
+        }
         let is_unfinished = self.on_ground(|upkeep, on| upkeep.background_step(on));
         run_job(self);
         is_unfinished

@@ -34,7 +34,7 @@ fn note(all: &mut Picture, db: DbIndex, entry: EntryRef<'_>) {
                 if object.as_ref().freezes() {
                     object.freeze(Use::Snapshot);
                 }
-                assert!(object.read_slice(HashSeed([0, 0]), usize::MAX, &mut parts));
+                assert!(object.read_slice(Use::Snapshot, HashSeed([0, 0]), usize::MAX, &mut parts));
             });
             parts.text()
         }
@@ -96,7 +96,8 @@ impl Saved {
             return;
         };
         let parts = &mut self.begun;
-        let (is_read, detached) = slot.read_frozen(|object, seed| object.read_slice(seed, effort, parts));
+        let (is_read, detached) =
+            slot.read_frozen(|object, seed| object.read_slice(Use::Snapshot, seed, effort, parts));
         drop(detached);
         if is_read {
             let value = std::mem::take(&mut self.begun).text();
