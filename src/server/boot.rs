@@ -24,9 +24,10 @@ use crate::durability::load::{self, Load, LoadError};
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::node::Surroundings;
-use crate::engine::snapshot::{self, Snapshots};
+use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
+use crate::persist::file::set::{self, Temporary};
 use crate::runtime::disk::HostDisk;
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
@@ -340,7 +341,9 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
-    snapshot::tidy(&HostDisk, settings.dir.as_path(), process::is_alive);
+    // The directory is this process's own: what bears its pid is of one that had the same.
+    let is_left = |found: Temporary| found.pid == std::process::id() || !process::is_alive(found.pid);
+    set::tidy(&HostDisk, settings.dir.as_path(), is_left);
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -349,7 +352,7 @@ fn start(
         tickets: TicketSource::new(),
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
-    let load = found_data_set(&node, settings, seed)?;
+    let (load, replaced) = found_data_set(&node, settings, seed)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -388,7 +391,7 @@ fn start(
     };
     if let Some(load) = load {
         match run_load(&load, &node) {
-            Ok(Loaded::Whole) => {}
+            Ok(Loaded::Whole) => directory::remove_replaced(&HostDisk, settings.dir.as_path(), &replaced),
             Ok(Loaded::Stopped) => return Ok(running),
             Err(error) => {
                 shared.stop();
@@ -407,18 +410,25 @@ fn start(
     Ok(running)
 }
 
-/// The data set in the directory, if there is one, to be read when the shards run: from here on they refuse what needs it.
-fn found_data_set(node: &Arc<Node>, settings: &Settings, seed: HashSeed) -> Result<Option<Arc<Load>>, String> {
+/// The data set in the directory, if there is one, to be read when the shards run: from here on they refuse what needs it. And what it has
+/// replaced.
+fn found_data_set(
+    node: &Arc<Node>,
+    settings: &Settings,
+    seed: HashSeed,
+) -> Result<(Option<Arc<Load>>, Vec<PathBuf>), String> {
     let name = settings.dbfilename.as_path();
-    let files = directory::data_set(&*node.snapshots.disk, settings.dir.as_path(), name);
-    let files = files.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
+    let found = directory::data_set(&*node.snapshots.disk, settings.dir.as_path(), name);
+    let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     let options = load::Options {
         checks: settings.rdbchecksum,
         merges: false,
         is_reload: false,
         seed,
     };
-    Ok((!files.is_empty()).then(|| Load::new(node.clone(), files, options)))
+    let is_there = !found.files.is_empty();
+    let load = is_there.then(|| Load::new(node.clone(), found.files, options));
+    Ok((load, found.replaced))
 }
 
 /// What has become of a data set.

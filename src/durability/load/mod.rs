@@ -30,7 +30,6 @@ mod splitter;
 
 use self::queue::Queue;
 use self::splitter::Splitter;
-use super::directory::Source;
 use crate::base::clock::UnixMs;
 use crate::base::crc64::combine;
 use crate::base::slot::SLOT_COUNT;
@@ -39,6 +38,7 @@ use crate::data::dict::Foresight;
 use crate::engine::local::LocalHandle;
 use crate::engine::{Local, Node};
 use crate::persist::file::reader::{FileError, Head, PartSpan, Reader, parts_of};
+use crate::persist::file::source::Source;
 use crate::persist::rdb::{Damage, RdbError, RdbReader};
 use crate::persist::value::{Making, Value};
 use crate::runtime::disk::Disk;
