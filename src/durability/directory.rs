@@ -110,6 +110,8 @@ pub struct DataSet {
 pub enum Unusable {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("{file}: {what}", file = .file.display())]
+    Unread { file: PathBuf, what: String },
     #[error("{what}. The files of a snapshot are complete only together: put them where they were, or, to start {without}, take {files} out of {dir}", dir = .dir.display())]
     Incomplete {
         what: String,
@@ -127,7 +129,15 @@ pub fn data_set(disk: &dyn Disk, dir: &Path, name: &Path) -> Result<DataSet, Unu
             dir.display()
         );
     }
-    let mut candidates = candidates(set::found(disk, dir, name)?, name);
+    let mut found = set::found(disk, dir, name)?;
+    found.retain(|file| !file.is_overdue);
+    // What a file would say decides which of the others counts.
+    let unread = found.iter().find_map(|file| Some((&file.path, file.unread()?)));
+    if let Some((path, what)) = unread {
+        let file = path.clone();
+        return Err(Unusable::Unread { file, what });
+    }
+    let mut candidates = candidates(found, name);
     let Some(chosen) = choose(&candidates) else {
         let faulty = candidates.iter().max_by_key(|candidate| candidate.written_at);
         return match faulty {
@@ -186,8 +196,8 @@ fn choose(candidates: &[Candidate]) -> Option<usize> {
 struct Candidate {
     /// In the order of their numbers.
     files: Vec<PathBuf>,
-    /// What they are known by to those that replace them; None among them: that cannot be found out.
-    identities: Vec<Option<String>>,
+    /// What they are known by to those that replace them.
+    identities: Vec<String>,
     replaced: Vec<String>,
     /// Unix seconds; of what cannot be read later than of anything else, so that it is not passed over in silence.
     written_at: u64,
@@ -197,8 +207,7 @@ struct Candidate {
 
 impl Candidate {
     fn is_replaced_by(&self, other: &Candidate) -> bool {
-        let is_known =
-            |identity: &Option<String>| identity.as_ref().is_some_and(|known| other.replaced.contains(known));
+        let is_known = |identity: &String| other.replaced.contains(identity);
         self.identities.iter().all(is_known)
     }
 
@@ -222,7 +231,7 @@ impl Candidate {
 fn candidates(found: Vec<Found>, name: &Path) -> Vec<Candidate> {
     // A single file stands before all sets.
     let mut together: BTreeMap<Option<usize>, Vec<Found>> = BTreeMap::new();
-    for file in found.into_iter().filter(|file| !file.is_overdue) {
+    for file in found {
         let count = file.numbers.map(|(_, count)| count);
         together.entry(count).or_default().push(file);
     }
@@ -236,7 +245,10 @@ fn candidates(found: Vec<Found>, name: &Path) -> Vec<Candidate> {
                 .find_map(Result::ok)
                 .map_or_else(Vec::new, |told| told.replaced.clone()),
             fault: count.and_then(|count| fault_of_set(&files, name, count)),
-            identities: files.iter().map(|file| file.identity.as_ref().ok().cloned()).collect(),
+            identities: files
+                .iter()
+                .filter_map(|file| file.identity.as_ref().ok().cloned())
+                .collect(),
             files: files.into_iter().map(|file| file.path).collect(),
         }
     };

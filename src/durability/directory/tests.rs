@@ -408,7 +408,7 @@ fn operations(old: Way, new: Way, name: &str) -> u64 {
 /// the two snapshots, whole, and the new one if that was reported as saved. Nothing else is left, and the next save is as good as any.
 #[test]
 fn a_crash_at_any_operation_leaves_one_of_two_snapshots() {
-    let (mut old_ones, mut new_ones) = (0, 0);
+    let (mut old_ones, mut new_ones, mut refused) = (0, 0, 0);
     for (old, new) in TRANSITIONS {
         for at in 0..operations(old, new, NAME) {
             for seed in 0..fewer_if_checked(3) {
@@ -424,8 +424,21 @@ fn a_crash_at_any_operation_leaves_one_of_two_snapshots() {
                 if disk.has_crashed() {
                     disk.restart();
                 }
-                let disk = disk.fork(seed);
                 let context = format!("{old:?} to {new:?}, crash at {at}, seed {seed}");
+                // An operation of the start fails: it may be refused, but must not bring anything else.
+                let other = disk.fork(seed);
+                other.fail_at(other.operations() + (at * 5 + seed * 7) % 40, Failing::Broken);
+                match start(&other, NAME) {
+                    Ok(Some(keys)) if keys == new.keys(2) => {}
+                    Ok(Some(keys)) if keys == old.keys(1) && !is_saved => {}
+                    Ok(keys) => panic!("{context}: {keys:?}"),
+                    Err(_) => refused += 1,
+                }
+                let disk = if seed % 2 == 0 {
+                    disk.fork(seed)
+                } else {
+                    other.fork(seed)
+                };
                 let keys = start(&disk, NAME).unwrap_or_else(|error| panic!("{context}: {error}"));
                 let loaded = match keys.unwrap_or_else(|| panic!("{context}: nothing is there")) {
                     keys if keys == new.keys(2) => new,
@@ -442,7 +455,10 @@ fn a_crash_at_any_operation_leaves_one_of_two_snapshots() {
             }
         }
     }
-    assert!(old_ones > 100 && new_ones > 100, "{old_ones} {new_ones}");
+    assert!(
+        old_ones > 100 && new_ones > 100 && refused > 20,
+        "{old_ones} {new_ones} {refused}"
+    );
 }
 
 /// An operation that fails without more leaves what was there, as it was; only where the new names are there and cannot be synced it is the new

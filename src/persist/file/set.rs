@@ -203,6 +203,23 @@ pub struct Found {
     pub identity: io::Result<String>,
 }
 
+impl Found {
+    /// Why it cannot be read at present, if it cannot. (What is damaged can be read.)
+    pub fn unread(&self) -> Option<String> {
+        match (&self.told, &self.identity) {
+            (
+                Err(FileError {
+                    fault: Fault::Io(error),
+                    ..
+                }),
+                _,
+            )
+            | (_, Err(error)) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+}
+
 /// All files of a `dbfilename`, with those that wait for their names.
 pub fn found(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Vec<Found>> {
     let names = disk.list(dir)?;
@@ -215,13 +232,16 @@ pub fn found(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Vec<Found>>
     }
     let named_count = paths.len();
     let waiting: Vec<Temporary> = names.iter().filter_map(|name| Temporary::parse(name)).collect();
-    let firsts: Vec<(SetId, usize)> = match waiting.is_empty() {
-        true => Vec::new(),
-        false => paths
-            .iter()
-            .filter_map(|(numbers, path)| first_of_set(disk, path, (*numbers)?))
-            .collect(),
-    };
+    let mut firsts = Vec::new();
+    for (numbers, path) in &paths {
+        if let Some((0, count)) = *numbers
+            && !waiting.is_empty()
+            // One that cannot be read is found out below.
+            && let Ok(Some(id)) = first_of_set(disk, path, count)
+        {
+            firsts.push((id, count));
+        }
+    }
     for (id, count) in firsts {
         for waiting in waiting.iter().filter(|waiting| waiting.waits_for(id, count)) {
             paths.push((Some((waiting.number, count)), dir.join(waiting.name())));
@@ -242,13 +262,11 @@ pub fn found(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Vec<Found>>
     Ok(paths.into_iter().enumerate().map(look).collect())
 }
 
-/// The set whose first file this is, if it is one that bears its name with these numbers.
-fn first_of_set(disk: &dyn Disk, path: &Path, (index, count): (usize, usize)) -> Option<(SetId, usize)> {
-    if index != 0 {
-        return None;
-    }
-    let member = told_by(disk, path).ok()?.member?;
-    (member.index == 0 && member.count == count).then_some((member.id, count))
+/// The set of so many files whose first one this is, if it is that.
+fn first_of_set(disk: &dyn Disk, path: &Path, count: usize) -> Result<Option<SetId>, FileError> {
+    let member = told_by(disk, path)?.member;
+    let is_first = |member: &Member| (member.index, member.count) == (0, count);
+    Ok(member.filter(is_first).map(|member| member.id))
 }
 
 /// What tells a file from others that says nothing of itself: its length, and a checksum of its ends.
@@ -359,31 +377,48 @@ struct Committed {
     around: [OsString; 2],
 }
 
-/// The sets of a directory, whatever their `dbfilename`.
-fn committed(disk: &dyn Disk, dir: &Path, names: &[OsString]) -> Vec<Committed> {
+/// The sets of a directory, whatever their `dbfilename`. An error is of the first file that cannot be read: there may be more sets.
+fn committed(disk: &dyn Disk, dir: &Path, names: &[OsString]) -> Result<Vec<Committed>, FileError> {
     const FIRST: &[u8] = b".0-of-";
-    let of_name = |name: &OsString| {
+    let mut sets = Vec::new();
+    for name in names {
         let bytes = name.as_bytes();
-        let at = bytes.windows(FIRST.len()).rposition(|window| window == FIRST)?;
+        let Some(at) = bytes.windows(FIRST.len()).rposition(|window| window == FIRST) else {
+            continue;
+        };
         let rest = &bytes[at + FIRST.len()..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let count = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-        let (id, count) = first_of_set(disk, &dir.join(name), (0, count))?;
-        let around = [&bytes[..at], &rest[digits..]].map(|bytes| OsString::from_vec(bytes.to_vec()));
-        Some(Committed { id, count, around })
-    };
-    names.iter().filter_map(of_name).collect()
+        let count = std::str::from_utf8(&rest[..digits])
+            .ok()
+            .and_then(|text| text.parse().ok());
+        if let Some(count) = count
+            && let Some(id) = first_of_set(disk, &dir.join(name), count)?
+        {
+            let around = [&bytes[..at], &rest[digits..]].map(|bytes| OsString::from_vec(bytes.to_vec()));
+            sets.push(Committed { id, count, around });
+        }
+    }
+    Ok(sets)
+}
+
+/// Why a renaming cannot be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("a first file cannot be read: {0}")]
+    File(#[from] FileError),
 }
 
 /// Finishes renamings that were cut off, for all sets of a directory.
-pub fn finish(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+pub fn finish(disk: &dyn Disk, dir: &Path) -> Result<(), Unfinished> {
     let names = disk.list(dir)?;
     let waiting: Vec<Temporary> = names.iter().filter_map(|name| Temporary::parse(name)).collect();
     if waiting.iter().all(|waiting| waiting.number == 0) {
         return Ok(());
     }
     let mut is_synced = false;
-    for set in committed(disk, dir, &names) {
+    for set in committed(disk, dir, &names)? {
         for waiting in waiting.iter().filter(|waiting| waiting.waits_for(set.id, set.count)) {
             if !is_synced {
                 // A crash of the process alone leaves the name of the first file where a crash of the machine could undo it.
@@ -399,7 +434,10 @@ pub fn finish(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
             tracing::info!("Renamed {from} to {}, as a save was about to", name.display());
         }
     }
-    if is_synced { disk.sync_dir(dir) } else { Ok(()) }
+    if is_synced {
+        disk.sync_dir(dir)?;
+    }
+    Ok(())
 }
 
 /// Takes away what is under temporary names in a directory, for which `is_leftover` says that nobody writes it any more, and which
@@ -410,10 +448,15 @@ pub fn tidy(disk: &dyn Disk, dir: &Path, is_leftover: impl Fn(Temporary) -> bool
     let left: Vec<Temporary> = temporary.filter(|found| is_leftover(*found)).collect();
     let sets = match left.iter().any(|found| found.number > 0) {
         true => committed(disk, dir, &names),
-        false => Vec::new(),
+        false => Ok(Vec::new()),
     };
     for found in left {
-        if sets.iter().any(|set| found.waits_for(set.id, set.count)) {
+        let is_needed = match &sets {
+            Ok(sets) => sets.iter().any(|set| found.waits_for(set.id, set.count)),
+            // It may be of one that could not be read just now.
+            Err(_) => found.number > 0,
+        };
+        if is_needed {
             continue;
         }
         let name = found.name();
