@@ -214,6 +214,37 @@ fn a_set_that_is_not_whole_is_refused_with_its_reason() {
     }
 }
 
+/// A renaming that cannot be finished is no reason not to read what is there.
+#[test]
+fn a_set_is_read_under_the_names_that_it_has() {
+    const WAITING: &str = "temp-1.0000000000000001.1.rdb";
+    let made = SimulatedDisk::new(1);
+    for (name, member) in [
+        ("dump.0-of-2.rdb", member(1, 0, 2)),
+        ("dump.1-of-2.rdb", member(9, 1, 2)),
+        (WAITING, member(1, 1, 2)),
+    ] {
+        write(&*made, name, 50, &[(set::MEMBER_FIELD, &member)]);
+    }
+    let mut as_they_are = 0;
+    for at in 0.. {
+        let disk = made.fork(at);
+        disk.fail_at(at, Failing::Broken);
+        match found_in(&*disk) {
+            Ok(found) if found == format!("dump.0-of-2.rdb {WAITING}") => as_they_are += 1,
+            Ok(found) => assert_eq!(found, "dump.0-of-2.rdb dump.1-of-2.rdb"),
+            Err(error) => assert!(error.contains("error"), "{error}"),
+        }
+        if disk.operations() <= at {
+            break;
+        }
+    }
+    assert!(
+        as_they_are >= 3,
+        "the directory, the first file, the new name: {as_they_are}"
+    );
+}
+
 /// How a snapshot is saved.
 #[derive(Clone, Copy, Debug)]
 enum Way {
