@@ -654,22 +654,30 @@ fn a_server_that_loads_can_be_ended() {
     }
 }
 
-/// Files that are complete only together.
+/// Files that are complete only together, and what is said when they are not.
 #[test]
 fn sets_of_files_are_loaded_together() {
     let dir = Dir::new("set");
-    let one = |key: &str, at: u8| {
+    let one = |key: &str, at: u8, member: &str| {
         let mut body = b"REDIS0011\xfa\x05ctime\xc0".to_vec();
-        body.extend_from_slice(&[at, 0xfe, 3, 0, key.len() as u8]);
+        body.extend_from_slice(&[at, 0xfa, 16]);
+        body.extend_from_slice(b"shardis-snapshot");
+        body.push(member.len() as u8);
+        body.extend_from_slice(member.as_bytes());
+        body.extend_from_slice(&[0xfe, 3, 0, key.len() as u8]);
         body.extend_from_slice(key.as_bytes());
         body.extend_from_slice(b"\x01v");
         sealed(&body)
     };
+    let member = |index: usize| format!("00000000deadbeef {index} 3");
     for index in 0..3 {
-        dir.write(&format!("dump.{index}-of-3.rdb"), &one(&format!("part{index}"), 20));
+        dir.write(
+            &format!("dump.{index}-of-3.rdb"),
+            &one(&format!("part{index}"), 20, &member(index)),
+        );
     }
-    dir.write("dump.rdb", &one("old", 10));
-    dir.write("dump.0-of-2.rdb", &one("stray", 90));
+    dir.write("dump.rdb", &one("old", 10, "0000000000000001 0 1"));
+    dir.write("dump.0-of-2.rdb", &one("stray", 15, "0000000000000002 0 2"));
     for shards in SHARD_COUNTS {
         let server = load(shards, &dir, &[]);
         let mut client = server.client();
@@ -681,9 +689,40 @@ fn sets_of_files_are_loaded_together() {
             server.log()
         );
     }
-    dir.write("dump.1-of-3.rdb", b"REDIS0011");
-    let said = refusal(&dir, &[]);
-    assert!(said.contains("dump.1-of-3.rdb: at offset 9"), "{said}");
+    let third = one("part1", 20, &member(1));
+    let of_other = one("part1", 20, "00000000deadbee0 1 3");
+    for (content, texts) in [
+        (&b"REDIS0011"[..], &["dump.1-of-3.rdb: at offset 9"][..]),
+        (&of_other, &["dump.1-of-3.rdb is of another snapshot"]),
+        (
+            &[],
+            &[
+                "dump.1-of-3.rdb is missing",
+                "The files of a snapshot are complete only together",
+                "to start with dump.rdb, take dump.0-of-3.rdb, dump.2-of-3.rdb out of ",
+            ],
+        ),
+    ] {
+        dir.write("dump.1-of-3.rdb", content);
+        if content.is_empty() {
+            std::fs::remove_file(dir.0.join("dump.1-of-3.rdb")).expect("it is there");
+        }
+        let said = refusal(&dir, &[]);
+        assert!(texts.iter().all(|text| said.contains(text)), "{said}");
+    }
+    // A save was cut off when it had renamed the first two, and the third bears the name of before still.
+    dir.write("dump.1-of-3.rdb", &of_other);
+    dir.write("temp-1.00000000deadbeef.1.rdb", &third);
+    dir.write("temp-1.00000000deadbee1.1.rdb", &third);
+    let server = load(2, &dir, &[]);
+    let mut client = server.client();
+    client.line("SELECT 3");
+    assert_eq!(client.line("EXISTS part0 part1 part2").integer(), 3, "{}", server.log());
+    assert_eq!(
+        std::fs::read(dir.0.join("dump.1-of-3.rdb")).expect("it is there"),
+        third
+    );
+    assert!(!dir.0.join("temp-1.00000000deadbeef.1.rdb").exists());
 }
 
 #[test]
@@ -730,8 +769,11 @@ fn debug_reload_puts_the_file_in_the_place_of_memory() {
         let mut client = server.client();
         fill_some(&mut client, 5000);
         let before = digest(&mut client);
-        assert_eq!(client.line("DEBUG RELOAD").text(), "OK");
-        assert_eq!(digest(&mut client), before);
+        for layout in ["per-shard", "merged"] {
+            client.line(&format!("CONFIG SET rdb-layout {layout}"));
+            assert_eq!(client.line("DEBUG RELOAD").text(), "OK", "{layout}");
+            assert_eq!(digest(&mut client), before, "{layout}");
+        }
         // Of what was not saved nothing is left.
         client.line("SET other 1");
         client.line("SET key:1 changed");

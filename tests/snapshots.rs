@@ -103,6 +103,142 @@ fn real_servers_read_what_is_saved() {
     }
 }
 
+/// The names of a set of so many files.
+fn set_names(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("dump.{index}-of-{count}.rdb")).collect()
+}
+
+/// The names in the directory of a server, without those of its log and of a peer.
+fn data_names(server: &Server) -> Vec<String> {
+    let mut names = names(&server.dir);
+    names.retain(|name| name != "log" && name != "peer");
+    names
+}
+
+/// Each file of a set is one that everybody can read, and all together are the data set, at any number of shards.
+#[test]
+fn a_file_for_each_shard_is_read_alone_and_with_the_others() {
+    let key_count = |server: &Server| -> u64 {
+        let keyspace = server.client().line("INFO keyspace").text();
+        let counts = keyspace.split("keys=").skip(1);
+        let digits = counts.map(|rest| rest.split(',').next().expect("a split has a first part"));
+        digits.map(|digits| digits.parse::<u64>().expect("a number")).sum()
+    };
+    for shards in [1, 2, 4] {
+        let options = ["--rdb-version", "10", "--rdb-layout", "per-shard", DEBUG[0], DEBUG[1]];
+        let server = Server::shardis(shards, &options);
+        fill(&server);
+        let mut client = server.client();
+        for from in (0..5000).step_by(500) {
+            grow(&mut client, from..from + 500);
+        }
+        assert_eq!(client.line("SAVE").text(), "OK");
+        assert_eq!(data_names(&server), set_names(shards));
+        assert_eq!(info(&server, "rdb_last_bgsave_status"), "ok");
+        assert_eq!(info(&server, "rdb_changes_since_last_save"), "0");
+        assert_eq!(info(&server, "rdb_saves"), "1");
+        let expected = digest(&server);
+        let mut keys_of_peers = 0;
+        for name in set_names(shards) {
+            let peer_dir = server.dir.join("peer");
+            std::fs::create_dir_all(&peer_dir).expect("a directory in that of the server");
+            std::fs::copy(server.dir.join(&name), peer_dir.join("dump.rdb")).expect("there is a file");
+            let dir = peer_dir.to_string_lossy().into_owned();
+            if let Some(peer) = Oracle::Redis70.start(&["--dir", &dir]) {
+                let keys = key_count(&peer);
+                assert!(keys > 0, "{name}");
+                keys_of_peers += keys;
+            }
+            let check = std::process::Command::new("redis-check-rdb")
+                .arg(server.dir.join(&name))
+                .output();
+            if let Ok(output) = check {
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(output.status.success() && text.contains("RDB looks OK"), "{text}");
+                assert!(text.contains("Checksum OK"), "{text}");
+            }
+        }
+        if Oracle::Redis70.program().is_some() {
+            assert_eq!(keys_of_peers, key_count(&server), "{shards} files");
+        }
+        let dir = server.dir.to_string_lossy().into_owned();
+        drop(client);
+        for readers in [1, 2, 4] {
+            let copy = server.dir.join("peer");
+            std::fs::remove_dir_all(&copy).expect("it is there");
+            std::fs::create_dir(&copy).expect("a directory in that of the server");
+            for name in set_names(shards) {
+                std::fs::copy(Path::new(&dir).join(&name), copy.join(&name)).expect("there is a file");
+            }
+            let copy = copy.to_string_lossy().into_owned();
+            let reader = Server::shardis(readers, &["--dir", &copy, DEBUG[0], DEBUG[1]]);
+            eventually("it is loaded", || reader.info_number("persistence", "loading") == 0);
+            assert_eq!(
+                digest(&reader),
+                expected,
+                "{readers} shards read what {shards} have written"
+            );
+        }
+    }
+}
+
+/// The layout is obeyed by the next snapshot, and what it replaces is gone: whatever ends it, and also under another number of shards.
+#[test]
+fn the_layout_can_be_changed_while_it_runs() {
+    let mut server = Server::shardis(4, &["--save", "3600 1", DEBUG[0], DEBUG[1]]);
+    let mut client = server.client();
+    client.line("DEBUG POPULATE 1000");
+    let expected = digest(&server);
+    for (layout, files) in [
+        ("merged", vec!["dump.rdb".to_owned()]),
+        ("per-shard", set_names(4)),
+        ("per-shard", set_names(4)),
+        ("merged", vec!["dump.rdb".to_owned()]),
+        ("per-shard", set_names(4)),
+    ] {
+        assert_eq!(client.line(&format!("CONFIG SET rdb-layout {layout}")).text(), "OK");
+        let before = server.info_number("persistence", "rdb_saves");
+        assert!(!client.line("BGSAVE").is_error());
+        eventually("it is saved", || {
+            server.info_number("persistence", "rdb_saves") > before
+        });
+        assert_eq!(data_names(&server), files, "{layout}");
+        assert_eq!(client.line("DEBUG RELOAD NOSAVE").text(), "OK", "{}", server.log());
+        assert_eq!(digest(&server), expected);
+    }
+    assert!(client.line("CONFIG SET rdb-layout both").is_error());
+    // What is cancelled leaves those of before.
+    let read = |server: &Server, name: &String| std::fs::read(server.dir.join(name)).expect("it is there");
+    let files: Vec<Vec<u8>> = set_names(4).iter().map(|name| read(&server, name)).collect();
+    client.line("CONFIG SET rdb-key-save-delay 10000");
+    client.line("BGSAVE");
+    eventually("keys are saved", || {
+        server.info_number("persistence", "current_save_keys_processed") > 2
+    });
+    assert_eq!(client.line("BGSAVE CANCEL").text(), "Background saving cancelled");
+    eventually("what it has left is gone", || data_names(&server) == set_names(4));
+    let now: Vec<Vec<u8>> = set_names(4).iter().map(|name| read(&server, name)).collect();
+    assert!(files == now);
+    client.line("CONFIG SET rdb-key-save-delay 0");
+    assert!(client.try_call(&["SHUTDOWN"]).is_err());
+    assert!(server.ending().success());
+    assert_eq!(data_names(&server), set_names(4));
+    let dir = server.dir.to_string_lossy().into_owned();
+    let options = ["--dir", &dir, "--rdb-layout", "per-shard", DEBUG[0], DEBUG[1]];
+    let next = Server::shardis(2, &options);
+    eventually("it is loaded", || next.info_number("persistence", "loading") == 0);
+    assert_eq!(digest(&next), expected);
+    assert_eq!(next.client().line("SAVE").text(), "OK");
+    assert_eq!(data_names(&server), set_names(2));
+    assert_eq!(next.client().line("FLUSHALL").text(), "OK");
+    assert_eq!(next.client().line("SAVE").text(), "OK");
+    drop(next);
+    let last = Server::shardis(1, &["--dir", &dir]);
+    eventually("it is loaded", || last.info_number("persistence", "loading") == 0);
+    assert_eq!(last.client().line("DBSIZE").integer(), 0);
+    assert_eq!(data_names(&server), set_names(2));
+}
+
 /// The lowest version that can hold it, and with no set that is packed 7.0 reads it whatever was asked for.
 #[test]
 fn the_version_is_the_lowest_that_the_content_needs() {
@@ -665,30 +801,35 @@ fn a_shutdown_that_saves_for_long_can_be_taken_back() {
     eventually("writes go on", || client.line("SET key other").text() == "OK");
 }
 
-/// A process that is killed while it saves leaves the file of before, and the next one tidies up.
+/// A process that is killed while it saves leaves the files of before, and the next one tidies up.
 #[test]
-fn a_kill_leaves_the_last_file_and_the_next_start_tidies_up() {
-    let mut server = Server::shardis(4, &DEBUG);
-    let mut client = server.client();
-    client.line("SET key value");
-    client.line("SAVE");
-    let saved = std::fs::read(server.dir.join("dump.rdb")).expect("there is a dump");
-    client.line("CONFIG SET rdb-key-save-delay 100000");
-    client.line("DEBUG POPULATE 2000");
-    client.line("BGSAVE");
-    eventually("it saves", || names(&server.dir).len() > 3);
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(server.pid() as i32),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .expect("it is ours");
-    server.ending();
-    assert_eq!(
-        std::fs::read(server.dir.join("dump.rdb")).expect("it is there still"),
-        saved
-    );
-    let dir = server.dir.to_string_lossy().into_owned();
-    let next = Server::shardis(1, &["--dir", &dir]);
-    assert_eq!(names(&server.dir), ["dump.rdb", "log"]);
-    assert!(next.log().contains("which a save has left that was not finished"));
+fn a_kill_leaves_the_last_files_and_the_next_start_tidies_up() {
+    for (layout, files) in [("merged", vec!["dump.rdb".to_owned()]), ("per-shard", set_names(4))] {
+        let mut server = Server::shardis(4, &["--rdb-layout", layout, DEBUG[0], DEBUG[1]]);
+        let mut client = server.client();
+        client.line("SET key value");
+        client.line("SAVE");
+        let read = |server: &Server| -> Vec<Vec<u8>> {
+            let paths = files.iter().map(|name| server.dir.join(name));
+            paths.map(|path| std::fs::read(path).expect("it is there")).collect()
+        };
+        let saved = read(&server);
+        client.line("CONFIG SET rdb-key-save-delay 100000");
+        client.line("DEBUG POPULATE 2000");
+        client.line("BGSAVE");
+        eventually("it saves", || data_names(&server).len() > files.len() + 1);
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(server.pid() as i32),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .expect("it is ours");
+        server.ending();
+        assert!(read(&server) == saved, "{layout}");
+        let dir = server.dir.to_string_lossy().into_owned();
+        let next = Server::shardis(1, &["--dir", &dir]);
+        assert_eq!(data_names(&server), files);
+        assert!(next.log().contains("which a save has left that was not finished"));
+        eventually("it is loaded", || next.info_number("persistence", "loading") == 0);
+        assert_eq!(next.client().line("DBSIZE").integer(), 1, "{layout}");
+    }
 }

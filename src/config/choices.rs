@@ -236,6 +236,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What a snapshot is on the disk.
+    RdbLayout {
+        /// One file.
+        Merged = "merged";
+        /// A file for each shard, complete only together.
+        PerShard = "per-shard";
+    }
+}
+
 /// What SIGTERM or SIGINT does: a set of words (`shutdown-on-sigterm nosave force`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownFlags(pub(super) u32);

@@ -327,6 +327,7 @@ field_as_choice!(
     OomScoreAdj,
     PropagationErrorBehavior,
     PipelineOrder,
+    RdbLayout,
 );
 
 /// Implements [`Field`] for sets of bits.

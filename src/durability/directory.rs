@@ -3,16 +3,21 @@
 //! Two servers that write into one directory take each other's data away without a word. So a server locks the directory itself, by
 //! `flock`: nothing is left behind in it, not even by a crash, and the kernel knows who holds the lock (`/proc/locks`).
 //!
-//! The data set is one file, or a set of files that are complete only together: `dump.rdb`, or `dump.0-of-2.rdb` and `dump.1-of-2.rdb`.
-//! Where there are both, the one that was written last counts.
+//! The data set is one file, or a set of files that are complete only together: `dump.rdb`, or `dump.0-of-2.rdb` and `dump.1-of-2.rdb`
+//! (`persist::file::set` tells how they come to be). Where several are there, one that says that it has replaced the others counts. Only
+//! where none says so, since somebody has put them there, it is the one that was written last. A set that is not whole is never loaded, and
+//! what is older than it only if whoever runs the server takes it away: data that was there must not be missed in silence.
 
-use crate::persist::file::reader::{Item, Next, Reader};
-use crate::runtime::disk::{Disk, DiskFile};
+use crate::persist::file::set::{self, Found};
+use crate::runtime::disk::Disk;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// How many things that are wrong with a set are told: a set that somebody has cut in two may miss hundreds of files.
+const FAULTS_NAMED_MAX: usize = 5;
 
 /// A directory that no other process may take. It is free again when this is gone, or the process.
 #[derive(Debug)]
@@ -91,175 +96,192 @@ fn holder_of(file: &File) -> Option<u32> {
     })
 }
 
-/// The files of the data set in a directory, all of which are to be read; none: there is nothing.
-pub fn data_set(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Vec<PathBuf>> {
-    let merged = dir.join(name);
-    let is_there = match disk.open(&merged) {
-        Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error),
-    };
-    let sets = sets(disk, dir, name)?;
-    let written_at = |files: &[PathBuf]| files.iter().filter_map(|path| written_at(disk, path)).min();
-    let mut found: Option<(Vec<PathBuf>, Option<u64>)> = None;
-    let candidates = sets.into_iter().chain(is_there.then(|| vec![merged]));
-    for files in candidates {
-        let at = written_at(&files);
-        if found.as_ref().is_none_or(|(_, other)| at >= *other) {
-            found = Some((files, at));
-        }
-    }
-    Ok(found.map_or_else(Vec::new, |(files, _)| files))
+/// What is to be read at the start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DataSet {
+    /// All of them are to be read; none: there is nothing.
+    pub files: Vec<PathBuf>,
+    /// What it has replaced, and a save that was cut off has left.
+    pub replaced: Vec<PathBuf>,
 }
 
-/// The complete sets of files that bear a name with numbers in it.
-fn sets(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Vec<Vec<PathBuf>>> {
-    let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let suffix = name
-        .extension()
-        .map_or_else(String::new, |suffix| format!(".{}", suffix.to_string_lossy()));
-    let mut sets: BTreeMap<usize, BTreeMap<usize, PathBuf>> = BTreeMap::new();
-    for file in disk.list(dir)? {
-        let text = file.to_string_lossy();
-        let numbers = text
-            .strip_prefix(&stem)
-            .and_then(|rest| rest.strip_prefix('.')?.strip_suffix(&suffix)?.split_once("-of-"));
-        let Some((Ok(index), Ok(count))) = numbers.map(|(index, count)| (index.parse(), count.parse())) else {
-            continue;
-        };
-        sets.entry(count).or_default().insert(index, dir.join(&file));
+/// Why nothing can be said to be the data set.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{file}: {what}", file = .file.display())]
+    Unread { file: PathBuf, what: String },
+    #[error("{what}. The files of a snapshot are complete only together: put them where they were, or, to start {without}, take {files} out of {dir}", dir = .dir.display())]
+    Incomplete {
+        what: String,
+        without: String,
+        files: String,
+        dir: PathBuf,
+    },
+}
+
+/// Finds the data set in a directory. A renaming that was cut off is finished.
+pub fn data_set(disk: &dyn Disk, dir: &Path, name: &Path) -> Result<DataSet, Unusable> {
+    if let Err(error) = set::finish(disk, dir) {
+        tracing::warn!(
+            "Cannot rename what a save has left in {}: {error}. It is read under the names that it has.",
+            dir.display()
+        );
     }
-    let complete = sets.into_iter().filter(|(count, files)| {
-        let is_complete = *count > 0 && (0..*count).all(|index| files.contains_key(&index));
-        if !is_complete {
+    let mut found = set::found(disk, dir, name)?;
+    found.retain(|file| !file.is_overdue);
+    // What a file would say decides which of the others counts.
+    let unread = found.iter().find_map(|file| Some((&file.path, file.unread()?)));
+    if let Some((path, what)) = unread {
+        let file = path.clone();
+        return Err(Unusable::Unread { file, what });
+    }
+    let mut candidates = candidates(found, name);
+    let Some(chosen) = choose(&candidates) else {
+        let faulty = candidates.iter().max_by_key(|candidate| candidate.written_at);
+        return match faulty {
+            Some(faulty) => Err(faulty.unusable(dir, "without them")),
+            None => Ok(DataSet::default()),
+        };
+    };
+    let chosen = candidates.swap_remove(chosen);
+    let mut replaced = Vec::new();
+    for other in candidates {
+        if other.is_replaced_by(&chosen) {
+            replaced.extend(other.files);
+        } else if other.fault.is_some() && other.written_at >= chosen.written_at {
+            return Err(other.unusable(dir, &format!("with {}", chosen.names())));
+        } else {
+            let fault = other.fault.as_ref().map_or("", |_| ", which is not whole");
             tracing::warn!(
-                "{} of {count} files {stem}.<i>-of-{count}{suffix} are there, which are complete only together: they are left out.",
-                files.len()
+                "{} is loaded, which was written later than {}{fault}.",
+                chosen.names(),
+                other.names()
             );
         }
-        is_complete
-    });
-    Ok(complete
-        .map(|(count, mut files)| (0..count).filter_map(|index| files.remove(&index)).collect())
-        .collect())
+    }
+    Ok(DataSet {
+        files: chosen.files,
+        replaced,
+    })
 }
 
-/// When a file says that it was written, Unix seconds.
-fn written_at(disk: &dyn Disk, path: &Path) -> Option<u64> {
-    let file = Source::open(disk, path).ok()?;
-    let mut reader = Reader::new(file, None, false).ok()?;
-    loop {
-        match reader.look().ok()? {
-            Next::Item(Item::Aux(name, value)) if name == b"ctime" => {
-                return std::str::from_utf8(&value).ok()?.parse().ok();
-            }
-            Next::Item(Item::Aux(..)) => {}
-            _ => return None,
+/// Takes away what a data set has replaced that was read, and found to be whole.
+pub fn remove_replaced(disk: &dyn Disk, dir: &Path, replaced: &[PathBuf]) {
+    if replaced.is_empty() {
+        return;
+    }
+    let paths: Vec<&Path> = replaced.iter().map(PathBuf::as_path).collect();
+    match disk.sync_dir(dir) {
+        Ok(()) => set::remove_replaced(disk, &paths),
+        Err(error) => tracing::warn!("{} cannot be synced: {error}", dir.display()),
+    }
+}
+
+/// Which of them counts, if one is whole: one that no other has replaced, and of several of these the one that was written last.
+fn choose(candidates: &[Candidate]) -> Option<usize> {
+    let whole = || candidates.iter().enumerate().filter(|(_, one)| one.fault.is_none());
+    let is_replaced = |index: usize, one: &Candidate| {
+        let mut others = whole().filter(|(other, _)| *other != index);
+        others.any(|(_, other)| one.is_replaced_by(other))
+    };
+    let newest = whole()
+        .filter(|(index, one)| !is_replaced(*index, one))
+        .max_by_key(|(_, one)| one.written_at);
+    newest.map(|(index, _)| index)
+}
+
+/// A file, or a set of files, that may be the data set.
+struct Candidate {
+    /// In the order of their numbers.
+    files: Vec<PathBuf>,
+    /// What they are known by to those that replace them.
+    identities: Vec<String>,
+    replaced: Vec<String>,
+    /// Unix seconds; of what cannot be read later than of anything else, so that it is not passed over in silence.
+    written_at: u64,
+    /// Why it is not whole.
+    fault: Option<String>,
+}
+
+impl Candidate {
+    fn is_replaced_by(&self, other: &Candidate) -> bool {
+        let is_known = |identity: &String| other.replaced.contains(identity);
+        self.identities.iter().all(is_known)
+    }
+
+    fn names(&self) -> String {
+        let names = self.files.iter().filter_map(|path| path.file_name());
+        let names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.join(", ")
+    }
+
+    fn unusable(&self, dir: &Path, without: &str) -> Unusable {
+        Unusable::Incomplete {
+            what: self.fault.clone().unwrap_or_default(),
+            without: without.to_owned(),
+            files: self.names(),
+            dir: dir.to_owned(),
         }
     }
 }
 
-/// A file of a disk, to be read from some place on.
-pub struct Source {
-    file: Box<dyn DiskFile>,
-    at: u64,
+/// Sorts what was found by what belongs together.
+fn candidates(found: Vec<Found>, name: &Path) -> Vec<Candidate> {
+    // A single file stands before all sets.
+    let mut together: BTreeMap<Option<usize>, Vec<Found>> = BTreeMap::new();
+    for file in found {
+        let count = file.numbers.map(|(_, count)| count);
+        together.entry(count).or_default().push(file);
+    }
+    let candidate = |(count, mut files): (Option<usize>, Vec<Found>)| {
+        files.sort_by_key(|file| file.numbers);
+        let told = || files.iter().map(|file| file.told.as_ref());
+        let written_at = told().map(|told| told.map_or(u64::MAX, |told| told.written_at)).max();
+        Candidate {
+            written_at: written_at.unwrap_or(0),
+            replaced: told()
+                .find_map(Result::ok)
+                .map_or_else(Vec::new, |told| told.replaced.clone()),
+            fault: count.and_then(|count| fault_of_set(&files, name, count)),
+            identities: files
+                .iter()
+                .filter_map(|file| file.identity.as_ref().ok().cloned())
+                .collect(),
+            files: files.into_iter().map(|file| file.path).collect(),
+        }
+    };
+    together.into_iter().map(candidate).collect()
 }
 
-impl Source {
-    pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<Source> {
-        let file = disk.open(path)?;
-        Ok(Source { file, at: 0 })
+/// Why a set is not whole, if it is not; its files are in the order of their numbers.
+fn fault_of_set(files: &[Found], name: &Path, count: usize) -> Option<String> {
+    let id = files.iter().find_map(|file| Some(file.told.as_ref().ok()?.member?.id));
+    let mut faults: Vec<String> = Vec::new();
+    for file in files {
+        let called = file.path.file_name().unwrap_or_default().display();
+        match file.told.as_ref().map(|told| told.member) {
+            Err(error) => faults.push(format!("{called}: {error}")),
+            Ok(None) => faults.push(format!("{called} does not say of which snapshot it is")),
+            Ok(Some(member)) if Some(member.id) != id => faults.push(format!("{called} is of another snapshot")),
+            Ok(Some(member)) if Some((member.index, member.count)) != file.numbers => {
+                faults.push(format!(
+                    "{called} says that it is file {} of {}",
+                    member.index, member.count
+                ));
+            }
+            Ok(Some(_)) => {}
+        }
     }
-
-    /// The same file, from there on.
-    pub fn at(self, at: u64) -> Source {
-        Source { at, ..self }
+    let is_there = |index: usize| files.iter().any(|file| file.numbers == Some((index, count)));
+    let missing = (0..count).filter(|index| !is_there(*index));
+    for index in missing.take(FAULTS_NAMED_MAX) {
+        faults.push(format!("{} is missing", set::name_of(name, index, count).display()));
     }
-
-    /// Bytes of the whole file.
-    pub fn bytes(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-}
-
-impl Read for Source {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(bytes, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
+    faults.truncate(FAULTS_NAMED_MAX);
+    (!faults.is_empty()).then(|| faults.join(", "))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::disk::SimulatedDisk;
-
-    #[test]
-    fn a_directory_is_owned_by_one() {
-        let dir = std::env::temp_dir().join(format!("shardis-owned-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory for temporary files");
-        let owned = Owned::take(&dir).expect("nobody else has it");
-        // A lock belongs to an open file, so a process can get in its own way.
-        let denied = Owned::take(&dir).expect_err("it is taken");
-        assert!(
-            denied
-                .to_string()
-                .contains(&format!("the process {}:", std::process::id())),
-            "{denied}"
-        );
-        assert!(owned.is(&dir.join(".")) && !owned.is(Path::new("/")));
-        drop(owned);
-        Owned::take(&dir).expect("it is free again");
-        assert_eq!(
-            std::fs::read_dir(&dir).expect("it is there").count(),
-            0,
-            "nothing is left in it"
-        );
-        std::fs::remove_dir(&dir).expect("it is empty");
-        assert!(matches!(Owned::take(&dir), Err(Denied::Io { .. })));
-    }
-
-    fn write(disk: &dyn Disk, name: &str, written_at: u64) {
-        let mut bytes = b"REDIS0009\xfa\x05ctime\xc2".to_vec();
-        bytes.extend_from_slice(&(written_at as u32).to_le_bytes());
-        bytes.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
-        disk.create(&Path::new("/data").join(name))
-            .unwrap()
-            .append(&bytes)
-            .unwrap();
-    }
-
-    #[test]
-    fn the_newest_data_set_that_is_whole_counts() {
-        let disk = SimulatedDisk::new(1);
-        let found = || {
-            let files = data_set(&*disk, Path::new("/data"), Path::new("dump.rdb")).unwrap();
-            let names = files
-                .iter()
-                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
-            names.collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(found(), "");
-        for name in [
-            "dump.0-of-3.rdb",
-            "dump.2-of-3.rdb",
-            "dump.x-of-1.rdb",
-            "other.0-of-1.rdb",
-            "dump.rdb.bak",
-        ] {
-            write(&*disk, name, 90);
-        }
-        assert_eq!(found(), "", "one is missing");
-        write(&*disk, "dump.rdb", 10);
-        assert_eq!(found(), "dump.rdb");
-        write(&*disk, "dump.0-of-2.rdb", 20);
-        assert_eq!(found(), "dump.rdb");
-        write(&*disk, "dump.1-of-2.rdb", 20);
-        assert_eq!(found(), "dump.0-of-2.rdb dump.1-of-2.rdb");
-        write(&*disk, "dump.rdb", 30);
-        assert_eq!(found(), "dump.rdb");
-        write(&*disk, "dump.1-of-3.rdb", 40);
-        assert_eq!(found(), "dump.0-of-3.rdb dump.1-of-3.rdb dump.2-of-3.rdb");
-    }
-}
+mod tests;

@@ -399,12 +399,17 @@ fn write(
     let mut handed_in = None;
     if is_last {
         let mut parts = std::mem::take(&mut parts);
-        if failure.is_some() {
-            // Parts that could not be written must not be taken for whole ones.
-            let parts = parts.iter_mut().filter_map(Option::take);
-            parts.for_each(|part| part.discard(&*snapshots.disk));
-        }
-        handed_in = Some(plan.hand_in(&*snapshots.disk, shard, parts));
+        // Who is last tells of it: here that could come after the end of the whole.
+        let outcome = match failure.take() {
+            Some(failure) => {
+                // Parts that could not be written must not be taken for whole ones.
+                let parts = parts.iter_mut().filter_map(Option::take);
+                parts.for_each(|part| part.discard(&*snapshots.disk));
+                Err(failure)
+            }
+            None => Ok(parts),
+        };
+        handed_in = Some(plan.hand_in(snapshots, shard, outcome));
     }
     Written {
         plan,

@@ -2,7 +2,8 @@
 //!
 //! A snapshot begins with a *cut*: a unit of work that holds all slots turns the side of the process round (`store::Cut`), and with that
 //! everything that was there is the snapshot's. Each shard then saves what of it is at home with it, into a part of its own (`saver`); the
-//! one that is last lays the parts together. No client waits for any of it, and no memory is copied but what changes before it is saved.
+//! one that is last lays the parts together, or gives all files their names at once, where each shard has made a file of its own
+//! (`rdb-layout`). No client waits for any of it, and no memory is copied but what changes before it is saved.
 //!
 //! ```text
 //!            begin                    cut                     the last shard is done
@@ -19,19 +20,19 @@
 //! each shard when it is done.
 
 use crate::base::clock::{Ms, UnixMs};
+use crate::base::random::Random;
 use crate::base::section::Section;
-use crate::config::{REDIS_VERSION, Settings};
-use crate::persist::file::writer::{Head, Laid, Part, Usage, Writing, lay, usage_of};
+use crate::config::{REDIS_VERSION, RdbLayout, Settings};
+use crate::persist::file::set::{self, Member, Replaced, SetId, Temporary};
+use crate::persist::file::writer::{Head, Laid, Part, Sealed, Usage, Writing, lay, usage_of};
 use crate::persist::payload::Form;
 use crate::runtime::disk::Disk;
 use crate::shard::ShardId;
 use crate::store::Cut;
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long save points wait after a save that failed.
@@ -85,6 +86,8 @@ pub struct Snapshots {
     held_count: AtomicU64,
     /// How long the last cut took (`latest_fork_usec`).
     cut_us: AtomicU64,
+    /// The last snapshot whose files were to be given their names. From then on its temporary files are not to be taken away.
+    named: AtomicU64,
 }
 
 /// What is under way, and what was.
@@ -95,6 +98,7 @@ struct State {
     /// BGSAVE SCHEDULE, or one inside EXEC.
     is_scheduled: bool,
     next_number: u64,
+    ids: Random,
     /// The last that have ended, and whether they have saved what there was.
     endings: VecDeque<(u64, Ending)>,
     /// When the last one that succeeded began; at first, when the process did.
@@ -122,18 +126,44 @@ pub struct Plan {
     pub form: Form,
     pub usage: Usage,
     pub writing: Writing,
+    layout: RdbLayout,
+    id: SetId,
+    /// Of all its files, without what only one of them says.
     head: Head,
+    functions: Vec<Vec<u8>>,
     directory: PathBuf,
+    /// `dbfilename`
     name: PathBuf,
+    shard_count: usize,
+    /// What was there under this name when the first part was begun, or why that cannot be found out.
+    replaced: OnceLock<Result<Replaced, String>>,
     /// Shards that are not done.
     left: AtomicUsize,
-    parts: Mutex<Vec<Option<Part>>>,
+    handed: Mutex<Handed>,
     failure: Mutex<Option<String>>,
     is_given_up: AtomicBool,
     keys_written: AtomicU64,
     captured_peak_bytes: AtomicU64,
     /// How many there had been at the cut.
     changes: AtomicU64,
+}
+
+/// What shards have handed in.
+#[derive(Default)]
+struct Handed {
+    /// By their numbers; all that lie in one file.
+    parts: Vec<Option<Part>>,
+    /// Files of shards, by the shards' numbers.
+    files: Vec<Option<Sealed>>,
+    /// What one of them had no success with.
+    failure: Option<String>,
+}
+
+impl Handed {
+    fn discard(self, disk: &dyn Disk) {
+        self.parts.into_iter().flatten().for_each(|part| part.discard(disk));
+        self.files.into_iter().flatten().for_each(|file| file.discard(disk));
+    }
 }
 
 /// A shard writes two parts, since a large value is written in slices and nothing may come between them.
@@ -187,11 +217,13 @@ impl Snapshots {
             was_at_limit: AtomicBool::new(false),
             held_count: AtomicU64::new(0),
             cut_us: AtomicU64::new(0),
+            named: AtomicU64::new(0),
             state: Mutex::new(State {
                 current: None,
                 settling: None,
                 is_scheduled: false,
                 next_number: 1,
+                ids: Random::from_entropy(),
                 endings: VecDeque::new(),
                 last_saved_at: started_at,
                 last_tried_at: UnixMs::EPOCH,
@@ -219,8 +251,9 @@ impl Snapshots {
         state.is_scheduled = false;
         state.last_tried_at = now;
         state.begun_count += u64::from(reason == Reason::Background);
-        let mut plan = Plan::new(number, reason, settings, now, used_bytes, self.changes.len());
-        plan.head.functions = self.libraries().clone();
+        let id = SetId(state.ids.next_u64());
+        let mut plan = Plan::new(number, id, reason, settings, now, used_bytes, self.changes.len());
+        plan.functions = self.libraries().clone();
         let plan = Arc::new(plan);
         state.current = Some(plan.clone());
         Some(match state.settling {
@@ -250,6 +283,12 @@ impl Snapshots {
         std::mem::take(&mut self.lock().is_scheduled)
     }
 
+    /// Whether something is being written still, be it what was given up.
+    pub fn is_writing(&self) -> bool {
+        let state = self.lock();
+        state.current.is_some() || state.settling.is_some()
+    }
+
     pub fn is_under_way(&self) -> bool {
         self.lock().current.is_some()
     }
@@ -271,7 +310,7 @@ impl Snapshots {
         true
     }
 
-    /// A shard could not write its part.
+    /// A shard could not write its part, and has not handed it in.
     pub fn fail(&self, plan: &Arc<Plan>, failure: &str, now: UnixMs) {
         let mut state = self.lock();
         if !plan.give_up(failure) {
@@ -464,11 +503,12 @@ impl Snapshots {
 
     /// Takes away what snapshots of this process have left unfinished. To be called when nothing is saved any more.
     pub fn remove_temporary_files(&self, settings: &Settings) {
-        for number in 0..2 * self.changes.len() {
-            let path = settings.dir.as_path().join(part_name(std::process::id(), number));
-            // Mostly there is none.
-            let _ = self.disk.remove(&path);
-        }
+        let own = std::process::id();
+        // One that was given up too late may be about to rename its files. (`Plan::name_files` looks the other way round.)
+        let named = SetId(self.named.load(Ordering::SeqCst));
+        set::tidy(&*self.disk, settings.dir.as_path(), |found| {
+            found.pid == own && found.id != Some(named)
+        });
     }
 
     /// A cut took so long.
@@ -499,14 +539,13 @@ impl State {
 impl Plan {
     fn new(
         number: u64,
+        id: SetId,
         reason: Reason,
         settings: &Settings,
         now: UnixMs,
         used_bytes: usize,
         shard_count: usize,
     ) -> Plan {
-        let directory = settings.dir.as_path().to_owned();
-        let name = OsString::from_vec(settings.dbfilename.as_bytes().to_vec());
         Plan {
             number,
             reason,
@@ -517,17 +556,30 @@ impl Plan {
                 syncs_on_the_way: settings.rdb_save_incremental_fsync,
                 has_checksum: settings.rdbchecksum,
             },
+            layout: settings.rdb_layout,
+            id,
             head: Head {
                 redis_version: REDIS_VERSION,
                 created_at: now,
                 used_bytes: used_bytes as u64,
-                part_count: 2 * shard_count,
+                fields: Vec::new(),
+                part_count: match settings.rdb_layout {
+                    RdbLayout::Merged => 2 * shard_count,
+                    RdbLayout::PerShard => 2,
+                },
                 functions: Vec::new(),
             },
-            name: directory.join(name),
-            directory,
+            functions: Vec::new(),
+            directory: settings.dir.as_path().to_owned(),
+            name: settings.dbfilename.as_path().to_owned(),
+            shard_count,
+            replaced: OnceLock::new(),
             left: AtomicUsize::new(shard_count),
-            parts: Mutex::new((0..2 * shard_count).map(|_| None).collect()),
+            handed: Mutex::new(Handed {
+                parts: (0..2 * shard_count).map(|_| None).collect(),
+                files: (0..shard_count).map(|_| None).collect(),
+                failure: None,
+            }),
             failure: Mutex::new(None),
             is_given_up: AtomicBool::new(false),
             keys_written: AtomicU64::new(0),
@@ -543,7 +595,7 @@ impl Plan {
 
     /// Whether nothing of it is saved any more.
     pub fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::Acquire)
+        self.is_given_up.load(Ordering::SeqCst)
     }
 
     /// False: it was given up before.
@@ -553,7 +605,7 @@ impl Plan {
             return false;
         }
         *failure = Some(why.to_owned());
-        self.is_given_up.store(true, Ordering::Release);
+        self.is_given_up.store(true, Ordering::SeqCst);
         true
     }
 
@@ -562,23 +614,32 @@ impl Plan {
         failure.clone().unwrap_or_default()
     }
 
-    /// Where a shard writes a part: the first becomes the whole.
+    /// Where a part is written.
     fn part_path(&self, number: usize) -> PathBuf {
-        self.directory.join(part_name(std::process::id(), number))
+        let temporary = Temporary {
+            pid: std::process::id(),
+            id: Some(self.id),
+            number,
+        };
+        self.directory.join(temporary.name())
     }
 
     /// Begins a part of a shard. Blocks.
     pub fn create_part(&self, disk: &dyn Disk, shard: ShardId, kind: PartKind) -> Result<Part, String> {
         let number = self.number_of(shard, kind);
         let path = self.part_path(number);
-        let head = (number == 0).then_some(&self.head);
-        Part::create(disk, &path, self.writing, head).map_err(|error| {
-            // The file may be there, without what belongs into it; mostly it is not.
-            let _ = disk.remove(&path);
+        let failed = |error: &dyn std::fmt::Display| {
             format!(
                 "Failed opening the temp RDB file {} for saving: {error}",
                 path.display()
             )
+        };
+        let replaced = self.replaced(disk).as_ref().map_err(|error| failed(error))?;
+        let head = self.file_of(number).map(|index| self.head_of_file(index, replaced));
+        Part::create(disk, &path, self.writing, head).map_err(|error| {
+            // The file may be there, without what belongs into it; mostly it is not.
+            let _ = disk.remove(&path);
+            failed(&error)
         })
     }
 
@@ -586,8 +647,51 @@ impl Plan {
         let shard = usize::from(shard.0);
         match kind {
             PartKind::Small => shard,
-            PartKind::Large => self.head.part_count / 2 + shard,
+            PartKind::Large => self.shard_count + shard,
         }
+    }
+
+    /// How many files it is.
+    fn file_count(&self) -> usize {
+        match self.layout {
+            RdbLayout::Merged => 1,
+            RdbLayout::PerShard => self.shard_count,
+        }
+    }
+
+    /// The file that begins with this part.
+    fn file_of(&self, part_number: usize) -> Option<usize> {
+        (part_number < self.file_count()).then_some(part_number)
+    }
+
+    /// The final name of a file.
+    fn path_of_file(&self, index: usize) -> PathBuf {
+        match self.layout {
+            RdbLayout::Merged => self.directory.join(&self.name),
+            RdbLayout::PerShard => self.directory.join(set::name_of(&self.name, index, self.file_count())),
+        }
+    }
+
+    fn head_of_file(&self, index: usize, replaced: &Replaced) -> Head {
+        let member = Member {
+            id: self.id,
+            index,
+            count: self.file_count(),
+        };
+        Head {
+            fields: replaced.told(member),
+            // A library must not stand twice in what is one data set.
+            functions: match index {
+                0 => self.functions.clone(),
+                _ => Vec::new(),
+            },
+            ..self.head.clone()
+        }
+    }
+
+    fn replaced(&self, disk: &dyn Disk) -> &Result<Replaced, String> {
+        let find = || Replaced::find(disk, &self.directory, &self.name).map_err(|error| error.to_string());
+        self.replaced.get_or_init(find)
     }
 
     /// Says that so many keys are written, having slept as `rdb-key-save-delay` says. Blocks for that long, but not when the snapshot is
@@ -615,62 +719,86 @@ impl Plan {
         }
     }
 
-    /// A shard hands in its parts, if it has them; of large values it need not have one. The last shard lays all together, or takes away
-    /// what there is; the others get None. Blocks.
-    pub fn hand_in(&self, disk: &dyn Disk, shard: ShardId, [small, large]: [Option<Part>; 2]) -> Option<Whole> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts[self.number_of(shard, PartKind::Small)] = small;
-        parts[self.number_of(shard, PartKind::Large)] = large;
+    /// A shard hands in its parts; of large values it need not have one. Where each shard has a file, it lays it together here. The last shard
+    /// lays all together, if that is not done, and gives the whole its name, or takes away what there is; the others get None. Blocks.
+    pub fn hand_in(
+        &self,
+        snapshots: &Snapshots,
+        shard: ShardId,
+        parts: Result<[Option<Part>; 2], String>,
+    ) -> Option<Whole> {
+        let disk = &*snapshots.disk;
+        let is_alone = self.layout == RdbLayout::PerShard && !self.is_given_up();
+        let (parts, file) = match parts {
+            Ok(parts) if is_alone => (Ok([None, None]), self.lay(disk, parts.into_iter().flatten().collect())),
+            parts => (parts, Ok(None)),
+        };
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        match parts {
+            Ok([small, large]) => {
+                handed.parts[self.number_of(shard, PartKind::Small)] = small;
+                handed.parts[self.number_of(shard, PartKind::Large)] = large;
+            }
+            Err(failure) => handed.failure = Some(failure),
+        }
+        match file {
+            Ok(file) => handed.files[usize::from(shard.0)] = file,
+            Err(failure) => handed.failure = Some(failure),
+        }
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return None;
         }
-        let parts = std::mem::take(&mut *parts);
-        if self.is_given_up() || parts[..self.head.part_count / 2].iter().any(Option::is_none) {
-            parts.into_iter().flatten().for_each(|part| part.discard(disk));
+        let mut handed = std::mem::take(&mut *handed);
+        if self.is_given_up() {
+            handed.discard(disk);
             return Some(Whole::GivenUp);
         }
-        let laid = lay(disk, &self.head, parts.into_iter().flatten().collect(), &self.name);
-        Some(Whole::Laid(laid.map_err(|error| {
-            format!(
-                "Error moving temp DB file on the final destination {}: {error}",
-                self.name.display()
-            )
-        })))
-    }
-}
-
-/// The name of a part that is being written.
-fn part_name(pid: u32, number: usize) -> String {
-    match number {
-        0 => format!("temp-{pid}.rdb"),
-        other => format!("temp-{pid}.{other}.rdb"),
-    }
-}
-
-/// The process that has begun a file of this name, if it is one that a snapshot leaves behind when its process dies.
-pub fn author_of_part(name: &[u8]) -> Option<u32> {
-    let middle = name.strip_prefix(b"temp-")?.strip_suffix(b".rdb")?;
-    let text = std::str::from_utf8(middle).ok()?;
-    let (pid, shard) = text
-        .split_once('.')
-        .map_or((text, None), |(pid, shard)| (pid, Some(shard)));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (is_number(pid) && shard.is_none_or(is_number)).then(|| pid.parse().ok())?
-}
-
-/// Takes away what snapshots of processes that have died have left in a directory. `is_alive` says of a process whether it lives.
-pub fn tidy(disk: &dyn Disk, directory: &Path, is_alive: impl Fn(u32) -> bool) {
-    let Ok(names) = disk.list(directory) else { return };
-    for name in names {
-        let author = author_of_part(name.as_bytes());
-        if author.is_some_and(|pid| !is_alive(pid)) {
-            match disk.remove(&directory.join(&name)) {
-                Ok(()) => tracing::info!(
-                    "Removed {}, which a save has left that was not finished",
-                    name.display()
-                ),
-                Err(error) => tracing::warn!("Cannot remove {}, which a save has left: {error}", name.display()),
+        if let Some(failure) = handed.failure.take() {
+            handed.discard(disk);
+            return Some(Whole::Laid(Err(failure)));
+        }
+        if self.layout == RdbLayout::Merged {
+            let parts = std::mem::take(&mut handed.parts);
+            match self.lay(disk, parts.into_iter().flatten().collect()) {
+                Ok(file) => handed.files = vec![file],
+                Err(failure) => return Some(Whole::Laid(Err(failure))),
             }
         }
+        Some(self.name_files(snapshots, handed))
+    }
+
+    /// None: there are no parts, since it was given up in the middle.
+    fn lay(&self, disk: &dyn Disk, parts: Vec<Part>) -> Result<Option<Sealed>, String> {
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        lay(disk, parts).map(Some).map_err(|error| self.failed_to_lay(&error))
+    }
+
+    fn failed_to_lay(&self, error: &std::io::Error) -> String {
+        format!(
+            "Error moving temp DB file on the final destination {}: {error}",
+            self.path_of_file(0).display()
+        )
+    }
+
+    /// Gives the files their names.
+    fn name_files(&self, snapshots: &Snapshots, mut handed: Handed) -> Whole {
+        let disk = &*snapshots.disk;
+        snapshots.named.store(self.id.0, Ordering::SeqCst);
+        if self.is_given_up() {
+            // Perhaps by the end of the process, which takes such files away.
+            handed.discard(disk);
+            return Whole::GivenUp;
+        }
+        let files = std::mem::take(&mut handed.files).into_iter().enumerate();
+        let files = files.map(|(index, file)| {
+            let file = file.expect("each shard has handed its file in");
+            (file, self.path_of_file(index))
+        });
+        let replaced = self.replaced(disk).as_ref();
+        let replaced = replaced.expect("parts were begun only when this was known");
+        let laid = set::commit(disk, &self.directory, files.collect(), replaced);
+        Whole::Laid(laid.map_err(|error| self.failed_to_lay(&error)))
     }
 }

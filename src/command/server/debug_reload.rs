@@ -12,6 +12,7 @@ use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, NodeFuture, saves};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::ConnRef;
+use std::io;
 use std::time::Duration;
 
 /// How often it is looked whether what is waited for has come.
@@ -119,6 +120,10 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
         }
         node.snapshots.libraries().clear();
     }
+    while node.snapshots.is_writing() {
+        // It would rename files while they are read. None can begin.
+        context.sleep(LOOKED_AT_EVERY).await;
+    }
     let settings = context.settings();
     let (sender, receiver) = std::sync::mpsc::channel();
     let (finder, finder_settings) = (node.clone(), settings.clone());
@@ -134,9 +139,9 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
         file: settings.dbfilename.as_path().to_owned(),
         error,
     };
-    let files = found.map_err(failed)?;
+    let files = found.map_err(|error| failed(io::Error::other(error)))?.files;
     if files.is_empty() {
-        return Err(failed(std::io::ErrorKind::NotFound.into()));
+        return Err(failed(io::ErrorKind::NotFound.into()));
     }
     let load = Load::new(node, files, options);
     let attended = load.clone();

@@ -30,6 +30,11 @@ chapter "SNAPSHOTS";
     /// The name of the snapshot within `dir`.
     "dbfilename" => dbfilename: Text = Kind::Text(check::dump_file), "dump.rdb", Flags::PROTECTED, Snapshot;
 
+    /// What a snapshot is on the disk: one file (`merged`), or a file for each shard (`per-shard`), complete only together
+    /// and named `dump.<i>-of-<n>.rdb` after `dbfilename`: nothing is copied then, which counts with large data sets. Both
+    /// are loaded by any number of shards.
+    "rdb-layout" => rdb_layout: RdbLayout = Kind::Choice(RdbLayout::NAMES), "merged", Flags::OWN, Snapshot;
+
     /// Whether a snapshot that was only needed for replication is deleted where nothing else is kept on disk.
     "rdb-del-sync-files" => rdb_del_sync_files: bool = Kind::Bool, "no", Flags::LATER, Snapshot;
 

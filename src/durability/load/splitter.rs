@@ -7,6 +7,7 @@ use crate::data::Limits;
 use crate::data::access::Moment;
 use crate::engine::limits_of;
 use crate::persist::file::reader::{Item, Next, Place, Reader};
+use crate::persist::file::set::{MEMBER_FIELD, REPLACED_FIELD};
 use crate::persist::file::writer::PARTS_FIELD;
 use crate::persist::value::{Making, extent};
 use crate::stats::access_policy;
@@ -247,6 +248,7 @@ impl<'l> Splitter<'l> {
                     tracing::info!("RDB is base AOF");
                 }
             }
+            _ if name == MEMBER_FIELD.as_bytes() || name == REPLACED_FIELD.as_bytes() => {}
             [b'%', ..] => tracing::info!("RDB '{}': {text}", String::from_utf8_lossy(name)),
             _ => tracing::debug!("Unrecognized RDB AUX field: '{}'", String::from_utf8_lossy(name)),
         }

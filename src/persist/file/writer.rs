@@ -1,16 +1,17 @@
-//! Entries as bytes, the parts that shards write, and the file that they are laid together to.
+//! Entries as bytes, the parts that shards write, and the file that parts are laid together to.
 //!
 //! A [`Scribe`] turns entries into bytes of a part, on the shard that holds them; a value that is too large for one step goes in slices,
-//! into a part where nothing comes between them. A [`Part`] takes these bytes into a file, on a thread that may wait. When all parts are sealed, [`lay`] makes one file of them:
+//! into a part where nothing comes between them. A [`Part`] takes these bytes into a file, on a thread that may wait. When they are written, [`lay`] makes one file
+//! of parts, be it of all of them or of those of one shard (`rdb-layout`):
 //!
 //! ```text
 //! first part's file:  header, as long as it will be | its body |
 //! others' files:                                                body |     copied behind it, by the kernel
-//! at last:            the header is written over its place, EOF and checksum behind the end, synced, renamed
+//! at last:            the header is written over its place, EOF and checksum behind the end, synced
 //! ```
 //!
-//! So with one shard nothing is copied at all. The checksum of the whole is put together from those of header and parts; nothing is read
-//! again. A file bears its final name only when all of it is on the disk.
+//! So a part that is alone is not copied at all. The checksum of the whole is put together from those of header and parts; nothing is read
+//! again. The file bears its final name only when all of it is on the disk (`set`).
 //!
 //! The version in the header is the lowest that can hold what is in the file, so that the oldest servers that could read its content do.
 
@@ -37,6 +38,9 @@ const SYNCED_AT_ONCE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The lowest version that is written: that of Redis 5 to 6.2.
 const VERSION_MIN: u16 = 9;
+
+/// The first version that holds libraries of functions: that of Redis 7.0.
+const WITH_FUNCTIONS: u16 = 10;
 
 /// What is written beside a key: how it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +170,7 @@ pub struct Part {
     file: Box<dyn DiskFile>,
     path: PathBuf,
     writing: Writing,
+    head: Option<Head>,
     /// Bytes at the beginning of the file that are no part of it.
     head_bytes: u64,
     len: u64,
@@ -176,10 +181,10 @@ pub struct Part {
 }
 
 impl Part {
-    /// In a new file, behind as many bytes as a header of so many parts takes (none: no header goes there).
-    pub fn create(disk: &dyn Disk, path: &Path, writing: Writing, head: Option<&Head>) -> io::Result<Part> {
+    /// In a new file, behind as many bytes as the header takes, if one goes there.
+    pub fn create(disk: &dyn Disk, path: &Path, writing: Writing, head: Option<Head>) -> io::Result<Part> {
         let mut file = disk.create(path)?;
-        let head_bytes = head.map_or(0, |head| head.bytes(VERSION_MIN, &[]).len());
+        let head_bytes = head.as_ref().map_or(0, |head| head.bytes(VERSION_MIN, &[]).len());
         if head_bytes > 0 {
             file.append(&vec![0; head_bytes])?;
         }
@@ -187,6 +192,7 @@ impl Part {
             file,
             path: path.to_owned(),
             writing,
+            head,
             head_bytes: head_bytes as u64,
             len: 0,
             unsynced_bytes: 0,
@@ -233,6 +239,8 @@ pub struct Head {
     pub redis_version: &'static str,
     pub created_at: UnixMs,
     pub used_bytes: u64,
+    /// Further fields, with names of our own.
+    pub fields: Vec<(&'static str, String)>,
     pub part_count: usize,
     /// Libraries of functions, each as its code.
     pub functions: Vec<Vec<u8>>,
@@ -242,6 +250,15 @@ pub struct Head {
 const PART_TEXT_BYTES: usize = 20 + 1 + 16;
 
 impl Head {
+    /// The lowest version that can hold what it says.
+    fn lowest_version(&self) -> u16 {
+        if self.functions.is_empty() {
+            VERSION_MIN
+        } else {
+            WITH_FUNCTIONS
+        }
+    }
+
     /// As long, whatever the version and the parts are.
     fn bytes(&self, version: u16, parts: &[(u64, u64)]) -> Vec<u8> {
         let mut out = format!("REDIS{version:04}").into_bytes();
@@ -256,6 +273,7 @@ impl Head {
         field("ctime", &self.created_at.seconds().to_string());
         field("used-mem", &self.used_bytes.to_string());
         field("aof-base", "0");
+        self.fields.iter().for_each(|(name, value)| field(name, value));
         for code in &self.functions {
             writer.byte(opcode::FUNCTION_2);
             writer.string(code);
@@ -275,35 +293,67 @@ impl Head {
     }
 }
 
+/// A file that is whole and on the disk, under its temporary name.
+#[derive(Debug)]
+pub struct Sealed {
+    path: PathBuf,
+    key_count: u64,
+    bytes: u64,
+    version: u16,
+}
+
+impl Sealed {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the file away.
+    pub fn discard(self, disk: &dyn Disk) {
+        // Nothing can be done if that fails; the next start finds it.
+        let _ = disk.remove(&self.path);
+    }
+}
+
 /// What came of a save.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Laid {
     pub key_count: u64,
     pub bytes: u64,
+    /// The highest of its files.
     pub version: u16,
 }
 
-/// Lays parts together, in the file of the first one, which has room for the header, and gives that its final name. The files of the others
-/// are gone afterwards, whatever happens; after an error that of the first, too.
-pub fn lay(disk: &dyn Disk, head: &Head, mut parts: Vec<Part>, name: &Path) -> io::Result<Laid> {
-    let laid = lay_and_rename(disk, head, &mut parts, name);
-    let others = parts.into_iter().skip(usize::from(laid.is_ok()));
-    others.for_each(|part| part.discard(disk));
-    laid
+impl Laid {
+    /// Adds one of its files.
+    pub fn add(&mut self, file: &Sealed) {
+        self.key_count += file.key_count;
+        self.bytes += file.bytes;
+        self.version = self.version.max(file.version);
+    }
 }
 
-fn lay_and_rename(disk: &dyn Disk, head: &Head, parts: &mut [Part], name: &Path) -> io::Result<Laid> {
+/// Lays parts together, in the file of the first one, which has room for its header, and syncs it. The files of the others
+/// are gone afterwards, whatever happens; after an error that of the first, too.
+pub fn lay(disk: &dyn Disk, mut parts: Vec<Part>) -> io::Result<Sealed> {
+    let sealed = lay_behind_first(&mut parts);
+    let others = parts.into_iter().skip(usize::from(sealed.is_ok()));
+    others.for_each(|part| part.discard(disk));
+    sealed
+}
+
+fn lay_behind_first(parts: &mut [Part]) -> io::Result<Sealed> {
     let mut texts: Vec<(u64, u64)> = parts.iter().map(|part| (part.len, part.crc)).collect();
-    // Parts that nobody has begun are empty.
-    texts.resize(head.part_count, (0, 0));
-    let version_of_functions = if head.functions.is_empty() { 0 } else { 10 };
     let versions = parts.iter().map(|part| part.version);
-    let version = versions.fold(version_of_functions.max(VERSION_MIN), u16::max);
+    let version = versions.fold(VERSION_MIN, u16::max);
     let key_count = parts.iter().map(|part| part.key_count).sum();
     let (first, others) = parts.split_first_mut().expect("a file is laid of its parts");
     for other in others.iter() {
         first.file.append_file(&*other.file)?;
     }
+    let head = first.head.as_ref().expect("the first part has a header");
+    // Parts that nobody has begun are empty.
+    texts.resize(head.part_count, (0, 0));
+    let version = version.max(head.lowest_version());
     let head = head.bytes(version, &texts);
     debug_assert_eq!(head.len() as u64, first.head_bytes);
     first.file.write_at(&head, 0)?;
@@ -319,10 +369,9 @@ fn lay_and_rename(disk: &dyn Disk, head: &Head, parts: &mut [Part], name: &Path)
     first.file.append(&end)?;
     first.file.append(&crc.to_le_bytes())?;
     first.file.sync()?;
-    disk.rename(&first.path, name)?;
-    disk.sync_dir(name.parent().unwrap_or(Path::new(".")))?;
     let bytes = head.len() as u64 + texts.iter().map(|(len, _)| len).sum::<u64>() + 9;
-    Ok(Laid {
+    Ok(Sealed {
+        path: first.path.clone(),
         key_count,
         bytes,
         version,
@@ -344,6 +393,7 @@ pub fn usage_of(settings: &Settings) -> Usage {
 mod tests {
     use super::*;
     use crate::data::string::StringForm;
+    use crate::persist::file::set::{Replaced, commit};
     use crate::runtime::disk::{Failing, SimulatedDisk};
     use crate::store::OwnedEntry;
 
@@ -361,6 +411,7 @@ mod tests {
             redis_version: "7.2.0",
             created_at: UnixMs(1_700_000_000_123),
             used_bytes: 1_000_000,
+            fields: vec![("our-own", "something".to_owned())],
             part_count,
             functions: Vec::new(),
         }
@@ -377,11 +428,10 @@ mod tests {
     }
 
     fn save(disk: &dyn Disk, part_count: u32, name: &Path) -> io::Result<Laid> {
-        let head = head(part_count as usize);
         let mut parts = Vec::new();
         for number in 0..part_count {
             let path = PathBuf::from(format!("/data/temp-{number}"));
-            let mut part = Part::create(disk, &path, WRITING, (number == 0).then_some(&head))?;
+            let mut part = Part::create(disk, &path, WRITING, (number == 0).then(|| head(part_count as usize)))?;
             for piece in 0..3 {
                 let (batch, version) = batch(number * 300 + piece * 100, 100);
                 part.append(&batch)?;
@@ -389,7 +439,8 @@ mod tests {
             }
             parts.push(part);
         }
-        lay(disk, &head, parts, name)
+        let file = (lay(disk, parts)?, name.to_owned());
+        commit(disk, Path::new("/data"), vec![file], &Replaced::default())
     }
 
     fn read(disk: &dyn Disk, name: &Path) -> Vec<u8> {

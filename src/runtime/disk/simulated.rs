@@ -2,8 +2,8 @@
 //!
 //! Each file has what the process sees and what is *synced*. A crash keeps of what was not synced a prefix of the appended bytes that is
 //! drawn, and may tear the last one in it; a patch that was not synced is kept or not. Names are kept in the same two pictures: after a crash
-//! some beginning of the changes of names since the last [`Disk::sync_dir`] has happened. So whoever relies on an order that it has not
-//! forced is found out by some seed.
+//! some beginning of the changes of names since the last [`Disk::sync_dir`] has happened, as on a disk that keeps a journal, or any of them,
+//! since nobody promises more. So whoever relies on an order that it has not forced is found out by some seed.
 
 use super::{Disk, DiskFile};
 use crate::base::random::Random;
@@ -47,7 +47,7 @@ struct State {
 #[derive(Clone)]
 enum NameChange {
     Is(PathBuf, u64),
-    Moved(PathBuf, PathBuf),
+    Moved(PathBuf, PathBuf, u64),
     Gone(PathBuf),
 }
 
@@ -57,10 +57,9 @@ impl NameChange {
             NameChange::Is(path, file) => {
                 names.insert(path.clone(), *file);
             }
-            NameChange::Moved(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
-                }
+            NameChange::Moved(from, to, file) => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
             }
             NameChange::Gone(path) => {
                 names.remove(path);
@@ -123,9 +122,16 @@ impl SimulatedDisk {
         state.era += 1;
         state.has_crashed = false;
         state.orders.clear();
-        let kept = state.random.below(state.changes.len() + 1);
-        for change in std::mem::take(&mut state.changes).into_iter().take(kept) {
-            change.apply(&mut state.synced_names);
+        let changes = std::mem::take(&mut state.changes);
+        let (begun, keeps_order) = (state.random.below(changes.len() + 1), state.random.chance(1, 2));
+        for (at, change) in changes.iter().enumerate() {
+            let is_kept = match keeps_order {
+                true => at < begun,
+                false => state.random.chance(1, 2),
+            };
+            if is_kept {
+                change.apply(&mut state.synced_names);
+            }
         }
         state.names = state.synced_names.clone();
         let State {
@@ -261,8 +267,8 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.begin()?;
-        state.find(from)?;
-        state.change(NameChange::Moved(from.to_owned(), to.to_owned()));
+        let file = state.find(from)?;
+        state.change(NameChange::Moved(from.to_owned(), to.to_owned(), file));
         Ok(())
     }
 

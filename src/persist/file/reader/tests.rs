@@ -680,12 +680,12 @@ fn large_entries_and_small_ones_behind_them() {
 #[test]
 fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
     let disk = SimulatedDisk::new(3);
-    let name = Path::new("/data/dump.rdb");
     let head = FileHead {
         redis_version: "7.2.4",
         created_at: UnixMs(1_700_000_000_000),
         used_bytes: 1,
         part_count: 3,
+        fields: Vec::new(),
         functions: vec![b"#!lua name=a".to_vec()],
     };
     let form = Form {
@@ -700,7 +700,7 @@ fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
     let mut parts = Vec::new();
     for number in 0..3u32 {
         let path = format!("/data/temp-{number}");
-        let mut part = Part::create(&*disk, Path::new(&path), writing, (number == 0).then_some(&head)).unwrap();
+        let mut part = Part::create(&*disk, Path::new(&path), writing, (number == 0).then(|| head.clone())).unwrap();
         let mut scribe = Scribe::new(form, usage, UnixMs(1_700_000_000_000));
         // The last one is empty.
         for key in 0..(2 - number) * 5000 {
@@ -711,8 +711,8 @@ fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
         part.seal(scribe.version());
         parts.push(part);
     }
-    lay(&*disk, &head, parts, name).unwrap();
-    let file = disk.open(name).unwrap();
+    let sealed = lay(&*disk, parts).unwrap();
+    let file = disk.open(sealed.path()).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_at(&mut bytes, 0).unwrap();
     let whole = load(&bytes).unwrap();
