@@ -21,6 +21,7 @@ const QUESTIONS: &[&[&str]] = &[
 
 /// What no other server says.
 const OURS: &[&str] = &[
+    "eventloop_longest_cpu_usec",
     "rdb_writers_held_count",
     "shardis_version",
     "# Shards",

@@ -474,7 +474,7 @@ fn the_engine_knows_no_family() {
 #[test]
 fn what_clients_are_told_of_errors_stands_in_one_file() {
     let texts = ["ReplyError::Static", "ReplyError::Owned"];
-    // The one that no client ever sees: it ends a handler that lacks a slot.
+    // Those that no client ever sees: they end a handler that lacks a slot, or goes on in another step.
     let except = ["engine/keyspace.rs", "resp/reply.rs"];
     not_in(&texts, &["engine/", "command/", "client/", "server/"], &except);
 }

@@ -265,6 +265,7 @@ fn the_version_is_the_lowest_that_the_content_needs() {
 fn a_snapshot_under_load_is_of_one_moment() {
     const ACCOUNTS: usize = 400;
     const EACH: i64 = 1000;
+    const SAME: usize = 200;
     if Oracle::Redis70.program().is_none() {
         return;
     }
@@ -353,12 +354,13 @@ fn a_snapshot_under_load_is_of_one_moment() {
                             12 => drop(client.line(&format!("SET filler:{from} other EX 1"))),
                             13 => drop(client.line(&format!("DEL filler:{}", random.usize(..30000)))),
                             14 => {
-                                client.line("SELECT 5");
-                                client.line(&format!("SET other:{from} 7"));
-                                if random.u32(..10) == 0 {
-                                    client.line("FLUSHDB");
+                                // A db whose keys all have one value, whenever that was.
+                                let value = random.u32(..);
+                                let pairs = (0..SAME).map(|number| format!("same:{number} {value}"));
+                                let set = format!("MSET {}", pairs.collect::<Vec<_>>().join(" "));
+                                for line in ["MULTI", "SELECT 5", "FLUSHDB", &set, "SELECT 0", "EXEC"] {
+                                    client.line(line);
                                 }
-                                client.line("SELECT 0");
                             }
                             _ => drop(client.line(&format!("APPEND filler:{} more", random.usize(..30000)))),
                         }
@@ -388,6 +390,12 @@ fn a_snapshot_under_load_is_of_one_moment() {
                         .sum::<i64>();
                 }
                 assert_eq!(sum, ACCOUNTS as i64 * EACH, "{shards} shards, round {round}");
+                peer.line("SELECT 5");
+                let mut keys = vec!["MGET".to_owned()];
+                keys.extend((0..SAME).map(|number| format!("same:{number}")));
+                let values = peer.call(&keys).items();
+                assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+                peer.line("SELECT 0");
                 let sizes = ["SCARD big:set", "ZCARD big:zset", "HLEN big:hash", "LLEN big:list"];
                 let sizes = sizes.map(|line| peer.line(line).integer());
                 assert!(
@@ -396,6 +404,12 @@ fn a_snapshot_under_load_is_of_one_moment() {
                 );
             }
         });
+        assert_eq!(info(&server, "current_cow_size"), "0");
+        assert_eq!(
+            info(&server, "rdb_writers_held_count"),
+            "0",
+            "this much was never captured"
+        );
         assert_eq!(names(&server.dir), ["dump.rdb", "log", "peer"]);
     }
 }

@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! 1. All arithmetic saturates: an expiry of `u64::MAX` plus a duration stays there, an instant before 1970 is 1970.
-//! 2. Only `now()` of the two clocks reads anything; everything else is a plain number. A shard reads them by its [`Clock`], which
+//! 2. Only `now()` of a clock reads anything; everything else is a plain number. A shard reads them by its [`Clock`], which
 //!    a simulation replaces.
 //! 3. A [`Calendar`] never goes back, whatever is done to the host's clock.
 //!
@@ -38,6 +38,11 @@ pub struct Ms(pub u64);
 /// A point of calendar time: milliseconds since 1970-01-01 00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMs(pub u64);
+
+/// What a thread has had of a CPU, in nanoseconds. Sleep does not count, nor what the host gives to others: it says what work takes, where
+/// [`Ticks`] say how long it lasts. A reading is a call of the kernel, some ten times as dear as one of the other clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuTime(pub u64);
 
 /// A reading of the monotonic clock, in nanoseconds since an arbitrary start. Comparable only within one host and boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +149,20 @@ impl Ticks {
     /// The reading that is `duration` after this one, saturating.
     pub const fn after(self, duration: Ms) -> Ticks {
         Ticks(self.0.saturating_add(duration.0.saturating_mul(1_000_000)))
+    }
+}
+
+impl CpuTime {
+    /// What the calling thread has had until now.
+    pub fn now() -> CpuTime {
+        let reading =
+            clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux always counts the CPU time of threads");
+        CpuTime(reading.tv_sec() as u64 * 1_000_000_000 + reading.tv_nsec() as u64)
+    }
+
+    /// Whole microseconds from `earlier` to this reading.
+    pub const fn us_since(self, earlier: CpuTime) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
     }
 }
 

@@ -1,6 +1,6 @@
 //! Frozen values: the only face of what `past` does.
 //!
-//! A value is frozen for a [`Use`]: to be read as it was while it goes on changing (a snapshot, in slices), or to become again what
+//! A value is frozen for a [`Use`]: to be read as it was while it goes on changing (a snapshot, or a copy, in slices), or to become again what
 //! it was (an undo). Freezing takes constant time whatever the value's size, each change then costs one part, and both ends of it
 //! (rolling back, thawing) cost the changes that were made.
 //!
@@ -91,7 +91,7 @@ pub(super) trait Freezable {
     fn roll_back(&mut self, seed: HashSeed);
 
     /// See [`Object::read_slice`].
-    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool;
+    fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool;
 }
 
 /// Does the same with whichever structure it is that can be frozen, and something other with all else. The names are those of
@@ -135,16 +135,16 @@ impl Object {
         with_freezable!([Object List Hash Set SortedSet] self, it => it.freeze(to), else panic!("{NOT_FREEZABLE}"));
     }
 
-    /// Shows the next of what it was when it was frozen for a snapshot, about `effort` parts of it; true after the last, and then it is to be
+    /// Shows the next of what it was when it was frozen for this use, about `effort` parts of it; true after the last, and then it is to be
     /// thawed. What is shown is no longer kept. A value that is not frozen is shown whole, as it is.
     ///
     /// Between two slices the value may change in any way, and may be on another thread.
-    pub fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
-        if !self.as_ref().is_frozen(Use::Snapshot) {
+    pub fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if !self.as_ref().is_frozen(to) {
             sink.whole(self.as_ref());
             return true;
         }
-        with_freezable!([Object List Hash Set SortedSet] self, it => it.read_slice(seed, effort, sink), else panic!("{NOT_FREEZABLE}"))
+        with_freezable!([Object List Hash Set SortedSet] self, it => it.read_slice(to, seed, effort, sink), else panic!("{NOT_FREEZABLE}"))
     }
 
     /// Makes it what it was when it was frozen for an undo, and thaws it. What a structure does not promise (the order within a

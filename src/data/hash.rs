@@ -87,6 +87,13 @@ impl HashTable {
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.fields.foresee(hash, stage);
     }
+
+    /// Adds a field that is not there.
+    pub(super) fn append(&mut self, field: &[u8], value: &[u8], expiry: Option<UnixMs>, seed: HashSeed) {
+        self.fields
+            .insert(seed.hash(field), FieldValue::new(field, value, expiry), seed);
+        self.expiries.enter(expiry);
+    }
 }
 
 impl Freezable for HashTable {
@@ -115,14 +122,14 @@ impl Freezable for HashTable {
         self.expiries = self.fields.roll_back(seed);
     }
 
-    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
-        if let Some((len, expiries)) = self.fields.begin_read() {
+    fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, expiries)) = self.fields.begin_read(to) {
             sink.begin(Head::Hash {
                 len,
                 earliest: (expiries.volatile_count > 0).then_some(UnixMs(expiries.bound)),
             });
         }
-        self.fields.read(seed, effort, &mut |field| {
+        self.fields.read(to, seed, effort, &mut |field| {
             let (name, value) = field.parts();
             sink.part(Part::Field(name, value, field.expiry()));
         })

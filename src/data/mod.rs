@@ -20,6 +20,7 @@
 //! | `element` | what they keep in it |
 //! | `past` | what large values keep of themselves while they are frozen |
 //! | `frozen` | freezing a value, reading it as it was, taking its changes back |
+//! | `copying` | copying a large value in slices |
 //! | `access` | the 24 bits that remember when or how often an entry was used |
 //!
 //! Only strings lie directly in an entry of the store. Every other type (list, hash, set, sorted set, stream) is an
@@ -30,6 +31,7 @@
 pub mod access;
 pub mod bitmap;
 mod block;
+pub mod copying;
 pub mod damaged;
 pub mod dict;
 pub mod element;

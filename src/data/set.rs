@@ -68,6 +68,11 @@ impl SetTable {
     pub(in crate::data) fn foresee(&self, hash: u64, stage: Foresight) {
         self.members.foresee(hash, stage);
     }
+
+    /// Adds a member that is not there.
+    pub(super) fn append(&mut self, member: &[u8], seed: HashSeed) {
+        self.members.insert(seed.hash(member), Member::new(member), seed);
+    }
 }
 
 impl Freezable for SetTable {
@@ -95,12 +100,12 @@ impl Freezable for SetTable {
         self.members.roll_back(seed);
     }
 
-    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
-        if let Some((len, ())) = self.members.begin_read() {
+    fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, ())) = self.members.begin_read(to) {
             sink.begin(Head::Set { len });
         }
         self.members
-            .read(seed, effort, &mut |member| sink.part(Part::Member(member)))
+            .read(to, seed, effort, &mut |member| sink.part(Part::Member(member)))
     }
 }
 

@@ -72,6 +72,17 @@ impl Stream {
         Encoding::Stream
     }
 
+    /// Adds a block of another stream behind the others; [`Stream::append_rest`] follows.
+    pub(super) fn append_block(&mut self, block: &Block) {
+        self.entries.push_block(block.clone());
+    }
+
+    /// Adds what else another stream is.
+    pub(super) fn append_rest(&mut self, numbers: &Numbers, groups: &Groups) {
+        self.entries.set_numbers(*numbers);
+        self.groups = groups.clone();
+    }
+
     /// What its allocations take, its own box among them.
     pub fn allocated_bytes(&self) -> usize {
         allocated(size_of::<Stream>()) + self.entries.allocated_bytes() + self.groups.allocated_bytes()
@@ -114,14 +125,14 @@ impl Freezable for Stream {
         self.groups = self.entries.roll_back();
     }
 
-    fn read_slice(&mut self, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
-        let past = self.entries.pasts_mut().get_mut(Use::Snapshot).expect(NOT_FROZEN);
+    fn read_slice(&mut self, to: Use, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        let past = self.entries.pasts_mut().get_mut(to).expect(NOT_FROZEN);
         if let Some(block_count) = past.begin_read() {
             sink.begin(Head::Stream { block_count });
         }
-        let is_done = self.entries.read(effort, |block| sink.part(Part::Block(block)));
+        let is_done = self.entries.read(to, effort, |block| sink.part(Part::Block(block)));
         if is_done {
-            let past = self.entries.pasts().get(Use::Snapshot).expect(NOT_FROZEN);
+            let past = self.entries.pasts().get(to).expect(NOT_FROZEN);
             sink.part(Part::Rest(&past.numbers, &past.groups));
         }
         is_done

@@ -203,6 +203,8 @@ fn release(shard: &mut Local) {
 /// Shards at a time that stands still, with one client on the first of them.
 pub struct Assembly {
     pub shards: Vec<Rc<RefCell<Local>>>,
+    /// How many steps were made of commands that go in steps.
+    pub steps: Cell<usize>,
     tasks: Rc<Tasks>,
     course_ns: Rc<Cell<u64>>,
 }
@@ -226,6 +228,7 @@ impl Assembly {
         assert!(is_taken, "the first client is taken");
         Assembly {
             shards,
+            steps: Cell::default(),
             tasks,
             course_ns,
         }
@@ -240,6 +243,9 @@ impl Assembly {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
                 shard.drain_links();
+                while shard.step_held() {
+                    self.steps.set(self.steps.get() + 1);
+                }
                 release(&mut shard);
             }
             self.tasks.poll_all();

@@ -24,6 +24,7 @@ use crate::data::ValueType;
 use crate::resp::Args;
 use crate::shard::{Footprint, SlotMarks, SlotSet, View};
 use crate::store::{DbIndex, Detached, Happening, Slot, Told};
+use std::any::Any;
 use std::collections::HashSet;
 
 /// See the essay above.
@@ -47,6 +48,18 @@ struct Seldom {
     /// Slots that are needed and not held.
     lacking: SlotMarks,
     undone_from: SlotMarks,
+    /// What the step before has left to this one.
+    resumed: Option<Paused>,
+    /// What this step leaves to the next one.
+    paused: Option<Paused>,
+}
+
+/// What a command that goes in steps keeps between two of them.
+#[derive(Debug)]
+pub struct Paused {
+    state: Box<dyn Any + Send>,
+    /// What its steps have taken so far.
+    spent_us: u64,
 }
 
 /// What follows from a unit of work.
@@ -144,10 +157,43 @@ const FIELDS_EXPIRED: Event = Event::hash("hexpired");
 const DELETED: Event = Event::generic("del");
 
 impl Attempt {
-    /// Whether the unit of work has to be run again with more slots.
+    /// Whether the unit of work has to be run again: with more slots, or for its next step.
     #[inline]
     pub fn is_lacking(&self) -> bool {
-        self.lacks_everything || self.seldom.as_deref().is_some_and(|seldom| !seldom.lacking.is_empty())
+        let has_more = |seldom: &Seldom| !seldom.lacking.is_empty() || seldom.paused.is_some();
+        self.lacks_everything || self.seldom.as_deref().is_some_and(has_more)
+    }
+
+    /// What runs is the next step of what has left this.
+    pub(super) fn resume(&mut self, paused: Paused) {
+        self.seldom_mut().resumed = Some(paused);
+    }
+
+    /// What the step before has left.
+    pub(super) fn take_resumed(&mut self) -> Option<Box<dyn Any + Send>> {
+        let seldom = self.seldom.as_deref_mut()?;
+        let resumed = seldom.resumed.as_mut()?;
+        Some(std::mem::replace(&mut resumed.state, Box::new(())))
+    }
+
+    /// The command is to be run again, with its slots held until then, and gets this.
+    #[cold]
+    pub(super) fn pause(&mut self, state: Box<dyn Any + Send>) {
+        self.seldom_mut().paused = Some(Paused { state, spent_us: 0 });
+    }
+
+    /// What the steps before this one have taken.
+    #[inline]
+    pub(super) fn spent_us(&self) -> u64 {
+        let resumed = self.seldom.as_deref().and_then(|seldom| seldom.resumed.as_ref());
+        resumed.map_or(0, |resumed| resumed.spent_us)
+    }
+
+    /// What is kept for the next step, if there is to be one; this one has taken so long.
+    pub(super) fn take_paused(&mut self, elapsed_us: u64) -> Option<Paused> {
+        let spent_us = self.spent_us() + elapsed_us;
+        let paused = self.seldom.as_deref_mut()?.paused.take()?;
+        Some(Paused { spent_us, ..paused })
     }
 
     /// For what is about to be put into it.

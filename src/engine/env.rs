@@ -303,6 +303,11 @@ impl Env {
         }
     }
 
+    /// Reads the clock for whoever works for a bounded time.
+    pub fn ticks_now(&self) -> Ticks {
+        self.clock.ticks()
+    }
+
     /// Reads the clock at the end of a command; the next one is counted from here.
     #[inline]
     pub(super) fn tick(&mut self) -> Ticks {

@@ -6,6 +6,8 @@
 //!
 //! A transaction whose commands ask other shards is run here from one of them to the next: the unit is *held*, and each step may have
 //! something to be posted.
+//!
+//! A command that goes in steps is held in the same way, and each step is background work ([`Local::step_held`]).
 
 use super::asynchronous::run_asynchronous;
 use super::literal::Context;
@@ -15,7 +17,7 @@ use super::route::REPLY_TO_WRITE;
 use crate::client::Client;
 use crate::resp::ReplyBuf;
 use crate::shard::link::{CommandHeader, Frame, ReplyHeader, Take};
-use crate::shard::{ConnRef, ShardId, Ticket, Verdict};
+use crate::shard::{ConnRef, ShardId, Ticket, Verdict, Work};
 
 /// What arrives by the links of a shard, on its way to it.
 struct Intake<'a>(&'a mut Local);
@@ -93,11 +95,45 @@ impl Local {
         self.clients.answered(place.index);
     }
 
+    /// Makes a step of one of the commands that go in steps, if there is any.
+    pub(super) fn step_held(&mut self) -> bool {
+        let Some(ticket) = self.upkeep.held.pop_front() else {
+            return false;
+        };
+        let Local {
+            core,
+            env,
+            outbox,
+            upkeep,
+            ..
+        } = self;
+        env.tick();
+        core.continue_held(
+            ticket,
+            |task, view, env| {
+                let verdict = task.run(view, env);
+                if task.goes_in_steps() {
+                    upkeep.held.push_back(ticket);
+                }
+                verdict
+            },
+            env,
+            outbox,
+        );
+        self.post();
+        self.upkeep.note_step(&mut self.env);
+        true
+    }
+
     /// Sends what the shard wants sent, and hands out what it has finished.
     pub(super) fn post(&mut self) {
         while !self.outbox.is_empty() {
             self.post_messages();
             for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
+                if self.core.held(ticket).is_some_and(|task| task.goes_in_steps()) {
+                    self.upkeep.held.push_back(ticket);
+                    continue;
+                }
                 let handle = self.handle();
                 self.executor.spawn(Box::pin(run_transaction(handle, ticket, origin)));
             }
@@ -157,5 +193,121 @@ async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
                 outbox,
             );
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::{Ms, UnixMs};
+    use crate::engine::assembly::Assembly;
+    use crate::engine::{Command, Op, Registry, Run};
+    use crate::resp::ReplyError;
+    use crate::spec::{KeyFlags, KeySpec, command};
+
+    /// Pauses three times, and answers how much time has passed for it since the first.
+    fn in_steps(op: &mut Op) -> Result<(), ReplyError> {
+        op.keys.slot(op.args.at(1))?;
+        let now = op.keys.moment.now;
+        let (left, began) = op.resumed::<(usize, UnixMs)>().unwrap_or((3, now));
+        if left > 0 && op.may_pause() {
+            return Err(op.pause((left - 1, began)));
+        }
+        op.reply.integer((now - began).0 as i64);
+        Ok(())
+    }
+
+    fn touch(op: &mut Op) -> Result<(), ReplyError> {
+        op.keys.slot(op.args.at(1))?;
+        op.reply.ok();
+        Ok(())
+    }
+
+    const FIRST: &[KeySpec] = &[KeySpec::one(1, KeyFlags::RW)];
+
+    const fn of_a_key(name: &'static str, run: Run) -> Command {
+        Command {
+            arity: 2,
+            keys: FIRST,
+            ..command(name, run)
+        }
+    }
+
+    const COMMANDS: &[Command] = &[
+        of_a_key("in-steps", Run::Keys(in_steps)),
+        of_a_key("touch", Run::Keys(touch)),
+    ];
+
+    /// Two clients of the first shard.
+    fn assembly(shards: usize) -> Assembly {
+        let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        let assembly = Assembly::new(registry, shards);
+        let mut first = assembly.shards[0].borrow_mut();
+        assert!(first.connect(1, 0, "127.0.0.1:3", "127.0.0.1:2", true));
+        drop(first);
+        assembly
+    }
+
+    fn answers(shard: &mut Local, client: u32) -> String {
+        let Some(client) = shard.clients.at(client) else {
+            return "gone".into();
+        };
+        String::from_utf8_lossy(&client.out.take().to_contiguous()).into_owned()
+    }
+
+    #[test]
+    fn between_the_steps_of_a_command_others_run_but_not_on_its_slots() {
+        let assembly = assembly(1);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"in-steps key\r\ntouch other\r\n");
+        shard.receive(1, b"touch other\r\ntouch key\r\n");
+        assert_eq!(answers(&mut shard, 0), "", "its client waits for it");
+        assert_eq!(answers(&mut shard, 1), "+OK\r\n", "and who wants its slot");
+        drop(shard);
+        assembly.pass(Ms(1000));
+        let mut shard = assembly.shards[0].borrow_mut();
+        for _ in 0..2 {
+            assert!(shard.background_step(), "each step is work in the background");
+            assert!(answers(&mut shard, 0).is_empty() && answers(&mut shard, 1).is_empty());
+        }
+        assert!(shard.background_step());
+        shard.resume_listed();
+        assert_eq!(answers(&mut shard, 0), ":0\r\n+OK\r\n", "time has stood still for it");
+        assert_eq!(answers(&mut shard, 1), "+OK\r\n");
+        assert!(!shard.background_step() && shard.core.is_idle());
+    }
+
+    #[test]
+    fn a_command_whose_client_has_gone_goes_on_to_its_end() {
+        let assembly = assembly(1);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, b"in-steps key\r\n");
+        assert!(shard.step_held());
+        drop(shard.clients.remove(0));
+        shard.receive(1, b"touch key\r\n");
+        while shard.step_held() {}
+        assert_eq!(answers(&mut shard, 1), "+OK\r\n");
+        assert!(shard.core.is_idle());
+    }
+
+    #[test]
+    fn commands_in_steps_take_turns_on_any_shard() {
+        let assembly = assembly(2);
+        let keys = [0, 1].map(|shard| assembly.key_on(shard, 0));
+        for key in &keys {
+            assert_eq!(assembly.run(&[b"in-steps", key.as_bytes()]), b":0\r\n");
+        }
+        assert_eq!(assembly.steps.take(), 6);
+        let other = assembly.key_on(0, 1);
+        let mut shard = assembly.shards[0].borrow_mut();
+        shard.receive(0, format!("in-steps {other}\r\n").as_bytes());
+        shard.receive(1, format!("in-steps {}\r\n", keys[0]).as_bytes());
+        (0..5).for_each(|_| assert!(shard.step_held()));
+        assert_eq!(
+            (answers(&mut shard, 0), answers(&mut shard, 1)),
+            (":0\r\n".into(), String::new())
+        );
+        assert!(shard.step_held() && !shard.step_held());
+        assert_eq!(answers(&mut shard, 1), ":0\r\n");
     }
 }

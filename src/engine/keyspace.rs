@@ -19,6 +19,9 @@ use crate::store::{Access, DbIndex, EntryRef, Slot};
 /// Ends a handler that needs a slot which is not held. Never sent: the command is run again.
 const SLOT_LACKING: ReplyError = ReplyError::Static("ERR a slot is not held");
 
+/// Ends a handler that goes on in another step. Never sent, either.
+pub(super) const STEP_IS_OVER: ReplyError = ReplyError::Static("ERR a step is over");
+
 /// The keyspace, as far as the slots of the unit of work are held.
 pub struct Keyspace<'a, 'v> {
     pub view: &'a mut View<'v, Slot>,

@@ -6,8 +6,52 @@
 //! was emptied, keys that become ready) the slots tell, and no handler does.
 
 use super::attempt::{Audience, Event};
+use super::keyspace::STEP_IS_OVER;
 use super::literal::Op;
+use crate::base::clock::Ticks;
+use crate::resp::ReplyError;
 use crate::store::DbIndex;
+use std::any::Any;
+use std::time::Duration;
+
+/// How long a step of a command lasts that goes in steps: as long as one of other work in the background.
+const STEP: Duration = Duration::from_micros(250);
+
+/// Commands that take long, and let others run in between.
+///
+/// Such a handler does a step, and returns the error that [`Op::pause`] answers; it is called again with what it has handed over there. Between
+/// two steps its unit of work holds its slots, and time stands still for it: nobody sees that there are several, and who needs one
+/// of these slots waits. Before its last step it changes nothing that anybody could see; the first time that it pauses it has done
+/// nothing yet (it is called anew, as a unit of work that may hold).
+impl Op<'_, '_> {
+    /// Whether it may be done in steps: what runs within another unit (EXEC) must not.
+    pub fn may_pause(&self) -> bool {
+        !self.caller.is_nested
+    }
+
+    /// What the step before has handed over; None: this is the first.
+    pub fn resumed<T: Any>(&mut self) -> Option<T> {
+        let state = self.keys.attempt.take_resumed()?.downcast::<T>();
+        Some(*state.expect("a handler gets what it has handed over"))
+    }
+
+    /// Hands this over to the next step: the error ends this one.
+    #[must_use = "it ends the handler"]
+    pub fn pause(&mut self, state: impl Any + Send) -> ReplyError {
+        self.keys.attempt.pause(Box::new(state));
+        STEP_IS_OVER
+    }
+
+    /// When a step that begins now is to end.
+    pub fn end_of_step(&self) -> Ticks {
+        Ticks(self.env.clock.ticks().0 + STEP.as_nanos() as u64)
+    }
+
+    /// Whether a step that ends then is over.
+    pub fn is_over(&self, end: Ticks) -> bool {
+        self.env.clock.ticks() >= end
+    }
+}
 
 impl Op<'_, '_> {
     /// Says that a key was written, which is one change: what event that is. To be called when the change is made.

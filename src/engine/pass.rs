@@ -138,6 +138,9 @@ impl Local {
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub(super) fn background_step(&mut self) -> bool {
+        if self.upkeep.is_turn_of_held(&self.env) {
+            return self.step_held();
+        }
         let is_unfinished = self.on_ground(|upkeep, on| upkeep.background_step(on));
         run_job(self);
         is_unfinished
@@ -213,6 +216,8 @@ impl Local {
         if let Some(turn) = turn {
             self.announce(turn);
         }
+        let changes = self.env.stats.counts.changes;
+        self.env.snapshots.publish_changes(self.env.shard, changes);
         self.link().release(turn, wake);
         if turn.is_some() {
             self.node.turns.released(self.env.shard);

@@ -337,6 +337,7 @@ impl Local {
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind: TaskKind::Command { args },
+            steps: None,
         });
         let unit = Unit {
             work,

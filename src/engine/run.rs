@@ -23,7 +23,7 @@ use std::cell::Cell;
 pub enum Outcome {
     /// It has replied, with an error or not.
     Ran,
-    /// It needs more slots; its reply is gone, its changes are still to be taken back.
+    /// It needs more slots, or goes on in another step; its reply is gone, its changes are still to be taken back.
     Lacking,
 }
 
@@ -92,7 +92,7 @@ pub fn run_keys(
     if let Some(consequences) = &mut attempt.consequences {
         consequences.end_command(caller.db, args, changes > 0, is_replaced);
     }
-    let elapsed_us = env.tick().us_since(began);
+    let elapsed_us = attempt.spent_us() + env.tick().us_since(began);
     let error = result.err();
     if let Some(error) = &error {
         reply.truncate(mark);

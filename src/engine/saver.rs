@@ -24,7 +24,7 @@ use crate::base::clock::{Clock, Ticks, UnixMs};
 use crate::persist::file::writer::{Batch, Part, Scribe};
 use crate::persist::value::SlicedValue;
 use crate::shard::{ConnRef, ShardId};
-use crate::store::{Captured, Cut, DbIndex, OwnedEntry};
+use crate::store::{Captured, Cut, OwnedEntry};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -79,7 +79,6 @@ struct Saving {
     is_writing: bool,
     is_handed_in: bool,
     captured: Captured,
-    queue: VecDeque<(DbIndex, OwnedEntry)>,
     todo: VecDeque<u16>,
     /// The shard's slots are numbered from and to.
     first_slot: u16,
@@ -105,7 +104,6 @@ impl Saver {
     pub fn begin(&mut self, plan: Arc<Plan>, cut: &Cut, on: &mut Ground<'_>) {
         let owned = (0..cut.slot_count()).filter(|slot| on.core.owner(*slot) == on.env.shard);
         let todo: VecDeque<u16> = owned.collect();
-        plan.note_changes(on.env.shard, on.env.stats.counts.changes);
         assert!(
             self.work.is_none(),
             "a cut is made when the last snapshot is out of the way"
@@ -119,7 +117,6 @@ impl Saver {
             is_writing: false,
             is_handed_in: false,
             captured: Captured::default(),
-            queue: VecDeque::new(),
             first_slot: todo.front().copied().unwrap_or_default(),
             last_slot: todo.back().copied().unwrap_or_default(),
             todo,
@@ -200,7 +197,7 @@ impl Saving {
     }
 
     fn is_done(&self, cut: &Cut) -> bool {
-        let has_captured = !self.captured.is_empty() || !self.queue.is_empty() || self.large.is_some();
+        let has_captured = !self.captured.is_empty() || self.large.is_some();
         self.todo.is_empty() && !has_captured && self.captured_slots(cut).next().is_none()
     }
 
@@ -228,9 +225,8 @@ impl Saving {
     fn write_captured(&mut self, cut: &Cut, on: &mut Ground<'_>, pace: &mut Pace) {
         while self.large.is_none()
             && !pace.has_ended
-            && let Some((db, entry)) = self.next_in_queue()
+            && let Some((db, entry)) = self.captured.next(cut)
         {
-            cut.release(entry.as_ref().allocated_bytes());
             if self.plan.is_given_up() {
                 on.env.garbage.push(entry);
             } else if entry.is_sliced() {
@@ -348,27 +344,13 @@ impl Saving {
         }
     }
 
-    fn next_in_queue(&mut self) -> Option<(DbIndex, OwnedEntry)> {
-        loop {
-            if let Some(next) = self.queue.pop_front() {
-                return Some(next);
-            }
-            if !self.captured.open_table() {
-                return None;
-            }
-            self.queue.extend(self.captured.entries.drain(..));
-        }
-    }
-
     /// Takes in what was captured in slots that are at home.
     fn collect(&mut self, cut: &Cut, on: &mut Ground<'_>) {
         for slot in self.captured_slots(cut) {
             if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
                 && let Some(content) = view.slot(slot)
             {
-                let mut captured = content.take_captured();
-                self.queue.extend(captured.entries.drain(..));
-                self.captured.absorb(captured);
+                self.captured.absorb(content.take_captured());
             }
         }
     }

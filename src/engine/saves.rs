@@ -110,9 +110,8 @@ pub(super) fn follow_flush(local: &mut Local) {
 
 /// To be called by the cron of each shard.
 pub(super) fn look_after(local: &mut Local) {
-    let Local { node, env, .. } = local;
+    let (node, env) = (&local.node, &local.env);
     let snapshots = &node.snapshots;
-    snapshots.publish_changes(env.shard, env.stats.counts.changes);
     if env.shard.0 != 0 {
         return;
     }

@@ -77,8 +77,8 @@ pub struct Snapshots {
     libraries: Mutex<Vec<Vec<u8>>>,
     /// `rdb-key-save-delay`, as of now.
     key_delay_us: AtomicI32,
-    /// The changes that each shard has counted, as of its last cron.
-    changes: Box<[AtomicU64]>,
+    /// The changes that each shard has counted, as of its last pass.
+    changes: Box<[Count]>,
     /// The last one that has ended has failed. Written under the lock, and looked at in each pass.
     last_has_failed: AtomicBool,
     /// As much was captured as may be, when somebody looked last, and how often that came to be.
@@ -109,9 +109,14 @@ struct State {
     /// How many have been begun in the background (`total_forks`), and how many have succeeded (`rdb_saves`).
     begun_count: u64,
     saved_count: u64,
-    /// The changes of each shard that the last one has.
-    saved_changes: Vec<u64>,
+    /// The changes that the last one has.
+    saved_changes: u64,
 }
+
+/// What one shard writes in each of its passes, away from what others write.
+#[derive(Default)]
+#[repr(align(64))]
+struct Count(AtomicU64);
 
 /// One snapshot.
 pub struct Plan {
@@ -139,7 +144,8 @@ pub struct Plan {
     is_given_up: AtomicBool,
     keys_written: AtomicU64,
     captured_peak_bytes: AtomicU64,
-    changes: Box<[AtomicU64]>,
+    /// How many there had been at the cut.
+    changes: AtomicU64,
 }
 
 /// What shards have handed in.
@@ -206,7 +212,7 @@ impl Snapshots {
             cut,
             libraries: Mutex::default(),
             key_delay_us: AtomicI32::new(0),
-            changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+            changes: (0..shard_count).map(|_| Count::default()).collect(),
             last_has_failed: AtomicBool::new(false),
             was_at_limit: AtomicBool::new(false),
             held_count: AtomicU64::new(0),
@@ -225,7 +231,7 @@ impl Snapshots {
                 last_captured_bytes: 0,
                 begun_count: 0,
                 saved_count: 0,
-                saved_changes: vec![0; shard_count],
+                saved_changes: 0,
             }),
         }
     }
@@ -341,11 +347,7 @@ impl Snapshots {
             Ok(laid) => {
                 state.last_saved_at = plan.began;
                 state.saved_count += 1;
-                state.saved_changes = plan
-                    .changes
-                    .iter()
-                    .map(|changes| changes.load(Ordering::Relaxed))
-                    .collect();
+                state.saved_changes = plan.changes.load(Ordering::Relaxed);
                 tracing::info!("DB saved on disk");
                 tracing::debug!(
                     "{} keys in {} bytes, version {}",
@@ -387,9 +389,30 @@ impl Snapshots {
         self.last_has_failed.load(Ordering::Relaxed)
     }
 
-    /// Publishes what a shard has counted.
+    /// Publishes what a shard has counted. To be called before slots leave it, so that whoever has them knows all that was changed in them.
+    #[inline]
     pub fn publish_changes(&self, shard: ShardId, changes: u64) {
-        self.changes[usize::from(shard.0)].store(changes, Ordering::Relaxed);
+        let Count(published) = &self.changes[usize::from(shard.0)];
+        if published.load(Ordering::Relaxed) != changes {
+            published.store(changes, Ordering::Relaxed);
+        }
+    }
+
+    /// The cut is made by that shard, which has counted so many: it holds all slots, so no other one counts any more.
+    pub fn note_changes_at_cut(&self, plan: &Plan, shard: ShardId, changes: u64) {
+        self.publish_changes(shard, changes);
+        plan.changes.store(self.counted_changes(), Ordering::Relaxed);
+    }
+
+    /// The changes of all shards.
+    fn counted_changes(&self) -> u64 {
+        let counts = self.changes.iter();
+        counts.map(|Count(changes)| changes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many of so many changes the last one that was saved lacks.
+    pub fn unsaved_changes(&self, changes: u64) -> u64 {
+        changes.saturating_sub(self.lock().saved_changes)
     }
 
     /// Whether a save point wants a snapshot now: changes and seconds, for the log.
@@ -401,8 +424,7 @@ impl Snapshots {
         if self.last_has_failed() && now.since(state.last_tried_at) <= RETRY_AFTER {
             return None;
         }
-        let counted = self.changes.iter().map(|changes| changes.load(Ordering::Relaxed));
-        let unsaved = counted.sum::<u64>().saturating_sub(state.saved_changes.iter().sum());
+        let unsaved = self.counted_changes().saturating_sub(state.saved_changes);
         let points = settings.save.iter();
         let elapsed_s = i64::try_from(now.since(state.last_saved_at).seconds()).unwrap_or(i64::MAX);
         let unsaved = i64::try_from(unsaved).unwrap_or(i64::MAX);
@@ -459,7 +481,7 @@ impl Snapshots {
         out.field("current_fork_perc", format_args!("{percent:.2}"));
         out.field("current_save_keys_processed", written);
         out.field("current_save_keys_total", total);
-        let unsaved = changes.saturating_sub(state.saved_changes.iter().sum());
+        let unsaved = changes.saturating_sub(state.saved_changes);
         out.field("rdb_changes_since_last_save", unsaved);
         out.field("rdb_bgsave_in_progress", u8::from(current.is_some()));
         out.field("rdb_last_save_time", state.last_saved_at.seconds());
@@ -562,13 +584,8 @@ impl Plan {
             is_given_up: AtomicBool::new(false),
             keys_written: AtomicU64::new(0),
             captured_peak_bytes: AtomicU64::new(0),
-            changes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
+            changes: AtomicU64::new(0),
         }
-    }
-
-    /// What a shard had counted at the cut.
-    pub fn note_changes(&self, shard: ShardId, changes: u64) {
-        self.changes[usize::from(shard.0)].store(changes, Ordering::Relaxed);
     }
 
     /// Remembers how much was captured at most; answers that.

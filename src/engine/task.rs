@@ -6,13 +6,14 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Paused};
 use super::env::{Ended, Env, Observation};
 use super::exec::ExecStep;
 use super::literal::{Caller, Registered};
 use super::registry::CommandId;
 use super::run::{Outcome, run_keys};
 use super::snapshot::Plan;
+use crate::base::clock::UnixMs;
 use crate::client::{Client, Session};
 use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
@@ -35,6 +36,15 @@ pub struct Task {
     /// Commands of it that took long, for the slow log of the client's shard.
     pub slow_entries: Vec<SlowEntry>,
     pub kind: TaskKind,
+    /// It holds its slots between two steps.
+    pub(super) steps: Option<Box<Steps>>,
+}
+
+/// A command between two of its steps.
+pub(super) struct Steps {
+    paused: Paused,
+    /// Time stands still for it.
+    now: UnixMs,
 }
 
 /// What a unit of work does.
@@ -66,6 +76,7 @@ impl Task {
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind,
+            steps: None,
         }
     }
 
@@ -102,6 +113,7 @@ impl Task {
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind,
+            steps: None,
         }
     }
 }
@@ -128,6 +140,11 @@ impl Task {
                 let found = self.found.expect("a command was found before it became a unit of work");
                 // A single command looks for its slots before it changes any of them, so nothing is ever taken back.
                 let mut attempt = Attempt::default();
+                let (began, now) = (env.ticks, env.now);
+                if let Some(steps) = self.steps.take() {
+                    attempt.resume(steps.paused);
+                    env.now = steps.now;
+                }
                 let outcome = run_keys(
                     found,
                     args.as_args(),
@@ -147,12 +164,21 @@ impl Task {
                             what: Observation::Ran(args.as_args()),
                         };
                         env.end_unit(&mut attempt, view, ended);
+                        env.now = now;
                         Verdict::Done
                     }
                     Outcome::Lacking => {
                         env.hand_on_expiries(&mut attempt);
                         self.reply.clear();
-                        Verdict::Lacks(attempt.into_footprint())
+                        let began_at = std::mem::replace(&mut env.now, now);
+                        match attempt.take_paused(env.tick().us_since(began)) {
+                            Some(paused) => {
+                                let now = began_at;
+                                self.steps = Some(Box::new(Steps { paused, now }));
+                                Verdict::Hold
+                            }
+                            None => Verdict::Lacks(attempt.into_footprint()),
+                        }
                     }
                 }
             }
@@ -193,6 +219,8 @@ impl Task {
                     let began = env.tick();
                     env.cut.open();
                     *is_made = true;
+                    env.snapshots
+                        .note_changes_at_cut(plan, env.shard, env.stats.counts.changes);
                     // What a fork is elsewhere: the moment at which everybody waits.
                     let elapsed_us = env.tick().us_since(began);
                     env.snapshots.note_cut(elapsed_us);
@@ -235,6 +263,11 @@ impl Task {
 }
 
 impl Task {
+    /// Whether it holds its slots between two steps.
+    pub(super) fn goes_in_steps(&self) -> bool {
+        self.steps.is_some()
+    }
+
     /// Runs a held transaction up to its next asynchronous command, which is handed out, or to its end.
     pub(super) fn run_until_asynchronous(
         &mut self,

@@ -21,8 +21,9 @@ use super::under_way::UnderWay;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::client::{Client, Stall};
 use crate::config::OutputLimit;
-use crate::shard::ShardId;
+use crate::shard::{ShardId, Ticket};
 use crate::stats::{Counters, Memory};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The longest step of background work: short against the time that a client notices, long against a pass without events.
@@ -45,6 +46,10 @@ pub struct Upkeep {
     pub(super) eviction: Eviction,
     pub(super) saver: Saver,
     pub(super) under_way: UnderWay,
+    /// Commands that go in steps, in the order in which they make the next one.
+    pub(super) held: VecDeque<Ticket>,
+    /// The last step of background work was one of these.
+    was_held_last: bool,
     sampled_at: UnixMs,
     memory_read_at: UnixMs,
     /// The next client to be looked at.
@@ -127,12 +132,28 @@ impl Upkeep {
     }
 
     fn has_background_work(&self, env: &Env) -> bool {
+        !self.held.is_empty() || self.has_work_of_its_own(env)
+    }
+
+    /// Whether the next step is one of a command that goes in steps. They and what is nobody's command take turns.
+    pub(super) fn is_turn_of_held(&mut self, env: &Env) -> bool {
+        let is_others_turn = self.was_held_last && self.has_work_of_its_own(env);
+        self.was_held_last = !self.held.is_empty() && !is_others_turn;
+        self.was_held_last
+    }
+
+    /// A step of background work has ended.
+    pub(super) fn note_step(&mut self, env: &mut Env) {
+        self.stepped_at = env.tick();
+    }
+
+    fn has_work_of_its_own(&self, env: &Env) -> bool {
         !env.garbage.is_empty() || self.expiry.has_due() || self.saver.has_work()
     }
 
     /// A small step of work that waits for an idle moment. True: there is more.
     pub(super) fn background_step(&mut self, on: &mut Ground<'_>) -> bool {
-        if !self.has_background_work(on.env) {
+        if !self.has_work_of_its_own(on.env) {
             return false;
         }
         let began = on.env.tick();
@@ -148,7 +169,7 @@ impl Upkeep {
             }
         }
         self.stepped_at = env.tick();
-        expires_on || !env.garbage.is_empty() || self.saver.has_work()
+        expires_on || !env.garbage.is_empty() || self.saver.has_work() || !self.held.is_empty()
     }
 
     /// Looks at so many clients that each is seen about once a second.

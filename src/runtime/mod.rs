@@ -134,3 +134,26 @@ where
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The executor polls once more what is ready when the shard ends.
+    #[test]
+    fn tasks_that_go_on_while_a_shard_ends_do_no_harm() {
+        for _ in 0..20 {
+            let main = || async {
+                for _ in 0..3 {
+                    spawn_local(async {
+                        yield_now().await;
+                        run_blocking(|| ()).await;
+                    })
+                    .detach();
+                }
+            };
+            let shard = spawn_shard(0, None, main).expect("it can be started");
+            shard.join();
+        }
+    }
+}

@@ -102,9 +102,8 @@ pub(super) async fn within_shard<F: Future>(main: F) -> F::Output {
         outside: Cell::new(0),
         slice_start: Cell::new(Instant::now()),
     })));
-    let output = main.await;
-    HERE.set(None);
-    output
+    // The state stays when this has ended: the executor goes on with tasks that are ready until it is dropped, and they find what they need.
+    main.await
 }
 
 /// The main loop's view of the tasks. While it lives, the shard counts as driven.

@@ -19,15 +19,15 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
-use crate::durability::directory::{self, Denied, Owned};
-use crate::durability::load::{self, Load, LoadError};
+use crate::durability::directory::{Denied, Owned};
+use crate::durability::load::{Load, LoadError, Threads};
+use crate::durability::start::{self, Start};
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::node::Surroundings;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
-use crate::persist::file::set::{self, Temporary};
 use crate::runtime::disk::HostDisk;
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
@@ -341,9 +341,6 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
-    // The directory is this process's own: what bears its pid is of one that had the same.
-    let is_left = |found: Temporary| found.pid == std::process::id() || !process::is_alive(found.pid);
-    set::tidy(&HostDisk, settings.dir.as_path(), is_left);
     let pid_file = PidFile::write(settings);
     tracing::info!("Server initialized");
     let realm = Realm {
@@ -352,7 +349,12 @@ fn start(
         tickets: TicketSource::new(),
     };
     let seed = HashSeed([random.next_u64(), random.next_u64()]);
-    let (load, replaced) = found_data_set(&node, settings, seed)?;
+    let start = Start {
+        seed,
+        now: UnixMs::now(),
+        threads: Threads::Host,
+    };
+    let load = start::begin(&node, settings, start, process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -391,7 +393,7 @@ fn start(
     };
     if let Some(load) = load {
         match run_load(&load, &node) {
-            Ok(Loaded::Whole) => directory::remove_replaced(&HostDisk, settings.dir.as_path(), &replaced),
+            Ok(Loaded::Whole) => {}
             Ok(Loaded::Stopped) => return Ok(running),
             Err(error) => {
                 shared.stop();
@@ -408,27 +410,6 @@ fn start(
     }
     process::tell_supervisor(settings);
     Ok(running)
-}
-
-/// The data set in the directory, if there is one, to be read when the shards run: from here on they refuse what needs it. And what it has
-/// replaced.
-fn found_data_set(
-    node: &Arc<Node>,
-    settings: &Settings,
-    seed: HashSeed,
-) -> Result<(Option<Arc<Load>>, Vec<PathBuf>), String> {
-    let name = settings.dbfilename.as_path();
-    let found = directory::data_set(&*node.snapshots.disk, settings.dir.as_path(), name);
-    let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
-    let options = load::Options {
-        checks: settings.rdbchecksum,
-        merges: false,
-        is_reload: false,
-        seed,
-    };
-    let is_there = !found.files.is_empty();
-    let load = is_there.then(|| Load::new(node.clone(), found.files, options));
-    Ok((load, found.replaced))
 }
 
 /// What has become of a data set.

@@ -11,7 +11,7 @@
 
 use super::crash::{self, Notes};
 use super::shared::{Listening, Shared};
-use crate::base::clock::Ticks;
+use crate::base::clock::{CpuTime, Ticks};
 use crate::engine::wire::{Handed, Wire};
 use crate::engine::{Envelope, Local};
 use crate::net::{
@@ -34,6 +34,8 @@ pub struct Reactor {
     local: Rc<RefCell<Local>>,
     shared: Arc<Shared>,
     index: usize,
+    /// What the thread had had of its CPU when the last pass began, if that is measured.
+    measured_from: Option<CpuTime>,
     events: Vec<Event>,
     /// Connections by the index they have in the plane.
     connections: Vec<Option<ConnId>>,
@@ -58,6 +60,7 @@ impl Reactor {
             local,
             shared,
             index,
+            measured_from: None,
             events: Vec::new(),
             connections: Vec::new(),
             own_listeners: Vec::new(),
@@ -65,6 +68,19 @@ impl Reactor {
         };
         reactor.listen_to(listening);
         reactor
+    }
+
+    /// From here to here is a pass, with what the ring and the executor take.
+    fn measure_pass(&mut self, local: &mut Local) {
+        let stats = &mut local.env.stats;
+        if !stats.measures_passes() {
+            self.measured_from = None;
+            return;
+        }
+        let now = CpuTime::now();
+        if let Some(before) = self.measured_from.replace(now) {
+            stats.note_pass_cpu(now.us_since(before));
+        }
     }
 
     fn handle(&mut self, event: Event, local: &mut Local) {
@@ -268,6 +284,7 @@ impl Pump for Reactor {
         }
         let shard = self.local.clone();
         let mut local = shard.borrow_mut();
+        self.measure_pass(&mut local);
         local.begin_pass();
         local.note_wire(self.plane.held_bytes());
         crash::note(Notes {

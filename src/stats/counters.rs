@@ -108,6 +108,8 @@ counters! {
     loop_us: Sum, "stats" "eventloop_duration_sum" / 1;
     /// The part of it that commands took.
     loop_command_us: Sum, "stats" "eventloop_duration_cmd_sum" / 1;
+    /// The CPU time of the longest pass, in microseconds, since `latency-monitor-threshold` is set.
+    loop_longest_cpu_us: Max, "stats" "eventloop_longest_cpu_usec" / 1;
     /// Microseconds that commands took.
     command_us: Sum, "stats" "" / 1;
     /// Values that were freed in the background.

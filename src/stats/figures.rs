@@ -115,6 +115,7 @@ impl StatsFigures {
         counts.write_field("eventloop_cycles", out);
         counts.write_field("eventloop_duration_sum", out);
         counts.write_field("eventloop_duration_cmd_sum", out);
+        counts.write_field("eventloop_longest_cpu_usec", out);
         out.field("instantaneous_eventloop_cycles_per_sec", self.passes_per_second);
         out.field("instantaneous_eventloop_duration_usec", self.us_per_pass);
         counts.write_field("acl_access_denied_auth", out);

@@ -93,6 +93,17 @@ impl Stats {
         self.counts.loop_command_us += self.counts.command_us.saturating_sub(command_us_before);
     }
 
+    /// Whether it is to be measured what passes take of a CPU: that costs a call of the kernel in each.
+    #[inline]
+    pub fn measures_passes(&self) -> bool {
+        self.latency.threshold_ms() > 0
+    }
+
+    /// A turn of the loop took so much of a CPU.
+    pub fn note_pass_cpu(&mut self, cpu_us: u64) {
+        self.counts.loop_longest_cpu_us = self.counts.loop_longest_cpu_us.max(cpu_us);
+    }
+
     /// A command ran and answered an error.
     pub fn count_failure(&mut self, id: u16, elapsed_us: u64) {
         self.count_call(id, elapsed_us);

@@ -40,6 +40,7 @@ use crate::base::hash::HashSeed;
 use crate::data::dict::Spot;
 use crate::data::frozen::{Spent, Use};
 use crate::data::{Object, ObjectRef};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -154,11 +155,6 @@ impl Cut {
         self.captured_bytes.load(Ordering::Relaxed)
     }
 
-    /// So many bytes of what was captured have been written or dropped.
-    pub fn release(&self, bytes: usize) {
-        self.captured_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Whether a change of a key in this slot may have to be captured.
     pub fn is_unsaved(&self, slot: u16) -> bool {
         self.unsaved_slots.has(slot)
@@ -215,37 +211,55 @@ pub(super) struct SlotCut {
     walk: Option<(DbIndex, u64)>,
 }
 
-/// Entries as they were at the cut, with the db that they were in. The entries count in [`Cut::captured_bytes`]; tables do not, as they are no
-/// more than there was before.
+/// Entries as they were at the cut, with the db that they were in. Those that were captured one by one count in [`Cut::captured_bytes`];
+/// tables and what comes out of them do not, as they are no more than there was before.
 #[derive(Default)]
 pub struct Captured {
-    pub entries: Vec<(DbIndex, OwnedEntry)>,
-    tables: Vec<(DbIndex, Remains)>,
-    /// The side of what is of the cut: tables have entries of the other one, too.
+    entries: VecDeque<(DbIndex, OwnedEntry)>,
+    tables: Vec<CapturedTable>,
+    /// Out of a table.
+    opened: VecDeque<(DbIndex, OwnedEntry)>,
+}
+
+/// A table that was captured whole.
+struct CapturedTable {
+    db_then: DbIndex,
+    /// The side of what is of the cut: there are entries of the other one, too.
     old_side: u8,
+    remains: Remains,
 }
 
 impl Captured {
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.tables.is_empty()
+        self.entries.is_empty() && self.tables.is_empty() && self.opened.is_empty()
+    }
+
+    /// Takes an entry out, which counts no longer.
+    pub fn next(&mut self, cut: &Cut) -> Option<(DbIndex, OwnedEntry)> {
+        if let Some((db, entry)) = self.entries.pop_front() {
+            let bytes = entry.as_ref().allocated_bytes();
+            cut.captured_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Some((db, entry));
+        }
+        while self.opened.is_empty() && self.open_page() {}
+        self.opened.pop_front()
     }
 
     /// Makes entries of a page of a table. False: there are no tables.
-    pub fn open_table(&mut self) -> bool {
-        let Captured {
-            entries,
-            tables,
+    fn open_page(&mut self) -> bool {
+        let Captured { tables, opened, .. } = self;
+        let Some(CapturedTable {
+            db_then,
             old_side,
-            ..
-        } = self;
-        let Some((db, table)) = tables.last_mut() else {
+            remains,
+        }) = tables.last_mut()
+        else {
             return false;
         };
-        let db = *db;
-        let has_had_more = table.take_page(|entry| {
+        let has_had_more = remains.take_page(|entry| {
             if entry.as_ref().side() == *old_side {
-                entries.push((db, entry));
+                opened.push_back((*db_then, entry));
             }
         });
         if !has_had_more {
@@ -258,7 +272,7 @@ impl Captured {
     pub fn absorb(&mut self, mut other: Captured) {
         self.entries.append(&mut other.entries);
         self.tables.append(&mut other.tables);
-        self.old_side = other.old_side;
+        self.opened.append(&mut other.opened);
     }
 }
 
@@ -475,8 +489,11 @@ impl Slot {
             return Some(table);
         }
         let cut = self.cut_mut();
-        cut.captured.tables.push((db_then, table.into_remains()));
-        cut.captured.old_side = side ^ 1;
+        cut.captured.tables.push(CapturedTable {
+            db_then,
+            old_side: side ^ 1,
+            remains: table.into_remains(),
+        });
         self.common.cut.captured_slots.set(self.index());
         None
     }
@@ -499,7 +516,7 @@ impl Slot {
     fn put_aside(&mut self, db_then: DbIndex, entry: OwnedEntry) {
         let bytes = entry.as_ref().allocated_bytes();
         let cut = self.cut_mut();
-        cut.captured.entries.push((db_then, entry));
+        cut.captured.entries.push_back((db_then, entry));
         self.common.cut.captured_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.common.cut.captured_slots.set(self.index());
     }

@@ -10,6 +10,7 @@ use super::entry::OwnedEntry;
 use super::slot::{DbIndex, Expiry, Slot};
 use super::told::Happening;
 use super::value::NewValue;
+use crate::base::hash::HashSeed;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::{Object, ObjectRef, TypedValue};
@@ -102,6 +103,22 @@ impl Slot {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.table(db)?.entry(spot).object()?;
         Some(self.edit_object_at(db, spot, key, at, edit))
+    }
+
+    /// Lends the object under a key to who reads it in slices (`data::copying`): what it is must stay. None: there is no such key, or
+    /// it holds a string.
+    pub fn lend_object<R>(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        lend: impl FnOnce(&mut Object, HashSeed) -> R,
+    ) -> Option<R> {
+        let seed = self.common.seed;
+        let table = self.table(db)?;
+        let spot = table.find(seed.hash(key), key)?;
+        table.entry(spot).object()?;
+        let lent = |entry: &mut OwnedEntry| entry.edit_object(|object| lend(object, seed));
+        Some(self.table_mut(db).edit(spot, lent))
     }
 
     fn find_typed<T: TypedValue>(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Result<Option<Spot>, WrongType> {

@@ -15,6 +15,7 @@
 mod workload;
 
 use shardis::command::FAMILIES;
+use shardis::durability::start::Simulated;
 use shardis::engine::Registry;
 use shardis::engine::testbed::{FAULTS, Failure, Fault, Testbed, note_panic};
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ fn testbed() -> Testbed<'static> {
     Testbed {
         registry: &REGISTRY,
         workload: &workload::Commands,
+        recovery: &Simulated,
         without: without.split(',').map(str::to_owned).collect(),
     }
 }

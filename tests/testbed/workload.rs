@@ -337,8 +337,8 @@ impl Program<'_> {
                     self.push(request);
                 }
             }
-            // What was refused for lack of memory is said in replies only.
-            11 if self.has("silence") && !self.has("eviction") => self.silence(),
+            // What was refused for lack of memory, or while a data set is read, is said in replies only.
+            11 if self.has("silence") && !self.has("eviction") && !self.has("restarts") => self.silence(),
             12 if self.dbs > 1 => {
                 let db = self.random.below(self.dbs).to_string();
                 self.say(&["SELECT", &db], OK);

@@ -3,13 +3,29 @@
 //! The entry is taken out of one table and put into another, whichever slots these belong to; its value is not copied (long
 //! strings are shared even by COPY). The effect is the command itself.
 //!
+//! COPY copies a large value in steps, and lets others run in between, but not on the two slots, which its unit of work holds until the copy
+//! is in its place. (Freezing the source and letting its slot go would not do: who has changed the source and then finds no
+//! copy would later find one that is older than his change.) So nothing of a copy is seen before all of it, and what needs all
+//! slots (FLUSHALL, the cut of a snapshot) comes before or after it. Within EXEC a copy is made at once.
+//!
 //! What is under the new key goes before the value comes, as in Redis: so the key is new even where there was one before.
 
 use super::db_index;
+use crate::data::copying::Copying;
+use crate::data::frozen::Use;
+use crate::data::{Object, ObjectRef};
 use crate::engine::arguments::Options;
 use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
+use crate::store::{Access, DbIndex, EntryRef, OwnedEntry};
+
+/// A value of more elements, or more bytes, is copied in steps: so much takes a few hundred microseconds.
+const ELEMENTS_COPIED_MAX: usize = 1024;
+const BYTES_COPIED_MAX: usize = 256 * 1024;
+/// Parts that are copied between two looks at the clock, and slices of a step, whatever the clock says.
+const PARTS_AT_ONCE: usize = 128;
+const SLICES_MAX: usize = 64;
 
 pub(super) const COPY: Command = Command {
     summary: "Copies the value of a key to another key.",
@@ -54,18 +70,19 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
         return Err(error::SAME_OBJECT);
     }
     op.keys.slot(target)?;
-    let Some(mut entry) = op.keys.read(source)?.map(|entry| entry.to_owned()) else {
+    let copy = copy_in_steps(op, source, (target_db, target), replaces)?;
+    let made = |entry: EntryRef<'_>| match copy {
+        Some(copy) => OwnedEntry::object(source, copy, entry.expiry(), 0),
+        None => entry.to_owned(),
+    };
+    let Some(mut entry) = op.keys.read(source)?.map(made) else {
         op.reply.integer(0);
         return Ok(());
     };
     let clock = op.keys.moment.new_clock();
     let moment = op.keys.moment;
     let place = op.keys.slot(target)?;
-    if !replaces
-        && place
-            .get(target_db, target, moment, crate::store::Access::Peek)
-            .is_some()
-    {
+    if !replaces && place.get(target_db, target, moment, Access::Peek).is_some() {
         op.reply.integer(0);
         return Ok(());
     }
@@ -74,6 +91,54 @@ fn copy(op: &mut Op) -> Result<(), ReplyError> {
     op.wrote_in(target_db, target, Event::generic("copy_to"), 1);
     op.reply.integer(1);
     Ok(())
+}
+
+/// The copy of a large value, when it is whole; None: it is copied at once, or not at all.
+fn copy_in_steps(
+    op: &mut Op,
+    source: &[u8],
+    (target_db, target): (DbIndex, &[u8]),
+    replaces: bool,
+) -> Result<Option<Object>, ReplyError> {
+    let source_db = op.keys.db;
+    let Some(begun) = op.resumed::<Option<Copying>>() else {
+        let is_large = op.keys.peek(source)?.and_then(EntryRef::object).is_some_and(is_large);
+        if !is_large || !op.may_pause() {
+            return Ok(None);
+        }
+        let moment = op.keys.moment;
+        let place = op.keys.slot(target)?;
+        if !replaces && place.get(target_db, target, moment, Access::Peek).is_some() {
+            return Ok(None);
+        }
+        return Err(op.pause(None::<Copying>));
+    };
+    let (limits, end) = (op.env.limits, op.end_of_step());
+    let mut begun = begun;
+    for _ in 0..SLICES_MAX {
+        let lent = op.keys.slot(source)?.lend_object(source_db, source, |object, seed| {
+            let mut copying = begun.take().unwrap_or_else(|| Copying::begin(object, &limits));
+            let is_whole = copying.step(object, seed, PARTS_AT_ONCE);
+            if is_whole {
+                // It has not changed meanwhile, so there is nothing to be freed.
+                drop(object.thaw(Use::Copy));
+            }
+            (copying, is_whole)
+        });
+        let (copying, is_whole) = lent.expect("the slot of the source has been held since it was there");
+        if is_whole {
+            return Ok(copying.into_object());
+        }
+        begun = Some(copying);
+        if op.is_over(end) {
+            break;
+        }
+    }
+    Err(op.pause(begun))
+}
+
+fn is_large(object: ObjectRef<'_>) -> bool {
+    object.freezes() && (object.len() > ELEMENTS_COPIED_MAX || object.allocated_bytes() > BYTES_COPIED_MAX)
 }
 
 pub(super) const MOVE: Command = Command {
@@ -104,7 +169,7 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     }
     let moment = op.keys.moment;
     let slot = op.keys.slot(key)?;
-    let is_target_taken = slot.get(target_db, key, moment, crate::store::Access::Peek).is_some();
+    let is_target_taken = slot.get(target_db, key, moment, Access::Peek).is_some();
     let moved = if is_target_taken {
         None
     } else {

@@ -5,7 +5,7 @@ use crate::base::clock::Ms;
 use crate::base::glob;
 use crate::base::slot::key_slot;
 use crate::command::bench::{Bench, NOW};
-use crate::config::{MaxmemoryPolicy, Settings};
+use crate::config::{MaxmemoryPolicy, Permission, Settings};
 use crate::resp::Proto;
 use crate::store::DbIndex;
 use std::collections::{BTreeSet, HashSet};
@@ -623,4 +623,97 @@ fn times_are_those_of_the_unit_of_work() {
     assert_eq!(bench.run("ttl k"), ":10");
     bench.pass(Ms(1));
     assert_eq!(bench.run("ttl k"), ":9");
+}
+
+/// Fills a key with a value of each type that takes several steps to copy.
+fn fill_large(bench: &mut Bench, key: &str, kind: &str) {
+    let long = "x".repeat(4000);
+    for batch in 0..if kind == "stream" { 84 } else { 21 } {
+        let numbers = batch * 1000..(batch + 1) * 1000;
+        let words: Vec<String> = match kind {
+            "set" => numbers.map(|n| format!("member {n}")).collect(),
+            "hash" => numbers.flat_map(|n| [format!("field {n}"), n.to_string()]).collect(),
+            "zset" => numbers
+                .flat_map(|n| [(n % 777).to_string(), format!("member {n}")])
+                .collect(),
+            "list" => (0..20).map(|n| format!("{batch} {n} {long}")).collect(),
+            _ => ["*", "field", &long.repeat(10)].map(str::to_owned).into(),
+        };
+        let command = match kind {
+            "set" => "sadd",
+            "hash" => "hset",
+            "zset" => "zadd",
+            "list" => "rpush",
+            _ => "xadd",
+        };
+        let words = [command, key].into_iter().chain(words.iter().map(String::as_str));
+        bench.run_words(&words.map(str::as_bytes).collect::<Vec<_>>());
+    }
+    if kind == "hash" {
+        bench.run_words(&[b"hpexpire", key.as_bytes(), b"90000", b"FIELDS", b"1", b"field 7"]);
+    }
+    if kind == "stream" {
+        bench.run(&format!("xgroup create {key} group 0"));
+        bench.run(&format!("xreadgroup group group consumer count 5 streams {key} >"));
+    }
+}
+
+/// It is whole, and all that follows from it follows once.
+#[test]
+fn a_large_value_is_copied_in_steps() {
+    for (shards, kind) in [
+        (1, "set"),
+        (2, "hash"),
+        (1, "zset"),
+        (2, "list"),
+        (1, "stream"),
+        (2, "set"),
+    ] {
+        let mut bench = Bench::new(shards);
+        adjust(&bench, |settings| settings.enable_debug_command = Permission::Yes);
+        let (source, target) = (bench.key_on(0, 0), bench.key_on(shards - 1, 1));
+        fill_large(&mut bench, &source, kind);
+        bench.run(&format!("pexpire {source} 7000"));
+        bench.run(&format!("set {target} old"));
+        bench.forget();
+        bench.steps.take();
+        let line = format!("copy {source} {target}");
+        bench.follow(&[(&line, &[], &[], &[])]);
+        assert_eq!(bench.steps.take(), 0, "what is there already is not written over");
+        let hits = bench.hits_and_misses().0;
+        let replacing = format!("{line} replace");
+        assert_eq!(bench.run(&replacing), ":1");
+        assert!(bench.steps.take() >= 2, "{kind}");
+        assert_eq!(bench.logged_anywhere(), [replacing]);
+        assert_eq!(bench.events(), [format!("new {target}"), format!("copy_to {target}")]);
+        assert_eq!(bench.hits_and_misses().0 - hits, 1, "it is read once");
+        assert_eq!(bench.run(&format!("pttl {target}")), ":7000");
+        let same = |bench: &mut Bench, one: &str, other: &str| {
+            for question in ["object encoding", "debug digest-value", "xpending", "hpexpiretime"] {
+                let answers = [one, other].map(|key| match question {
+                    "xpending" => bench.run(&format!("xpending {key} group")),
+                    "hpexpiretime" => {
+                        let words = [&b"hpexpiretime"[..], key.as_bytes(), b"fields", b"1", b"field 7"];
+                        String::from_utf8(bench.run_words(&words)).unwrap()
+                    }
+                    _ => bench.run(&format!("{question} {key}")),
+                });
+                assert_eq!(answers[0], answers[1], "{question} of {kind}");
+                let is_asked_in_vain = match question {
+                    "xpending" => kind != "stream",
+                    "hpexpiretime" => kind != "hash",
+                    _ => false,
+                };
+                assert_eq!(answers[0].starts_with('-'), is_asked_in_vain, "{answers:?}");
+            }
+        };
+        same(&mut bench, &source, &target);
+        // The other way, in a transaction: at once.
+        bench.run(&format!("del {source}"));
+        bench.run("multi");
+        bench.run(&format!("copy {target} {source}"));
+        assert_eq!(bench.run("exec"), "*1|:1");
+        assert_eq!(bench.steps.take(), 0);
+        same(&mut bench, &source, &target);
+    }
 }

@@ -5,8 +5,9 @@
 
 use super::debug::leading_f64;
 use super::save::is_saved;
+use crate::base::clock::UnixMs;
 use crate::durability::directory;
-use crate::durability::load::{Load, LoadError, Options};
+use crate::durability::load::{Load, LoadError, Options, Threads};
 use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, NodeFuture, saves};
 use crate::resp::{Args, ReplyError, error};
@@ -95,6 +96,8 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
             merges: request.merges,
             is_reload: true,
             seed: local.env.seed,
+            now: UnixMs::now(),
+            threads: Threads::Host,
         };
         (local.node.clone(), local.executor(), options)
     });
@@ -123,11 +126,11 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
         file: settings.dbfilename.as_path().to_owned(),
         error,
     };
-    let files = found.map_err(|error| failed(io::Error::other(error)))?.files;
-    if files.is_empty() {
+    let found = found.map_err(|error| failed(io::Error::other(error)))?;
+    if found.files.is_empty() {
         return Err(failed(io::ErrorKind::NotFound.into()));
     }
-    let load = Load::new(node, files, options);
+    let load = Load::new(node, found, options);
     let attended = load.clone();
     context
         .ask_all(move |local| {

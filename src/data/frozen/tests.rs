@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::base::random::{Random, fewer_if_checked};
+use crate::data::copying::Copying;
 use crate::data::hash::FieldExpiry;
 use crate::data::list::{End, NewNode};
 use crate::data::listpack::Listpack;
@@ -147,6 +148,8 @@ struct Run<'k> {
     object: Object,
     undo: Option<Object>,
     snapshot: Option<(Object, Reading)>,
+    copy: Option<(Object, Copying)>,
+    copied: usize,
     finished: usize,
     taken_back: usize,
 }
@@ -161,6 +164,8 @@ impl<'k> Run<'k> {
             random,
             undo: None,
             snapshot: None,
+            copy: None,
+            copied: 0,
             finished: 0,
             taken_back: 0,
         }
@@ -181,6 +186,11 @@ impl<'k> Run<'k> {
                 self.free(Use::Snapshot);
             }
             5..12 => self.read(),
+            12 if self.copy.is_none() && self.object.as_ref().freezes() => {
+                let was = self.object.clone();
+                self.copy = Some((was, Copying::begin(&mut self.object, &limits())));
+            }
+            13..16 => self.go_on_copying(),
             _ => {
                 for _ in 0..1 + self.random.below(20) {
                     (self.kind.change)(&mut self.object, &mut self.random);
@@ -190,7 +200,8 @@ impl<'k> Run<'k> {
         let seen = self.object.as_ref();
         assert_eq!(seen.is_frozen(Use::Undo), self.undo.is_some());
         assert_eq!(seen.is_frozen(Use::Snapshot), self.snapshot.is_some());
-        if self.undo.is_none() && self.snapshot.is_none() {
+        assert_eq!(seen.is_frozen(Use::Copy), self.copy.is_some());
+        if self.undo.is_none() && self.snapshot.is_none() && self.copy.is_none() {
             assert_eq!(seen.kept_bytes(), 0);
         }
     }
@@ -210,6 +221,29 @@ impl<'k> Run<'k> {
         self.taken_back += 1;
     }
 
+    fn go_on_copying(&mut self) {
+        let Some((was, mut copying)) = self.copy.take() else {
+            return;
+        };
+        if !copying.step(&mut self.object, SEED, 1 + self.random.below(400)) {
+            self.copy = Some((was, copying));
+            return;
+        }
+        self.free(Use::Copy);
+        let copy = copying.into_object().expect("it is whole");
+        (self.kind.check)(&copy);
+        assert!(
+            picture(copy.as_ref()) == picture(was.as_ref()),
+            "it is of when it was begun"
+        );
+        assert_eq!(copy.as_ref().encoding(), was.as_ref().encoding());
+        assert_eq!(
+            copy.as_ref().next_expiry().is_some(),
+            was.as_ref().next_expiry().is_some()
+        );
+        self.copied += 1;
+    }
+
     fn free(&mut self, to: Use) {
         let mut spent = self.object.thaw(to);
         while !spent.free_step(50) {}
@@ -221,7 +255,7 @@ impl<'k> Run<'k> {
         };
         let effort = 1 + self.random.below(400);
         let before = reading.parts.len();
-        let is_done = self.object.read_slice(SEED, effort, reading);
+        let is_done = self.object.read_slice(Use::Snapshot, SEED, effort, reading);
         // A page is shown whole, and a node counts as one part if it has few bytes.
         let shown = reading.parts.len() - before;
         assert!(shown < effort * 6 + 300, "a slice has its length");
@@ -236,7 +270,7 @@ impl<'k> Run<'k> {
 
 fn run(kind: &Kind, seeds: u64) {
     let seeds = fewer_if_checked(seeds);
-    let (mut finished, mut taken_back) = (0, 0);
+    let (mut finished, mut taken_back, mut copied) = (0, 0, 0);
     for seed in 0..seeds {
         let mut run = Run::new(kind, seed);
         for step in 0..300 {
@@ -249,10 +283,14 @@ fn run(kind: &Kind, seeds: u64) {
         while run.snapshot.is_some() {
             run.read();
         }
+        while run.copy.is_some() {
+            run.go_on_copying();
+        }
         run.end_undo();
         (kind.check)(&run.object);
         finished += run.finished;
         taken_back += run.taken_back;
+        copied += run.copied;
         if seed % 2 == 0 && run.object.as_ref().freezes() {
             run.object.freeze(Use::Snapshot);
             (0..100).for_each(|_| (kind.change)(&mut run.object, &mut run.random));
@@ -260,8 +298,8 @@ fn run(kind: &Kind, seeds: u64) {
         while !run.object.free_step(20) {}
     }
     assert!(
-        finished as u64 > seeds && taken_back as u64 > seeds,
-        "{finished} read, {taken_back} taken back"
+        finished as u64 > seeds && taken_back as u64 > seeds && copied as u64 > seeds,
+        "{finished} read, {taken_back} taken back, {copied} copied"
     );
 }
 
@@ -630,7 +668,7 @@ fn a_past_keeps_what_has_changed_and_nothing_else() {
     );
     // A whole slice frees what is gone.
     let mut reading = Reading::default();
-    object.read_slice(SEED, 100, &mut reading);
+    object.read_slice(Use::Snapshot, SEED, 100, &mut reading);
     assert_eq!((reading.parts.len(), object.as_ref().kept_bytes()), (100, 0));
     assert!(object.thaw(Use::Snapshot).is_empty());
 }

@@ -175,6 +175,16 @@ impl NodeList {
         self.settle(limits);
     }
 
+    /// Adds a copy of a node of another list at the back.
+    pub(in crate::data) fn append(&mut self, node: &NodeView<'_>, limits: &Limits) {
+        let copy = match node {
+            NodeView::Packed(listpack) => Node::packed((*listpack).clone()),
+            NodeView::Decompressed(listpack) => Node::packed(listpack.clone()),
+            NodeView::Plain(element) => Node::plain(element),
+        };
+        self.push_node(End::Back, copy, limits);
+    }
+
     /// Removes up to `count` elements from an end, one node at a time, and hands each to `visit` before.
     pub(super) fn pop(&mut self, end: End, count: usize, mut visit: impl FnMut(Item<'_>), limits: &Limits) {
         let mut left = count;
@@ -773,10 +783,10 @@ impl Freezable for NodeList {
         }
     }
 
-    fn read_slice(&mut self, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+    fn read_slice(&mut self, to: Use, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
         // It is taken out, so that the nodes can be looked at; nothing changes them meanwhile.
         let mut pasts = std::mem::take(&mut self.pasts);
-        let past = pasts.get_mut(Use::Snapshot).expect(NOT_FROZEN);
+        let past = pasts.get_mut(to).expect(NOT_FROZEN);
         if let Some(node_count) = past.begin_read() {
             sink.begin(Head::List { node_count });
         }

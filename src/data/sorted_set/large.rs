@@ -82,14 +82,14 @@ impl Freezable for SortedTree {
         }
     }
 
-    fn read_slice(&mut self, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
-        if let Some((len, ())) = self.elements.begin_read() {
+    fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        if let Some((len, ())) = self.elements.begin_read(to) {
             sink.begin(Head::SortedSet { len });
         }
         let order = &self.order;
         let mut visit = |element: ScoredRef<'_>| sink.part(Part::Scored(element.member(), element.score()));
         self.elements
-            .read_with(effort, &mut visit, |_, fresh, cursor, left, show| {
+            .read_with(to, effort, &mut visit, |_, fresh, cursor, left, show| {
                 let mut rank = match &cursor.lowest {
                     Some((image, member)) => order.rank_of(*image, member),
                     None => order.len(),
@@ -125,7 +125,7 @@ impl SortedTree {
 }
 
 impl SortedTree {
-    pub(super) fn new() -> SortedTree {
+    pub(in crate::data) fn new() -> SortedTree {
         SortedTree {
             order: Tree::new(),
             elements: Tracked::default(),
@@ -163,7 +163,7 @@ impl SortedTree {
     }
 
     /// Adds an element whose member is not there.
-    pub(super) fn insert(&mut self, seed: HashSeed, member: &[u8], score: f64) {
+    pub(in crate::data) fn insert(&mut self, seed: HashSeed, member: &[u8], score: f64) {
         self.insert_element(seed, Scored::new(score, member));
     }
 

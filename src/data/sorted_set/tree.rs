@@ -486,6 +486,11 @@ impl Leaf {
             // Scores often ascend (times, counters): then the full leaf stays full.
             return Some(Leaf::from_places(&[place], bytes));
         }
+        if index == 0 {
+            // Before all others of the tree: some descend, as those of a file and of a copy do.
+            let first = Leaf::from_places(&[place], bytes);
+            return Some(std::mem::replace(self, first));
+        }
         let half = len / 2;
         let mut right = Leaf::from_places(&self.places[half..], bytes);
         self.places.truncate(half);

@@ -177,7 +177,8 @@ impl Entries {
         Ok(())
     }
 
-    fn push_block(&mut self, block: Block) {
+    /// Adds a block behind the others, whatever is known beside the blocks.
+    pub(super) fn push_block(&mut self, block: Block) {
         self.pack_bytes += block.listpack().allocated_bytes();
         self.pasts.iter_mut().for_each(|past| past.note(block.id()));
         if self.blocks.insert(block).is_err() {
@@ -411,6 +412,11 @@ impl Entries {
         self.numbers
     }
 
+    /// Puts down what is known beside the blocks, which are those of another stream.
+    pub(super) fn set_numbers(&mut self, numbers: Numbers) {
+        self.numbers = numbers;
+    }
+
     pub(super) fn pasts(&self) -> &Pasts<PastBlocks> {
         &self.pasts
     }
@@ -439,8 +445,8 @@ impl Entries {
     }
 
     /// Shows blocks as they were, for about so much effort; true after the last.
-    pub(super) fn read(&mut self, effort: usize, mut visit: impl FnMut(&Block)) -> bool {
-        let past = self.pasts.get_mut(Use::Snapshot).expect(NOT_FROZEN);
+    pub(super) fn read(&mut self, to: Use, effort: usize, mut visit: impl FnMut(&Block)) -> bool {
+        let past = self.pasts.get_mut(to).expect(NOT_FROZEN);
         let mut left = effort;
         while left > 0 {
             let Some(bytes) = past.read_next(&self.blocks, &mut visit) else {

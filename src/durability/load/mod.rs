@@ -27,12 +27,16 @@
 
 mod queue;
 mod splitter;
+mod threads;
+
+pub use self::threads::Threads;
 
 use self::queue::Queue;
 use self::splitter::Splitter;
+use self::threads::{Part, Waiting, run_here, wake};
+use super::directory::{DataSet, remove_replaced};
 use crate::base::clock::UnixMs;
 use crate::base::crc64::combine;
-use crate::base::slot::SLOT_COUNT;
 use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
 use crate::data::dict::Foresight;
 use crate::engine::local::LocalHandle;
@@ -45,11 +49,13 @@ use crate::runtime::disk::Disk;
 use crate::runtime::yield_now;
 use crate::shard::{ConnRef, ShardId, initial_owners};
 use crate::store::{DbIndex, HashSeed, OwnedEntry};
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 /// How long a shard takes in keys before it does a pass of its loop.
 const STEP: Duration = Duration::from_micros(400);
@@ -66,9 +72,6 @@ const HEAVY_STRING_BYTES: usize = 256 * 1024;
 
 /// How many keys without elements are named in the log, as in Redis.
 const EMPTY_KEYS_NAMED_MAX: u64 = 10;
-
-/// How often `run` looks whether the process is to end.
-const LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a data set could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,9 @@ pub struct Options {
     pub is_reload: bool,
     /// The secret of the keyspace's hashes, and of those in values.
     pub seed: HashSeed,
+    /// What has expired by then is left out.
+    pub now: UnixMs,
+    pub threads: Threads,
 }
 
 /// See the essay above.
@@ -116,6 +122,8 @@ pub struct Load {
     node: Arc<Node>,
     disk: Arc<dyn Disk>,
     files: Vec<PathBuf>,
+    /// What they have replaced.
+    replaced: Vec<PathBuf>,
     options: Options,
     /// What has expired by then is left out.
     now: UnixMs,
@@ -126,7 +134,6 @@ pub struct Load {
     /// Nothing more is wanted, for whatever reason.
     is_over: AtomicBool,
     state: Mutex<State>,
-    has_changed: Condvar,
 }
 
 #[derive(Default)]
@@ -136,6 +143,8 @@ struct State {
     idle: usize,
     /// Shards that refuse nothing any more.
     released: usize,
+    /// Who waits for any of these to change.
+    waiting: Waiting,
 }
 
 /// A page of a file, and what is to be known to read it.
@@ -179,10 +188,12 @@ enum Step {
 }
 
 impl Load {
-    /// Of all these files, which together are a data set. From here on every shard that begins refuses commands, until `run` has ended.
-    pub fn new(node: Arc<Node>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
+    /// Of a data set. From here on every shard that begins refuses commands, until `run` has ended. What the data set has replaced is gone
+    /// when it has been read and was whole.
+    pub fn new(node: Arc<Node>, found: DataSet, options: Options) -> Arc<Load> {
+        let DataSet { files, replaced } = found;
         let disk = node.snapshots.disk.clone();
-        let now = UnixMs::now();
+        let now = options.now;
         let lens = files.iter().map(|path| Source::open(&*disk, path)?.bytes());
         // What cannot be read now is told when it is to be read.
         let total_bytes = lens.filter_map(Result::ok).sum();
@@ -190,16 +201,16 @@ impl Load {
         let databases = node.lock_config().settings().databases;
         Arc::new(Load {
             databases,
-            owners: initial_owners(node.shards as u16, SLOT_COUNT as u16),
+            owners: initial_owners(node.shards as u16, node.cut.slot_count()),
             queues: (0..node.shards).map(|_| Queue::default()).collect(),
             node,
             disk,
             files,
+            replaced,
             options,
             now,
             is_over: AtomicBool::new(false),
             state: Mutex::default(),
-            has_changed: Condvar::new(),
         })
     }
 
@@ -222,14 +233,30 @@ impl Load {
 
     /// Ends it with this error, if there was none before.
     fn fail(&self, error: LoadError) {
-        self.lock().failure.get_or_insert(error);
         self.is_over.store(true, Ordering::Relaxed);
-        self.has_changed.notify_all();
+        self.change(|state| {
+            state.failure.get_or_insert(error);
+        });
+        self.queues.iter().for_each(Queue::rouse_putters);
+    }
+
+    /// Changes what is waited for.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let waiting = state.waiting.take();
+        drop(state);
+        wake(waiting);
     }
 
     /// Reads everything; blocks until all shards have it. Each shard must [`Load::attend`].
     pub fn run(&self) -> Result<(), LoadError> {
-        if let Err(error) = self.read_files() {
+        run_here(self.go())
+    }
+
+    /// The same, for whoever simulates the thread that would be blocked.
+    pub async fn go(&self) -> Result<(), LoadError> {
+        if let Err(error) = self.read_files().await {
             self.fail(error);
         }
         for queue in &self.queues {
@@ -239,44 +266,51 @@ impl Load {
             queue.close();
         }
         // A process that is to end serves nobody what it has half read, and saves none of it.
-        if !self.wait_for(|state| state.idle) {
+        if !self.wait_for(|state| state.idle).await {
             return Err(LoadError::Stopped);
         }
         let failure = self.lock().failure.take();
+        if failure.is_none() {
+            remove_replaced(&*self.disk, &self.replaced);
+        }
         if failure.is_none() || self.options.is_reload {
             self.node.loading.end();
             self.queues.iter().for_each(Queue::release);
-            self.wait_for(|state| state.released);
+            self.wait_for(|state| state.released).await;
         }
         failure.map_or(Ok(()), Err)
     }
 
     /// Waits until that is so for all shards; false if the process is to end first.
-    fn wait_for(&self, count: impl Fn(&State) -> usize) -> bool {
-        let mut state = self.lock();
-        while count(&state) < self.queues.len() {
-            if self.is_stopping() {
-                return false;
+    async fn wait_for(&self, count: impl Fn(&State) -> usize) -> bool {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            if count(&state) >= self.queues.len() {
+                return Poll::Ready(true);
             }
-            let waited = self.has_changed.wait_timeout(state, LOOKED_AT_EVERY);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+            if self.is_stopping() {
+                return Poll::Ready(false);
+            }
+            state.waiting.add(context);
+            Poll::Pending
+        })
+        .await
     }
 
-    fn read_files(&self) -> Result<(), LoadError> {
+    async fn read_files(&self) -> Result<(), LoadError> {
         match self.files.as_slice() {
-            [file] => self.read_file(file),
+            [file] => self.read_file(file).await,
             files => {
                 let next = AtomicUsize::new(0);
-                self.in_parallel(files.len(), || {
+                self.in_parallel(files.len(), || async {
                     while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let (mut reader, file) = self.open(path)?;
                         let mut splitter = Splitter::new(self, file, None);
-                        while splitter.go(&mut reader)?.is_some() {}
+                        while splitter.go(&mut reader).await?.is_some() {}
                     }
                     Ok(())
                 })
+                .await
             }
         }
     }
@@ -297,18 +331,20 @@ impl Load {
     }
 
     /// Reads one file: by one thread that splits and several that make what takes long, or in its parts.
-    fn read_file(&self, path: &Path) -> Result<(), LoadError> {
+    async fn read_file(&self, path: &Path) -> Result<(), LoadError> {
         let (mut reader, file) = self.open(path)?;
         let makers = Makers::default();
-        std::thread::scope(|scope| {
-            for _ in 0..self.queues.len() {
-                scope.spawn(|| makers.work(self));
-            }
+        let mut outcome = Ok(());
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        for _ in 0..self.queues.len() {
+            parts.push(Box::pin(makers.work(self)));
+        }
+        parts.push(Box::pin(async {
             let mut splitter = Splitter::new(self, file, Some(&makers));
-            let outcome = loop {
-                match splitter.go(&mut reader) {
+            outcome = loop {
+                match splitter.go(&mut reader).await {
                     Ok(Some(list)) => {
-                        if let Err(error) = self.read_parts(path, &mut reader, &list) {
+                        if let Err(error) = self.read_parts(path, &mut reader, &list).await {
                             break Err(error);
                         }
                     }
@@ -317,13 +353,14 @@ impl Load {
                 }
             };
             makers.close();
-            outcome
-        })
+        }));
+        self.options.threads.side_by_side(parts).await;
+        outcome
     }
 
     /// Reads the parts that follow, in parallel, and goes on behind them. A list that cannot be is left out: the parts are then read as what
     /// they are, a part of the file.
-    fn read_parts(&self, path: &Path, reader: &mut Reader<Source>, list: &[u8]) -> Result<(), LoadError> {
+    async fn read_parts(&self, path: &Path, reader: &mut Reader<Source>, list: &[u8]) -> Result<(), LoadError> {
         let failed = |error| LoadError::Io {
             file: path.to_owned(),
             error,
@@ -343,12 +380,12 @@ impl Load {
             at += part.bytes;
         }
         let (version, next) = (reader.version(), AtomicUsize::new(0));
-        self.in_parallel(placed.len(), || {
+        self.in_parallel(placed.len(), || async {
             while let Some(&(offset, part)) = placed.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let checks = self.options.checks && part.crc != 0;
                 let mut of_part = Reader::of_part(open()?.at(offset), offset, part.bytes, version, checks);
                 let mut splitter = Splitter::new(self, Arc::from(path), None);
-                while splitter.go(&mut of_part)?.is_some() {}
+                while splitter.go(&mut of_part).await?.is_some() {}
                 if let Some(found) = of_part.checksum()
                     && found != part.crc
                 {
@@ -361,7 +398,8 @@ impl Load {
                 }
             }
             Ok(())
-        })?;
+        })
+        .await?;
         let with_parts = |crc| {
             let parts = placed.iter().map(|(_, part)| part);
             parts.fold(crc, |crc, part| combine(crc, part.crc, part.bytes))
@@ -370,17 +408,21 @@ impl Load {
         Ok(())
     }
 
-    /// Runs the same on as many threads as there are shards, but no more than `count`.
-    fn in_parallel(&self, count: usize, work: impl Fn() -> Result<(), LoadError> + Sync) -> Result<(), LoadError> {
-        std::thread::scope(|scope| {
-            for _ in 0..count.min(self.queues.len()) {
-                scope.spawn(|| {
-                    if let Err(error) = work() {
-                        self.fail(error);
-                    }
-                });
-            }
-        });
+    /// Does the same as many times as there are shards, but no more than `count`, each on a thread of its own.
+    async fn in_parallel<F>(&self, count: usize, work: impl Fn() -> F) -> Result<(), LoadError>
+    where
+        F: Future<Output = Result<(), LoadError>> + Send,
+    {
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        for _ in 0..count.min(self.queues.len()) {
+            let work = work();
+            parts.push(Box::pin(async {
+                if let Err(error) = work.await {
+                    self.fail(error);
+                }
+            }));
+        }
+        self.options.threads.side_by_side(parts).await;
         match self.is_over() {
             // Which of them has failed is written down.
             true => Err(LoadError::Stopped),
@@ -389,8 +431,8 @@ impl Load {
     }
 
     /// Gives a shard work that keeps so many bytes.
-    fn put(&self, shard: usize, bytes: usize, work: Work) -> Result<(), LoadError> {
-        match self.queues[shard].put(bytes, work, || self.is_over()) {
+    async fn put(&self, shard: usize, bytes: usize, work: Work) -> Result<(), LoadError> {
+        match self.queues[shard].put(bytes, work, || self.is_over()).await {
             true => Ok(()),
             false => Err(LoadError::Stopped),
         }
@@ -413,12 +455,10 @@ impl Load {
             }
             yield_now().await;
         }
-        self.lock().idle += 1;
-        self.has_changed.notify_all();
+        self.change(|state| state.idle += 1);
         queue.released().await;
         local.with(Local::end_loading);
-        self.lock().released += 1;
-        self.has_changed.notify_all();
+        self.change(|state| state.released += 1);
     }
 
     /// Takes in some of the work.
@@ -458,7 +498,7 @@ impl Load {
         moment: Moment,
         counts: &mut Counts,
     ) -> Step {
-        let began = Instant::now();
+        let began = local.env.ticks_now();
         let mut heads = Vec::with_capacity(GROUP);
         while *done < spots.len() {
             let group = &spots[*done..spots.len().min(*done + GROUP)];
@@ -491,7 +531,7 @@ impl Load {
                     Err(error) => return Step::Failed(error),
                 }
             }
-            if began.elapsed() >= STEP {
+            if u128::from(local.env.ticks_now().ns_since(began)) >= STEP.as_nanos() {
                 return Step::Unfinished;
             }
         }
@@ -628,13 +668,14 @@ fn clock_of(head: &Head<'_>, moment: Moment) -> u32 {
 #[derive(Default)]
 struct Makers {
     inside: Mutex<MakersInside>,
-    has_changed: Condvar,
 }
 
 #[derive(Default)]
 struct MakersInside {
     jobs: Vec<(Arc<SharedPage>, Spot)>,
     is_closed: bool,
+    /// Who waits for a job, or for fewer of them.
+    waiting: Waiting,
 }
 
 impl Makers {
@@ -642,44 +683,62 @@ impl Makers {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an entry, as soon as no more than one waits for each maker.
-    fn put(&self, load: &Load, page: &Arc<SharedPage>, spot: Spot) -> Result<(), LoadError> {
+    /// Changes what is waited for.
+    fn change<T>(&self, change: impl FnOnce(&mut MakersInside) -> T) -> T {
         let mut inside = self.lock();
-        while inside.jobs.len() >= load.queues.len() {
-            if load.is_over() {
-                return Err(LoadError::Stopped);
-            }
-            let waited = self.has_changed.wait_timeout(inside, LOOKED_AT_EVERY);
-            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        inside.jobs.push((page.clone(), spot));
+        let answer = change(&mut inside);
+        let waiting = inside.waiting.take();
         drop(inside);
-        self.has_changed.notify_all();
+        wake(waiting);
+        answer
+    }
+
+    /// Adds an entry, as soon as no more than one waits for each maker.
+    async fn put(&self, load: &Load, page: &Arc<SharedPage>, spot: Spot) -> Result<(), LoadError> {
+        std::future::poll_fn(|context| {
+            let mut inside = self.lock();
+            if inside.jobs.len() < load.queues.len() {
+                return Poll::Ready(Ok(()));
+            }
+            if load.is_over() {
+                return Poll::Ready(Err(LoadError::Stopped));
+            }
+            inside.waiting.add(context);
+            Poll::Pending
+        })
+        .await?;
+        // Nobody else adds any.
+        self.change(|inside| inside.jobs.push((page.clone(), spot)));
         Ok(())
     }
 
     fn close(&self) {
-        self.lock().is_closed = true;
-        self.has_changed.notify_all();
+        self.change(|inside| inside.is_closed = true);
+    }
+
+    /// The next job; None when there will be none.
+    async fn job(&self) -> Option<(Arc<SharedPage>, Spot)> {
+        let is_there = std::future::poll_fn(|context| {
+            let mut inside = self.lock();
+            if let Some(job) = inside.jobs.pop() {
+                return Poll::Ready(Some(job));
+            }
+            if inside.is_closed {
+                return Poll::Ready(None);
+            }
+            inside.waiting.add(context);
+            Poll::Pending
+        });
+        let job = is_there.await;
+        self.change(|_| {});
+        job
     }
 
     /// Makes entries until there will be no more.
-    fn work(&self, load: &Load) {
+    async fn work(&self, load: &Load) {
         let mut workbench = splitter::Workbench::new(load);
-        loop {
-            let mut inside = self.lock();
-            let (page, spot) = loop {
-                if let Some(job) = inside.jobs.pop() {
-                    break job;
-                }
-                if inside.is_closed {
-                    return;
-                }
-                inside = self.has_changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(inside);
-            self.has_changed.notify_all();
-            if let Err(error) = workbench.make(load, &page, spot) {
+        while let Some((page, spot)) = self.job().await {
+            if let Err(error) = workbench.make(load, &page, spot).await {
                 load.fail(error);
             }
         }

@@ -3,22 +3,18 @@
 //! It is bounded by bytes, so that a file is read no faster than it can be taken in. What is larger than the bound goes in alone.
 
 use super::Work;
+use super::threads::{Waiting, wake};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 /// Bytes that wait for one shard at most.
 const BYTES_MAX: usize = 1024 * 1024;
-
-/// How often who waits for room looks whether it should wait at all.
-const LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
 
 /// See above.
 #[derive(Default)]
 pub(super) struct Queue {
     inside: Mutex<Inside>,
-    has_room: Condvar,
 }
 
 #[derive(Default)]
@@ -27,6 +23,8 @@ struct Inside {
     bytes: usize,
     stage: Stage,
     taker: Option<Waker>,
+    /// Who waits for room.
+    putters: Waiting,
 }
 
 /// What the shard has to expect.
@@ -47,19 +45,31 @@ impl Queue {
     }
 
     /// Adds work that keeps so many bytes, as soon as there is room. False, and the work is gone, if `is_over` says that nobody wants it.
-    pub(super) fn put(&self, bytes: usize, work: Work, is_over: impl Fn() -> bool) -> bool {
-        let mut inside = self.lock();
-        while inside.bytes > 0 && inside.bytes + bytes > BYTES_MAX {
-            if is_over() {
-                return false;
+    pub(super) async fn put(&self, bytes: usize, work: Work, is_over: impl Fn() -> bool) -> bool {
+        let mut work = Some(work);
+        std::future::poll_fn(|context| {
+            let mut inside = self.lock();
+            if inside.bytes > 0 && inside.bytes + bytes > BYTES_MAX {
+                if is_over() {
+                    return Poll::Ready(false);
+                }
+                inside.putters.add(context);
+                return Poll::Pending;
             }
-            let waited = self.has_room.wait_timeout(inside, LOOKED_AT_EVERY);
-            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        inside.bytes += bytes;
-        inside.works.push_back((bytes, work));
-        rouse(inside);
-        true
+            if let Some(work) = work.take() {
+                inside.bytes += bytes;
+                inside.works.push_back((bytes, work));
+            }
+            rouse(inside);
+            Poll::Ready(true)
+        })
+        .await
+    }
+
+    /// Has those look again who wait for room.
+    pub(super) fn rouse_putters(&self) {
+        let putters = self.lock().putters.take();
+        wake(putters);
     }
 
     pub(super) fn close(&self) {
@@ -75,7 +85,7 @@ impl Queue {
         inside.bytes = 0;
         drop(inside);
         drop(works);
-        self.has_room.notify_all();
+        self.rouse_putters();
     }
 
     pub(super) fn release(&self) {
@@ -90,8 +100,9 @@ impl Queue {
             let mut inside = self.lock();
             if let Some((bytes, work)) = inside.works.pop_front() {
                 inside.bytes -= bytes;
+                let putters = inside.putters.take();
                 drop(inside);
-                self.has_room.notify_all();
+                wake(putters);
                 return Poll::Ready(Some(work));
             }
             if inside.stage > Stage::Open {

@@ -3,7 +3,6 @@
 use super::{
     HEAVY_BYTES, HEAVY_STRING_BYTES, Load, LoadError, Makers, SharedPage, Spot, Unmade, Work, make, read_head,
 };
-use crate::base::clock::UnixMs;
 use crate::data::Limits;
 use crate::data::access::Moment;
 use crate::engine::limits_of;
@@ -48,7 +47,7 @@ impl Workbench {
         Workbench {
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
             moment: Moment {
-                now: UnixMs::now(),
+                now: load.now,
                 policy: access_policy(&settings),
                 keeps_stale: false,
             },
@@ -56,7 +55,7 @@ impl Workbench {
     }
 
     /// Makes an entry, and gives it to its shard.
-    pub(super) fn make(&mut self, load: &Load, page: &Arc<SharedPage>, spot: Spot) -> Result<(), LoadError> {
+    pub(super) async fn make(&mut self, load: &Load, page: &Arc<SharedPage>, spot: Spot) -> Result<(), LoadError> {
         let making = Making {
             limits: &self.limits,
             seed: load.options.seed,
@@ -69,7 +68,7 @@ impl Workbench {
                     spot,
                     entry: Some((head.hash, entry)),
                 };
-                load.put(shard_of(load, spot.slot), page.bytes.len(), work)
+                load.put(shard_of(load, spot.slot), page.bytes.len(), work).await
             }
             Err(Unmade::Empty) => {
                 load.note_empty(&head.head.key);
@@ -79,6 +78,14 @@ impl Workbench {
             Err(Unmade::Damaged(error)) => Err(error),
         }
     }
+}
+
+/// Why a page is turned.
+enum Stop {
+    Page,
+    /// A list of parts that follow.
+    Parts(Vec<u8>),
+    End,
 }
 
 /// The shard that a slot belongs to.
@@ -102,7 +109,25 @@ impl<'l> Splitter<'l> {
     }
 
     /// Reads on to the end (None), or up to a list of parts that follow.
-    pub(super) fn go<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<Option<Vec<u8>>, LoadError> {
+    pub(super) async fn go<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<Option<Vec<u8>>, LoadError> {
+        loop {
+            let stop = self.read_page(reader)?;
+            self.turn_page(reader).await?;
+            match stop {
+                Stop::Page => {}
+                Stop::Parts(list) => return Ok(Some(list)),
+                Stop::End => {
+                    if reader.stored_checksum() == Some(0) {
+                        tracing::info!("RDB file was saved with checksum disabled: no check performed.");
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Sorts in what is in a page, up to its end or whatever else needs it to be turned.
+    fn read_page<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<Stop, LoadError> {
         loop {
             let next = reader.look().map_err(|error| LoadError::File {
                 file: self.file.to_path_buf(),
@@ -110,19 +135,10 @@ impl<'l> Splitter<'l> {
             })?;
             match next {
                 Next::Item(Item::Entry(place)) => self.sort_in(place),
-                Next::PageEnd => self.turn_page(reader)?,
-                Next::Item(Item::End) => {
-                    self.turn_page(reader)?;
-                    if reader.stored_checksum() == Some(0) {
-                        tracing::info!("RDB file was saved with checksum disabled: no check performed.");
-                    }
-                    return Ok(None);
-                }
+                Next::PageEnd => return Ok(Stop::Page),
+                Next::Item(Item::End) => return Ok(Stop::End),
                 Next::Item(Item::SelectDb(db)) => self.select(db, reader.offset())?,
-                Next::Item(Item::Aux(name, value)) if name == PARTS_FIELD.as_bytes() => {
-                    self.turn_page(reader)?;
-                    return Ok(Some(value));
-                }
+                Next::Item(Item::Aux(name, value)) if name == PARTS_FIELD.as_bytes() => return Ok(Stop::Parts(value)),
                 Next::Item(Item::Aux(name, value)) => self.hear(&name, &value),
                 Next::Item(Item::Function(code)) => self.keep_library(code),
                 Next::Item(Item::ModuleAux(module)) => {
@@ -161,7 +177,7 @@ impl<'l> Splitter<'l> {
     }
 
     /// Hands the page on.
-    fn turn_page<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<(), LoadError> {
+    async fn turn_page<R: Read>(&mut self, reader: &mut Reader<R>) -> Result<(), LoadError> {
         let page = reader.turn_page();
         let loading = &self.load.node.loading;
         loading.count_bytes(page.bytes.len() as u64);
@@ -174,7 +190,8 @@ impl<'l> Splitter<'l> {
             version: reader.version(),
         });
         let key_count = std::mem::take(&mut self.key_count);
-        self.delay(key_count);
+        self.load.options.threads.breathe().await;
+        self.delay(key_count).await;
         if self.load.is_over() {
             return Err(LoadError::Stopped);
         }
@@ -185,12 +202,12 @@ impl<'l> Splitter<'l> {
                 spots: std::mem::take(spots),
                 done: 0,
             };
-            self.load.put(shard, bytes / shards, work)?;
+            self.load.put(shard, bytes / shards, work).await?;
         }
         for spot in std::mem::take(&mut self.heavy) {
             match self.makers {
-                Some(makers) => makers.put(self.load, &page, spot)?,
-                None => self.workbench.make(self.load, &page, spot)?,
+                Some(makers) => makers.put(self.load, &page, spot).await?,
+                None => self.workbench.make(self.load, &page, spot).await?,
             }
         }
         Ok(())
@@ -246,7 +263,7 @@ impl<'l> Splitter<'l> {
     }
 
     /// `key-load-delay`: microseconds for each key; below zero, one for so many keys.
-    fn delay(&self, keys: u64) {
+    async fn delay(&self, keys: u64) {
         let mut done = Duration::ZERO;
         loop {
             let delay = self.load.node.lock_config().settings().key_load_delay;
@@ -259,7 +276,7 @@ impl<'l> Splitter<'l> {
                 return;
             }
             let step = DELAY_STEP.min(all - done);
-            std::thread::sleep(step);
+            self.load.options.threads.sleep(step).await;
             done += step;
         }
     }

@@ -7,7 +7,9 @@
 //!
 //! The reference is the same thing with one shard and no links ([`Reference`]).
 
+use super::Recovery;
 use super::history::{Heard, Told, Written};
+use super::restarts::Estate;
 use super::saves::{self, Uncharged};
 use super::story::Story;
 use super::tasks::Tasks;
@@ -17,8 +19,9 @@ use crate::client::ClientTable;
 use crate::data::access::Moment;
 use crate::engine::assembly::{BEGIN, Equipment, Plan};
 use crate::engine::env::{Observation, Observed};
+use crate::engine::local::Executor;
 use crate::engine::log::{Chunk, LogFile};
-use crate::engine::{CommandId, KeyEvent, Local, Registry};
+use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
 use crate::runtime::disk::SimulatedDisk;
@@ -77,7 +80,11 @@ pub(super) struct Engine {
     balances: Vec<isize>,
     /// Where snapshots are saved.
     pub(super) disk: Arc<SimulatedDisk>,
+    /// What the reading of the data set has come to; None: it goes on.
+    pub(super) loaded: Outcome,
 }
+
+type Outcome = Rc<RefCell<Option<Result<(), String>>>>;
 
 /// The shards of a story. Both engines hash with the same secret, so that what has no order has the same one in both.
 fn plan<'a>(
@@ -98,18 +105,24 @@ fn plan<'a>(
 }
 
 impl Engine {
-    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Engine, String> {
+    pub(super) fn new(
+        story: &Story,
+        registry: &'static Registry,
+        estate: &Estate,
+        recovery: &dyn Recovery,
+    ) -> Result<Engine, String> {
         let shard_count = story.shard_count;
-        let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
+        let course_ns = Rc::new(Cell::new(estate.course_ns));
         let step_ns = Rc::new(Cell::new(story.schedule.step_ns));
         let skews = story.schedule.skews_ms.iter();
         let skews_ms: Vec<_> = skews.map(|skew| Rc::new(Cell::new(*skew))).collect();
         let tasks: Vec<_> = (0..shard_count)
             .map(|_| Rc::new(Tasks::new(course_ns.clone())))
             .collect();
-        let disk = SimulatedDisk::new(story.schedule_seed);
+        let disk = estate.disk.clone();
         let mut parameters = story.parameters.clone();
         parameters.extend(saves::parameters(story));
+        parameters.extend(estate.parameters(story));
         let mut plan = plan(story, registry, shard_count, story.ring_bytes, &parameters);
         plan.disk = Arc::new(Uncharged(disk.clone()));
         let shards = plan.assemble(|index| Equipment {
@@ -134,7 +147,10 @@ impl Engine {
             disk,
             course_ns,
             step_ns,
+            loaded: Outcome::default(),
         };
+        let tasks: Vec<_> = engine.tasks.iter().map(|tasks| &**tasks).collect();
+        engine.loaded = begin_loading(recovery, &engine.shards, &tasks, estate.now())?;
         for (index, local) in engine.shards.iter().enumerate() {
             let mut local = local.borrow_mut();
             if story.features.has("logged") {
@@ -160,6 +176,31 @@ impl Engine {
         let answer = f(&mut self.shards[shard].borrow_mut());
         self.balances[shard] = MemoryAccount::own_balance_bytes();
         answer
+    }
+
+    /// The process dies: nothing that was under way goes on.
+    pub(super) fn abandon(&self) {
+        self.tasks.iter().for_each(|tasks| tasks.abandon());
+    }
+
+    /// Whether the data set is still read.
+    pub(super) fn is_loading(&self) -> bool {
+        self.shards[0].borrow().node.loading.is_loading()
+    }
+
+    /// What is stored, as of this time; None: some of it is on its way between shards.
+    pub(super) fn picture(&self, now: UnixMs, slot_count: u16) -> Option<Picture> {
+        let (mut picture, mut slots_seen) = (Picture::new(), 0);
+        for shard in &self.shards {
+            slots_seen += put_in(&mut picture, &shard.borrow(), now);
+        }
+        (slots_seen == usize::from(slot_count)).then_some(picture)
+    }
+
+    /// How many changes all shards have counted.
+    pub(super) fn changes(&self) -> u64 {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.borrow().env.stats.counts.changes).sum()
     }
 
     /// What a shard has written since the last call.
@@ -196,6 +237,48 @@ impl Engine {
     pub(super) fn set_skew_ms(&self, shard: usize, skew_ms: i64) {
         self.skews_ms[shard].set(skew_ms);
     }
+}
+
+/// Begins to read what the disk of these shards has, in tasks of theirs; threads are tasks of the first.
+fn begin_loading(
+    recovery: &dyn Recovery,
+    shards: &[Rc<RefCell<Local>>],
+    tasks: &[&Tasks],
+    now: UnixMs,
+) -> Result<Outcome, String> {
+    let outcome = Outcome::default();
+    let (node, seed) = {
+        let first = shards[0].borrow();
+        (first.node.clone(), first.env.seed)
+    };
+    let Some(reading) = recovery.begin(&node, seed, now)? else {
+        *outcome.borrow_mut() = Some(Ok(()));
+        return Ok(outcome);
+    };
+    for (shard, tasks) in shards.iter().zip(tasks) {
+        shard.borrow_mut().begin_loading();
+        tasks.spawn((reading.attend)(LocalHandle(shard.clone())));
+    }
+    let (threads, told) = (reading.threads, outcome.clone());
+    tasks[0].spawn(Box::pin(async move {
+        let result = threads.await;
+        *told.borrow_mut() = Some(result);
+    }));
+    Ok(outcome)
+}
+
+/// Puts into a picture what a shard has at this time; how many slots that were.
+fn put_in(picture: &mut Picture, local: &Local, now: UnixMs) -> usize {
+    let mut slots = 0;
+    for (_, slot) in local.core.contents_here() {
+        slots += 1;
+        for db in slot.dbs() {
+            slot.for_each(db, now, |entry| {
+                picture.insert((db.0, entry.key().to_vec()), (entry.expiry(), digest_value(entry)));
+            });
+        }
+    }
+    slots
 }
 
 /// A file that keeps what was written to it.
@@ -292,10 +375,18 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Reference, String> {
+    /// One that has what is on the disk of a start.
+    pub(super) fn new(
+        story: &Story,
+        registry: &'static Registry,
+        estate: &Estate,
+        recovery: &dyn Recovery,
+    ) -> Result<Reference, String> {
         let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
         let tasks = Rc::new(Tasks::new(course_ns.clone()));
-        let mut shards = plan(story, registry, 1, 1024, &[]).assemble(|_| Equipment {
+        let mut plan = plan(story, registry, 1, 1024, &[]);
+        plan.disk = estate.disk.fork(0);
+        let shards = plan.assemble(|_| Equipment {
             clock: Clock::Simulated(SimulatedClock {
                 elapsed_ns: course_ns.clone(),
                 skew_ms: Rc::default(),
@@ -304,8 +395,17 @@ impl Reference {
             random: Random::with_seed(0),
             executor: tasks.clone(),
         })?;
-        let local = shards.pop().expect("it is one");
-        Ok(Reference { local, tasks })
+        let local = shards[0].clone();
+        local.borrow_mut().env.now = estate.now();
+        let loaded = begin_loading(recovery, &shards, &[&tasks], estate.now())?;
+        while tasks.ready_count() > 0 {
+            tasks.poll(0);
+        }
+        match loaded.take() {
+            Some(Ok(())) => Ok(Reference { local, tasks }),
+            Some(Err(error)) => Err(error),
+            None => Err("the data set is read without end".to_owned()),
+        }
     }
 
     /// Does what a shard has logged, at this time; the error is a reply that is one.
@@ -320,14 +420,13 @@ impl Reference {
     /// What is stored, as of this time.
     pub(super) fn picture(&self, now: UnixMs) -> Picture {
         let mut picture = Picture::new();
-        for (_, slot) in self.local.borrow().core.contents_here() {
-            for db in slot.dbs() {
-                slot.for_each(db, now, |entry| {
-                    picture.insert((db.0, entry.key().to_vec()), (entry.expiry(), digest_value(entry)));
-                });
-            }
-        }
+        put_in(&mut picture, &self.local.borrow(), now);
         picture
+    }
+
+    /// How many changes it has counted.
+    pub(super) fn changes(&self) -> u64 {
+        self.local.borrow().env.stats.counts.changes
     }
 
     /// Keys of hashes of which fields may be over at this time: when these go is nobody's promise.

@@ -48,10 +48,16 @@ pub enum Fault {
     LoseMessage,
     /// The cut of a snapshot is reported as later than it was.
     LateCut,
+    /// The data set that was saved is gone when the next process starts.
+    LoseSaved,
+    /// A shard serves while the data set is still read.
+    EndLoading,
+    /// A key is lost when the data set is read.
+    LoseLoaded,
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 23] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -72,4 +78,7 @@ pub const FAULTS: [Fault; 20] = [
     Fault::LeaveEarly,
     Fault::LoseMessage,
     Fault::LateCut,
+    Fault::LoseSaved,
+    Fault::EndLoading,
+    Fault::LoseLoaded,
 ];

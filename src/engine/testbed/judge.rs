@@ -13,12 +13,15 @@
 //! 3. the time of units goes back neither on a slot nor for a connection, is at most a millisecond old when they begin, and is not
 //!    in the future; where the host's clock was set back, it goes on at nine tenths of its speed at least;
 //! 4. nothing is written while clients are paused;
-//! 5. what has arrived is run, be the connection closed behind it or not.
+//! 5. what has arrived is run, be the connection closed behind it or not;
+//! 6. what cannot run while a data set is read is refused until it is whole, and nothing is refused for that reason later.
 
+use super::Recovery;
 use super::engine::{Call, Record, Reference, What};
 use super::history::{History, Origin};
 use super::judged::{Expected, Judged, State, is_refusal};
 use super::reply;
+use super::restarts::Estate;
 use super::roles::Role;
 use super::saves::CutSeen;
 use super::story::{Meaning, Request, Story, shortened};
@@ -77,7 +80,7 @@ pub(super) struct Judge {
     /// Of each shard, when its last pass began.
     floors: Vec<Floor>,
     is_strict: bool,
-    is_short_of_memory: bool,
+    pub(super) is_short_of_memory: bool,
     pauses: Vec<PauseWindow>,
     /// Requests that end pauses and are under way.
     unpausing: usize,
@@ -87,7 +90,16 @@ pub(super) struct Judge {
     pub(super) progress: u64,
     /// The cuts that were made, as far as a file may be of one of them.
     pub(super) cuts: Vec<CutSeen>,
+    /// Snapshots of this process have numbers above.
+    pub(super) numbers_from: u64,
+    /// No shard may serve yet.
+    pub(super) is_loading: bool,
+    /// Of each shard, when it served what it had read at the latest; None: it does not yet.
+    loaded_ns: Vec<Option<u64>>,
 }
+
+/// What is answered while a data set is read.
+const LOADING: &[u8] = b"-LOADING Redis is loading the dataset in memory\r\n";
 
 struct PauseWindow {
     until_ns: u64,
@@ -95,19 +107,24 @@ struct PauseWindow {
 }
 
 impl Judge {
-    pub(super) fn new(story: &Story, registry: &'static Registry) -> Result<Judge, String> {
+    pub(super) fn new(
+        story: &Story,
+        registry: &'static Registry,
+        estate: &Estate,
+        recovery: &dyn Recovery,
+    ) -> Result<Judge, String> {
         let is_set = |name: &str, value: &str| story.parameters.iter().any(|(n, v)| n == name && v == value);
         let clients = story
             .clients
             .iter()
             .map(|client| (client.number, client.program.clone()));
         let closing = std::iter::once((usize::MAX, story.closing.clone()));
-        Ok(Judge {
+        let mut judge = Judge {
             registry,
-            reference: Reference::new(story, registry)?,
+            reference: Reference::new(story, registry, estate, recovery)?,
             history: History::new(
                 story.features.has("logged"),
-                Reference::new(story, registry)?,
+                Reference::new(story, registry, estate, recovery)?,
                 story.shard_count,
             ),
             clients: clients
@@ -127,13 +144,63 @@ impl Judge {
             unpausing: 0,
             unpause_count: 0,
             progress: 0,
-            cuts: Vec::new(),
-        })
+            cuts: estate.cuts.clone(),
+            numbers_from: estate.numbers_from,
+            is_loading: false,
+            loaded_ns: vec![Some(0); story.shard_count],
+        };
+        if !estate.is_first {
+            // What was found is on the disk until something else is saved.
+            judge.cut(estate.numbers_from, estate.now());
+        }
+        Ok(judge)
+    }
+
+    /// A data set is read.
+    pub(super) fn begins_to_load(&mut self) {
+        self.is_loading = true;
+        self.loaded_ns.fill(None);
+    }
+
+    /// A shard serves what it has read.
+    pub(super) fn loaded(&mut self, shard: usize, course_ns: u64) {
+        self.loaded_ns[shard].get_or_insert(course_ns);
+    }
+
+    /// Whether a request that has arrived may be refused because a data set was read.
+    fn may_find_it_loading(&self, client: usize, index: usize) -> bool {
+        let judged = &self.clients[client];
+        let state = &judged.states[index];
+        let was_loading =
+            self.loaded_ns[judged.shard].is_none_or(|loaded_ns| state.arrived_ns <= loaded_ns && loaded_ns > 0);
+        was_loading && !state.traits.runs_while_loading
+    }
+
+    /// Whether this request may be what was taken for an earlier one of the same words, which was refused while a data set was read.
+    fn may_stand_for_it(&self, client: usize, index: usize) -> bool {
+        let judged = &self.clients[client];
+        let is_it = |earlier: usize| {
+            let is_same = judged.program[earlier].words == judged.program[index].words;
+            is_same && judged.states[earlier].is_executed && self.may_find_it_loading(client, earlier)
+        };
+        (judged.next_reply.min(index)..index).any(is_it)
+    }
+
+    /// A snapshot has what there is at this time.
+    fn cut(&mut self, number: u64, now: UnixMs) {
+        self.cuts.push(CutSeen {
+            number,
+            now,
+            picture: self.reference.picture(now),
+            fading: self.reference.fading(now),
+            changes: self.reference.changes(),
+        });
     }
 
     /// A client has a connection now.
     pub(super) fn connected(&mut self, client: usize, origin: ConnRef) {
         self.by_origin.insert(origin, client);
+        self.clients[client].shard = usize::from(origin.shard.0);
     }
 
     /// So many requests of a client have begun to arrive, and so many have arrived as a whole.
@@ -229,7 +296,8 @@ impl Judge {
     /// transactions have been queued as a whole.
     pub(super) fn must_go_slowly(&self, client: usize) -> bool {
         let is_exec = |state: &State| matches!(state.traits.role, Role::Exec(_));
-        self.is_short_of_memory && self.clients[client].states.iter().any(is_exec)
+        let may_lack = self.is_short_of_memory || self.is_loading;
+        may_lack && self.clients[client].states.iter().any(is_exec)
     }
 
     /// Whether a client has asked for the end of its connection.
@@ -261,12 +329,7 @@ impl Judge {
                 continue;
             }
             if let What::Cut(number) = record.what {
-                self.cuts.push(CutSeen {
-                    number,
-                    now: record.now,
-                    picture: self.reference.picture(record.now),
-                    fading: self.reference.fading(record.now),
-                });
+                self.cut(self.numbers_from + number, record.now);
                 continue;
             }
             if let What::Evicted(key) = &record.what {
@@ -288,6 +351,13 @@ impl Judge {
                 ));
             };
             let index = self.find(client, &record)?;
+            if self.is_loading && !self.clients[client].states[index].traits.runs_while_loading {
+                let what = self.clients[client].describe(index);
+                return Err(Failure::new(
+                    "loading",
+                    format!("{what} ran while the data set was read"),
+                ));
+            }
             self.check_time(client, index, &record, step_ns)?;
             let writes = self.writes(client, index);
             self.check_pause(&record, writes, || self.clients[client].describe(index))?;
@@ -362,7 +432,8 @@ impl Judge {
                 Role::Exec(_) => !self.is_short_of_memory && !judged.is_doomed(earlier),
                 _ => false,
             };
-            if state.is_executed || !is_open {
+            let is_refused = self.may_find_it_loading(client, earlier) || self.may_stand_for_it(client, earlier);
+            if state.is_executed || !is_open || is_refused {
                 continue;
             }
             let may_change_places = !self.is_strict
@@ -570,7 +641,15 @@ impl Judge {
         if is_short_of_memory && is_refusal(reply) {
             judged.was_refused(index);
         }
-        let error = judged.objection(index, reply, is_short_of_memory);
+        let is_refused = reply == LOADING && self.may_find_it_loading(client, index);
+        let judged = &mut self.clients[client];
+        let error = match is_refused {
+            true => {
+                judged.was_refused(index);
+                None
+            }
+            false => judged.objection(index, reply, is_short_of_memory),
+        };
         if let Some((kind, text)) = error {
             return Err(Failure::new(
                 kind,
@@ -633,7 +712,7 @@ impl Judge {
                 Role::Quit => break,
                 _ => false,
             };
-            if must_run && !state.is_executed {
+            if must_run && !state.is_executed && !self.may_find_it_loading(client, index) {
                 return missing("run", index);
             }
             if judged.program[index].is_answered && index >= judged.next_reply {

@@ -33,6 +33,8 @@ pub(super) struct Judged {
     pub(super) latest: UnixMs,
     /// It is not ended for what all clients take.
     pub(super) is_exempt: bool,
+    /// The shard of its connection.
+    pub(super) shard: usize,
 }
 
 pub(super) struct State {
@@ -101,6 +103,7 @@ impl Judged {
             known_turn: 0,
             latest: UnixMs(0),
             is_exempt: false,
+            shard: 0,
         }
     }
 

@@ -22,13 +22,15 @@
 //! | `rest` | what must be true at the end |
 //! | `judge`, `judged` | whether what clients see is right |
 //! | `saves` | whether what is on the disk is what there was at a cut |
+//! | `restarts` | the end of a process, and the next one, which has what is on the disk |
 //! | `history` | whether the logs of all shards are one history |
 //! | `reply` | where a reply ends |
 //! | `fault` | what is broken on purpose, to check the checks |
 //! | `shrink` | making a failing story smaller |
 //!
 //! It takes the registry as an argument and knows no command and no family: what to send, and how replies are judged that the
-//! model cannot tell, is the [`Workload`]'s.
+//! model cannot tell, is the [`Workload`]'s. How a process begins that finds a data set stands above the engine, and is handed in, too
+//! ([`Recovery`]).
 //!
 //! Invariants: (1) a run depends on its seed and on nothing else: no host's time, no address, no order of a hash table; (2) whatever the
 //! testbed takes for itself is charged to no shard; (3) a check that can be switched off is named as a feature is, and is never off
@@ -45,6 +47,7 @@ mod passes;
 mod peer;
 mod reply;
 mod rest;
+mod restarts;
 mod roles;
 mod run;
 mod saves;
@@ -55,20 +58,44 @@ mod tasks;
 
 pub use fault::{FAULTS, Fault};
 pub use judge::Failure;
-pub use story::{ClientStory, End, FEATURES, Features, Judge, Meaning, PINNED, Plan, Request, Story, Workload};
+pub use story::{ClientStory, Death, End, FEATURES, Features, Judge, Meaning, PINNED, Plan, Request, Story, Workload};
 
-use super::Registry;
+use super::{LocalHandle, Node, Registry};
+use crate::base::clock::UnixMs;
+use crate::store::HashSeed;
 use run::{Manner, Outcome};
 use std::cell::Cell;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// See the essay above.
 pub struct Testbed<'a> {
     pub registry: &'static Registry,
     pub workload: &'a dyn Workload,
+    pub recovery: &'a dyn Recovery,
     /// Features that no run has, and checks that are not made.
     pub without: Vec<String>,
+}
+
+/// What a process does about its data set when it starts.
+pub trait Recovery {
+    /// Looks what is on the disk of this process at this time, and begins to read it if there is anything. The error is what the process
+    /// ends with.
+    fn begin(&self, node: &Arc<Node>, seed: HashSeed, now: UnixMs) -> Result<Option<Reading>, String>;
+}
+
+/// What a shard does while a data set is read.
+pub type Attend = Box<dyn Fn(LocalHandle) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A data set that is being read.
+pub struct Reading {
+    /// What threads of the process do, all in one.
+    pub threads: Pin<Box<dyn Future<Output = Result<(), String>>>>,
+    /// What each shard does.
+    pub attend: Attend,
 }
 
 /// What a run that has not failed has come to.
@@ -126,9 +153,7 @@ impl Testbed<'_> {
 
     fn go(&self, story: &Story, manner: Manner) -> Outcome {
         let was_quiet = IS_QUIET.replace(true);
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            run::run(story, self.registry, manner, &self.without)
-        }));
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| run::run(story, self, manner)));
         IS_QUIET.set(was_quiet);
         ended.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();

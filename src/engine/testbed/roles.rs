@@ -41,6 +41,8 @@ pub(super) struct Traits {
     pub(super) is_single: bool,
     pub(super) writes: bool,
     pub(super) needs_memory: bool,
+    /// It is not refused while a data set is read.
+    pub(super) runs_while_loading: bool,
     /// It asks other shards, at once or when EXEC comes to it.
     pub(super) is_asynchronous: bool,
 }
@@ -66,6 +68,7 @@ fn of(registry: &Registry, request: &Request, multi: &mut Option<usize>, index: 
         is_single: false,
         writes: false,
         needs_memory: false,
+        runs_while_loading: false,
         is_asynchronous: false,
     };
     let Ok(found) = registry.resolve(args) else {
@@ -79,6 +82,7 @@ fn of(registry: &Registry, request: &Request, multi: &mut Option<usize>, index: 
     }
     traits.writes = command.flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
     traits.needs_memory = command.flags.contains(Flags::DENYOOM);
+    traits.runs_while_loading = command.flags.contains(Flags::LOADING);
     traits.is_asynchronous = matches!(command.run, Run::Node(_));
     if let Some(Ok(footprint)) = command.run.footprint(command, args) {
         let has_one = matches!(&footprint, Footprint::Slots(slots) if slots.len() == 1);

@@ -7,6 +7,7 @@
 //! When all clients are done, one more comes, asks what the data has become, and removes it. Then all leave, time goes on for a
 //! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
 
+use super::Testbed;
 use super::engine::{Engine, Record, What, uncharged};
 use super::fault::Fault;
 use super::host::Host;
@@ -14,12 +15,13 @@ use super::judge::{Failure, Judge, tell};
 use super::limits::Limits;
 use super::passes::Torn;
 use super::peer::{Peer, Phase};
+use super::restarts::{Estate, die, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
-use crate::engine::Registry;
+use crate::engine::Local;
 use crate::engine::local::Accepted;
 use crate::shard::{ConnRef, ShardId};
 
@@ -50,22 +52,33 @@ pub(super) struct Outcome {
 }
 
 /// See the essay above.
-pub(super) fn run(story: &Story, registry: &'static Registry, manner: Manner, without: &[String]) -> Outcome {
-    let mut run = match Run::new(story, registry, manner, without) {
-        Ok(run) => run,
-        Err(text) => {
-            return Outcome {
-                failure: Some(Failure::new("story", text)),
-                ..Outcome::default()
-            };
+pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
+    let mut outcome = Outcome::default();
+    let (mut act, mut estate) = (story, Estate::new(story));
+    loop {
+        let mut run = match Run::new(act, bed, manner, estate) {
+            Ok(run) => run,
+            Err(text) => {
+                outcome.failure = Some(Failure::new("story", text));
+                return outcome;
+            }
+        };
+        (run.told, run.digest) = (outcome.told, outcome.digest);
+        let ended = run.all();
+        let left = ended.and_then(|()| act.after.as_ref().map(|(death, _)| die(&mut run, *death)).transpose());
+        outcome = Outcome {
+            failure: None,
+            units: outcome.units + run.judge.progress,
+            told: run.told,
+            digest: run.digest,
+        };
+        match (left, &act.after) {
+            (Ok(Some(left)), Some((_, next))) => (act, estate) = (next, left),
+            (ended, _) => {
+                outcome.failure = ended.err();
+                return outcome;
+            }
         }
-    };
-    let failure = run.all().err();
-    Outcome {
-        failure,
-        told: run.told,
-        digest: run.digest,
-        units: run.judge.progress,
     }
 }
 
@@ -114,20 +127,26 @@ pub(super) struct Run<'a> {
     pub(super) host: Host,
     pub(super) limits: Limits,
     pub(super) saves: Saves,
+    /// Steps of this process.
+    pub(super) step_count: usize,
+    /// What was loaded is still to be looked at.
+    pub(super) is_unseen: bool,
 }
 
 /// How often it is waited for shards to hear of each other's clients.
 const SETTLINGS_MAX: usize = 3;
 
 impl<'a> Run<'a> {
-    fn new(
-        story: &'a Story,
-        registry: &'static Registry,
-        manner: Manner,
-        without: &'a [String],
-    ) -> Result<Run<'a>, String> {
-        let engine = Engine::new(story, registry)?;
-        let mut judge = Judge::new(story, registry)?;
+    fn new(story: &'a Story, bed: &'a Testbed<'_>, manner: Manner, estate: Estate) -> Result<Run<'a>, String> {
+        let mut engine = Engine::new(story, bed.registry, &estate, bed.recovery)?;
+        let mut judge = Judge::new(story, bed.registry, &estate, bed.recovery)?;
+        let is_loading = engine.is_loading();
+        if is_loading {
+            judge.begins_to_load();
+        }
+        if is_loading && manner.fault == Fault::EndLoading {
+            engine.with(0, Local::end_loading);
+        }
         for (shard, heard) in engine.heard.iter().enumerate() {
             if let Some(heard) = heard {
                 judge.history.listen(shard, heard.clone());
@@ -158,7 +177,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             story,
             manner,
-            without,
+            without: &bed.without,
             judge,
             random,
             peers,
@@ -174,7 +193,9 @@ impl<'a> Run<'a> {
             has_struck: false,
             host: Host::default(),
             limits: Limits::of(story),
-            saves: Saves::new(engine.disk.clone()),
+            saves: Saves::new(engine.disk.clone(), estate.saved),
+            step_count: 0,
+            is_unseen: is_loading,
             engine,
         })
     }
@@ -182,6 +203,9 @@ impl<'a> Run<'a> {
     fn all(&mut self) -> Result<(), Failure> {
         let closing = self.peers.len() - 1;
         self.play(0..closing)?;
+        if self.story.after.is_some() {
+            return Ok(());
+        }
         // What a client that has left had under way may still take effect.
         self.rest(0..closing, self.limits.settling_ns())?;
         // A shard that was held up, or over which time has leapt, may have told the others only a moment ago what its clients take.
@@ -227,7 +251,7 @@ impl<'a> Run<'a> {
         let mut left = STEPS_MAX;
         while left > 0 {
             left -= 1;
-            if clients.clone().all(|client| self.is_done(client)) {
+            if clients.clone().all(|client| self.is_done(client)) || is_to_die(self) {
                 return Ok(());
             }
             let step = self.draw(clients.clone());
@@ -299,10 +323,12 @@ impl<'a> Run<'a> {
                 continue;
             }
             let is_due = || self.deadline(shard) <= now;
-            if !state.is_asleep || state.is_woken || !state.events.is_empty() || is_due() {
+            // Whatever wakes a task, from whatever thread, ends the shard's sleep.
+            let has_tasks = self.engine.tasks[shard].ready_count() > 0;
+            if !state.is_asleep || state.is_woken || !state.events.is_empty() || has_tasks || is_due() {
                 steps.push((self.story.schedule.shard_weights[shard], Step::Pass(shard)));
             }
-            if !state.is_asleep && state.torn.is_none() && self.engine.tasks[shard].ready_count() > 0 {
+            if !state.is_asleep && state.torn.is_none() && has_tasks {
                 steps.push((self.story.schedule.task_weight, Step::Poll(shard)));
             }
         }
@@ -335,7 +361,12 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, step: Step) -> Result<(), Failure> {
         self.note_digest(step);
+        self.step_count += 1;
         self.take_step(step)?;
+        if self.engine.disk.has_crashed() {
+            return Ok(());
+        }
+        look_at_loading(self)?;
         look_at_disk(self)
     }
 
@@ -382,9 +413,10 @@ impl<'a> Run<'a> {
     }
 
     fn is_nothing_to_do(&self) -> bool {
-        self.shards
-            .iter()
-            .all(|state| state.is_asleep && !state.is_woken && state.events.is_empty())
+        let mut shards = self.shards.iter().zip(&self.engine.tasks);
+        shards.all(|(state, tasks)| {
+            state.is_asleep && !state.is_woken && state.events.is_empty() && tasks.ready_count() == 0
+        })
     }
 
     fn move_time(&mut self) -> Result<(), Failure> {

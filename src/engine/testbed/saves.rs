@@ -31,6 +31,9 @@ const BEGUN_EVERY: u64 = 400;
 const CANCELLED_EVERY: u64 = 4000;
 const CRASHED_EVERY: u64 = 300;
 const FAILING_EVERY: u64 = 1500;
+/// The same for snapshots where processes do not live long, and for machines that stop in the middle of an operation.
+const BEGUN_EVERY_SOON: u64 = 100;
+const STOPPED_EVERY: u64 = 500;
 
 /// What is known of the disk.
 pub(super) struct Saves {
@@ -51,7 +54,14 @@ pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
         "64mb"
     };
     let all = [
-        ("save", if has("snapshots") { "3600 1" } else { "" }),
+        (
+            "save",
+            if has("snapshots") || has("restarts") {
+                "3600 1"
+            } else {
+                ""
+            },
+        ),
         ("stop-writes-on-bgsave-error", "no"),
         ("snapshot-memory-max", limit),
     ];
@@ -59,12 +69,18 @@ pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
 }
 
 impl Saves {
-    pub(super) fn new(disk: Arc<SimulatedDisk>) -> Saves {
+    /// Of a process that has found what that snapshot has saved, or something later.
+    pub(super) fn new(disk: Arc<SimulatedDisk>, saved: Option<u64>) -> Saves {
         Saves {
             disk,
-            saved: None,
+            saved,
             late: None,
         }
+    }
+
+    /// The newest snapshot that was reported as saved.
+    pub(super) fn saved(&self) -> Option<u64> {
+        self.saved
     }
 
     /// Reports cuts when something else has run since.
@@ -80,12 +96,14 @@ impl Saves {
 
 /// Begins, cancels and looks at snapshots, after each step.
 pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
-    if !run.story.features.has("snapshots") {
+    let restarts = run.story.features.has("restarts");
+    if !restarts && !run.story.features.has("snapshots") || run.engine.is_loading() {
         return Ok(());
     }
     let shard = run.random.below(run.shards.len());
     let is_in_pass = run.shards[shard].torn.is_some();
-    if run.random.chance(1, BEGUN_EVERY) && !is_in_pass {
+    let begun_every = if restarts { BEGUN_EVERY_SOON } else { BEGUN_EVERY };
+    if run.random.chance(1, begun_every) && !is_in_pass {
         let begun = run.engine.with(shard, |local| saves::begin(local, Reason::Background));
         run.shards[shard].is_woken = true;
         if let Some(number) = begun {
@@ -102,6 +120,10 @@ pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
         let operation = run.saves.disk.operations() + run.random.u64_in(0..12);
         let how = [Failing::NoSpace, Failing::Broken][run.random.below(2)];
         run.saves.disk.fail_at(operation, how);
+    }
+    if run.story.after.is_some() && run.random.chance(1, STOPPED_EVERY) {
+        let operation = run.saves.disk.operations() + run.random.u64_in(0..40);
+        run.saves.disk.fail_at(operation, Failing::Crash);
     }
     note_endings(run)?;
     if run.random.chance(1, CRASHED_EVERY) {
@@ -120,8 +142,11 @@ pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
 /// Looks which snapshots have ended since.
 fn note_endings(run: &mut Run<'_>) -> Result<(), Failure> {
     let snapshots = run.engine.shards[0].borrow().node.snapshots.clone();
+    let own = run.judge.numbers_from;
     let open = run.judge.cuts.iter().map(|cut| cut.number);
-    let saved = open.filter(|number| snapshots.ending(*number) == Ending::Saved).max();
+    let saved = open
+        .filter(|number| *number > own && snapshots.ending(number - own) == Ending::Saved)
+        .max();
     if saved.is_none_or(|number| Some(number) <= run.saves.saved) {
         return Ok(());
     }
@@ -130,6 +155,7 @@ fn note_endings(run: &mut Run<'_>) -> Result<(), Failure> {
     check_file(run, content.as_deref(), true)?;
     // Only this one and later ones can be found from here on.
     run.judge.cuts.retain(|cut| Some(cut.number) >= saved);
+    check_changes(run)?;
     // What could not be removed when the disk failed is there still.
     if !snapshots.is_under_way() && !run.story.features.has("failing-disk") {
         let names = run.saves.disk.names();
@@ -143,8 +169,31 @@ fn note_endings(run: &mut Run<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is counted as not saved is what has changed since the cut of the snapshot that has just been saved.
+fn check_changes(run: &Run<'_>) -> Result<(), Failure> {
+    // Evictions count, and are not the reference's.
+    let Some(cut) = run.judge.cuts.first().filter(|_| !run.judge.is_short_of_memory) else {
+        return Ok(());
+    };
+    // A transaction that waits in its middle has counted, and has not been reported.
+    let is_idle = run.engine.shards.iter().all(|shard| shard.borrow().core.is_idle());
+    if !is_idle {
+        return Ok(());
+    }
+    let snapshots = &run.engine.shards[0].borrow().node.snapshots;
+    let told = snapshots.unsaved_changes(run.engine.changes());
+    let since = run.judge.reference.changes() - cut.changes;
+    match told == since {
+        true => Ok(()),
+        false => Err(Failure::new(
+            "changes",
+            format!("{told} changes are said not to be saved, and {since} were made since the cut"),
+        )),
+    }
+}
+
 /// The file is of the last snapshot that was saved, or, if it need not be, of a later one.
-fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
+pub(super) fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
     let wrong = |text: String| Err(Failure::new("snapshot", text));
     let Some(content) = content else {
         return match run.saves.saved {
@@ -176,18 +225,21 @@ fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) -> Result<(
     }
 }
 
-const FILE: &str = "/dump.rdb";
+pub(super) const FILE: &str = "/dump.rdb";
 
 /// What there was at the cut of a snapshot.
+#[derive(Clone)]
 pub(super) struct CutSeen {
     pub(super) number: u64,
     pub(super) now: UnixMs,
     pub(super) picture: Picture,
     /// Of these keys nothing is said.
     pub(super) fading: BTreeSet<(u32, Vec<u8>)>,
+    /// How many changes the reference had counted.
+    pub(super) changes: u64,
 }
 
-fn first_difference(found: &Picture, expected: &Picture) -> String {
+pub(super) fn first_difference(found: &Picture, expected: &Picture) -> String {
     let keys = found.keys().chain(expected.keys());
     let mut differing = keys.filter(|key| found.get(*key) != expected.get(*key));
     differing.next().map_or_else(String::new, |key| {

@@ -22,6 +22,7 @@ pub(super) fn shrink(
 ) -> (Story, Failure) {
     let mut shrinker = Shrinker {
         story,
+        act: 0,
         failure,
         deadline: Instant::now() + time,
         run,
@@ -29,10 +30,14 @@ pub(super) fn shrink(
     };
     loop {
         let before = shrinker.size();
-        shrinker.leave_out_clients();
-        shrinker.leave_out_requests();
-        shrinker.make_plain();
-        shrinker.shorten_words();
+        shrinker.leave_out_acts();
+        for act in 0..shrinker.story.act_count() {
+            shrinker.act = act;
+            shrinker.leave_out_clients();
+            shrinker.leave_out_requests();
+            shrinker.make_plain();
+            shrinker.shorten_words();
+        }
         if shrinker.size() == before || shrinker.is_over() {
             return (shrinker.story, shrinker.failure);
         }
@@ -41,6 +46,8 @@ pub(super) fn shrink(
 
 struct Shrinker<'a> {
     story: Story,
+    /// The process in whose life it looks for what can be left out.
+    act: usize,
     failure: Failure,
     deadline: Instant,
     run: &'a dyn Fn(&Story, Manner) -> Option<Failure>,
@@ -53,8 +60,11 @@ impl Shrinker<'_> {
     }
 
     fn size(&self) -> (usize, usize) {
-        let requests = self.story.clients.iter().map(|client| client.program.len()).sum();
-        (self.story.clients.len(), requests)
+        let acts = std::iter::successors(Some(&self.story), |act| act.after.as_ref().map(|(_, next)| &**next));
+        let clients = acts.flat_map(|act| &act.clients);
+        clients.fold((self.story.act_count(), 0), |(size, requests), client| {
+            (size + 1, requests + client.program.len())
+        })
     }
 
     /// Keeps a smaller story if it fails in the same way.
@@ -76,26 +86,49 @@ impl Shrinker<'_> {
         false
     }
 
+    /// The last processes first, then those in between.
+    fn leave_out_acts(&mut self) {
+        for act in (0..self.story.act_count()).rev() {
+            let mut smaller = self.story.clone();
+            let shortened = smaller.act(act);
+            let Some((_, next)) = shortened.after.take() else {
+                continue;
+            };
+            if self.attempt(smaller.clone()) {
+                continue;
+            }
+            if let Some(after) = next.after {
+                smaller.act(act).after = Some(after);
+                self.attempt(smaller);
+            }
+        }
+    }
+
     fn leave_out_clients(&mut self) {
         let mut index = 0;
-        while index < self.story.clients.len() && self.story.clients.len() > 1 {
+        while index < self.here().clients.len() && self.here().clients.len() > 1 {
             let mut smaller = self.story.clone();
-            smaller.clients.remove(index);
+            smaller.act(self.act).clients.remove(index);
             if !self.attempt(smaller) {
                 index += 1;
             }
         }
     }
 
+    fn here(&mut self) -> &mut Story {
+        self.story.act(self.act)
+    }
+
     fn leave_out_requests(&mut self) {
-        for client in 0..self.story.clients.len() {
-            let mut piece = self.story.clients[client].program.len() / 2;
+        for client in 0..self.here().clients.len() {
+            let mut piece = self.here().clients[client].program.len() / 2;
             while piece > 0 {
                 let mut from = 0;
-                while from < self.story.clients[client].program.len() {
+                while from < self.here().clients[client].program.len() {
                     let mut smaller = self.story.clone();
-                    let until = leave_out(&mut smaller.clients[client], from, piece);
-                    if smaller.clients[client].program.len() == self.story.clients[client].program.len() {
+                    let shortened = &mut smaller.act(self.act).clients[client];
+                    let until = leave_out(shortened, from, piece);
+                    if shortened.program.len() == self.here().clients[client].program.len() {
                         from = until;
                     } else if !self.attempt(smaller) {
                         from = until.max(from + 1);
@@ -118,12 +151,12 @@ impl Shrinker<'_> {
         self.try_with(|story| story.schedule.shard_weights.iter_mut().for_each(|weight| *weight = 40));
         self.try_with(|story| story.features = story.features.without("leaps"));
         self.try_with(|story| story.ring_bytes = 1 << 16);
-        for parameter in (0..self.story.parameters.len()).rev() {
+        for parameter in (0..self.here().parameters.len()).rev() {
             self.try_with(|story| {
                 story.parameters.remove(parameter);
             });
         }
-        for client in 0..self.story.clients.len() {
+        for client in 0..self.here().clients.len() {
             self.try_with(|story| story.clients[client].end = End::Done);
             self.try_with(|story| story.clients[client].accepted_by = story.clients[client].shard);
             self.try_with(|story| story.clients[client].cut_bytes = 1 << 16);
@@ -139,16 +172,16 @@ impl Shrinker<'_> {
 
     fn try_with(&mut self, change: impl FnOnce(&mut Story)) {
         let mut plainer = self.story.clone();
-        change(&mut plainer);
+        change(plainer.act(self.act));
         self.attempt(plainer);
     }
 
     fn shorten_words(&mut self) {
-        for client in 0..self.story.clients.len() {
-            for index in 0..self.story.clients[client].program.len() {
-                let words = self.story.clients[client].program[index].words.len();
+        for client in 0..self.here().clients.len() {
+            for index in 0..self.here().clients[client].program.len() {
+                let words = self.here().clients[client].program[index].words.len();
                 for word in 0..words {
-                    let length = self.story.clients[client].program[index].words[word].len();
+                    let length = self.here().clients[client].program[index].words[word].len();
                     if length > 64 {
                         self.try_with(|story| {
                             story.clients[client].program[index].words[word].truncate(16);

@@ -40,7 +40,14 @@ pub const FEATURES: &[&str] = &[
 ];
 
 /// Features that came later. They are drawn by themselves, so that a seed is about what it has always been about.
-const LATER_FEATURES: &[&str] = &["listening", "torn-passes", "slow-disk", "snapshots", "failing-disk"];
+const LATER_FEATURES: &[&str] = &[
+    "listening",
+    "torn-passes",
+    "slow-disk",
+    "snapshots",
+    "failing-disk",
+    "restarts",
+];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {
@@ -243,6 +250,19 @@ pub struct Story {
     pub closing: Vec<Request>,
     pub schedule_seed: u64,
     pub schedule: Schedule,
+    /// How the process dies, and what happens when there is another one.
+    pub after: Option<(Death, Box<Story>)>,
+}
+
+/// The end of a process that another one follows, which has what is on the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// When, at the latest: when all clients are done.
+    pub after_steps: usize,
+    /// The machine crashes; otherwise it goes on, and what was written is there.
+    pub is_crash: bool,
+    /// How long there is none.
+    pub gap_ms: u64,
 }
 
 /// By what the steps are drawn.
@@ -301,23 +321,55 @@ impl Story {
         if has("listening") {
             parameters.push(("notify-keyspace-events".to_owned(), "KEAmn".to_owned()));
         }
-        let clients = (0..client_count)
-            .map(|number| draw_client(&plan, number, workload, &mut random))
-            .collect();
-        let closing = workload.closing(&plan);
-        let schedule = draw_schedule(&plan, &mut random);
-        Story {
-            seed,
-            shard_count,
-            slot_count,
-            ring_bytes,
-            parameters,
-            clients,
-            closing,
-            schedule_seed: random.next_u64(),
-            schedule,
-            features: features.clone(),
+        let mut story = draw_act(seed, &plan, parameters, workload, &mut random);
+        if has("restarts") {
+            // Of their own, as what came later.
+            let mut random = Random::with_seed(seed.rotate_left(32));
+            for _ in 0..random.usize_in(1..4) {
+                let client_count = random.usize_in(1..=5);
+                let plan = Plan {
+                    features: &features,
+                    shard_count: [1, 2, 4][random.below(3)],
+                    slot_count,
+                    ring_bytes,
+                    tags: plan.tags.clone(),
+                    addresses: (0..client_count).map(address_of).collect(),
+                };
+                let shift = random.u64_in(4..13);
+                let death = Death {
+                    after_steps: 1 + random.below(1 << shift),
+                    is_crash: random.chance(1, 2),
+                    gap_ms: [0, 1, 30, 100_000][random.below(4)],
+                };
+                let act = draw_act(seed, &plan, story.parameters.clone(), workload, &mut random);
+                story.last_act().after = Some((death, Box::new(act)));
+            }
         }
+        story
+    }
+
+    fn last_act(&mut self) -> &mut Story {
+        let count = self.act_count();
+        self.act(count - 1)
+    }
+
+    /// How many processes there are, one after the other.
+    pub(super) fn act_count(&self) -> usize {
+        std::iter::successors(Some(self), |act| act.next()).count()
+    }
+
+    fn next(&self) -> Option<&Story> {
+        self.after.as_ref().map(|(_, next)| &**next)
+    }
+
+    /// What happens with the process of that number.
+    pub(super) fn act(&mut self, number: usize) -> &mut Story {
+        let mut act = self;
+        for _ in 0..number {
+            let (_, next) = act.after.as_mut().expect("there are so many acts");
+            act = next;
+        }
+        act
     }
 
     /// Whether somebody listens on that shard, if there is anybody who does.
@@ -347,7 +399,38 @@ impl Story {
                 text += &format!("  {index}: {}{silent}\n", request.text());
             }
         }
+        if let Some((death, next)) = &self.after {
+            text += &format!("then: {death:?}\n{}", next.tell());
+        }
         text
+    }
+}
+
+/// What happens with one process.
+fn draw_act(
+    seed: u64,
+    plan: &Plan<'_>,
+    parameters: Vec<(String, String)>,
+    workload: &dyn Workload,
+    random: &mut Random,
+) -> Story {
+    let clients = (0..plan.addresses.len())
+        .map(|number| draw_client(plan, number, workload, random))
+        .collect();
+    let closing = workload.closing(plan);
+    let schedule = draw_schedule(plan, random);
+    Story {
+        seed,
+        shard_count: plan.shard_count,
+        slot_count: plan.slot_count,
+        ring_bytes: plan.ring_bytes,
+        parameters,
+        clients,
+        closing,
+        schedule_seed: random.next_u64(),
+        schedule,
+        features: plan.features.clone(),
+        after: None,
     }
 }
 

@@ -60,6 +60,13 @@ impl Tasks {
         self.tasks.borrow().is_empty()
     }
 
+    /// What was under way is never gone on with.
+    pub(super) fn abandon(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        drop(tasks);
+        self.timers.borrow_mut().clear();
+    }
+
     /// Polls one of those that could go on.
     pub(super) fn poll(&self, number: usize) {
         let position = {

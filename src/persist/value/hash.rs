@@ -14,8 +14,8 @@
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{
-    HASH, HASH_LISTPACK, HASH_LISTPACK_EX, HASH_METADATA, Making, WITH_FIELD_EXPIRIES, are_distinct, pairs,
-    read_old_pack, read_pack,
+    Distinct, HASH, HASH_LISTPACK, HASH_LISTPACK_EX, HASH_METADATA, Making, WITH_FIELD_EXPIRIES, pairs, read_old_pack,
+    read_pack,
 };
 use crate::base::clock::UnixMs;
 use crate::data::hash::{FieldExpiry, Hash, HashRef};
@@ -55,13 +55,16 @@ fn of_pack(pack: Listpack, making: Making<'_>) -> Result<Hash, Damage> {
         return Err(Damage::HalfPair);
     }
     let limits = making.limits;
-    let longest = pack.iter().map(|item| item.len()).max().unwrap_or(0);
+    let mut longest = 0;
+    let mut fields = Distinct::default();
+    for (field, value) in pairs(&pack) {
+        longest = longest.max(field.len()).max(value.map_or(0, |value| value.len()));
+        if !fields.takes(field, || pairs(&pack).map(|(field, _)| field)) {
+            return Err(Damage::Twice);
+        }
+    }
     if pack.len() / 2 <= limits.hash_max_listpack_entries && longest <= limits.hash_max_listpack_value {
-        return if are_distinct(pairs(&pack).map(|(field, _)| field)) {
-            Ok(Hash::Packed(pack))
-        } else {
-            Err(Damage::Twice)
-        };
+        return Ok(Hash::Packed(pack));
     }
     let mut hash = Hash::new();
     let mut digits = [itoa::Buffer::new(); 2];

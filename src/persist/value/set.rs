@@ -7,7 +7,7 @@
 //! ```
 
 use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
-use super::{Making, SET, SET_INTSET, SET_LISTPACK, WITH_PACKED_SETS, are_distinct, read_pack};
+use super::{Distinct, Making, SET, SET_INTSET, SET_LISTPACK, WITH_PACKED_SETS, read_pack};
 use crate::data::intset::Intset;
 use crate::data::listpack::Item;
 use crate::data::set::{Set, SetRef};
@@ -48,10 +48,14 @@ pub(super) fn read_intset(reader: &mut RdbReader<'_>, making: Making<'_>) -> Res
 pub(super) fn read_listpack(reader: &mut RdbReader<'_>, making: Making<'_>) -> Result<Set, RdbError> {
     let start = reader.offset();
     let pack = read_pack(reader)?;
-    if !are_distinct(pack.iter()) {
-        return Err(Damage::Twice.at(start));
+    let mut longest = 0;
+    let mut members = Distinct::default();
+    for member in pack.iter() {
+        longest = longest.max(member.len());
+        if !members.takes(member, || pack.iter()) {
+            return Err(Damage::Twice.at(start));
+        }
     }
-    let longest = pack.iter().map(|item| item.len()).max().unwrap_or(0);
     if pack.len() <= making.limits.set_max_listpack_entries && longest <= making.limits.set_max_listpack_value {
         return Ok(Set::Packed(pack));
     }

@@ -10,7 +10,7 @@ use super::super::rdb::RdbWriter;
 use super::{hash, list, lowest_version, set, sorted_set, stream, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
-use crate::data::frozen::{Head, Part, Sink};
+use crate::data::frozen::{Head, Part, Sink, Use};
 use crate::data::{Object, ObjectRef};
 
 /// The writing of one value, from its first slice to its last.
@@ -56,7 +56,7 @@ impl SlicedValue {
             },
             value: self,
         };
-        object.read_slice(seed, effort, &mut writing)
+        object.read_slice(Use::Snapshot, seed, effort, &mut writing)
     }
 
     /// The RDB version whose layout it took, known from the first slice on.
@@ -120,7 +120,6 @@ mod tests {
     use super::super::super::rdb::RdbReader;
     use super::super::{Making, Value, write_keyed};
     use super::*;
-    use crate::data::frozen::Use;
     use crate::data::hash::{FieldExpiry, Hash};
     use crate::data::list::{End, List};
     use crate::data::set::Set;

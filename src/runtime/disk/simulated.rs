@@ -109,6 +109,13 @@ impl SimulatedDisk {
         self.lock().has_crashed = true;
     }
 
+    /// The process ends, and the machine goes on: what was written is there, and what was open is dead.
+    pub fn end_process(&self) {
+        let mut state = self.lock();
+        state.era += 1;
+        state.orders.clear();
+    }
+
     /// The machine is there again, with what a crash has left of the files. What was open is dead.
     pub fn restart(&self) {
         let state = &mut *self.lock();

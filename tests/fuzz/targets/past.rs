@@ -1,5 +1,5 @@
-//! Pasts. A value of each type that can be frozen is changed in any way, frozen, read in slices, taken back and thawed in between; what
-//! is read and what comes back is what was frozen, and the value stays sound.
+//! Pasts. A value of each type that can be frozen is changed in any way, frozen, read in slices, copied in slices, taken back and thawed in
+//! between; what is read, what is copied and what comes back is what was frozen, and the value stays sound.
 
 #![no_main]
 
@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use shardis::base::clock::UnixMs;
 use shardis::base::hash::HashSeed;
 use shardis::base::random::Random;
+use shardis::data::copying::Copying;
 use shardis::data::frozen::{Head, Part, Sink, Use};
 use shardis::data::hash::{FieldExpiry, Hash};
 use shardis::data::list::{End, List, NewNode};
@@ -242,6 +243,7 @@ fuzz_target!(|data: &[u8]| {
     let limits = limits();
     let mut object = make(kind);
     let (mut undo, mut snapshot): (Option<Object>, Option<(Object, Reading)>) = (None, None);
+    let mut copy: Option<(Object, Copying)> = None;
     for step in steps.chunks_exact(3) {
         let (choice, count) = (step[1], step[2]);
         match step[0] % 8 {
@@ -262,7 +264,7 @@ fuzz_target!(|data: &[u8]| {
             }
             1 | 2 => {
                 if let Some((was, mut reading)) = snapshot.take() {
-                    if !object.read_slice(SEED, 1 + usize::from(count), &mut reading) {
+                    if !object.read_slice(Use::Snapshot, SEED, 1 + usize::from(count), &mut reading) {
                         snapshot = Some((was, reading));
                         continue;
                     }
@@ -279,6 +281,21 @@ fuzz_target!(|data: &[u8]| {
                 match to {
                     Use::Undo => undo = None,
                     Use::Snapshot => snapshot = None,
+                }
+            }
+            3 if choice == 1 && copy.is_none() && object.as_ref().freezes() => {
+                copy = Some((object.clone(), Copying::begin(&mut object, &limits)));
+            }
+            3 if choice % 4 == 1 => {
+                if let Some((was, mut copying)) = copy.take() {
+                    if !copying.step(&mut object, SEED, 1 + usize::from(count)) {
+                        copy = Some((was, copying));
+                        continue;
+                    }
+                    while !object.thaw(Use::Copy).free_step(10) {}
+                    let made = copying.into_object().expect("it is whole");
+                    check(&made);
+                    assert_eq!(picture(made.as_ref()), picture(was.as_ref()));
                 }
             }
             3 | 4 => remove(&mut object, choice, count, &limits),

@@ -1,0 +1,72 @@
+//! What a process does about its data set when it starts: it tidies up, finds what there is, and begins to read it.
+//!
+//! The server does it with threads ([`begin`]); the testbed has the same done in one thread, in an order that it draws ([`Simulated`]).
+
+use super::directory;
+use super::load::{Load, Options, Threads};
+use crate::base::clock::UnixMs;
+use crate::config::Settings;
+use crate::engine::testbed::{Reading, Recovery};
+use crate::engine::{LocalHandle, Node};
+use crate::persist::file::set;
+use crate::store::HashSeed;
+use std::sync::Arc;
+
+/// How it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The secret of the keyspace's hashes.
+    pub seed: HashSeed,
+    pub now: UnixMs,
+    pub threads: Threads,
+}
+
+/// Takes away what processes that have died have left, and begins to read the data set, if there is one: from here on shards that begin
+/// refuse what needs it. `is_alive` says of a process whether it lives. The error is what the process ends with.
+pub fn begin(
+    node: &Arc<Node>,
+    settings: &Settings,
+    start: Start,
+    is_alive: impl Fn(u32) -> bool,
+) -> Result<Option<Arc<Load>>, String> {
+    let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
+    let disk = &*node.snapshots.disk;
+    // The directory is this process's own: what bears its pid is of one that had the same.
+    set::tidy(disk, dir, |found| {
+        found.pid == std::process::id() || !is_alive(found.pid)
+    });
+    let found = directory::data_set(disk, dir, name);
+    let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
+    let options = Options {
+        checks: settings.rdbchecksum,
+        merges: false,
+        is_reload: false,
+        seed: start.seed,
+        now: start.now,
+        threads: start.threads,
+    };
+    Ok((!found.files.is_empty()).then(|| Load::new(node.clone(), found, options)))
+}
+
+/// A start in the testbed, where whoever has written anything before is dead.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Simulated;
+
+impl Recovery for Simulated {
+    fn begin(&self, node: &Arc<Node>, seed: HashSeed, now: UnixMs) -> Result<Option<Reading>, String> {
+        let settings = node.lock_config().settings().clone();
+        let start = Start {
+            seed,
+            now,
+            threads: Threads::Simulated,
+        };
+        let load = begin(node, &settings, start, |_| false)?;
+        Ok(load.map(|load| {
+            let attended = load.clone();
+            Reading {
+                threads: Box::pin(async move { load.go().await.map_err(|error| error.to_string()) }),
+                attend: Box::new(move |local: LocalHandle| Box::pin(attended.clone().attend(local))),
+            }
+        }))
+    }
+}

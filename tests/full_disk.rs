@@ -1,0 +1,192 @@
+//! A disk that is full for real: a small file system in memory, mounted where only the server sees it.
+//!
+//! The server has a mount namespace of its own (and where the test is not root, a user namespace to be allowed that); the test looks into it by
+//! `/proc/<pid>/root`. Where neither is allowed the test says `SKIPPED`.
+
+mod support;
+
+use std::ffi::{CStr, CString};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use support::{Server, eventually};
+
+/// Room for all that the test saves, and what takes most of it away.
+const DISK_BYTES: usize = 16 << 20;
+const BALLAST_BYTES: usize = DISK_BYTES - (1 << 20);
+
+const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may \
+                       modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+                       snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
+
+/// What a child process needs to mount a disk, made before there is one: between fork and exec nothing may be allocated.
+struct Mount {
+    point: CString,
+    options: CString,
+    is_root: bool,
+    user_map: CString,
+    group_map: CString,
+}
+
+static MOUNT: OnceLock<Mount> = OnceLock::new();
+
+fn mount() -> &'static Mount {
+    MOUNT.get_or_init(|| {
+        let point = std::env::temp_dir().join(format!("shardis-full-{}", std::process::id()));
+        std::fs::create_dir_all(&point).expect("a directory for temporary files");
+        let text = |text: String| CString::new(text).expect("there is no zero in it");
+        // SAFETY: these calls cannot fail and touch no memory.
+        let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+        Mount {
+            point: text(point.to_string_lossy().into_owned()),
+            options: text(format!("size={DISK_BYTES}")),
+            is_root: user == 0,
+            user_map: text(format!("0 {user} 1")),
+            group_map: text(format!("0 {group} 1")),
+        }
+    })
+}
+
+fn point() -> PathBuf {
+    PathBuf::from(mount().point.to_str().expect("a temporary directory has a plain name"))
+}
+
+/// Gives the process that calls it a disk of its own. To be called between fork and exec.
+fn take_small_disk() -> io::Result<()> {
+    let mount = MOUNT.get().ok_or(io::ErrorKind::NotFound)?;
+    let done = |answer: i32| match answer {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    let write = |path: &CStr, text: &CStr| {
+        let bytes = text.to_bytes();
+        // SAFETY: the pointers are to memory that is there for ever, and the calls are async-signal-safe.
+        unsafe {
+            let file = libc::open(path.as_ptr(), libc::O_WRONLY);
+            let written = libc::write(file, bytes.as_ptr().cast(), bytes.len());
+            libc::close(file);
+            done(if written == bytes.len() as isize { 0 } else { -1 })
+        }
+    };
+    let users = if mount.is_root { 0 } else { libc::CLONE_NEWUSER };
+    let nothing: *const libc::c_char = std::ptr::null();
+    // SAFETY: system calls with pointers to memory that is there for ever, or none.
+    unsafe {
+        done(libc::unshare(users | libc::CLONE_NEWNS))?;
+        if !mount.is_root {
+            write(c"/proc/self/setgroups", c"deny")?;
+            write(c"/proc/self/uid_map", &mount.user_map)?;
+            write(c"/proc/self/gid_map", &mount.group_map)?;
+        }
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        done(libc::mount(nothing, c"/".as_ptr(), nothing, private, nothing.cast()))?;
+        done(libc::mount(
+            c"tmpfs".as_ptr(),
+            mount.point.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            mount.options.as_ptr().cast(),
+        ))
+    }
+}
+
+/// Whether processes may mount a disk here; where they may not, that is said.
+fn can_mount() -> bool {
+    mount();
+    let mut command = Command::new("true");
+    // SAFETY: what runs there allocates nothing where it may not.
+    unsafe {
+        command.pre_exec(take_small_disk);
+    }
+    let outcome = command.status();
+    if let Err(error) = &outcome {
+        let line = format!("SKIPPED: no disk can be mounted for a test of a full one ({error})\n");
+        io::stderr()
+            .write_all(line.as_bytes())
+            .expect("standard error takes a line");
+    }
+    outcome.is_ok()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("it is there");
+    let name = |entry: io::Result<std::fs::DirEntry>| entry.expect("it can be read").file_name();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry).to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_a_full_disk_cannot_take_is_said_and_nothing_is_lost() {
+    if !can_mount() {
+        return;
+    }
+    let dir = point().to_string_lossy().into_owned();
+    for shards in [1, 2, 4] {
+        let options = [
+            "--dir",
+            &dir,
+            "--save",
+            "3600 1000000",
+            "--rdbcompression",
+            "no",
+            "--enable-debug-command",
+            "yes",
+        ];
+        let mut server = Server::shardis_after(shards, &options, take_small_disk);
+        let seen = PathBuf::from(format!("/proc/{}/root{dir}", server.pid()));
+        let mut client = server.client();
+        for number in 0..100 {
+            client.line(&format!("SET first:{number} value"));
+        }
+        assert_eq!(client.line("SAVE").text(), "OK");
+        let saved = std::fs::read(seen.join("dump.rdb")).expect("there is a dump");
+        std::fs::write(seen.join("ballast"), vec![0; BALLAST_BYTES]).expect("there is room for it");
+        assert_eq!(client.line("DEBUG POPULATE 3000 key 1000").text(), "OK");
+        let is_as_before = || {
+            eventually("what it has begun is gone", || names(&seen) == ["ballast", "dump.rdb"]);
+            let now = std::fs::read(seen.join("dump.rdb")).expect("there is a dump");
+            assert!(now == saved, "{shards} shards: the old file has changed");
+        };
+
+        assert_eq!(client.line("SAVE").text(), "ERR");
+        is_as_before();
+        assert!(server.log().contains("No space left on device"), "{}", server.log());
+        assert_eq!(server.info("persistence", "rdb_last_bgsave_status"), "err");
+        assert_eq!(client.line("CONFIG SET stop-writes-on-bgsave-error no").text(), "OK");
+        eventually("it is obeyed", || client.line("SET late value").text() == "OK");
+        assert_eq!(client.line("BGSAVE").text(), "Background saving started");
+        eventually("that has failed", || {
+            server.info("persistence", "rdb_bgsave_in_progress") == "0"
+        });
+        assert_eq!(server.info("persistence", "rdb_last_bgsave_status"), "err");
+        is_as_before();
+        assert_eq!(client.line("CONFIG SET stop-writes-on-bgsave-error yes").text(), "OK");
+        eventually("writes are refused", || client.line("SET late other").text() == MISCONF);
+        assert_eq!(client.line("PING").text(), MISCONF);
+        assert_eq!(client.line("GET late").text(), "value", "reads go on");
+        assert_eq!(
+            client.line("SHUTDOWN").text(),
+            "ERR Errors trying to SHUTDOWN. Check logs."
+        );
+        is_as_before();
+
+        std::fs::remove_file(seen.join("ballast")).expect("it is there");
+        assert_eq!(client.line("BGSAVE").text(), "Background saving started");
+        eventually("there is room again", || {
+            server.info("persistence", "rdb_last_bgsave_status") == "ok"
+        });
+        eventually("writes are taken", || client.line("SET late other").text() == "OK");
+        assert_eq!(names(&seen), ["dump.rdb"]);
+        assert_eq!(client.line("DEBUG RELOAD NOSAVE").text(), "OK");
+        assert_eq!(client.line("DBSIZE").integer(), 3101, "what was saved is whole");
+        assert_eq!(client.line("GET late").text(), "value");
+        assert!(client.try_call(&["SHUTDOWN"]).is_err(), "it ends");
+        assert!(server.ending().success());
+    }
+    std::fs::remove_dir(point()).expect("nothing is in it where the test is");
+}
