@@ -1,5 +1,5 @@
-//! Processes that are killed at any moment while they load and while they save: the next one finds a whole file, of the last save that was
-//! reported or of a later one, takes the directory and leaves nothing of the dead one in it.
+//! Processes that are killed at any moment while they load and while they save, in either layout: the next one finds a whole snapshot, of the
+//! last save that was reported or of a later one, takes the directory and leaves nothing of the dead one in it.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::{Server, eventually};
 
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 8;
 const KEYS: usize = 2000;
 
 /// A directory that goes away.
@@ -50,7 +50,25 @@ fn names(dir: &Path) -> Vec<String> {
             .to_string_lossy()
             .into_owned()
     });
-    names.collect()
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// All that is in a directory.
+fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |name: String| {
+        let bytes = std::fs::read(dir.join(&name)).expect("it is there");
+        (name, bytes)
+    };
+    names(dir).into_iter().map(read).collect()
+}
+
+/// Nothing is there but one file, or one set of files.
+fn is_one_snapshot(names: &[String]) -> bool {
+    let count = names.len();
+    let set = (0..count).map(|index| format!("dump.{index}-of-{count}.rdb"));
+    names == ["dump.rdb"] || set.eq(names.iter().cloned())
 }
 
 /// Changes keys of all kinds, so that each round has another state.
@@ -89,15 +107,16 @@ fn whoever_follows_one_that_was_killed_has_all_that_was_saved() {
     for shards in [1, 2, 4] {
         for round in 0..ROUNDS {
             // While it loads, which takes some seconds if it is let.
-            let before = std::fs::read(dir.0.join("dump.rdb")).expect("there is a dump");
+            let before = content(&dir.0);
             let mut server = start(shards, &dir.0, &["--key-load-delay", "1000"]);
             std::thread::sleep(Duration::from_millis(random.u64(0..150)));
             kill_now(&mut server);
-            assert!(std::fs::read(dir.0.join("dump.rdb")).expect("it is there still") == before);
-            assert_eq!(names(&dir.0), ["dump.rdb"], "who loads writes nothing");
+            assert!(content(&dir.0) == before, "who loads writes nothing");
 
             // While it saves.
-            let mut server = start(shards, &dir.0, &[]);
+            let mut layout = || ["--rdb-layout", ["merged", "per-shard"][random.usize(..2)]];
+            let (own, that_of_next) = (layout(), layout());
+            let mut server = start(shards, &dir.0, &own);
             await_loaded(&server);
             assert_eq!(digest(&server), saved, "{shards} shards, round {round}");
             change(&server, round + 100 * shards);
@@ -110,9 +129,10 @@ fn whoever_follows_one_that_was_killed_has_all_that_was_saved() {
             let is_saved = server.info_number("persistence", "rdb_saves") > 0;
             kill_now(&mut server);
 
-            let next = start([1, 2, 4][random.usize(..3)], &dir.0, &[]);
+            let next = start([1, 2, 4][random.usize(..3)], &dir.0, &that_of_next);
             await_loaded(&next);
-            assert_eq!(names(&dir.0), ["dump.rdb"], "the next start tidies up");
+            let names = names(&dir.0);
+            assert!(is_one_snapshot(&names), "the next start tidies up: {names:?}");
             let found = digest(&next);
             assert!(
                 found == changed || found == saved && !is_saved,

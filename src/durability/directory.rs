@@ -168,11 +168,12 @@ pub fn data_set(disk: &dyn Disk, dir: &Path, name: &Path) -> Result<DataSet, Unu
 }
 
 /// Takes away what a data set has replaced that was read, and found to be whole.
-pub fn remove_replaced(disk: &dyn Disk, dir: &Path, replaced: &[PathBuf]) {
-    if replaced.is_empty() {
-        return;
-    }
+pub fn remove_replaced(disk: &dyn Disk, replaced: &[PathBuf]) {
     let paths: Vec<&Path> = replaced.iter().map(PathBuf::as_path).collect();
+    // (They lie in one directory.)
+    let Some(dir) = paths.first().and_then(|path| path.parent()) else {
+        return;
+    };
     match disk.sync_dir(dir) {
         Ok(()) => set::remove_replaced(disk, &paths),
         Err(error) => tracing::warn!("{} cannot be synced: {error}", dir.display()),

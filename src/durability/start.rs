@@ -8,10 +8,8 @@ use crate::base::clock::UnixMs;
 use crate::config::Settings;
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
-use crate::persist::file::set::{self, Temporary};
-use crate::runtime::disk::Disk;
+use crate::persist::file::set;
 use crate::store::HashSeed;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How it is done.
@@ -23,19 +21,6 @@ pub struct Start {
     pub threads: Threads,
 }
 
-/// The data set that there is.
-pub struct Beginning {
-    pub load: Arc<Load>,
-    replaced: Vec<PathBuf>,
-}
-
-impl Beginning {
-    /// Takes away what it has replaced. To be called when it has been read, and was whole.
-    pub fn remove_replaced(&self, disk: &dyn Disk, settings: &Settings) {
-        directory::remove_replaced(disk, settings.dir.as_path(), &self.replaced);
-    }
-}
-
 /// Takes away what processes that have died have left, and begins to read the data set, if there is one: from here on shards that begin
 /// refuse what needs it. `is_alive` says of a process whether it lives. The error is what the process ends with.
 pub fn begin(
@@ -43,10 +28,13 @@ pub fn begin(
     settings: &Settings,
     start: Start,
     is_alive: impl Fn(u32) -> bool,
-) -> Result<Option<Beginning>, String> {
+) -> Result<Option<Arc<Load>>, String> {
     let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
     let disk = &*node.snapshots.disk;
-    set::tidy(disk, dir, |found: Temporary| !is_alive(found.pid));
+    // The directory is this process's own: what bears its pid is of one that had the same.
+    set::tidy(disk, dir, |found| {
+        found.pid == std::process::id() || !is_alive(found.pid)
+    });
     let found = directory::data_set(disk, dir, name);
     let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     let options = Options {
@@ -57,10 +45,7 @@ pub fn begin(
         now: start.now,
         threads: start.threads,
     };
-    Ok((!found.files.is_empty()).then(|| Beginning {
-        load: Load::new(node.clone(), found.files, options),
-        replaced: found.replaced,
-    }))
+    Ok((!found.files.is_empty()).then(|| Load::new(node.clone(), found, options)))
 }
 
 /// A start in the testbed, where whoever has written anything before is dead.
@@ -75,16 +60,11 @@ impl Recovery for Simulated {
             now,
             threads: Threads::Simulated,
         };
-        let found = begin(node, &settings, start, |_| false)?;
-        let disk = node.snapshots.disk.clone();
-        Ok(found.map(|found| {
-            let attended = found.load.clone();
+        let load = begin(node, &settings, start, |_| false)?;
+        Ok(load.map(|load| {
+            let attended = load.clone();
             Reading {
-                threads: Box::pin(async move {
-                    found.load.go().await.map_err(|error| error.to_string())?;
-                    found.remove_replaced(&*disk, &settings);
-                    Ok(())
-                }),
+                threads: Box::pin(async move { load.go().await.map_err(|error| error.to_string()) }),
                 attend: Box::new(move |local: LocalHandle| Box::pin(attended.clone().attend(local))),
             }
         }))

@@ -354,9 +354,7 @@ fn start(
         now: UnixMs::now(),
         threads: Threads::Host,
     };
-    // The directory is this process's own: what bears its pid is of one that had the same.
-    let is_other = |pid| pid != std::process::id() && process::is_alive(pid);
-    let found = start::begin(&node, settings, start, is_other)?;
+    let load = start::begin(&node, settings, start, process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -371,7 +369,7 @@ fn start(
             port,
             shared: shared.clone(),
             listening,
-            load: found.as_ref().map(|found| found.load.clone()),
+            load: load.clone(),
         };
         match runtime::spawn_shard(index, placement[index], move || run_shard(parts)) {
             Ok(handle) => handles.push(handle),
@@ -393,9 +391,9 @@ fn start(
         pid_file,
         unix_socket,
     };
-    if let Some(found) = found {
-        match run_load(&found.load, &node) {
-            Ok(Loaded::Whole) => found.remove_replaced(&HostDisk, settings),
+    if let Some(load) = load {
+        match run_load(&load, &node) {
+            Ok(Loaded::Whole) => {}
             Ok(Loaded::Stopped) => return Ok(running),
             Err(error) => {
                 shared.stop();

@@ -139,11 +139,11 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
         file: settings.dbfilename.as_path().to_owned(),
         error,
     };
-    let files = found.map_err(|error| failed(io::Error::other(error)))?.files;
-    if files.is_empty() {
+    let found = found.map_err(|error| failed(io::Error::other(error)))?;
+    if found.files.is_empty() {
         return Err(failed(io::ErrorKind::NotFound.into()));
     }
-    let load = Load::new(node, files, options);
+    let load = Load::new(node, found, options);
     let attended = load.clone();
     context
         .ask_all(move |local| {

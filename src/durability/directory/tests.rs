@@ -387,7 +387,7 @@ fn start(disk: &SimulatedDisk, name: &str) -> Result<Option<BTreeSet<String>>, S
     for path in &found.files {
         read_keys(disk, path, &mut keys)?;
     }
-    remove_replaced(disk, dir, &found.replaced);
+    remove_replaced(disk, &found.replaced);
     Ok(Some(keys))
 }
 

@@ -34,6 +34,7 @@ pub use self::threads::Threads;
 use self::queue::Queue;
 use self::splitter::Splitter;
 use self::threads::{Part, Waiting, run_here, wake};
+use super::directory::{DataSet, remove_replaced};
 use crate::base::clock::UnixMs;
 use crate::base::crc64::combine;
 use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
@@ -121,6 +122,8 @@ pub struct Load {
     node: Arc<Node>,
     disk: Arc<dyn Disk>,
     files: Vec<PathBuf>,
+    /// What they have replaced.
+    replaced: Vec<PathBuf>,
     options: Options,
     /// What has expired by then is left out.
     now: UnixMs,
@@ -185,8 +188,10 @@ enum Step {
 }
 
 impl Load {
-    /// Of all these files, which together are a data set. From here on every shard that begins refuses commands, until `run` has ended.
-    pub fn new(node: Arc<Node>, files: Vec<PathBuf>, options: Options) -> Arc<Load> {
+    /// Of a data set. From here on every shard that begins refuses commands, until `run` has ended. What the data set has replaced is gone
+    /// when it has been read and was whole.
+    pub fn new(node: Arc<Node>, found: DataSet, options: Options) -> Arc<Load> {
+        let DataSet { files, replaced } = found;
         let disk = node.snapshots.disk.clone();
         let now = options.now;
         let lens = files.iter().map(|path| Source::open(&*disk, path)?.bytes());
@@ -201,6 +206,7 @@ impl Load {
             node,
             disk,
             files,
+            replaced,
             options,
             now,
             is_over: AtomicBool::new(false),
@@ -264,6 +270,9 @@ impl Load {
             return Err(LoadError::Stopped);
         }
         let failure = self.lock().failure.take();
+        if failure.is_none() {
+            remove_replaced(&*self.disk, &self.replaced);
+        }
         if failure.is_none() || self.options.is_reload {
             self.node.loading.end();
             self.queues.iter().for_each(Queue::release);

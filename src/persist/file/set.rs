@@ -292,12 +292,13 @@ impl Replaced {
     /// All that is there under the names of a `dbfilename`.
     pub fn find(disk: &dyn Disk, dir: &Path, name: &Path) -> io::Result<Replaced> {
         let mut replaced = Replaced::default();
+        let is_no_hindrance = |kind| [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound].contains(&kind);
         for file in found(disk, dir, name)? {
             match file.identity {
                 Ok(identity) if !replaced.identities.contains(&identity) => replaced.identities.push(identity),
                 Ok(_) => {}
-                // What may not be read may be replaced all the same.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                // What may not be read may be replaced all the same, and what has gone meanwhile needs no replacing.
+                Err(error) if is_no_hindrance(error.kind()) => {}
                 Err(error) => return Err(error),
             }
             replaced.paths.push(file.path);
