@@ -589,3 +589,37 @@ fn what_a_frozen_value_keeps_is_counted_at_once() {
     }
     slot.take_told();
 }
+
+/// To a slot of another home that is still to be walked, even if that has not heard of the cut yet; but not to one that has been walked.
+#[test]
+fn a_value_moves_to_another_home_while_that_is_not_done() {
+    for is_walked in [false, true] {
+        let cut = Arc::new(Cut::new(2, Arc::default()));
+        let mut slots = [0, 1].map(|slot| Slot::sharing(slot, common(9, &cut)));
+        let (db, seed) = (DbIndex(0), slots[0].common.seed);
+        for slot in &mut slots {
+            let made = slot.edit_or_create(db, b"set", AT, |set: &mut Set| {
+                for number in 0..1500 {
+                    set.add(format!("member {number}").as_bytes(), &Limits::default(), seed);
+                }
+                Edited::Changed(())
+            });
+            assert!(made.is_ok());
+        }
+        cut.open();
+        let [from, to] = &mut slots;
+        if is_walked {
+            assert!(to.save_some(|_, _| unreachable!("it is frozen")));
+        }
+        let destination = to.as_destination();
+        let taken = from.take_for(db, b"set", destination, AT).expect("it is there");
+        to.put_taken(db, b"moved", taken, AT);
+        assert_eq!(
+            from.first_frozen().is_some(),
+            is_walked,
+            "what it was stays where a home waits for it"
+        );
+        let entry = to.peek(db, b"moved", AT.now).expect("it is there");
+        assert_eq!(entry.is_frozen(Use::Snapshot), !is_walked);
+    }
+}
