@@ -142,6 +142,7 @@ impl Slot {
         });
         step.examined_count += if is_finished { fields.len() } else { left };
         step.expired_count += fields.len();
+        self.count_frozen(db, &key);
         if is_void {
             self.drop_void(db, spot);
         } else if !fields.is_empty() {

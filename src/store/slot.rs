@@ -639,8 +639,7 @@ impl Slot {
             }
         }
         let entry = self.cut(db, spot);
-        let entry = self.keep_gone(db, entry);
-        let mut entry = entry.and_then(|entry| self.keep_frozen(entry));
+        let mut entry = self.keep_gone(db, entry);
         if self.concerns_cut() {
             entry = entry.and_then(|entry| self.capture_gone(db, entry));
         }

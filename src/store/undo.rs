@@ -141,6 +141,7 @@ impl Slot {
         for DbKey { db, key } in frozen {
             if let Some(spent) = self.thaw_undo(db, &key) {
                 detached.push_spent(spent);
+                self.count_frozen(db, &key);
             }
         }
         for entry in gone {
@@ -169,6 +170,7 @@ impl Slot {
                 let spot = spot.expect("a frozen value that leaves its place is kept as an entry");
                 self.table_mut(db)
                     .edit(spot, |entry| entry.roll_back(expiry, access_clock, seed));
+                self.count_frozen(db, &key);
                 continue;
             }
             if let Some(spot) = self.table(db).and_then(|table| table.find(hash, &key)) {

@@ -4,8 +4,8 @@
 //! then saves it, under the name and the db that it had. Nothing is copied, however large it is.
 //!
 //! For that the home of the new slot must not be done with its part of the snapshot. It is not ([`Destination`]) if it is the home of the old
-//! slot as well, where something captured waits; or if the walk through the new slot is still to be done. Else, and while an
-//! undo is open, which may put the value back, what was stays in the old slot and a copy lives on.
+//! slot as well, where something captured waits; or if the walk through the new slot is still to be done. Else what was stays in
+//! the old slot and a copy lives on. (So it is in any case where an undo is open, which keeps the value itself.)
 //!
 //! If it has been read in part, then by the home, which has written that part: so it moves within slots of the same home only, is the first to
 //! be read where it comes to, and the old slot says where that is ([`Slot::take_forward`]).
@@ -27,7 +27,6 @@ pub struct Destination {
     /// Where what the slots of its home have in common lies.
     home: usize,
     is_unsaved: bool,
-    is_undo_open: bool,
 }
 
 /// An entry on its way to another slot, or another place in the same one.
@@ -47,7 +46,6 @@ impl Slot {
             index: self.index(),
             home: self.home_address(),
             is_unsaved: self.is_unsaved,
-            is_undo_open: self.is_undo_open(),
         }
     }
 
@@ -85,9 +83,6 @@ impl Slot {
 
     /// Gives up the word of a value, if that may live in the slot to which it goes.
     fn let_go(&mut self, entry: &OwnedEntry, to: Destination) -> Option<Box<Frozen>> {
-        if self.is_undo_open() || to.is_undo_open {
-            return None;
-        }
         let is_same_home = to.home == self.home_address();
         let index = self.index();
         let cut = self.rare_if_any()?.cut.as_mut()?;

@@ -6,6 +6,7 @@ use crate::base::random::{Random, fewer_if_checked};
 use crate::data::Limits;
 use crate::data::access::Moment;
 use crate::data::frozen::{Head, Part, Sink};
+use crate::data::hash::{FieldExpiry, Hash};
 use crate::data::list::{End, List};
 use crate::data::set::Set;
 use crate::data::string::StringForm;
@@ -470,4 +471,149 @@ fn what_has_moved_to_another_slot_is_saved_as_what_it_was() {
         moved_along >= 3 && forwarded >= 3,
         "{moved_along} moved, {forwarded} of them half read"
     );
+}
+
+/// What has lost its last element has no place any more, and what has few left is written over in its place: both are saved as what they
+/// were, and come back as that.
+#[test]
+fn a_frozen_value_is_saved_though_it_was_emptied_or_shrunk_and_overwritten() {
+    for (left, is_taken_back) in [0, 5]
+        .into_iter()
+        .flat_map(|left| [None, Some(false), Some(true)].map(|back| (left, back)))
+    {
+        let (mut slot, cut) = slot_of(5);
+        let (db, seed) = (DbIndex(0), slot.common.seed);
+        let member = |number: usize| format!("member {number}").into_bytes();
+        let made = slot.edit_or_create(db, b"set", AT, |set: &mut Set| {
+            for number in 0..1500 {
+                set.add(&member(number), &Limits::default(), seed);
+            }
+            Edited::Changed(())
+        });
+        assert!(made.is_ok());
+        let expected = picture(&slot);
+        cut.open();
+        if is_taken_back.is_some() {
+            slot.begin_undo();
+        }
+        let shrunk = slot.edit(db, b"set", AT, |set: &mut Set| {
+            for number in left..1500 {
+                set.remove(&member(number), seed);
+            }
+            Edited::Changed(())
+        });
+        assert_eq!((shrunk, slot.key_count()), (Ok(Some(())), left.min(1)));
+        if left > 0 {
+            slot.set_string(db, b"set", b"text", StringForm::Raw, Expiry::Clear, AT);
+        }
+        match is_taken_back {
+            Some(true) => {
+                slot.rollback();
+                assert!(picture(&slot) == expected, "{left} left");
+            }
+            Some(false) => drop(slot.commit_undo()),
+            None => {}
+        }
+        let mut saved = Saved::default();
+        while slot.first_frozen().is_some() {
+            saved.frozen(&mut slot, 100);
+        }
+        assert!(slot.save_some(|_, _| unreachable!("all of it was captured")));
+        assert!(
+            saved.all == expected && !cut.take_lost(),
+            "{left} left, {is_taken_back:?}"
+        );
+        slot.check();
+    }
+}
+
+/// Whatever changes a frozen value (a command, the expiry of fields, the end of an undo): what it keeps by then is counted.
+#[test]
+fn what_a_frozen_value_keeps_is_counted_at_once() {
+    let (mut slot, cut) = slot_of(3);
+    let (db, seed) = (DbIndex(0), slot.common.seed);
+    let field = |number: usize| format!("field {number}").into_bytes();
+    let remove = |slot: &mut Slot, numbers: std::ops::Range<usize>| {
+        let edited = slot.edit(db, b"hash", AT, |hash: &mut Hash| {
+            for number in numbers {
+                hash.remove(&field(number), AT.now, seed);
+            }
+            Edited::Changed(())
+        });
+        assert_eq!(edited, Ok(Some(())));
+    };
+    let made = slot.edit_or_create(db, b"hash", AT, |hash: &mut Hash| {
+        for number in 0..2000 {
+            let (expiry, limits) = (FieldExpiry::Clear, Limits::default());
+            hash.set(&field(number), b"value", expiry, AT.now, &limits, seed);
+            if number >= 1000 {
+                hash.set_expiry(&field(number), Some(UnixMs(50)), AT.now, seed);
+            }
+        }
+        Edited::Changed(())
+    });
+    assert!(made.is_ok());
+    cut.open();
+    let mut before = 0;
+    let mut is_counted = |slot: &Slot| {
+        let entry = slot.peek(db, b"hash", AT.now).expect("it is there");
+        let kept_bytes = entry.object().map_or(0, ObjectRef::kept_bytes);
+        assert_eq!(cut.captured_bytes(), kept_bytes);
+        let has_grown = kept_bytes > before;
+        before = kept_bytes;
+        has_grown
+    };
+    for _ in 0..2 {
+        // The first of all changes, and a further one.
+        assert!(slot.expire_step(UnixMs(100), 100).expired_count > 0);
+        assert!(is_counted(&slot));
+    }
+    remove(&mut slot, 0..10);
+    assert!(is_counted(&slot));
+    for goes_back in [true, false] {
+        slot.begin_undo();
+        remove(&mut slot, 10..400);
+        assert!(is_counted(&slot));
+        if goes_back {
+            slot.rollback();
+        } else {
+            drop(slot.commit_undo());
+        }
+        is_counted(&slot);
+    }
+    slot.take_told();
+}
+
+/// To a slot of another home that is still to be walked, even if that has not heard of the cut yet; but not to one that has been walked.
+#[test]
+fn a_value_moves_to_another_home_while_that_is_not_done() {
+    for is_walked in [false, true] {
+        let cut = Arc::new(Cut::new(2, Arc::default()));
+        let mut slots = [0, 1].map(|slot| Slot::sharing(slot, common(9, &cut)));
+        let (db, seed) = (DbIndex(0), slots[0].common.seed);
+        for slot in &mut slots {
+            let made = slot.edit_or_create(db, b"set", AT, |set: &mut Set| {
+                for number in 0..1500 {
+                    set.add(format!("member {number}").as_bytes(), &Limits::default(), seed);
+                }
+                Edited::Changed(())
+            });
+            assert!(made.is_ok());
+        }
+        cut.open();
+        let [from, to] = &mut slots;
+        if is_walked {
+            assert!(to.save_some(|_, _| unreachable!("it is frozen")));
+        }
+        let destination = to.as_destination();
+        let taken = from.take_for(db, b"set", destination, AT).expect("it is there");
+        to.put_taken(db, b"moved", taken, AT);
+        assert_eq!(
+            from.first_frozen().is_some(),
+            is_walked,
+            "what it was stays where a home waits for it"
+        );
+        let entry = to.peek(db, b"moved", AT.now).expect("it is there");
+        assert_eq!(entry.is_frozen(Use::Snapshot), !is_walked);
+    }
 }

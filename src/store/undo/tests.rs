@@ -360,3 +360,31 @@ fn a_long_list_of_few_nodes_comes_back_when_it_was_overwritten() {
         assert_eq!(picture(&slot), before);
     }
 }
+
+/// A value that was frozen, and is too small for that by now, is written over: what it was comes back all the same.
+#[test]
+fn a_value_that_was_shrunk_and_overwritten_comes_back() {
+    let mut slot = Slot::new(0, SEED);
+    let (db, seed) = (DbIndex(0), SEED);
+    let member = |number: usize| format!("member {number}").into_bytes();
+    let made = slot.edit_or_create(db, b"set", AT, |set: &mut Set| {
+        for number in 0..1500 {
+            set.add(&member(number), &Limits::default(), seed);
+        }
+        Edited::Changed(())
+    });
+    assert!(made.is_ok());
+    let before = content(&slot);
+    slot.begin_undo();
+    let shrunk = slot.edit(db, b"set", AT, |set: &mut Set| {
+        for number in 5..1500 {
+            set.remove(&member(number), seed);
+        }
+        Edited::Changed(())
+    });
+    assert_eq!(shrunk, Ok(Some(())));
+    slot.set_string(db, b"set", b"text", StringForm::Raw, Expiry::Clear, AT);
+    slot.rollback();
+    assert!(content(&slot) == before);
+    slot.check();
+}
