@@ -1,4 +1,5 @@
-//! What a rollback costs that takes back the addition of a few elements: to values of a thousand elements and of a million.
+//! What a rollback costs that takes back the addition of a few elements: to values of a thousand elements and of a million. And what a
+//! copy of the latter takes: at once, and in slices.
 //!
 //! `cargo bench --bench undo` (or with `--profile quick`). Each round opens an undo, adds ten elements to a value, and rolls back, as an
 //! EXEC does that has to run again. Medians of many rounds, one thread, jemalloc. Not a statistical benchmark: a table of figures.
@@ -8,6 +9,7 @@ use std::time::Instant;
 use shardis::base::clock::UnixMs;
 use shardis::data::Limits;
 use shardis::data::access::Moment;
+use shardis::data::copying::Copying;
 use shardis::data::hash::{FieldExpiry, Hash};
 use shardis::data::list::{End, List};
 use shardis::data::set::Set;
@@ -92,6 +94,31 @@ fn measure(add: Add, len: usize) -> f64 {
     rounds[ROUNDS / 2]
 }
 
+/// Milliseconds of a copy that is made at once, of one in slices, and microseconds of the longest slice of that.
+fn measure_copy(add: Add, len: usize) -> (f64, f64, f64) {
+    let mut slot = Slot::new(0, SEED);
+    add(&mut slot, 0..len);
+    let start = Instant::now();
+    let copy = slot.peek(DB, KEY, AT.now).map(|entry| entry.to_owned());
+    let at_once_ms = start.elapsed().as_secs_f64() * 1e3;
+    drop(std::hint::black_box(copy));
+    let start = Instant::now();
+    let mut longest_us: f64 = 0.0;
+    let mut copying = None;
+    loop {
+        let slice = Instant::now();
+        let is_whole = slot.lend_object(DB, KEY, |object, seed| {
+            let copying = copying.get_or_insert_with(|| Copying::begin(object, &Limits::default()));
+            copying.step(object, seed, 128)
+        });
+        longest_us = longest_us.max(slice.elapsed().as_secs_f64() * 1e6);
+        if is_whole.expect("it was made above") {
+            break;
+        }
+    }
+    (at_once_ms, start.elapsed().as_secs_f64() * 1e3, longest_us)
+}
+
 fn main() {
     let kinds: [(&str, Add); 4] = [
         ("set", add_to_set),
@@ -103,5 +130,14 @@ fn main() {
     println!("{:12} {:>12} {:>12}", "", "of 1,000", "of 1,000,000");
     for (name, add) in kinds {
         println!("{name:12} {:12.1} {:12.1}", measure(add, 1000), measure(add, 1_000_000));
+    }
+    println!("copies of 1,000,000 elements");
+    println!(
+        "{:12} {:>12} {:>12} {:>16}",
+        "", "at once, ms", "slices, ms", "longest one, µs"
+    );
+    for (name, add) in kinds {
+        let (at_once_ms, slices_ms, longest_us) = measure_copy(add, 1_000_000);
+        println!("{name:12} {at_once_ms:12.1} {slices_ms:12.1} {longest_us:16.1}");
     }
 }

@@ -436,7 +436,7 @@ fn what_cannot_be_loaded_ends_the_start() {
     let whole = sealed(key);
     let mut altered = whole.clone();
     altered[20] ^= 1;
-    let cases: [(&str, Vec<u8>, &[&str]); 9] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 10] = [
         (
             "cut",
             whole[..22].to_vec(),
@@ -472,6 +472,12 @@ fn what_cannot_be_loaded_ends_the_start() {
             "value",
             sealed(&[key, b"\x10\x04hash\x02xx"].concat()),
             &["in the key 'hash'", "a packed value is damaged"],
+        ),
+        // A reader that does not know it must not look for its end.
+        (
+            "type",
+            sealed(&[key, b"\x63\x04what\x01v"].concat()),
+            &["at offset 28, in the key 'what'", "the number 99"],
         ),
     ];
     for (name, bytes, texts) in cases {
@@ -552,13 +558,24 @@ fn while_it_loads_a_server_says_so() {
         "150",
         "--enable-protected-configs",
         "yes",
+        "--enable-debug-command",
+        "yes",
         "--save",
         "1 1",
     ];
     let server = start_loading(2, &options);
     let mut client = server.client();
     const LOADING: &str = "LOADING Redis is loading the dataset in memory";
-    for line in ["GET key:1", "SET a b", "DBSIZE", "FLUSHALL", "SAVE", "BGSAVE"] {
+    for line in [
+        "GET key:1",
+        "SET a b",
+        "DBSIZE",
+        "FLUSHALL",
+        "SAVE",
+        "BGSAVE",
+        "DEBUG RELOAD",
+        "DEBUG RELOAD NOSAVE",
+    ] {
         let answer = client.line(line);
         assert!(
             answer.is_error() && answer.text().ends_with(LOADING),
@@ -592,6 +609,14 @@ fn while_it_loads_a_server_says_so() {
     await_loaded(&server);
     assert_eq!(client.line("DBSIZE").integer(), 40_000);
     assert!(!client.line("INFO persistence").text().contains("loading_eta_seconds"));
+    let bytes = std::fs::read(dir.0.join("dump.rdb")).expect("it is there");
+    assert!(bytes == many(40_000), "nobody has saved what was half read");
+    assert_eq!(
+        client.line("DEBUG RELOAD").text(),
+        "OK",
+        "it is taken when all is there"
+    );
+    assert_eq!(client.line("DBSIZE").integer(), 40_000);
 }
 
 /// A server that is still loading.

@@ -414,6 +414,109 @@ fn a_snapshot_under_load_is_of_one_moment() {
     }
 }
 
+/// Tables grow and shrink, keys expire, are evicted, renamed and deleted while a snapshot walks through them: what is saved is what there was.
+#[test]
+fn a_snapshot_has_every_key_whatever_becomes_of_the_tables() {
+    const KEYS: usize = 20_000;
+    for shards in [1, 2, 4] {
+        let options = [
+            "--rdb-key-save-delay",
+            "10000",
+            "--maxmemory-policy",
+            "allkeys-random",
+            DEBUG[0],
+            DEBUG[1],
+        ];
+        let server = Server::shardis(shards, &options);
+        let mut client = server.client();
+        client.line(&format!("DEBUG POPULATE {KEYS} key 20"));
+        let expected = digest(&server);
+        assert_eq!(client.line("BGSAVE").text(), "Background saving started");
+        eventually("it walks", || {
+            server.info_number("persistence", "current_save_keys_processed") > 0
+        });
+        let line = |number: usize| match number % 5 {
+            0 => format!("SET new:{number} value"),
+            1 => format!("PEXPIRE key:{number} 1"),
+            2 => format!("UNLINK key:{number}"),
+            3 => format!("RENAME key:{number} moved:{number}"),
+            _ => format!("SET other:{number} value"),
+        };
+        let lines = (0..KEYS).map(|number| line(number).split(' ').map(str::to_owned).collect());
+        client.call_all::<String>(&lines.collect::<Vec<_>>());
+        eventually("keys are evicted", || {
+            let used = server.info_number("memory", "used_memory");
+            let limit = (used - server.info_number("memory", "mem_not_counted_for_evict")) / 10 * 9;
+            client.line(&format!("CONFIG SET maxmemory {limit}"));
+            client.line("SET one more");
+            server.info_number("stats", "evicted_keys") > 0
+        });
+        client.line("CONFIG SET maxmemory 0");
+        eventually("keys have expired", || {
+            server.info_number("stats", "expired_keys") + server.info_number("stats", "evicted_keys") > 1000
+        });
+        assert_eq!(info(&server, "rdb_bgsave_in_progress"), "1", "it walks still");
+        client.line("CONFIG SET rdb-key-save-delay 0");
+        eventually("it is saved", || info(&server, "rdb_saves") == "1");
+        let aside = server.dir.join("aside");
+        std::fs::create_dir_all(&aside).expect("a directory in that of the server");
+        std::fs::copy(server.dir.join("dump.rdb"), aside.join("dump.rdb")).expect("there is a dump");
+        let dir = aside.to_string_lossy().into_owned();
+        let other = Server::shardis(2, &["--dir", &dir, DEBUG[0], DEBUG[1]]);
+        eventually("it is loaded", || info(&other, "loading") == "0");
+        assert_eq!(other.client().line("DBSIZE").integer(), KEYS as i64, "{shards} shards");
+        assert_eq!(digest(&other), expected, "{shards} shards");
+    }
+}
+
+/// Fields that expire are saved with their times, and a real server reads them; those whose time is over are not there.
+#[test]
+fn fields_that_expire_are_saved() {
+    for shards in [1, 2, 4] {
+        let server = Server::shardis(shards, &["--rdb-version", "11", DEBUG[0], DEBUG[1]]);
+        let mut client = server.client();
+        let sizes = [("small", 9), ("large", 900)];
+        for (key, count) in sizes {
+            for number in 0..count {
+                client.line(&format!("HSET {key} field:{number} value:{number}"));
+            }
+            for number in (0..count).step_by(3) {
+                let at = 4_000_000_000_000_u64 + number;
+                client.line(&format!("HPEXPIREAT {key} {at} FIELDS 1 field:{number}"));
+            }
+            client.line(&format!("HSET {key} short v"));
+            client.line(&format!("HPEXPIRE {key} 1 FIELDS 1 short"));
+            eventually("a field is over", || {
+                matches!(client.line(&format!("HGET {key} short")), support::Value::Nil)
+            });
+        }
+        assert_eq!(client.line("SAVE").text(), "OK");
+        let aside = server.dir.join("aside");
+        std::fs::create_dir_all(&aside).expect("a directory in that of the server");
+        std::fs::copy(server.dir.join("dump.rdb"), aside.join("dump.rdb")).expect("there is a dump");
+        let dir = aside.to_string_lossy().into_owned();
+        let Some(peer) = Oracle::Redis82.start(&["--dir", &dir]) else {
+            return;
+        };
+        let mut peer = peer.client();
+        for (key, count) in sizes {
+            assert_eq!(
+                peer.line(&format!("HLEN {key}")).integer(),
+                count as i64,
+                "{shards} shards"
+            );
+            for number in 0..count {
+                let asked = format!("HPEXPIRETIME {key} FIELDS 1 field:{number}");
+                let expected = match number % 3 {
+                    0 => 4_000_000_000_000 + number as i64,
+                    _ => -1,
+                };
+                assert_eq!(peer.line(&asked).items()[0].integer(), expected, "{key} {number}");
+            }
+        }
+    }
+}
+
 /// Ends the threads that ask, also when the one that looks has failed: they would go on for ever, and nobody would hear of it.
 struct OverWhenDropped<'a>(&'a AtomicBool);
 

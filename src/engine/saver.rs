@@ -94,7 +94,7 @@ struct Large {
 }
 
 enum LargePlace {
-    /// The first that is frozen there.
+    /// The first that is frozen there, if the slot knows of no other one where it is now.
     Slot(u16),
     Captured(OwnedEntry),
 }
@@ -268,6 +268,10 @@ impl Saving {
                         return;
                     };
                     let content = view.slot(*slot).expect("the view was given this slot");
+                    if let Some(other) = content.take_forward() {
+                        *slot = other;
+                        continue;
+                    }
                     let (is_written, spent) = content.read_frozen(|object, seed| {
                         is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)
                     });

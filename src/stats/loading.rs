@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Loading {
     is_loading: AtomicBool,
+    /// Somebody is about to put a file in the place of what there is, or is at it.
+    is_reloading: AtomicBool,
     started_at_ms: AtomicU64,
     total_bytes: AtomicU64,
     loaded_bytes: AtomicU64,
@@ -37,6 +39,15 @@ impl Loading {
             counter.store(0, Ordering::Relaxed);
         }
         self.is_loading.store(true, Ordering::Release);
+    }
+
+    /// For who puts a file in the place of what there is: false, if something is read already, or is about to be.
+    pub fn claim_reload(&self) -> bool {
+        !self.is_loading() && !self.is_reloading.swap(true, Ordering::AcqRel)
+    }
+
+    pub fn end_reload(&self) {
+        self.is_reloading.store(false, Ordering::Release);
     }
 
     pub fn end(&self) {
@@ -109,6 +120,17 @@ impl Loading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_reload_at_a_time_and_none_while_a_file_is_read() {
+        let loading = Loading::default();
+        loading.begin(UnixMs(0), 0);
+        assert!(!loading.claim_reload());
+        loading.end();
+        assert!(loading.claim_reload() && !loading.claim_reload());
+        loading.end_reload();
+        assert!(loading.claim_reload());
+    }
 
     #[test]
     fn progress_is_shown_as_redis_shows_it() {

@@ -11,7 +11,7 @@
 //! * What comes anew is on the new side and is nobody's concern.
 //! * A **large value** is neither lent nor copied at once: whichever comes first, the walk or a change, *freezes* it (`data::frozen`), and
 //!   that is its capture. It lives on in its place, and is read as it was in slices ([`Slot::read_frozen`]). When it leaves its place for
-//!   good, it is put aside as it is; when it goes on living under another name, its successor is a copy.
+//!   good, it is put aside as it is; when it goes on living under another name, the word of what it was goes with it (`moved`).
 //!
 //! A slot learns of the cut when it is changed or walked next ([`Slot::meet_cut`]): whoever makes the cut holds all slots, and need not touch
 //! them. A table that is cleared as a whole is captured as a whole; dbs that are exchanged are remembered, since an entry is saved under the
@@ -21,15 +21,18 @@
 //! 1. While no walk is to be done in a slot that has met the cut, all its entries have the slot's side.
 //! 2. Before an entry of the old side changes or leaves, it is captured, unless the snapshot has been given up ([`Cut::is_open`]).
 //! 3. What was put aside by an undo has no say: it is put on the slot's side when it comes back, having been captured before its change.
-//! 4. What is frozen for the snapshot is named in the slot (`frozen`), by what the entry was at the cut and by where it is: in the table under
-//!    its key, in a table that was captured, or put aside. It is thawed, and its name struck off, before it is freed.
+//! 4. What is frozen for the snapshot is named in the slot in which it is (`frozen`), by what the entry was at the cut and by where it is: in the
+//!    table under the key that it has now, or put aside. It is thawed, and its name struck off, before it is freed.
 //! 5. `captured_bytes` is what the entries captured and not yet written take, and what frozen values keep of their past, over all slots and shards.
 //!
 //! A cut that is given up leaves entries of both sides: the walk goes on through the slots that are left, without saving anything, before
 //! the next cut can be made.
 
+mod moved;
 #[cfg(test)]
 mod tests;
+
+pub use moved::{Destination, Taken};
 
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
@@ -190,8 +193,18 @@ struct Frozen {
     /// Of the value, which does not change by anything that is done with it.
     address: usize,
     place: FrozenPlace,
+    /// The key that it has now, if that is another one.
+    key_now: Option<Box<[u8]>>,
+    /// Some of it has been read.
+    is_begun: bool,
     /// What of it is counted in [`Cut::captured_bytes`].
     counted_bytes: usize,
+}
+
+impl Frozen {
+    fn key_now(&self) -> &[u8] {
+        self.key_now.as_ref().unwrap_or(&self.entry.key)
+    }
 }
 
 enum FrozenPlace {
@@ -205,6 +218,8 @@ enum FrozenPlace {
 pub(super) struct SlotCut {
     captured: Captured,
     frozen: Vec<Frozen>,
+    /// The slot to which the value has moved that was being read here.
+    forward: Option<u16>,
     /// Dbs whose number at the cut was another one: the number now, and then.
     moved: Vec<(DbIndex, DbIndex)>,
     /// Where the walk goes on.
@@ -304,7 +319,14 @@ fn is_sliced(object: ObjectRef<'_>) -> bool {
 
 impl SlotCut {
     fn is_empty(&self) -> bool {
-        self.captured.is_empty() && self.frozen.is_empty() && self.moved.is_empty() && self.walk.is_none()
+        let SlotCut {
+            captured,
+            frozen,
+            forward,
+            moved,
+            walk,
+        } = self;
+        captured.is_empty() && frozen.is_empty() && forward.is_none() && moved.is_empty() && walk.is_none()
     }
 
     /// The number that a db had at the cut.
@@ -391,6 +413,8 @@ impl Slot {
             },
             address,
             place: FrozenPlace::Table(db),
+            key_now: None,
+            is_begun: false,
             counted_bytes: 0,
         });
         self.common.cut.captured_slots.set(self.index());
@@ -429,7 +453,7 @@ impl Slot {
         }
     }
 
-    /// An entry goes on living elsewhere: what is of the cut stays here, and a copy lives on.
+    /// An entry goes on living elsewhere, without what it was: what is of the cut stays here, and a copy lives on.
     pub(super) fn part_from_cut(&mut self, entry: OwnedEntry) -> OwnedEntry {
         if !entry.as_ref().is_frozen(Use::Snapshot) {
             return entry;
@@ -478,7 +502,7 @@ impl Slot {
         let mut table = table;
         if let Some(cut) = self.rare_if_any().and_then(|rare| rare.cut.as_mut()) {
             for frozen in &mut cut.frozen {
-                let key = &frozen.entry.key;
+                let key = frozen.key_now();
                 let spot = table.find(seed.hash(key), key);
                 if let Some(spot) = spot.filter(|spot| table.entry(*spot).object_address() == frozen.address) {
                     frozen.place = FrozenPlace::Aside(table.remove(spot, seed));
@@ -591,6 +615,7 @@ impl Slot {
             self.rare_mut().cut = Some(cut);
             return (true, detached);
         };
+        frozen.is_begun = true;
         let lend = |object: &mut Object| {
             let is_read = read(object, seed);
             let kept_bytes = if is_read { 0 } else { object.as_ref().kept_bytes() };
@@ -599,7 +624,7 @@ impl Slot {
         let (is_read, kept_bytes, spent) = match &mut frozen.place {
             FrozenPlace::Aside(entry) => entry.edit_object(lend),
             FrozenPlace::Table(db) => {
-                let (db, key) = (*db, &frozen.entry.key);
+                let (db, key) = (*db, frozen.key_now.as_ref().unwrap_or(&frozen.entry.key));
                 let table = self.table(db);
                 let spot = table.and_then(|table| {
                     let spot = table.find(seed.hash(key), key)?;

@@ -43,7 +43,7 @@ mod value;
 mod watch;
 
 pub use crate::base::hash::HashSeed;
-pub use cut::{Captured, Cut, FrozenEntry};
+pub use cut::{Captured, Cut, Destination, FrozenEntry, Taken};
 pub use detached::Detached;
 pub use entry::{EntryRef, OwnedEntry};
 pub use expire::ExpireStep;

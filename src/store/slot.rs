@@ -304,8 +304,14 @@ impl Slot {
         }
     }
 
-    /// Deletes a key and hands its entry out: for RENAME and MOVE, and for UNLINK of a long string.
+    /// Deletes a key and hands its entry out: for UNLINK of a long string. (RENAME and MOVE: [`Slot::take_for`].)
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
+        let entry = self.take_whole(db, key, at)?;
+        Some(self.part_from_cut(entry))
+    }
+
+    /// The same with what it is at a snapshot's cut.
+    pub(super) fn take_whole(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.note_going(db, spot.hash(), key);
         let mut entry = self.cut(db, spot);
@@ -315,7 +321,6 @@ impl Slot {
             let kept = self.keep_gone(db, std::mem::replace(&mut entry, copy));
             debug_assert!(kept.is_none(), "it was asked just now");
         }
-        let entry = self.part_from_cut(entry);
         self.tell(db, key, Happening::Removed);
         Some(entry)
     }

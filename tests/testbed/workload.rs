@@ -5,7 +5,7 @@
 //! what must hold of it.
 
 use shardis::base::random::Random;
-use shardis::engine::testbed::{Judge, Meaning, PINNED, Plan, Request, Workload};
+use shardis::engine::testbed::{Features, Judge, Meaning, PINNED, Plan, Request, Workload};
 use shardis::resp::Proto;
 
 pub struct Commands;
@@ -106,6 +106,10 @@ impl Workload for Commands {
         }
         program.end();
         program.requests
+    }
+
+    fn keys_expire(&self, features: &Features) -> bool {
+        features.has("expiry") || features.has("field-expiry")
     }
 
     fn closing(&self, plan: &Plan<'_>) -> Vec<Request> {

@@ -173,11 +173,12 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
     let moved = if is_target_taken {
         None
     } else {
-        slot.take(source_db, key, moment)
+        let here = slot.as_destination();
+        slot.take_for(source_db, key, here, moment)
     };
     let has_moved = moved.is_some();
     if let Some(entry) = moved {
-        slot.put(target_db, key, entry, moment);
+        slot.put_taken(target_db, key, entry, moment);
         op.wrote(key, Event::generic("move_from"));
         op.wrote_in(target_db, key, Event::generic("move_to"), 0);
     }
@@ -261,10 +262,11 @@ fn find_both(op: &mut Op, source: &[u8], target: &[u8]) -> Result<Found, ReplyEr
 /// Moves an entry that exists to another key of the same db.
 fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
-    let Some(entry) = op.keys.slot(source)?.take(db, source, moment) else {
+    let to = op.keys.slot(target)?.as_destination();
+    let Some(entry) = op.keys.slot(source)?.take_for(db, source, to, moment) else {
         return Err(error::NO_SUCH_KEY);
     };
-    op.keys.slot(target)?.put(db, target, entry, moment);
+    op.keys.slot(target)?.put_taken(db, target, entry, moment);
     op.came(target);
     op.wrote(source, Event::generic("rename_from"));
     op.also(target, Event::generic("rename_to"));

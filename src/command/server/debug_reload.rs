@@ -48,6 +48,19 @@ impl Request {
 pub(super) fn reload(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let request = Request::parse(context.args())?;
+        let node = context.with(|local| local.node.clone());
+        // What is half read would be saved in the place of the whole.
+        if !node.loading.claim_reload() {
+            return Err(error::LOADING);
+        }
+        let outcome = put_in_place(context, request).await;
+        node.loading.end_reload();
+        outcome
+    })
+}
+
+fn put_in_place(context: &mut Context, request: Request) -> NodeFuture<'_> {
+    Box::pin(async move {
         context.ask_all(Local::begin_loading).await;
         // Before it is saved: what is answered after the cut would be taken back.
         let handle = context.with(|local| local.handle());

@@ -4,17 +4,21 @@
 //! * What it finds is what there was at the cut of the last snapshot that was reported as saved, or at that of a later one (`saves`).
 //! * What it has when it serves is what the same file makes of a single shard, which the judge goes on with.
 //! * Until then whatever cannot run while a data set is read is refused with Redis's words, or was not run before it was whole.
+//! * Where the disk fails, a process may come to its end while it reads: that is an end then, and the file is as it was.
 //!
 //! The code that finds and reads the file is that of a server's start; only that its threads are tasks here, which go on when it is drawn.
 
+use super::Testbed;
+use super::engine::Engine;
 use super::fault::Fault;
 use super::judge::Failure;
 use super::run::Run;
 use super::saves::{CutSeen, FILE, check_file, first_difference};
 use super::story::{Death, Story};
 use crate::base::clock::UnixMs;
+use crate::base::random::Random;
 use crate::engine::assembly::BEGIN;
-use crate::runtime::disk::{Disk, SimulatedDisk};
+use crate::runtime::disk::{Disk, Failing, SimulatedDisk};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +27,12 @@ const NUMBERS_OF_A_PROCESS: u64 = 1 << 32;
 
 /// Calendars are not further apart than this, and what expires in between is not looked at.
 const SKEW_MS: u64 = 10;
+
+/// Polls of tasks within which a data set is read, or that has failed.
+const POLLS_MAX: usize = 1_000_000;
+
+/// Operations of the disk, of which one fails, while a data set is found and read.
+const OPERATIONS: u64 = 16;
 
 /// What one process leaves to the next.
 pub(super) struct Estate {
@@ -110,6 +120,41 @@ pub(super) fn die(run: &mut Run<'_>, death: Death) -> Result<Estate, Failure> {
         numbers_from,
         is_first: false,
     })
+}
+
+/// Lets a process start whose disk fails while it reads, if that is drawn.
+pub(super) fn fail_to_start(story: &Story, bed: &Testbed<'_>, estate: &Estate) -> Result<(), Failure> {
+    let random = &mut Random::with_seed(!story.schedule_seed);
+    if estate.is_first || !story.features.has("failing-disk") || random.chance(1, 2) {
+        return Ok(());
+    }
+    let disk = &estate.disk;
+    let before = disk.content(Path::new(FILE));
+    disk.fail_at(disk.operations() + random.u64_in(0..OPERATIONS), Failing::Broken);
+    // It may end before there are any shards.
+    if let Ok(mut engine) = Engine::new(story, bed.registry, estate, bed.recovery) {
+        let mut polls = 0;
+        while engine.loaded.borrow().is_none() {
+            let ready = |shard: &usize| engine.tasks[*shard].ready_count() > 0;
+            let ready: Vec<usize> = (0..story.shard_count).filter(ready).collect();
+            polls += 1;
+            if ready.is_empty() || polls > POLLS_MAX {
+                return Err(Failure::new(
+                    "load",
+                    "a start whose disk fails does not come to its end",
+                ));
+            }
+            let shard = ready[random.below(ready.len())];
+            let number = random.below(engine.tasks[shard].ready_count());
+            engine.poll(shard, number);
+        }
+        engine.abandon();
+    }
+    disk.end_process();
+    match disk.content(Path::new(FILE)) == before {
+        true => Ok(()),
+        false => Err(Failure::new("load", "a start whose disk fails has changed the file")),
+    }
 }
 
 /// Looks what the reading of the data set has come to.

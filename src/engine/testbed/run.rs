@@ -15,7 +15,7 @@ use super::judge::{Failure, Judge, tell};
 use super::limits::Limits;
 use super::passes::Torn;
 use super::peer::{Peer, Phase};
-use super::restarts::{Estate, die, is_to_die, look_at_loading};
+use super::restarts::{Estate, die, fail_to_start, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
@@ -56,6 +56,10 @@ pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
     let mut outcome = Outcome::default();
     let (mut act, mut estate) = (story, Estate::new(story));
     loop {
+        if let Err(failure) = fail_to_start(act, bed, &estate) {
+            outcome.failure = Some(failure);
+            return outcome;
+        }
         let mut run = match Run::new(act, bed, manner, estate) {
             Ok(run) => run,
             Err(text) => {

@@ -95,6 +95,8 @@ pub trait Workload {
     fn parameters(&self, plan: &Plan<'_>, random: &mut Random) -> Vec<(String, String)>;
     /// What a client sends. Its first request finds a fresh connection.
     fn program(&self, plan: &Plan<'_>, client: usize, random: &mut Random) -> Vec<Request>;
+    /// Whether time alone may change what is stored: when somebody finds that a key is over is nobody's promise.
+    fn keys_expire(&self, features: &Features) -> bool;
     /// What is asked for when all clients are done: what the data has become, which is compared; at last, all of it is
     /// removed.
     fn closing(&self, plan: &Plan<'_>) -> Vec<Request>;
@@ -250,6 +252,8 @@ pub struct Story {
     pub closing: Vec<Request>,
     pub schedule_seed: u64,
     pub schedule: Schedule,
+    /// As [`Workload::keys_expire`] says.
+    pub keys_expire: bool,
     /// How the process dies, and what happens when there is another one.
     pub after: Option<(Death, Box<Story>)>,
 }
@@ -430,6 +434,7 @@ fn draw_act(
         schedule_seed: random.next_u64(),
         schedule,
         features: plan.features.clone(),
+        keys_expire: workload.keys_expire(plan.features),
         after: None,
     }
 }
