@@ -271,6 +271,7 @@ impl Load {
         }
         let failure = self.lock().failure.take();
         if failure.is_none() {
+            // Before anybody can have a snapshot saved under these names.
             remove_replaced(&*self.disk, &self.replaced);
         }
         if failure.is_none() || self.options.is_reload {
