@@ -276,11 +276,12 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             3 if choice == 0 => {
-                let to = if count % 2 == 0 { Use::Undo } else { Use::Snapshot };
+                let to = [Use::Undo, Use::Snapshot, Use::Copy][usize::from(count % 3)];
                 let _ = object.thaw(to).free_step(1000);
                 match to {
                     Use::Undo => undo = None,
                     Use::Snapshot => snapshot = None,
+                    Use::Copy => copy = None,
                 }
             }
             3 if choice == 1 && copy.is_none() && object.as_ref().freezes() => {
