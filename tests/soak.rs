@@ -419,6 +419,9 @@ fn recount(server: &Server) -> Result<String, String> {
             keys.iter()
                 .map(|key| vec![b"MEMORY".to_vec(), b"USAGE".to_vec(), key.clone()]),
         ) {
+            if usage == Value::Nil {
+                return Err(format!("db {db}: a key went in between"));
+            }
             entry_bytes += usage.integer() as u64;
         }
         let mut slots: HashMap<u16, u64> = HashMap::new();

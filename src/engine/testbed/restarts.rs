@@ -175,7 +175,9 @@ pub(super) fn look_at_loading(run: &mut Run<'_>) -> Result<(), Failure> {
         }
     }
     let is_in_pass = run.shards.iter().any(|state| state.torn.is_some());
-    if !is_over || is_in_pass || run.judge.is_loading {
+    // A transaction that waits in its middle has changed something, and has not been reported.
+    let is_idle = run.engine.shards.iter().all(|shard| shard.borrow().core.is_idle());
+    if !is_over || is_in_pass || run.judge.is_loading || !is_idle {
         return Ok(());
     }
     if run.manner.fault == Fault::LoseLoaded {
