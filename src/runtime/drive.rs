@@ -150,8 +150,9 @@ pub async fn drive_within<P: Pump>(mut pump: P, limits: Limits) -> io::Result<()
             last_turn = Instant::now();
         }
         let turn_every = if waits_outside { OUTSIDE_TURN_EVERY } else { TURN_EVERY };
-        if now.duration_since(last_turn) >= turn_every {
-            // The executor looks at its rings when it has nothing to run: wait for something that they report at once.
+        if now.duration_since(last_turn) >= turn_every && !watch.local_ready() {
+            // The executor looks at its rings when it has nothing to run: wait for something that they report at once. Beside a task that
+            // goes on and on that would take until it is preempted, and nobody would be served meanwhile; then it looks by itself.
             turn.readable().await?;
             last_turn = Instant::now();
         }
@@ -390,6 +391,22 @@ mod tests {
                 crate::runtime::yield_now().await;
             }
             assert!(!log.borrow().contains(&"sleep"), "{:?}", log.borrow());
+        });
+    }
+
+    #[test]
+    fn a_task_that_goes_on_and_on_keeps_the_loop_from_nothing() {
+        on_a_shard(0, |log| async move {
+            let begun = Instant::now();
+            // Longer than the executor lets a task run before it looks at its rings.
+            while begun.elapsed() < Duration::from_millis(300) {
+                log.borrow_mut().clear();
+                for _ in 0..10 {
+                    crate::runtime::yield_now().await;
+                }
+                let passes = log.borrow().len();
+                assert!(passes >= 5, "{passes} passes while a task ran ten times");
+            }
         });
     }
 
