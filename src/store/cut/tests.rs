@@ -118,6 +118,15 @@ impl Saved {
     }
 }
 
+/// One entry fewer is to be saved in this step; the last one ends it.
+fn count_down(left: &mut usize) -> ControlFlow<()> {
+    *left = left.saturating_sub(1);
+    match *left {
+        0 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
 fn change(slot: &mut Slot, random: &mut Random) {
     let db = DbIndex(random.below(3) as u32);
     let key = random.below(300).to_string().into_bytes();
@@ -256,12 +265,7 @@ fn what_is_saved_is_what_there_was() {
                     if cut.is_open() {
                         note(&mut saved.all, db, entry);
                     }
-                    left = left.saturating_sub(1);
-                    if left == 0 {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
+                    count_down(&mut left)
                 });
                 steps += 1;
                 if is_done && slot.first_frozen().is_none() {
@@ -376,12 +380,7 @@ impl Home {
             let mut left = random.below(4);
             let is_through = slots[slot].save_some(|db, entry| {
                 note(&mut saved.all, db, entry);
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
+                count_down(&mut left)
             });
             if is_through {
                 self.todo.pop();
