@@ -13,6 +13,7 @@
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `listening` | messages, in the order of turns |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
+//! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
@@ -59,6 +60,7 @@ pub(crate) mod log;
 pub(crate) mod node;
 mod op;
 mod pass;
+mod promise;
 mod registry;
 mod report;
 mod route;

@@ -301,6 +301,13 @@ fn start(
     let shared = Arc::new(Shared::new(shards));
     let memory = MemoryAccount::new(shards);
     let cut = Arc::new(Cut::new(SLOT_COUNT as u16, memory.captured_bytes().clone()));
+    let turns = Arc::new(Turns::new(shards));
+    let bells = shared.clone();
+    turns.durable.ring_by(Box::new(move |shard| {
+        if let Some(wake) = bells.wake_handle(usize::from(shard.0)) {
+            wake.wake();
+        }
+    }));
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -318,7 +325,7 @@ fn start(
         cut: cut.clone(),
         snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
         log_switch: Default::default(),
-        turns: Arc::new(Turns::new(shards)),
+        turns,
         hearers: Arc::new(Hearers::new(shards)),
         loading: Default::default(),
         shutdown: Mutex::new(None),

@@ -29,6 +29,32 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Nothing.
 const NONE: u64 = u64::MAX;
 
+/// What a reply waits for under `appendfsync always`: that so much of the history is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need(u64);
+
+impl Need {
+    /// Nothing.
+    pub const NONE: Need = Need(0);
+    /// The number that the pass under way takes at its end: above all that there are.
+    pub const OWN: Need = Need(NONE);
+
+    /// All log numbers up to this one.
+    pub fn of(number: u64) -> Need {
+        Need(number)
+    }
+
+    /// What it is where the pass has taken that number.
+    pub fn resolved(self, own: u64) -> Need {
+        if self == Need::OWN { Need(own) } else { self }
+    }
+
+    /// Whether it is satisfied.
+    pub fn is_met(self, prefix: u64) -> bool {
+        self.0 <= prefix
+    }
+}
+
 /// Rings for a shard that sleeps.
 pub type Ring = Box<dyn Fn(ShardId) + Send + Sync>;
 
@@ -207,7 +233,7 @@ impl Durable {
     /// The shard is about to sleep while clients of it wait, and has last looked at this prefix. False: there is a newer one.
     pub fn announce_waiting(&self, shard: ShardId, seen_prefix: u64) -> bool {
         self.part(shard).waits.store(true, Ordering::SeqCst);
-        self.prefix() <= seen_prefix && self.holds()
+        self.prefix() <= seen_prefix && self.holds() && self.ring.get().is_some()
     }
 
     fn wake_waiting(&self) {
