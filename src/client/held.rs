@@ -29,6 +29,14 @@ impl HeldReplies {
         self.pieces.push_back((need, piece));
     }
 
+    /// Takes back what was let go and could not leave: it comes first again, and waits for no disk.
+    pub fn put_back(&mut self, out: &mut ReplyBuf) {
+        let piece = std::mem::take(out);
+        self.bytes += piece.len();
+        self.memory_bytes += allocated(piece.memory_bytes());
+        self.pieces.push_front((Need::NONE, piece));
+    }
+
     /// Moves what may leave to `out`.
     pub fn release(&mut self, out: &mut ReplyBuf, is_met: impl Fn(Need) -> bool) {
         while let Some((need, _)) = self.pieces.front()
@@ -81,6 +89,12 @@ mod tests {
         };
         assert_eq!(released(2), b"", "the second one waits behind the first");
         assert_eq!(released(4), b"abb");
+        held.put_back(&mut piece("z"));
+        let mut released = |prefix| {
+            held.release(&mut out, |need| need.is_met(prefix));
+            out.take().to_contiguous().into_owned()
+        };
+        assert_eq!(released(0), b"z");
         assert_eq!(released(5), b"c");
         assert!(held.is_empty());
         assert_eq!((held.bytes(), held.memory_bytes), (0, 0));

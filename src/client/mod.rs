@@ -226,7 +226,7 @@ impl Client {
     /// A reply waits for that.
     #[inline]
     pub fn needs(&mut self, need: Need) {
-        self.need = self.need.max(need);
+        self.need = self.need.and(need);
     }
 
     /// Whether its replies are dropped (CLIENT REPLY).

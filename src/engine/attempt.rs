@@ -84,8 +84,10 @@ pub struct Consequences {
     /// It is to be known which slots the unit has looked at.
     pub(super) notes_seen: bool,
     pub(super) seen: SlotMarks,
-    /// As if it had looked at all.
+    /// It may have looked at any.
     pub(super) has_seen_all: bool,
+    /// It may have changed any.
+    pub(super) has_held_all: bool,
 }
 
 /// What a keyspace event is about: its class, and Redis's name of it.
@@ -336,7 +338,7 @@ impl Consequences {
         self.counted.clear();
         self.emptied.clear();
         self.seen = SlotMarks::new();
-        self.has_seen_all = false;
+        (self.has_seen_all, self.has_held_all) = (false, false);
         self.events.shrink_to(KEPT_MAX);
         self.signals.shrink_to(KEPT_MAX);
         self.counted.shrink_to(KEPT_MAX);

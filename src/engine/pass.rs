@@ -354,7 +354,13 @@ impl Local {
                     self.env.stats.counts.output_bytes += output_bytes;
                     self.env.stats.counts.writes_processed += 1;
                 }
-                Handed::Busy => is_written = false,
+                Handed::Busy => {
+                    is_written = false;
+                    // What has waited behind it must not be taken for older.
+                    if let Some(held) = &mut client.held {
+                        held.put_back(&mut client.out);
+                    }
+                }
                 Handed::Gone => {}
             }
         }

@@ -5,7 +5,7 @@
 //!
 //! * one that has written waits for the number of its pass, which is not known before the pass ends;
 //! * one that has not waits for the last changes of the slots that it looked at: a reader of quiet slots waits for nothing;
-//! * what looks at no slots, and asks shards, waits for all that is numbered.
+//! * what may look at any slot (KEYS, SCAN, SORT BY), or asks shards, waits for all that is numbered.
 //!
 //! ```text
 //!  unit ends --> need --> client (here: at once; elsewhere: with the reply) --> held at the end of the pass --> sent when durable
@@ -59,7 +59,7 @@ impl Promises {
         };
         if consequences.has_effects_for_file() {
             self.has_own = true;
-            self.changed_all |= consequences.has_seen_all;
+            self.changed_all |= consequences.has_held_all;
             consequences.seen.for_each(|slot| {
                 self.changed.insert(slot);
             });
@@ -70,7 +70,7 @@ impl Promises {
             let mut need = Need::NONE;
             consequences.seen.for_each(|slot| {
                 let is_own = self.changed_all || self.changed.contains(slot);
-                need = need.max(if is_own {
+                need = need.and(if is_own {
                     Need::OWN
                 } else {
                     Need::of(durable.number_of(slot))

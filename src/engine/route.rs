@@ -341,7 +341,8 @@ impl Local {
     #[cold]
     fn waiting_flags(&mut self) -> u16 {
         match self.env.promises.of_unit() {
-            Need::OWN => REPLY_NEEDS_PASS,
+            // It is above all that there was.
+            need if need.has_own() => REPLY_NEEDS_PASS,
             need if need.is_met(self.env.durable().prefix()) => 0,
             _ => REPLY_NEEDS_ALL,
         }

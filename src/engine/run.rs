@@ -89,7 +89,8 @@ pub fn run_keys(
         return Outcome::Lacking;
     }
     if let Some(consequences) = &mut attempt.consequences {
-        consequences.has_seen_all |= matches!(found.command.run, Run::Everything(_));
+        consequences.has_seen_all |= !matches!(found.command.run, Run::Keys(_));
+        consequences.has_held_all |= view.has_everything();
     }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
     if let Some(consequences) = &mut attempt.consequences {

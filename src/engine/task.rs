@@ -279,7 +279,7 @@ impl Task {
             self.ran_on = env.shard;
             self.need = env.promises.of_unit();
             if matches!(&self.kind, TaskKind::Exec(step) if step.asks_other_shards) {
-                self.need = self.need.max(env.need_of_everything());
+                self.need = self.need.and(env.need_of_everything());
             }
         }
     }
