@@ -28,6 +28,7 @@ use super::attempt::KeyEvent;
 use super::ground::Ground;
 use super::listening::Announcement;
 use super::local::{Envelope, Local};
+use super::rewrites;
 use super::saves::{follow_flush, look_after, run_job};
 use super::shutdown::obey_signal;
 use super::upkeep::is_over_output_limit;
@@ -132,6 +133,7 @@ impl Local {
         } = self;
         let pause = upkeep.cron(&mut Ground { core, env, node }, clients, links_bytes);
         look_after(self);
+        rewrites::look_after(self);
         obey_signal(self);
         pause
     }
@@ -171,6 +173,8 @@ impl Local {
         let has_messages = !self.env.messages.is_empty();
         if self.env.log.has_gathered() || has_messages {
             self.passes.turn = Some(self.env.log.take_turn(self.env.shard));
+        } else if let Some(early) = self.env.log.take_early() {
+            self.passes.turn = Some(early);
         }
         self.passes.turn.as_ref()
     }

@@ -125,6 +125,7 @@ impl Turns {
             offset: end_offset,
             stream_db: None,
         };
+        self.durable.begin(next_number);
     }
 
     /// Rule 1: shows the bounds, and takes a turn.
@@ -214,15 +215,6 @@ impl Turns {
     /// The number that the next effects for the file get.
     pub fn next_number(&self) -> u64 {
         self.next_number.load(Ordering::SeqCst)
-    }
-
-    /// Begins behind what an earlier process has left. To be called before anybody has taken a turn.
-    pub fn begin_at(&self, turn: u64, next_number: u64, offset: u64) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.offset = offset;
-        self.counter.store(turn, Ordering::SeqCst);
-        self.next_number.store(next_number, Ordering::SeqCst);
-        self.durable.begin(next_number);
     }
 
     /// The end of the stream.
