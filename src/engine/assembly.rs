@@ -270,6 +270,11 @@ impl Assembly {
         self.shards[shard].borrow_mut().env.observer = Some(Box::new(observer));
     }
 
+    /// Polls the tasks of the shards' executor.
+    pub fn poll_tasks(&self) {
+        self.tasks.poll_all();
+    }
+
     /// Attaches a reader to the log of a shard.
     pub fn subscribe(&self, shard: usize) -> ReaderId {
         self.shards[shard].borrow_mut().log().subscribe()

@@ -11,6 +11,7 @@ use super::attempt::{Attempt, Consequences, KeyEvent};
 use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
+use super::promise::Promises;
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
@@ -22,6 +23,8 @@ use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
 use crate::resp::{Args, ReplyError, error};
+use crate::shard::durable::{Durable, Need};
+use crate::shard::turns::Turns;
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
@@ -89,6 +92,9 @@ pub struct Env {
     pub(super) observer: Option<Observer>,
     /// The effects of the units that this shard has run.
     pub(super) log: Log,
+    /// What the replies of this pass wait for.
+    pub(super) promises: Promises,
+    turns: Arc<Turns>,
     /// What this pass has to tell those who listen.
     pub(super) messages: Vec<KeyEvent>,
     hearers: Arc<Hearers>,
@@ -213,6 +219,8 @@ impl Env {
             now_until: Ticks::default(),
             observer: None,
             log: Log::new(node.log_switch.clone(), node.turns.clone(), LOG_LAG_BYTES_MAX),
+            promises: Promises::default(),
+            turns: node.turns.clone(),
             messages: Vec::new(),
             hearers: node.hearers.clone(),
             spare: None,
@@ -247,6 +255,30 @@ impl Env {
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
         self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
+        self.follow_promises();
+    }
+
+    /// Whether replies wait for the disk may have changed. To be called on every shard before whoever has changed it is answered.
+    pub(super) fn follow_promises(&mut self) {
+        self.promises.follow(&self.turns.durable, self.shard);
+    }
+
+    /// The pass has taken this number.
+    #[inline]
+    pub(super) fn number_promises(&mut self, number: u64) {
+        self.promises.number(number, &self.turns.durable);
+    }
+
+    pub(super) fn durable(&self) -> &Durable {
+        &self.turns.durable
+    }
+
+    /// What an answer waits for that concerns no slots of its own, and may show anything.
+    pub(super) fn need_of_everything(&self) -> Need {
+        match self.promises.hold() {
+            true => self.promises.of_everything(self.durable()),
+            false => Need::NONE,
+        }
     }
 
     /// Why writes are refused, if a snapshot or a write to the append-only file has failed; whoever is asked whether the server is well says
@@ -330,6 +362,7 @@ impl Env {
         self.move_on();
         self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
         self.snapshot_state.has_log_failed = self.aof.refuses();
+        self.follow_promises();
     }
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
@@ -367,6 +400,7 @@ impl Env {
             .consequences
             .get_or_insert_with(|| spare.take().unwrap_or_default());
         consequences.is_logged = is_logged;
+        consequences.notes_seen = self.promises.hold();
         consequences.classes = self.settings.notify_keyspace_events;
     }
 
@@ -399,6 +433,9 @@ impl Env {
 
     #[cold]
     fn hand_on(&mut self, mut consequences: Option<Box<Consequences>>, unit: Ended<'_>, is_broad: bool) {
+        if self.promises.hold() {
+            self.promises.end_unit(consequences.as_deref(), &self.turns.durable);
+        }
         if let Some(consequences) = &mut consequences {
             consequences.settle_signals();
             if !consequences.effects.is_empty() {

@@ -284,7 +284,10 @@ impl Local {
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
     pub fn announce_sleep(&mut self) -> bool {
-        if self.has_unreleased() || !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
+        if self.has_unreleased()
+            || !self.may_sleep_on_disk()
+            || !self.inbound.as_mut().is_some_and(Inbound::announce_sleep)
+        {
             return false;
         }
         let may_sleep = self.outbound.announce_starving();
@@ -292,6 +295,12 @@ impl Local {
             self.awake();
         }
         may_sleep
+    }
+
+    /// Whether no client of this shard waits for what is durable by now; from here on a sync wakes it.
+    fn may_sleep_on_disk(&self) -> bool {
+        let durable = self.env.durable();
+        !self.clients.wait_for_disk_anywhere() || durable.announce_waiting(self.env.shard, self.passes.seen_prefix)
     }
 
     /// Says that this shard is awake.

@@ -15,6 +15,7 @@
 //! | `order` | what a snapshot is for that is not the data set's own file |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
+//! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
@@ -63,6 +64,7 @@ pub(crate) mod node;
 mod op;
 mod order;
 mod pass;
+mod promise;
 mod registry;
 mod report;
 pub(crate) mod rewrites;

@@ -16,6 +16,7 @@ use super::snapshot::Plan;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Session};
 use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
+use crate::shard::durable::Need;
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
@@ -38,6 +39,9 @@ pub struct Task {
     pub kind: TaskKind,
     /// It holds its slots between two steps.
     pub(super) steps: Option<Box<Steps>>,
+    /// What its reply waits for: its own pass's number is that of the shard on which it ran.
+    pub(super) need: Need,
+    pub(super) ran_on: ShardId,
 }
 
 /// A command between two of its steps.
@@ -77,6 +81,8 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            need: Need::NONE,
+            ran_on: client.place.shard,
         }
     }
 
@@ -114,6 +120,8 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            need: Need::NONE,
+            ran_on: shard,
         }
     }
 }
@@ -126,6 +134,7 @@ impl Work<Slot> for Box<Task> {
         env.begin_unit();
         let others = env.stats.take_slow_entries();
         let verdict = self.run_kind(view, env);
+        self.note_need(env);
         self.slow_entries.append(&mut env.stats.take_slow_entries());
         env.stats.put_slow_entries_back(others);
         verdict
@@ -266,6 +275,18 @@ impl Task {
 }
 
 impl Task {
+    /// Takes down what its reply waits for, if it has ended here and now.
+    #[inline]
+    fn note_need(&mut self, env: &mut Env) {
+        if env.promises.hold() {
+            self.ran_on = env.shard;
+            self.need = env.promises.of_unit();
+            if matches!(&self.kind, TaskKind::Exec(step) if step.asks_other_shards) {
+                self.need = self.need.and(env.need_of_everything());
+            }
+        }
+    }
+
     /// Whether it holds its slots between two steps.
     pub(super) fn goes_in_steps(&self) -> bool {
         self.steps.is_some()
@@ -304,6 +325,7 @@ impl Task {
             what: Observation::Committed,
         };
         step.finish(view, env, ended);
+        self.note_need(env);
         env.now = now;
         env.stats.count_call(id, 0);
         Verdict::Done

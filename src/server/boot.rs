@@ -315,6 +315,12 @@ fn start(
         settings,
         false,
     );
+    let bells = shared.clone();
+    turns.durable.ring_by(Box::new(move |shard| {
+        if let Some(wake) = bells.wake_handle(usize::from(shard.0)) {
+            wake.wake();
+        }
+    }));
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),

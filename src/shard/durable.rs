@@ -29,6 +29,58 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Nothing.
 const NONE: u64 = u64::MAX;
 
+/// What a reply waits for under `appendfsync always`: that so much of the history is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    number: u64,
+    /// And up to the number that the pass under way takes at its end.
+    has_own: bool,
+}
+
+impl Need {
+    /// Nothing.
+    pub const NONE: Need = Need {
+        number: 0,
+        has_own: false,
+    };
+    /// The number that the pass under way takes at its end.
+    pub const OWN: Need = Need {
+        number: 0,
+        has_own: true,
+    };
+
+    /// All log numbers up to this one.
+    pub fn of(number: u64) -> Need {
+        Need { number, has_own: false }
+    }
+
+    /// Both.
+    pub fn and(self, other: Need) -> Need {
+        Need {
+            number: self.number.max(other.number),
+            has_own: self.has_own || other.has_own,
+        }
+    }
+
+    /// Whether it is for the pass under way.
+    pub fn has_own(self) -> bool {
+        self.has_own
+    }
+
+    /// What it is where the pass has taken that number, or a pass before it.
+    pub fn resolved(self, own: u64) -> Need {
+        match self.has_own {
+            true => Need::of(self.number.max(own)),
+            false => self,
+        }
+    }
+
+    /// Whether it is satisfied.
+    pub fn is_met(self, prefix: u64) -> bool {
+        !self.has_own && self.number <= prefix
+    }
+}
+
 /// Rings for a shard that sleeps.
 pub type Ring = Box<dyn Fn(ShardId) + Send + Sync>;
 
@@ -207,7 +259,7 @@ impl Durable {
     /// The shard is about to sleep while clients of it wait, and has last looked at this prefix. False: there is a newer one.
     pub fn announce_waiting(&self, shard: ShardId, seen_prefix: u64) -> bool {
         self.part(shard).waits.store(true, Ordering::SeqCst);
-        self.prefix() <= seen_prefix && self.holds()
+        self.prefix() <= seen_prefix && self.holds() && self.ring.get().is_some()
     }
 
     fn wake_waiting(&self) {
@@ -281,6 +333,17 @@ mod tests {
     fn sync(turns: &Turns, shard: ShardId) {
         assert!(turns.begin_sync(shard));
         turns.end_sync(shard);
+    }
+
+    #[test]
+    fn a_need_for_several_things_is_for_all_of_them() {
+        let need = Need::OWN.and(Need::of(5));
+        assert!(!need.is_met(9), "its pass has no number yet");
+        for (own, number) in [(3, 5), (7, 7)] {
+            assert!(!need.resolved(own).is_met(number - 1));
+            assert!(need.resolved(own).is_met(number));
+        }
+        assert!(Need::NONE.is_met(0) && Need::of(4).resolved(9).is_met(4));
     }
 
     #[test]

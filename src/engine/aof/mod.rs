@@ -203,7 +203,9 @@ impl Aof {
     /// Works by these settings from now on.
     pub fn follow(&self, settings: &Settings) {
         self.writers.follow(settings);
-        self.obey_policy();
+        if self.mode() == Mode::On {
+            self.obey_policy();
+        }
     }
 
     /// Replies wait for the disk where there is a file and `always`.
