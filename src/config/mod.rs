@@ -41,7 +41,7 @@ mod sample;
 mod settings;
 mod table;
 mod value;
-mod words;
+pub(crate) mod words;
 
 pub use change::{Change, SetContext, SetError};
 pub use choices::*;

@@ -6,6 +6,7 @@ use super::directory;
 use super::load::{Load, Options, Threads};
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
+use crate::engine::aof::{Directory, Recovered};
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
 use crate::persist::file::set;
@@ -35,6 +36,13 @@ pub fn begin(
     set::tidy(disk, dir, |found| {
         found.pid == std::process::id() || !is_alive(found.pid)
     });
+    if settings.appendonly {
+        // As in Redis: the snapshot is not looked at, be there a log or not.
+        let directory = Directory::of(settings);
+        let nothing = Recovered::nothing(&directory);
+        node.aof.begin(directory, nothing)?;
+        return Ok(None);
+    }
     let found = directory::data_set(disk, dir, name);
     let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     let options = Options {

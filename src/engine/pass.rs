@@ -29,6 +29,7 @@ use super::env::Env;
 use super::ground::Ground;
 use super::listening::Announcement;
 use super::local::{Envelope, Local};
+use super::rewrites;
 use super::saves::{follow_flush, look_after, run_job};
 use super::shutdown::obey_signal;
 use super::upkeep::is_over_output_limit;
@@ -137,6 +138,7 @@ impl Local {
         } = self;
         let pause = upkeep.cron(&mut Ground { core, env, node }, clients, links_bytes);
         look_after(self);
+        rewrites::look_after(self);
         obey_signal(self);
         pause
     }
@@ -186,10 +188,12 @@ impl Local {
         let has_messages = !self.env.messages.is_empty();
         if self.env.log.has_gathered() || has_messages {
             let turn = self.env.log.take_turn(self.env.shard);
-            if let Some(number) = turn.number {
-                self.env.number_promises(number);
-            }
             self.passes.turn = Some(turn);
+        } else if let Some(early) = self.env.log.take_early() {
+            self.passes.turn = Some(early);
+        }
+        if let Some(number) = self.passes.turn.as_ref().and_then(|turn| turn.number) {
+            self.env.number_promises(number);
         }
         self.passes.turn.as_ref()
     }

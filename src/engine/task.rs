@@ -226,6 +226,9 @@ impl Task {
                 assert!(view.has_everything(), "a cut is made by who holds all slots");
                 if !plan.is_given_up() {
                     let began = env.tick();
+                    if let Some(order) = &plan.order {
+                        order.at_cut(env.log.split(env.shard));
+                    }
                     env.cut.open();
                     *is_made = true;
                     env.snapshots

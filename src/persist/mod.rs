@@ -9,13 +9,15 @@
 //! | [`payload`] | one value, sealed with version and checksum: DUMP and RESTORE |
 //! | [`digest`] | DEBUG DIGEST: SHA-1 over a data set, whatever its order |
 //! | [`file`](mod@file) | files of whole data sets |
+//! | [`aof`] | the files of the append-only file: which they are, and what stands in them |
 //!
-//! Nothing here looks at a clock, and only `file` knows of files. Whatever is read may come from a stranger: every length is checked against what
+//! Nothing here looks at a clock, and only `file` and `aof` know of files. Whatever is read may come from a stranger: every length is checked against what
 //! is there before anything is allocated for it, and damage is an error with the offset at which it was found, never a panic.
 //!
 //! The format is that of Redis's RDB files, as their documentation and the files themselves show it; the tests compare with what
 //! redis-server writes and reads.
 
+pub mod aof;
 pub mod digest;
 pub mod file;
 pub mod payload;

@@ -26,6 +26,10 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A file that exists, to be read.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// A file that exists, to be read, cut, and written on at its end.
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// A directory, if it is not there. Its own name lasts when the directory that it lies in has been synced.
+    fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name; what had that name before is gone, and there is no moment at which neither is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -49,6 +53,8 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts it to this length.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// The same file once more, for a thread that syncs it while another one writes.
+    fn again(&self) -> io::Result<Box<dyn DiskFile>>;
     /// The host's file, if there is one.
     fn host(&self) -> Option<&File> {
         None
@@ -95,6 +101,19 @@ impl Disk for HostDisk {
         Ok(Box::new(HostFile {
             file: File::open(path)?,
         }))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Box::new(HostFile { file }))
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made,
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -155,6 +174,11 @@ impl DiskFile for HostFile {
         Ok(())
     }
 
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.file.try_clone()?;
+        Ok(Box::new(HostFile { file }))
+    }
+
     fn host(&self) -> Option<&File> {
         Some(&self.file)
     }
@@ -200,15 +224,40 @@ mod tests {
         whole.append(b"z").unwrap();
         let count = whole.read_at(&mut buffer, 0).unwrap();
         assert_eq!(&buffer[..count], b"0123az");
+        let mut same = whole.again().unwrap();
+        same.sync().unwrap();
+        assert_eq!(same.len().unwrap(), 6);
         disk.rename(&second, &first).unwrap();
         disk.sync_dir(dir).unwrap();
         assert_eq!(disk.list(dir).unwrap(), ["first"]);
+        let mut again = disk.open_to_append(&first).unwrap();
+        again.append(b"yx").unwrap();
+        again.truncate(7).unwrap();
+        assert_eq!(again.read_at(&mut buffer, 5).unwrap(), 2);
+        assert_eq!(&buffer[..2], b"zy");
+        again.truncate(6).unwrap();
         let read = disk.open(&first).unwrap();
         assert_eq!((read.len().unwrap(), read.read_at(&mut buffer, 6).unwrap()), (6, 0));
         assert_eq!(disk.open(&second).err().unwrap().kind(), io::ErrorKind::NotFound);
+        // (A directory may be there already.)
+        let inner = dir.join("inner");
+        disk.make_dir(&inner).unwrap();
+        disk.make_dir(&inner).unwrap();
+        let within = inner.join("third");
+        disk.rename(&first, &within).unwrap();
+        disk.sync_dir(&inner).unwrap();
+        disk.sync_dir(dir).unwrap();
+        assert_eq!(disk.list(&inner).unwrap(), ["third"]);
+        disk.rename(&within, &first).unwrap();
+        assert!(disk.list(&inner).unwrap().is_empty());
+        assert_eq!(
+            disk.open_to_append(&within).err().unwrap().kind(),
+            io::ErrorKind::NotFound
+        );
         disk.remove(&first).unwrap();
         assert_eq!(disk.remove(&first).err().unwrap().kind(), io::ErrorKind::NotFound);
-        assert!(disk.list(dir).unwrap().is_empty());
+        let left = disk.list(dir).unwrap();
+        assert!(left.iter().all(|name| name == "inner"), "{left:?}");
     }
 
     #[test]

@@ -22,8 +22,10 @@ use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, 
 use crate::durability::directory::{Denied, Owned};
 use crate::durability::load::{Load, LoadError, Threads};
 use crate::durability::start::{self, Start};
+use crate::engine::aof::Aof;
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
+use crate::engine::log::LogSwitch;
 use crate::engine::node::Surroundings;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
@@ -302,6 +304,17 @@ fn start(
     let memory = MemoryAccount::new(shards);
     let cut = Arc::new(Cut::new(SLOT_COUNT as u16, memory.captured_bytes().clone()));
     let turns = Arc::new(Turns::new(shards));
+    let disk = Arc::new(HostDisk);
+    let snapshots = Arc::new(Snapshots::new(disk.clone(), cut.clone(), shards, UnixMs::now()));
+    let log_switch = LogSwitch::default();
+    let aof = Aof::new(
+        disk,
+        turns.clone(),
+        snapshots.clone(),
+        log_switch.clone(),
+        settings,
+        false,
+    );
     let bells = shared.clone();
     turns.durable.ring_by(Box::new(move |shard| {
         if let Some(wake) = bells.wake_handle(usize::from(shard.0)) {
@@ -322,9 +335,10 @@ fn start(
         memory,
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
-        cut: cut.clone(),
-        snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
-        log_switch: Default::default(),
+        cut,
+        snapshots,
+        aof: Arc::new(aof),
+        log_switch,
         turns,
         hearers: Arc::new(Hearers::new(shards)),
         loading: Default::default(),
@@ -526,6 +540,9 @@ async fn run_shard(parts: ShardParts) {
         random: Random::from_entropy(),
     });
     local.borrow_mut().leave_out(machinery_bytes);
+    if load.is_none() {
+        local.borrow_mut().begin_logging();
+    }
     if let Some(load) = load {
         runtime::spawn_local(load.attend(LocalHandle(local.clone()))).detach();
     }

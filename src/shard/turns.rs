@@ -115,6 +115,19 @@ impl Turns {
         }
     }
 
+    /// Rule 4: goes on behind what a start has found, before anybody takes a turn: the next log number, the last turn, and the end of the stream.
+    pub fn begin_at(&self, next_number: u64, last_turn: u64, end_offset: u64) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        debug_assert!(self.shown.iter().all(|shown| shown.turn.load(Ordering::SeqCst) == NONE));
+        self.counter.store(last_turn, Ordering::SeqCst);
+        self.next_number.store(next_number, Ordering::SeqCst);
+        *taken = Taken {
+            offset: end_offset,
+            stream_db: None,
+        };
+        self.durable.begin(next_number);
+    }
+
     /// Rule 1: shows the bounds, and takes a turn.
     pub fn take(&self, shard: ShardId, share: Share) -> Turn {
         let shown = &self.shown[shard.0 as usize];
@@ -207,15 +220,6 @@ impl Turns {
         self.next_number.load(Ordering::SeqCst)
     }
 
-    /// Begins behind what an earlier process has left. To be called before anybody has taken a turn.
-    pub fn begin_at(&self, turn: u64, next_number: u64, offset: u64) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.offset = offset;
-        self.counter.store(turn, Ordering::SeqCst);
-        self.next_number.store(next_number, Ordering::SeqCst);
-        self.durable.begin(next_number);
-    }
-
     /// The end of the stream.
     pub fn end_offset(&self) -> u64 {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).offset
@@ -254,6 +258,14 @@ mod tests {
         assert!(!turns.are_written(third.earlier_numbers));
         turns.written(ShardId(0));
         assert!(turns.are_written(second.earlier_numbers) && turns.are_written(third.earlier_numbers));
+    }
+
+    #[test]
+    fn turns_go_on_behind_what_was_found() {
+        let turns = Turns::new(1);
+        turns.begin_at(42, 70, 1000);
+        let turn = turns.take(ShardId(0), FILE);
+        assert_eq!((turn.turn, turn.number, turn.offsets), (71, Some(42), 1000..1000));
     }
 
     #[test]

@@ -316,6 +316,15 @@ impl Disk for Uncharged {
         Ok(Box::new(UnchargedFile(Some(file))))
     }
 
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = uncharged(|| self.0.open_to_append(path))?;
+        Ok(Box::new(UnchargedFile(Some(file))))
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        uncharged(|| self.0.make_dir(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         uncharged(|| self.0.rename(from, to))
     }
@@ -372,6 +381,11 @@ impl DiskFile for UnchargedFile {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         uncharged(|| self.file_mut().truncate(len))
+    }
+
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        let file = uncharged(|| self.file().again())?;
+        Ok(Box::new(UnchargedFile(Some(file))))
     }
 }
 

@@ -3,7 +3,8 @@
 //! Each file has what the process sees and what is *synced*. A crash keeps of what was not synced a prefix of the appended bytes that is
 //! drawn, and may tear the last one in it; a patch that was not synced is kept or not. Names are kept in the same two pictures: after a crash
 //! some beginning of the changes of names since the last [`Disk::sync_dir`] has happened, as on a disk that keeps a journal, or any of them,
-//! since nobody promises more. So whoever relies on an order that it has not forced is found out by some seed.
+//! since nobody promises more. A sync of a directory is for its own names. So whoever relies on an order that it has not forced is found out by
+//! some seed.
 
 use super::{Disk, DiskFile};
 use crate::base::random::Random;
@@ -52,6 +53,15 @@ enum NameChange {
 }
 
 impl NameChange {
+    /// Whether a directory's sync makes it last. (What was moved from one to another is there or here, whichever is synced.)
+    fn concerns(&self, dir: &Path) -> bool {
+        let lies_there = |path: &PathBuf| path.parent() == Some(dir);
+        match self {
+            NameChange::Is(path, _) | NameChange::Gone(path) => lies_there(path),
+            NameChange::Moved(from, to, _) => lies_there(from) || lies_there(to),
+        }
+    }
+
     fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
         match self {
             NameChange::Is(path, file) => {
@@ -264,6 +274,15 @@ impl Disk for SimulatedDisk {
         Ok(self.file(file, state.era))
     }
 
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
+    }
+
+    /// A directory is where something lies in it.
+    fn make_dir(&self, _: &Path) -> io::Result<()> {
+        self.lock().begin()
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.begin()?;
@@ -290,12 +309,16 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.begin()?;
-        assert!(
-            state.names.keys().all(|path| path.parent() == Some(dir)),
-            "all simulated files lie in one directory"
-        );
-        state.synced_names = state.names.clone();
-        state.changes.clear();
+        let State {
+            changes, synced_names, ..
+        } = &mut *state;
+        changes.retain(|change| {
+            let is_here = change.concerns(dir);
+            if is_here {
+                change.apply(synced_names);
+            }
+            !is_here
+        });
         Ok(())
     }
 }
@@ -381,6 +404,14 @@ impl DiskFile for SimulatedFile {
             let len = usize::try_from(len).expect("a simulated file is small");
             content.seen.resize(len, 0);
         })
+    }
+
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SimulatedFile {
+            disk: self.disk.clone(),
+            file: self.file,
+            era: self.era,
+        }))
     }
 }
 
