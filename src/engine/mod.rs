@@ -24,6 +24,7 @@
 //! | `local` | the shard: its parts together, and how others reach it |
 //! | `saves` | beginning and ending snapshots |
 //! | `report` | what the node and its shards say of themselves |
+//! | `replay` | commands that come from a file |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous` | MULTI and WATCH; commands that wait |
 //! | `shutdown` | the end of the process |
@@ -60,6 +61,7 @@ pub(crate) mod node;
 mod op;
 mod pass;
 mod registry;
+pub(crate) mod replay;
 mod report;
 mod route;
 pub(crate) mod run;

@@ -338,6 +338,7 @@ impl Local {
             slow_entries: Vec::new(),
             kind: TaskKind::Command { args },
             steps: None,
+            then: None,
         });
         let unit = Unit {
             work,
@@ -408,9 +409,13 @@ impl Local {
             kind,
             slow_entries,
             is_write,
+            then,
             ..
         } = task;
         self.end_write(is_write);
+        if let Some(then) = then {
+            then();
+        }
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }

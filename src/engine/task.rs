@@ -38,6 +38,8 @@ pub struct Task {
     pub kind: TaskKind,
     /// It holds its slots between two steps.
     pub(super) steps: Option<Box<Steps>>,
+    /// Called when it has run, by whoever has no client to be answered.
+    pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A command between two of its steps.
@@ -77,6 +79,7 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            then: None,
         }
     }
 
@@ -114,6 +117,7 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            then: None,
         }
     }
 }

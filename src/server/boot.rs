@@ -354,7 +354,7 @@ fn start(
         now: UnixMs::now(),
         threads: Threads::Host,
     };
-    let load = start::begin(&node, settings, start, process::is_alive)?;
+    let load = start::begin(&node, settings, start, None, process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -423,6 +423,11 @@ enum Loaded {
 fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
     let began = Instant::now();
     match load.run() {
+        Ok(()) if load.is_of_aof() => {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
+            Ok(Loaded::Whole)
+        }
         Ok(()) => {
             let loading = &node.loading;
             let (loaded, expired) = (loading.keys_loaded(), loading.keys_expired());
@@ -436,6 +441,7 @@ fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
             Ok(Loaded::Whole)
         }
         Err(LoadError::Stopped) => Ok(Loaded::Stopped),
+        Err(LoadError::Aof(error)) => Err(start::fatal(&error)),
         Err(error) => {
             tracing::warn!("{error}");
             tracing::warn!(
