@@ -42,6 +42,8 @@ pub struct Task {
     /// What its reply waits for: its own pass's number is that of the shard on which it ran.
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
+    /// Called when it has run, by whoever has no client to be answered.
+    pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A command between two of its steps.
@@ -70,8 +72,8 @@ pub enum TaskKind {
 
 impl Task {
     /// A task of `client`; its place among the replies is taken when it is started.
-    pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Task {
-        Task {
+    pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Box<Task> {
+        Box::new(Task {
             sequence: 0,
             origin: client.place,
             found: Some(found),
@@ -83,7 +85,8 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: client.place.shard,
-        }
+            then: None,
+        })
     }
 
     /// The number of its command.
@@ -122,6 +125,7 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: shard,
+            then: None,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Controlled {
         unwatches: bool,
     },
     /// It needs slots.
-    Start(Task, Footprint),
+    Start(Box<Task>, Footprint),
 }
 
 impl Controlled {
