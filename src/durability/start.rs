@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::engine::aof::{Directory, Recovered};
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
+use crate::persist::aof::manifest::Manifest;
 use crate::persist::file::set;
 use crate::store::HashSeed;
 use std::sync::Arc;
@@ -39,6 +40,13 @@ pub fn begin(
     if settings.appendonly {
         // As in Redis: the snapshot is not looked at, be there a log or not.
         let directory = Directory::of(settings);
+        let found = Manifest::load(disk, &directory.path, &directory.name);
+        if found.map_err(|error| error.to_string())?.is_some() {
+            let dir = directory.path.display();
+            return Err(format!(
+                "{dir} holds an append-only file, which this version does not read"
+            ));
+        }
         let nothing = Recovered::nothing(&directory);
         node.aof.begin(directory, nothing)?;
         return Ok(None);
