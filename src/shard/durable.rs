@@ -210,10 +210,12 @@ impl Durable {
         numbers.max().unwrap_or(0)
     }
 
-    /// A sync of the shard's part begins; `unwritten`: the bound of a number that it has taken and not written. False: there is nothing
-    /// to be synced.
-    pub(super) fn begin_sync(&self, shard: ShardId, unwritten: Option<u64>) -> bool {
+    /// A sync of the shard's part begins; `unwritten` reads the bound of a number that it has taken, or is about to take, and not written.
+    /// False: there is nothing to be synced.
+    pub(super) fn begin_sync(&self, shard: ShardId, unwritten: impl FnOnce() -> Option<u64>) -> bool {
         let mut marks = lock(self.part(shard));
+        // Under the lock: a mark that has come before has its bound shown by now, and one that comes later is not of this sync.
+        let unwritten = unwritten();
         debug_assert!(!marks.is_syncing, "a part has one sync at a time");
         if marks.oldest == NONE || unwritten.is_some_and(|unwritten| unwritten <= marks.oldest) {
             return false;

@@ -202,8 +202,11 @@ impl Turns {
     /// A sync of the shard's part of the log begins: what is written by now will be durable when it has succeeded. False: nothing is
     /// to be synced.
     pub fn begin_sync(&self, shard: ShardId) -> bool {
-        let unwritten = self.shown[shard.0 as usize].number.load(Ordering::SeqCst);
-        self.durable.begin_sync(shard, (unwritten != NONE).then_some(unwritten))
+        let shown = &self.shown[shard.0 as usize].number;
+        self.durable.begin_sync(shard, || {
+            let unwritten = shown.load(Ordering::SeqCst);
+            (unwritten != NONE).then_some(unwritten)
+        })
     }
 
     /// It has succeeded: whoever waits for it is told.
