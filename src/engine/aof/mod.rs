@@ -512,3 +512,6 @@ impl Figures {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
