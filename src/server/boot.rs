@@ -21,7 +21,7 @@ use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
 use crate::durability::directory::{Denied, Owned};
 use crate::durability::load::{Load, LoadError, Threads};
-use crate::durability::start::{self, Start};
+use crate::durability::start::{self, Start, Writing};
 use crate::engine::aof::Aof;
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
@@ -375,7 +375,8 @@ fn start(
         now: UnixMs::now(),
         threads: Threads::Host,
     };
-    let load = start::begin(&node, settings, start, process::is_alive)?;
+    let successor = Arc::new(Writing::new(&node, settings));
+    let load = start::begin(&node, settings, start, Some(successor), process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -444,6 +445,11 @@ enum Loaded {
 fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
     let began = Instant::now();
     match load.run() {
+        Ok(()) if load.is_of_aof() => {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
+            Ok(Loaded::Whole)
+        }
         Ok(()) => {
             let loading = &node.loading;
             let (loaded, expired) = (loading.keys_loaded(), loading.keys_expired());
@@ -457,6 +463,7 @@ fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
             Ok(Loaded::Whole)
         }
         Err(LoadError::Stopped) => Ok(Loaded::Stopped),
+        Err(LoadError::Aof(error)) => Err(start::fatal(&error)),
         Err(error) => {
             tracing::warn!("{error}");
             tracing::warn!(

@@ -73,7 +73,7 @@ chapter "APPEND-ONLY FILE";
     "auto-aof-rewrite-min-size" => auto_aof_rewrite_min_size: u64 = memory(0, BYTES), "64mb", Flags::NONE, AppendOnly;
 
     /// Whether a log whose last command was cut off is loaded without it, instead of ending the start.
-    "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::LATER, AppendOnly;
+    "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
 
     /// Whether a rewritten log begins with a snapshot, which loads faster than commands.
     "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::LATER, AppendOnly;
