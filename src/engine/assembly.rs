@@ -222,9 +222,14 @@ pub struct Assembly {
 impl Assembly {
     /// So many shards of a server with its defaults.
     pub fn new(registry: &'static Registry, shard_count: usize) -> Assembly {
+        Assembly::of(Plan::new(registry, shard_count))
+    }
+
+    /// Shards as they are wanted.
+    pub fn of(plan: Plan<'_>) -> Assembly {
         let tasks = Rc::new(Tasks::default());
         let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
-        let shards = Plan::new(registry, shard_count).assemble(|index| Equipment {
+        let shards = plan.assemble(|index| Equipment {
             clock: Clock::Simulated(SimulatedClock {
                 elapsed_ns: course_ns.clone(),
                 skew_ms: Rc::default(),
@@ -233,7 +238,7 @@ impl Assembly {
             random: Random::with_seed(index as u64),
             executor: tasks.clone(),
         });
-        let shards = shards.expect("the defaults are valid");
+        let shards = shards.expect("the parameters are valid");
         let is_taken = shards[0].borrow_mut().connect(0, 0, "127.0.0.1:1", "127.0.0.1:2", true);
         assert!(is_taken, "the first client is taken");
         Assembly {
