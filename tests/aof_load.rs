@@ -529,3 +529,36 @@ fn a_snapshot_beside_no_file_is_not_loaded_and_that_is_said() {
         "{log}"
     );
 }
+
+/// DEBUG LOADAOF: what is on the disk, in the place of what is in memory, also where nothing writes the file.
+#[test]
+fn a_file_is_loaded_again_when_that_is_asked_for() {
+    let dir = Dir::new("again");
+    let options = ["--dir", dir.path(), "--enable-debug-command", "yes"];
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &options);
+        let mut client = server.client();
+        client.line("SET kept 1");
+        let answer = client.line("DEBUG LOADAOF").text();
+        assert_eq!(answer, "ERR Error trying to load the AOF files, check server logs.");
+        assert_eq!(client.line("DBSIZE").text(), "1", "there was nothing to take its place");
+        dir.write("manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+        let lines = [encode(&["MSET", "a", "1", "b", "2", "c", "3"]), encode(&["INCR", "a"])].concat();
+        dir.write("1.incr.aof", &[&lines[..], b"*2\r\n$4\r\nIN"].concat());
+        for _ in 0..2 {
+            assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+            assert_eq!(client.line("DBSIZE").text(), "3");
+            assert_eq!(client.line("GET a").text(), "2");
+            client.line("DEL a");
+        }
+        assert!(
+            dir.read("1.incr.aof").len() > lines.len(),
+            "nothing is cut off while somebody may write"
+        );
+        dir.write("1.incr.aof", b"*2\r\nx");
+        let answer = client.line("DEBUG LOADAOF").text();
+        assert_eq!(answer, "ERR Error trying to load the AOF files, check server logs.");
+        assert_eq!(client.line("PING").text(), "PONG", "it serves on");
+        std::fs::remove_file(dir.aof("manifest")).expect("it is there");
+    }
+}

@@ -117,3 +117,6 @@ impl AofError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,6 +104,8 @@ struct Merged {
     dbs: Vec<u32>,
     /// The part whose chunk is being read, and how far.
     chunk: Option<(usize, usize)>,
+    /// It is in the base.
+    is_in_base: bool,
     is_in_multi: bool,
 }
 
@@ -227,6 +229,7 @@ impl Walk {
                     life,
                     dbs: vec![0; entries.len()],
                     chunk: None,
+                    is_in_base: false,
                     is_in_multi: false,
                 })
             }
@@ -323,6 +326,7 @@ impl Walk {
             return match merged.life.go()? {
                 Some((index, head)) => {
                     merged.chunk = Some((index, 0));
+                    merged.is_in_base = head.number < self.number;
                     self.kept.last_turn = head.turn;
                     self.kept.end_offset = head.offsets.end;
                     Ok(None)
@@ -344,7 +348,7 @@ impl Walk {
         }
         let end = match command::next(commands, 0, &mut self.spans) {
             Ok(Next::Annotation { end }) => {
-                let step = timestamp(&commands[..end]);
+                let step = timestamp(&commands[..end]).filter(|_| !merged.is_in_base);
                 self.end = end;
                 return Ok(step);
             }
@@ -355,6 +359,7 @@ impl Walk {
         self.end = end;
         let args = Args::new(commands, &self.spans);
         match word_of(args) {
+            Word::Multi | Word::Exec | Word::Other if merged.is_in_base => Ok(None),
             Word::Select => match db_of(args, self.databases) {
                 Some(db) => {
                     merged.dbs[index] = db;
