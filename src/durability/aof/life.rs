@@ -145,6 +145,29 @@ impl Life {
         {
             return Err(self.damage(next, until));
         }
+        let end = self.rest()?;
+        let left = end.cuts.iter().find(|cut| cut.bytes > cut.kept_bytes);
+        if let (Some(until), Some(cut)) = (self.until, left) {
+            return Err(AofError::Closed {
+                file: cut.file.to_path_buf(),
+                offset: cut.kept_bytes,
+                what: format!(
+                    "the manifest says that {until} is the last log number of these increments, and something stands behind it"
+                ),
+            });
+        }
+        Ok(end)
+    }
+
+    /// Ends it before the chunk that was found last, if it stands at one, whatever follows.
+    pub fn stop(mut self, has_chunk: bool) -> Result<LifeEnd, AofError> {
+        self.next -= u64::from(has_chunk);
+        self.rest()
+    }
+
+    /// What stands behind the last number.
+    fn rest(&mut self) -> Result<LifeEnd, AofError> {
+        let next = self.next;
         let mut end = LifeEnd {
             next,
             // No other life begins with the same number.
@@ -157,16 +180,6 @@ impl Life {
             let claimed = cut.dropped_numbers.map(|(_, last)| last).max(part.claimed(next));
             end.highest = end.highest.max(claimed.unwrap_or(0));
             end.cuts.push(cut);
-        }
-        let left = end.cuts.iter().find(|cut| cut.bytes > cut.kept_bytes);
-        if let (Some(until), Some(cut)) = (self.until, left) {
-            return Err(AofError::Closed {
-                file: cut.file.to_path_buf(),
-                offset: cut.kept_bytes,
-                what: format!(
-                    "the manifest says that {until} is the last log number of these increments, and something stands behind it"
-                ),
-            });
         }
         Ok(end)
     }

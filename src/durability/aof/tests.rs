@@ -24,7 +24,7 @@ fn location() -> Location {
     }
 }
 
-fn put(disk: &SimulatedDisk, name: &str, bytes: &[u8]) {
+pub(super) fn put(disk: &SimulatedDisk, name: &str, bytes: &[u8]) {
     let mut file = disk.create(&Path::new(DIR).join(name)).unwrap();
     file.append(bytes).unwrap();
     file.sync().unwrap();
@@ -33,14 +33,14 @@ fn put(disk: &SimulatedDisk, name: &str, bytes: &[u8]) {
 
 /// What a shard has written: chunks, with where each ends.
 #[derive(Clone)]
-struct Part {
+pub(super) struct Part {
     place: Place,
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     ends: Vec<(u64, usize)>,
 }
 
 /// The parts of a life whose numbers begin there; `shards` says who has each of them. A chunk sets the key of its number.
-fn life(begin: u64, count: u16, shards: &[u16]) -> Vec<Part> {
+pub(super) fn life(begin: u64, count: u16, shards: &[u16]) -> Vec<Part> {
     let part = |shard| Part {
         place: Place {
             shard,
@@ -58,7 +58,15 @@ fn life(begin: u64, count: u16, shards: &[u16]) -> Vec<Part> {
 }
 
 fn add(part: &mut Part, number: u64) {
-    let mut commands = Vec::new();
+    add_with(part, number, Vec::new());
+}
+
+/// The same, in that second.
+pub(super) fn add_at(part: &mut Part, number: u64, second: u64) {
+    add_with(part, number, format!("#TS:{second}\r\n").into_bytes());
+}
+
+fn add_with(part: &mut Part, number: u64, mut commands: Vec<u8>) {
     if part.bytes.is_empty() {
         OwnedArgs::from_slices(&["SELECT", "3"])
             .as_args()
@@ -79,7 +87,7 @@ fn add(part: &mut Part, number: u64) {
 }
 
 /// Puts the parts of a life into a manifest, and both on the disk.
-fn put_life(disk: &SimulatedDisk, manifest: &mut Manifest, parts: &[Part]) {
+pub(super) fn put_life(disk: &SimulatedDisk, manifest: &mut Manifest, parts: &[Part]) {
     let begin = parts[0].place.life;
     for (entry, part) in manifest
         .begin_generation(Some((parts.len() as u16, begin)))

@@ -208,6 +208,28 @@ impl Walk {
         }
     }
 
+    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life.
+    pub fn stop(&mut self) -> Result<(), AofError> {
+        if !self.legs.is_empty() {
+            let (file, offset) = self.place();
+            let file = file.to_path_buf();
+            return Err(AofError::NotLast { file, offset });
+        }
+        match std::mem::replace(&mut self.leg, Current::None) {
+            Current::None => {}
+            Current::Plain(plain) => {
+                let kept_bytes = plain.multi_at.unwrap_or(plain.buffer.offset());
+                self.kept.cuts.push(plain.cut(kept_bytes));
+            }
+            Current::Merged(merged) => {
+                let has_chunk = merged.chunk.is_some() && !merged.is_in_base;
+                let end = merged.life.stop(has_chunk)?;
+                self.keep_life(end, true);
+            }
+        }
+        Ok(())
+    }
+
     /// What was kept, at the end.
     pub fn into_kept(self) -> Kept {
         self.kept
@@ -305,14 +327,8 @@ impl Walk {
             });
         }
         if plain.is_last {
-            self.kept.cuts.push(Cut {
-                file: buffer.path.clone(),
-                kept_bytes,
-                bytes: buffer.len(),
-                dropped_chunks: 0,
-                dropped_numbers: None,
-                fault: None,
-            });
+            let cut = plain.cut(kept_bytes);
+            self.kept.cuts.push(cut);
         }
         self.leg = Current::None;
         Ok(None)
@@ -391,19 +407,35 @@ impl Walk {
         let Current::Merged(merged) = std::mem::replace(&mut self.leg, Current::None) else {
             unreachable!("asked for a life only")
         };
+        let end = merged.life.end()?;
+        let is_open = end.is_open;
+        self.keep_life(end, is_open);
+        Ok(None)
+    }
+
+    fn keep_life(&mut self, end: LifeEnd, ends_here: bool) {
         let LifeEnd {
-            next,
-            highest,
-            is_open,
-            cuts,
-        } = merged.life.end()?;
+            next, highest, cuts, ..
+        } = end;
         self.number = next;
         self.kept.next_number = self.kept.next_number.max(next).max(highest.saturating_add(1));
-        if is_open {
+        if ends_here {
             self.kept.until = Some(next - 1);
             self.kept.cuts = cuts;
         }
-        Ok(None)
+    }
+}
+
+impl Plain {
+    fn cut(&self, kept_bytes: u64) -> Cut {
+        Cut {
+            file: self.buffer.path.clone(),
+            kept_bytes,
+            bytes: self.buffer.len(),
+            dropped_chunks: 0,
+            dropped_numbers: None,
+            fault: None,
+        }
     }
 }
 
