@@ -35,6 +35,8 @@ pub enum AccessPolicy {
         /// `lfu-decay-time` in minutes; 0 is no decay.
         decay_minutes: u32,
     },
+    /// There are no accesses: a file is read, and all that is entered has this clock.
+    Fixed(u32),
 }
 
 /// When a unit of work runs, and by which rule it counts its accesses.
@@ -72,6 +74,7 @@ impl Moment {
         match self.policy {
             AccessPolicy::Lru => lru_clock(self.now),
             AccessPolicy::Lfu { .. } => lfu_clock(self.now, LFU_INITIAL),
+            AccessPolicy::Fixed(clock) => clock,
         }
     }
 
@@ -80,6 +83,7 @@ impl Moment {
     pub fn touched_clock(self, clock: u32, random: u32) -> u32 {
         match self.policy {
             AccessPolicy::Lru => lru_clock(self.now),
+            AccessPolicy::Fixed(clock) => clock,
             AccessPolicy::Lfu {
                 log_factor,
                 decay_minutes,

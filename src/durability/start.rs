@@ -2,6 +2,8 @@
 //!
 //! The server does it with threads ([`begin`]); the testbed has the same done in one thread, in an order that it draws ([`Simulated`]).
 
+use super::aof::find::Location;
+use super::aof::{AofError, Found};
 use super::directory;
 use super::load::{Load, Options, Threads};
 use crate::base::clock::UnixMs;
@@ -9,6 +11,7 @@ use crate::config::Settings;
 use crate::engine::aof::{Directory, Recovered};
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
+use crate::persist::aof::manifest::{Manifest, ManifestError};
 use crate::persist::file::set;
 use crate::store::HashSeed;
 use std::sync::Arc;
@@ -23,7 +26,8 @@ pub struct Start {
 }
 
 /// Takes away what processes that have died have left, and begins to read the data set, if there is one: from here on shards that begin
-/// refuse what needs it. `is_alive` says of a process whether it lives. The error is what the process ends with.
+/// refuse what needs it. With `appendonly yes` that is the append-only file and nothing else, which is gone on with when it has been read, or
+/// begun. `is_alive` says of a process whether it lives. The error is what the process ends with.
 pub fn begin(
     node: &Arc<Node>,
     settings: &Settings,
@@ -36,24 +40,66 @@ pub fn begin(
     set::tidy(disk, dir, |found| {
         found.pid == std::process::id() || !is_alive(found.pid)
     });
-    if settings.appendonly {
-        // As in Redis: the snapshot is not looked at, be there a log or not.
-        let directory = Directory::of(settings);
-        let nothing = Recovered::nothing(&directory);
-        node.aof.begin(directory, nothing)?;
-        return Ok(None);
-    }
-    let found = directory::data_set(disk, dir, name);
-    let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     let options = Options {
         checks: settings.rdbchecksum,
         merges: false,
+        keeps_expired: settings.appendonly,
+        loads_truncated: settings.aof_load_truncated,
         is_reload: false,
         seed: start.seed,
         now: start.now,
         threads: start.threads,
     };
+    if settings.appendonly {
+        let found = find_aof(node, settings).map_err(|error| fatal(&error))?;
+        if found.manifest.files().next().is_none() {
+            let directory = Directory::of(settings);
+            let nothing = Recovered::nothing(&directory);
+            node.aof.begin(directory, nothing)?;
+            return Ok(None);
+        }
+        return Ok(Some(Load::of_aof(node.clone(), found, options)));
+    }
+    let found = directory::data_set(disk, dir, name);
+    let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     Ok((!found.files.is_empty()).then(|| Load::new(node.clone(), found, options)))
+}
+
+/// The append-only file that there is, or one of nothing.
+fn find_aof(node: &Node, settings: &Settings) -> Result<Found, AofError> {
+    let (disk, location) = (&*node.snapshots.disk, Location::of(settings));
+    if let Some(found) = location.find(disk)? {
+        return Ok(found);
+    }
+    let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
+    if set::found(disk, dir, name).is_ok_and(|files| !files.is_empty()) {
+        tracing::warn!(
+            "`appendonly` is yes, and there is no append only file in {}: the server starts empty, and {} is not loaded. To start with what is in it, start with `appendonly no`, and then say CONFIG SET appendonly yes.",
+            location.aof_dir.display(),
+            name.display()
+        );
+    }
+    Ok(Found {
+        dir: location.aof_dir,
+        manifest: Manifest::new(&location.stem),
+    })
+}
+
+/// Says in the log why an append-only file cannot be used; the answer is the last thing that it says.
+pub fn fatal(error: &AofError) -> String {
+    if let AofError::Manifest(ManifestError::Malformed { file, malformed }) = error {
+        let text = String::from_utf8_lossy(&malformed.text);
+        tracing::warn!("*** FATAL AOF MANIFEST FILE ERROR ***");
+        tracing::warn!(
+            "Reading the manifest file {}, at line {}",
+            file.display(),
+            malformed.line
+        );
+        tracing::warn!(">>> '{text}'");
+        return malformed.fault.to_string();
+    }
+    tracing::warn!("{error}");
+    error.remedy()
 }
 
 /// A start in the testbed, where whoever has written anything before is dead.

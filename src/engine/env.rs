@@ -298,8 +298,25 @@ impl Env {
     }
 
     /// The time of the unit of work that runs now, and how it counts accesses.
+    ///
+    /// While a data set is read nothing is over: a file of commands says itself what has been deleted, and when. So what looks at
+    /// the keyspace then stands at the beginning of time; what only asks for the time ([`Env::now`]) does not.
     #[inline]
     pub fn moment(&self) -> Moment {
+        let moment = self.moment_of_entering();
+        match self.is_loading {
+            false => moment,
+            true => Moment {
+                now: UnixMs::EPOCH,
+                policy: AccessPolicy::Fixed(moment.new_clock()),
+                keeps_stale: true,
+            },
+        }
+    }
+
+    /// The same, for entries that come with all that is to be known of them.
+    #[inline]
+    pub fn moment_of_entering(&self) -> Moment {
         Moment {
             now: self.now,
             policy: self.access_policy(),
@@ -387,7 +404,8 @@ impl Env {
     /// Gets a unit ready to put down what follows from it, if anybody wants to know.
     #[inline]
     pub(super) fn arm(&mut self, attempt: &mut Attempt) {
-        let is_logged = self.log.is_wanted();
+        // What is read from a file stands there already.
+        let is_logged = self.log.is_wanted() && !self.is_loading;
         if is_logged || attempt.can_undo || attempt.consequences.is_some() || self.attention.is_paid() {
             self.arm_in_full(attempt, is_logged);
         }

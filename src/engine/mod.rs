@@ -27,6 +27,7 @@
 //! | `local` | the shard: its parts together, and how others reach it |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
+//! | `replay` | commands that come from a file |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous` | MULTI and WATCH; commands that wait |
 //! | `shutdown` | the end of the process |
@@ -66,6 +67,7 @@ mod order;
 mod pass;
 mod promise;
 mod registry;
+pub(crate) mod replay;
 mod report;
 pub(crate) mod rewrites;
 mod route;

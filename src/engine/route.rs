@@ -373,6 +373,7 @@ impl Local {
             steps: None,
             need: Need::NONE,
             ran_on: from,
+            then: None,
         });
         let unit = Unit {
             work,
@@ -445,9 +446,13 @@ impl Local {
             is_write,
             need,
             ran_on,
+            then,
             ..
         } = task;
         self.end_write(is_write);
+        if let Some(then) = then {
+            then();
+        }
         if !slow_entries.is_empty() {
             self.log_slow(origin, slow_entries);
         }

@@ -113,7 +113,8 @@ pub fn run_keys(
     };
     if attempt.can_undo {
         attempt.put_aside(counted);
-    } else {
+    } else if !env.is_loading {
+        // (What runs over keys meanwhile comes from a file.)
         counted.count(&mut env.stats);
         env.note_slow(found.command, args, elapsed_us);
     }

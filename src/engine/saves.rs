@@ -115,7 +115,7 @@ async fn on_another_thread(executor: &dyn Executor, job: Job) -> Written {
 /// To be called in each pass: what a command has left to be done.
 #[inline]
 pub(super) fn follow_flush(local: &mut Local) {
-    if std::mem::take(&mut local.env.wants_save) {
+    if std::mem::take(&mut local.env.wants_save) && !local.env.is_loading {
         begin(local, Reason::Background);
     }
 }

@@ -42,6 +42,8 @@ pub struct Task {
     /// What its reply waits for: its own pass's number is that of the shard on which it ran.
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
+    /// Called when it has run, by whoever has no client to be answered.
+    pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A command between two of its steps.
@@ -83,6 +85,7 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: client.place.shard,
+            then: None,
         }
     }
 
@@ -122,6 +125,7 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: shard,
+            then: None,
         }
     }
 }

@@ -444,6 +444,11 @@ enum Loaded {
 fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
     let began = Instant::now();
     match load.run() {
+        Ok(()) if load.is_of_aof() => {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
+            Ok(Loaded::Whole)
+        }
         Ok(()) => {
             let loading = &node.loading;
             let (loaded, expired) = (loading.keys_loaded(), loading.keys_expired());
@@ -457,6 +462,7 @@ fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
             Ok(Loaded::Whole)
         }
         Err(LoadError::Stopped) => Ok(Loaded::Stopped),
+        Err(LoadError::Aof(error)) => Err(start::fatal(&error)),
         Err(error) => {
             tracing::warn!("{error}");
             tracing::warn!(

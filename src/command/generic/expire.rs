@@ -128,7 +128,7 @@ fn set_expiry(op: &mut Op, form: TimeForm) -> Result<(), ReplyError> {
         form,
         text: op.args.at(2),
     };
-    let when = given.any_time(moment.now, op.command.name)?;
+    let when = given.any_time(op.env.now, op.command.name)?;
     let (key, db) = (op.args.at(1), op.keys.db);
     let Some(entry) = op.keys.peek(key)? else {
         op.reply.integer(0);

@@ -85,7 +85,7 @@ fn restore(op: &mut Op) -> Result<(), ReplyError> {
         0 => None,
         ttl if options.is_absolute => Some(UnixMs::from_signed(ttl)),
         // A sum that is too large wraps, as Redis's does: such a key is over at once.
-        ttl => Some(UnixMs::from_signed(ttl.wrapping_add(moment.now.signed()))),
+        ttl => Some(UnixMs::from_signed(ttl.wrapping_add(op.env.now.signed()))),
     };
     if expiry.is_some_and(|expiry| expiry <= moment.now) {
         // It would be over at once: all that remains of it is that the key is not there.

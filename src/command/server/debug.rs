@@ -389,7 +389,7 @@ fn object(op: &mut Op) -> Result<(), ReplyError> {
         let serialized = payload::dump(entry, form).len().saturating_sub(SEAL_BYTES);
         let more = debug_values::as_quicklist(entry.object()).map(|list| debug_values::describe_list(list, &limits));
         let idle = match moment.policy {
-            AccessPolicy::Lfu { .. } => 0,
+            AccessPolicy::Lfu { .. } | AccessPolicy::Fixed(_) => 0,
             AccessPolicy::Lru => idle_s(clock, moment.now),
         };
         text.extend_from_slice(

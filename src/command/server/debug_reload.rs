@@ -107,6 +107,8 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
         let options = Options {
             checks: local.env.settings.rdbchecksum && !local.env.skips_checksums,
             merges: request.merges,
+            keeps_expired: false,
+            loads_truncated: false,
             is_reload: true,
             seed: local.env.seed,
             now: UnixMs::now(),

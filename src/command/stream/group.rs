@@ -200,7 +200,7 @@ const CREATE_CONSUMER: Command = Command {
 };
 
 fn create_consumer(op: &mut Op) -> Result<(), ReplyError> {
-    let (consumer, now) = (op.args.at(4), op.keys.moment.now);
+    let (consumer, now) = (op.args.at(4), op.env.now);
     let (_, is_new) = with_group(op, |group, _| group.add_consumer(consumer, now))?;
     if is_new {
         changed(op, "xgroup-createconsumer");

@@ -95,7 +95,7 @@ pub(super) const XPENDING: Command = Command {
 
 fn xpending(op: &mut Op) -> Result<(), ReplyError> {
     let wanted = Wanted::parse(op.args)?;
-    let now = op.keys.moment.now;
+    let now = op.env.now;
     let missing = no_key_or_group(op);
     let group = op
         .keys
@@ -278,7 +278,7 @@ pub(super) const XCLAIM: Command = Command {
 
 fn xclaim(op: &mut Op) -> Result<(), ReplyError> {
     check_group(op)?;
-    let claiming = Claiming::parse(op.args, op.keys.moment.now)?;
+    let claiming = Claiming::parse(op.args, op.env.now)?;
     let (key, name, consumer) = (op.args.at(1), op.args.at(2), op.args.at(3));
     let mut effects = GroupEffects::new(op.is_logged());
     let reply = &mut op.reply;
@@ -331,7 +331,7 @@ pub(super) const XAUTOCLAIM: Command = Command {
 
 fn xautoclaim(op: &mut Op) -> Result<(), ReplyError> {
     let args = op.args;
-    let now = op.keys.moment.now;
+    let now = op.env.now;
     let idle_min = parse_idle_min(args.at(4), "XAUTOCLAIM")?;
     let start = parse_start(args.at(5))?;
     let (mut count, mut only_ids) = (AUTOCLAIM_COUNT, false);

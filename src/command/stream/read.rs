@@ -327,7 +327,7 @@ fn read_group(
     consumer: &[u8],
     from: From,
 ) -> Result<bool, ReplyError> {
-    let now = op.keys.moment.now;
+    let now = op.env.now;
     let mut effects = GroupEffects::new(op.is_logged());
     let reply = &mut op.reply;
     let has_answered = op.keys.edit_stream(key, |stream| {

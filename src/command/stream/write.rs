@@ -207,7 +207,7 @@ fn xadd(op: &mut Op) -> Result<(), ReplyError> {
     if wanted == NewId::Exact(StreamId::MIN) {
         return Err(error::STREAM_ID_ZERO);
     }
-    let (key, now) = (op.args.at(1), op.keys.moment.now);
+    let (key, now) = (op.args.at(1), op.env.now);
     let change = |stream: &mut Stream| match append(stream, wanted, fields, options.trim, now, &limits) {
         Ok(added) => Edited::Changed(Ok(added)),
         Err(error) => Edited::Same(Err(error)),

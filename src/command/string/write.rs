@@ -213,7 +213,7 @@ fn log_set(op: &mut Op, key: &[u8], value: &[u8], time: Option<UnixMs>, gets: bo
 
 /// The point of time that was given, if one was.
 fn resolve(op: &Op, time: Option<GivenTime>) -> Result<Option<UnixMs>, ReplyError> {
-    time.map(|time| time.in_future_of(op.keys.moment.now, op.command.name))
+    time.map(|time| time.in_future_of(op.env.now, op.command.name))
         .transpose()
 }
 

@@ -20,27 +20,35 @@
 //! While it goes on the shards answer what may be answered (`Env::is_loading`), and nothing expires or is evicted. They stop refusing when
 //! *all* have taken in all there is: what a client then sees is the whole data set.
 //!
+//! An append-only file is read in the same way: its base as any file, then its commands, which `replay` hands to the shards whose keys they
+//! concern. When everything is there, and before anybody is served, the file is gone on with (`engine::aof`).
+//!
 //! Invariants:
 //! 1. A shard makes values for [`STEP`] at a time, and one value that is no larger than [`HEAVY_BYTES`] beyond it.
 //! 2. What waits between threads and shards is bounded (`queue`).
 //! 3. When `run` has returned, no thread of it is left, and each shard serves the whole data set, or the process is to end.
 
 mod queue;
+mod replay;
 mod splitter;
 mod threads;
 
 pub use self::threads::Threads;
 
 use self::queue::Queue;
+use self::replay::{Batch, Replayer, UnitWork};
 use self::splitter::Splitter;
 use self::threads::{Part, Waiting, run_here, wake};
+use super::aof::walk::Kept;
+use super::aof::{AofError, Found, keep};
 use super::directory::{DataSet, remove_replaced};
 use crate::base::clock::UnixMs;
 use crate::base::crc64::combine;
 use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
 use crate::data::dict::Foresight;
+use crate::engine::aof::Directory;
 use crate::engine::local::LocalHandle;
-use crate::engine::{Local, Node};
+use crate::engine::{Local, Node, Registry};
 use crate::persist::file::reader::{FileError, Head, PartSpan, Reader, parts_of};
 use crate::persist::file::source::Source;
 use crate::persist::rdb::{Damage, RdbError, RdbReader};
@@ -53,7 +61,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -96,6 +104,10 @@ pub enum LoadError {
         expected: u64,
         found: u64,
     },
+    #[error("{0}")]
+    Aof(#[from] AofError),
+    #[error("the log cannot be gone on with: {0}")]
+    Successor(String),
     /// The process is to end.
     #[error("the process is to end")]
     Stopped,
@@ -106,6 +118,10 @@ pub enum LoadError {
 pub struct Options {
     /// Checksums are compared (`rdbchecksum`, `DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
     pub checks: bool,
+    /// What has expired is entered all the same: an append-only file says itself what has been deleted.
+    pub keeps_expired: bool,
+    /// An append-only file that is torn at its end is read as far as it is whole (`aof-load-truncated`).
+    pub loads_truncated: bool,
     /// A key that is there already is overwritten (`DEBUG RELOAD MERGE`).
     pub merges: bool,
     /// The process has served before, and goes on with what there is if reading fails (`DEBUG RELOAD`).
@@ -124,6 +140,10 @@ pub struct Load {
     files: Vec<PathBuf>,
     /// What they have replaced.
     replaced: Vec<PathBuf>,
+    /// It is an append-only file that is read.
+    aof: Option<Found>,
+    /// The shards bring it.
+    registry: OnceLock<&'static Registry>,
     options: Options,
     /// What has expired by then is left out.
     now: UnixMs,
@@ -143,6 +163,13 @@ struct State {
     idle: usize,
     /// Shards that refuse nothing any more.
     released: usize,
+    /// Marks that shards have come to in their queues, and units of work that have ended.
+    marks: usize,
+    units: usize,
+    /// Commands that were answered with an error.
+    refusals: usize,
+    /// Of an append-only file, when it has been read to its end.
+    kept: Option<Kept>,
     /// Who waits for any of these to change.
     waiting: Waiting,
 }
@@ -178,6 +205,12 @@ enum Work {
         /// With the hash of its key.
         entry: Option<(u64, OwnedEntry)>,
     },
+    /// Commands that run on this shard.
+    Commands(Batch),
+    /// All before it is done.
+    Mark,
+    /// A command that needs slots of others.
+    Unit(Option<UnitWork>),
 }
 
 /// How far a step has got.
@@ -191,6 +224,17 @@ impl Load {
     /// Of a data set. From here on every shard that begins refuses commands, until `run` has ended. What the data set has replaced is gone
     /// when it has been read and was whole.
     pub fn new(node: Arc<Node>, found: DataSet, options: Options) -> Arc<Load> {
+        Load::begin(node, found, None, options)
+    }
+
+    /// Of an append-only file; the same holds.
+    pub fn of_aof(node: Arc<Node>, found: Found, options: Options) -> Arc<Load> {
+        let files = found.manifest.files().map(|entry| entry.path(&found.dir)).collect();
+        let replaced = Vec::new();
+        Load::begin(node, DataSet { files, replaced }, Some(found), options)
+    }
+
+    fn begin(node: Arc<Node>, found: DataSet, aof: Option<Found>, options: Options) -> Arc<Load> {
         let DataSet { files, replaced } = found;
         let disk = node.snapshots.disk.clone();
         let now = options.now;
@@ -207,11 +251,18 @@ impl Load {
             disk,
             files,
             replaced,
+            aof,
+            registry: OnceLock::new(),
             options,
             now,
             is_over: AtomicBool::new(false),
             state: Mutex::default(),
         })
+    }
+
+    /// Whether it is an append-only file that is read.
+    pub fn is_of_aof(&self) -> bool {
+        self.aof.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -269,7 +320,10 @@ impl Load {
         if !self.wait_for(|state| state.idle).await {
             return Err(LoadError::Stopped);
         }
-        let failure = self.lock().failure.take();
+        let mut failure = self.lock().failure.take();
+        if failure.is_none() && !self.options.is_reload {
+            failure = self.hand_on().err();
+        }
         if failure.is_none() {
             // Before anybody can have a snapshot saved under these names.
             remove_replaced(&*self.disk, &self.replaced);
@@ -280,6 +334,33 @@ impl Load {
             self.wait_for(|state| state.released).await;
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Hands an append-only file to who goes on with it.
+    fn hand_on(&self) -> Result<(), LoadError> {
+        let (Some(found), Some(kept)) = (&self.aof, self.lock().kept.take()) else {
+            return Ok(());
+        };
+        let recovered = keep::keep(&*self.disk, found.clone(), kept)?;
+        let directory = Directory::of(self.node.lock_config().settings());
+        let begun = self.node.aof.begin(directory, recovered);
+        begun.map_err(LoadError::Successor)
+    }
+
+    /// Waits until that is so; false if nobody wants more to be read.
+    async fn wait_until(&self, is_so: impl Fn(&State) -> bool) -> bool {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            if is_so(&state) {
+                return Poll::Ready(true);
+            }
+            if self.is_over() {
+                return Poll::Ready(false);
+            }
+            state.waiting.add(context);
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until that is so for all shards; false if the process is to end first.
@@ -299,8 +380,13 @@ impl Load {
     }
 
     async fn read_files(&self) -> Result<(), LoadError> {
+        if let Some(found) = &self.aof {
+            let kept = Replayer::replay(self, found).await?;
+            self.lock().kept = Some(kept);
+            return Ok(());
+        }
         match self.files.as_slice() {
-            [file] => self.read_file(file).await,
+            [file] => self.read_file(file).await.map(|_| ()),
             files => {
                 let next = AtomicUsize::new(0);
                 self.in_parallel(files.len(), || async {
@@ -331,8 +417,9 @@ impl Load {
         Ok((reader, Arc::from(path)))
     }
 
-    /// Reads one file: by one thread that splits and several that make what takes long, or in its parts.
-    async fn read_file(&self, path: &Path) -> Result<(), LoadError> {
+    /// Reads one file: by one thread that splits and several that make what takes long, or in its parts. Where it ends, which need not be where
+    /// the file does.
+    async fn read_file(&self, path: &Path) -> Result<u64, LoadError> {
         let (mut reader, file) = self.open(path)?;
         let makers = Makers::default();
         let mut outcome = Ok(());
@@ -356,7 +443,7 @@ impl Load {
             makers.close();
         }));
         self.options.threads.side_by_side(parts).await;
-        outcome
+        outcome.map(|()| reader.offset())
     }
 
     /// Reads the parts that follow, in parallel, and goes on behind them. A list that cannot be is left out: the parts are then read as what
@@ -442,6 +529,9 @@ impl Load {
     /// A shard's part: takes in what it is given until there is no more.
     pub async fn attend(self: Arc<Load>, local: LocalHandle) {
         let shard = local.with(|local| usize::from(local.id().0));
+        // The first one brings it.
+        let _ = self.registry.set(local.with(|local| local.registry));
+        self.change(|_| {});
         let queue = &self.queues[shard];
         while let Some(mut work) = queue.take().await {
             loop {
@@ -463,11 +553,11 @@ impl Load {
     }
 
     /// Takes in some of the work.
-    fn step(&self, local: &mut Local, work: &mut Work) -> Step {
+    fn step(self: &Arc<Load>, local: &mut Local, work: &mut Work) -> Step {
         if self.is_over.load(Ordering::Relaxed) {
             return Step::Finished;
         }
-        let moment = local.env.moment();
+        let moment = local.env.moment_of_entering();
         let mut counts = Counts::default();
         let outcome = match work {
             Work::Made { page, spot, entry } => match entry.take() {
@@ -484,6 +574,15 @@ impl Load {
                 },
                 None => Step::Finished,
             },
+            Work::Commands(batch) => self.step_commands(local, batch),
+            Work::Mark => {
+                self.change(|state| state.marks += 1);
+                Step::Finished
+            }
+            Work::Unit(unit) => {
+                self.run_unit(local, unit.take());
+                Step::Finished
+            }
             Work::Page { page, spots, done } => self.step_page(local, page, spots, done, moment, &mut counts),
         };
         self.node.loading.count_keys(counts.loaded, counts.empty);

@@ -155,7 +155,7 @@ impl<'l> Splitter<'l> {
     #[inline]
     fn sort_in(&mut self, place: Place) {
         self.key_count += 1;
-        if place.expiry.is_some_and(|expiry| expiry < self.load.now) {
+        if !self.load.options.keeps_expired && place.expiry.is_some_and(|expiry| expiry < self.load.now) {
             self.expired += 1;
             return;
         }
@@ -191,7 +191,7 @@ impl<'l> Splitter<'l> {
         });
         let key_count = std::mem::take(&mut self.key_count);
         self.load.options.threads.breathe().await;
-        self.delay(key_count).await;
+        self.load.delay(key_count).await;
         if self.load.is_over() {
             return Err(LoadError::Stopped);
         }
@@ -261,22 +261,24 @@ impl<'l> Splitter<'l> {
             libraries.push(code);
         }
     }
+}
 
+impl Load {
     /// `key-load-delay`: microseconds for each key; below zero, one for so many keys.
-    async fn delay(&self, keys: u64) {
+    pub(super) async fn delay(&self, keys: u64) {
         let mut done = Duration::ZERO;
         loop {
-            let delay = self.load.node.lock_config().settings().key_load_delay;
+            let delay = self.node.lock_config().settings().key_load_delay;
             let all = match delay {
                 0 => return,
                 1.. => Duration::from_micros(keys.saturating_mul(u64::from(delay.unsigned_abs()))),
                 _ => Duration::from_micros(keys / u64::from(delay.unsigned_abs())),
             };
-            if done >= all || self.load.is_over() {
+            if done >= all || self.is_over() {
                 return;
             }
             let step = DELAY_STEP.min(all - done);
-            self.load.options.threads.sleep(step).await;
+            self.options.threads.sleep(step).await;
             done += step;
         }
     }

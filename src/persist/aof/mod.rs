@@ -15,7 +15,10 @@
 //! process has written, in one generation or in several. Log numbers are dense within a life. It is *closed* when a later start has
 //! found out where it ends.
 //!
+//! What follows the annotations, and all that stands in a plain increment, are commands ([`command`]).
+//!
 //! Nothing here decides anything: how a start goes through all that is `durability`'s.
 
 pub mod chunk;
+pub mod command;
 pub mod manifest;
