@@ -5,6 +5,7 @@
 //! (who exists, and where) stands in the process-wide [`ClientTable`].
 
 mod figures;
+mod held;
 mod memory;
 mod mode;
 mod pending;
@@ -12,6 +13,7 @@ mod session;
 mod table;
 
 pub use figures::ClientFigures;
+pub use held::HeldReplies;
 pub use memory::{ClientMemory, ReplyResizing, Usage};
 pub use mode::{ClientType, Mode};
 pub use pending::PendingReplies;
@@ -21,6 +23,7 @@ pub use table::{ClientTable, Registration};
 use crate::base::clock::{Ticks, UnixMs};
 use crate::base::size_class::allocated;
 use crate::resp::{Args, OwnedArgs, ReplyBuf, RequestParser};
+use crate::shard::durable::Need;
 use crate::shard::{ConnRef, ShardId};
 use crate::store::WatchToken;
 
@@ -105,6 +108,10 @@ pub struct Client {
     /// How long `query` will be when the argument that is arriving is complete, where that is known.
     pub needed_bytes: usize,
     pub out: ReplyBuf,
+    /// What all that is in `out` waits for, and what its earlier replies have waited for.
+    pub need: Need,
+    /// What has left `out` and waits for the disk.
+    pub held: Option<Box<HeldReplies>>,
     pub pending: PendingReplies,
     /// The only shard on which its pending commands are under way; `None` when there are several, or nobody knows.
     pub pending_home: Option<ShardId>,
@@ -152,6 +159,8 @@ impl Client {
             parser: RequestParser::default(),
             needed_bytes: 0,
             out: ReplyBuf::default(),
+            need: Need::NONE,
+            held: None,
             pending: PendingReplies::default(),
             pending_home: None,
             stall: Stall::Not,
@@ -189,7 +198,8 @@ impl Client {
 
     /// Bytes of output that are not written to the socket yet.
     pub fn output_bytes(&self) -> usize {
-        self.out.len() + self.in_flight_bytes + self.pending.kept_bytes()
+        let held_bytes = self.held.as_ref().map_or(0, |held| held.bytes());
+        self.out.len() + self.in_flight_bytes + self.pending.kept_bytes() + held_bytes
     }
 
     /// Bytes of memory that its requests take which are not run yet.
@@ -199,7 +209,8 @@ impl Client {
 
     /// Bytes of memory that its replies take which are not handed over yet, without the values that they share with the keyspace.
     pub fn output_memory_bytes(&self) -> usize {
-        allocated(self.out.memory_bytes()) + self.pending.memory_bytes()
+        let held_bytes = self.held.as_ref().map_or(0, |held| held.memory_bytes());
+        allocated(self.out.memory_bytes()) + self.pending.memory_bytes() + held_bytes
     }
 
     /// Whether requests have arrived that are still to be run, or run.
@@ -210,6 +221,12 @@ impl Client {
     /// Unconsumed bytes of input.
     pub fn query_bytes(&self) -> usize {
         self.query.len() - self.query_start
+    }
+
+    /// A reply waits for that.
+    #[inline]
+    pub fn needs(&mut self, need: Need) {
+        self.need = self.need.and(need);
     }
 
     /// Whether its replies are dropped (CLIENT REPLY).

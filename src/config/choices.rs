@@ -145,6 +145,16 @@ choice! {
 }
 
 choice! {
+    /// What the append-only file is on the disk.
+    AofLayout {
+        /// Increments for each shard.
+        PerShard = "per-shard";
+        /// One for all of them.
+        Single = "single";
+    }
+}
+
+choice! {
     /// How a replica takes in an RDB that arrives over the socket.
     DisklessLoad {
         /// By way of a file.

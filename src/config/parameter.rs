@@ -156,10 +156,10 @@ impl Subsystem {
             | Self::Acl
             | Self::Statistics
             | Self::Snapshot
+            | Self::AppendOnly
             | Self::Unneeded
             | Self::Debugging => true,
             Self::Tls
-            | Self::AppendOnly
             | Self::Replication
             | Self::Cluster
             | Self::Scripting

@@ -328,6 +328,7 @@ field_as_choice!(
     PropagationErrorBehavior,
     PipelineOrder,
     RdbLayout,
+    AofLayout,
 );
 
 /// Implements [`Field`] for sets of bits.

@@ -5,9 +5,10 @@
 use super::aof::find::Location;
 use super::aof::{AofError, Found};
 use super::directory;
-use super::load::{Load, Options, Successor, Threads};
+use super::load::{Load, Options, Threads};
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
+use crate::engine::aof::{Directory, Recovered};
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
 use crate::persist::aof::manifest::{Manifest, ManifestError};
@@ -25,13 +26,12 @@ pub struct Start {
 }
 
 /// Takes away what processes that have died have left, and begins to read the data set, if there is one: from here on shards that begin
-/// refuse what needs it. With `appendonly yes` that is the append-only file and nothing else, and there always is something to read, be it
-/// nothing: `successor` is who writes on. `is_alive` says of a process whether it lives. The error is what the process ends with.
+/// refuse what needs it. With `appendonly yes` that is the append-only file and nothing else, which is gone on with when it has been read, or
+/// begun. `is_alive` says of a process whether it lives. The error is what the process ends with.
 pub fn begin(
     node: &Arc<Node>,
     settings: &Settings,
     start: Start,
-    successor: Option<Arc<dyn Successor>>,
     is_alive: impl Fn(u32) -> bool,
 ) -> Result<Option<Arc<Load>>, String> {
     let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
@@ -52,7 +52,13 @@ pub fn begin(
     };
     if settings.appendonly {
         let found = find_aof(node, settings).map_err(|error| fatal(&error))?;
-        return Ok(Some(Load::of_aof(node.clone(), found, successor, options)));
+        if found.manifest.files().next().is_none() {
+            let directory = Directory::of(settings);
+            let nothing = Recovered::nothing(&directory);
+            node.aof.begin(directory, nothing)?;
+            return Ok(None);
+        }
+        return Ok(Some(Load::of_aof(node.clone(), found, options)));
     }
     let found = directory::data_set(disk, dir, name);
     let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
@@ -108,7 +114,7 @@ impl Recovery for Simulated {
             now,
             threads: Threads::Simulated,
         };
-        let load = begin(node, &settings, start, None, |_| false)?;
+        let load = begin(node, &settings, start, |_| false)?;
         Ok(load.map(|load| {
             let attended = load.clone();
             Reading {

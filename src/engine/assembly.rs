@@ -8,11 +8,12 @@
 //! [`Assembly::run`] returns when its command has been answered. Tasks of the executor are polled between passes over the shards, so
 //! that nothing ever really waits. Which commands there are is the registry's, as everywhere in the engine.
 
+use super::aof::Aof;
 use super::env::Observed;
 use super::listening::Hearers;
 use super::literal::Registry;
 use super::local::{Executor, Local, LocalOptions};
-use super::log::ReaderId;
+use super::log::{LogSwitch, ReaderId};
 use super::node::{Node, Surroundings};
 use super::snapshot::Snapshots;
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
@@ -100,7 +101,20 @@ impl Plan<'_> {
             arguments.push(OsString::from(value));
         }
         let config = Config::load_from(&arguments, &mut std::io::empty(), Path::new("/"));
+        let config = config.map_err(|error| error.to_string())?;
         let cut = Arc::new(Cut::new(self.slot_count, self.memory.captured_bytes().clone()));
+        let turns = Arc::new(Turns::new(self.shard_count));
+        let snapshots = Snapshots::new(self.disk.clone(), cut.clone(), self.shard_count, self.started_at);
+        let snapshots = Arc::new(snapshots);
+        let log_switch = LogSwitch::default();
+        let aof = Aof::new(
+            self.disk,
+            turns.clone(),
+            snapshots.clone(),
+            log_switch.clone(),
+            config.settings(),
+            true,
+        );
         let node = Arc::new(Node {
             started_at: self.started_at,
             run_id: "0".repeat(40),
@@ -108,20 +122,16 @@ impl Plan<'_> {
             shards: self.shard_count,
             clients: ClientTable::new(),
             command_count: self.registry.all().len(),
-            config: Mutex::new(config.map_err(|error| error.to_string())?),
+            config: Mutex::new(config),
             executable: String::new(),
             memory: self.memory,
             occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
             attention: Default::default(),
-            cut: cut.clone(),
-            snapshots: Arc::new(Snapshots::new(
-                self.disk.clone(),
-                cut,
-                self.shard_count,
-                self.started_at,
-            )),
-            log_switch: Default::default(),
-            turns: Arc::new(Turns::new(self.shard_count)),
+            cut,
+            snapshots,
+            aof: Arc::new(aof),
+            log_switch,
+            turns,
             hearers: Arc::new(Hearers::new(self.shard_count)),
             loading: Default::default(),
             shutdown: Mutex::new(None),
@@ -258,6 +268,11 @@ impl Assembly {
     /// Tells somebody of every unit of work of a shard, in the order in which they take effect.
     pub fn observe(&self, shard: usize, observer: impl FnMut(&Observed<'_>) + 'static) {
         self.shards[shard].borrow_mut().env.observer = Some(Box::new(observer));
+    }
+
+    /// Polls the tasks of the shards' executor.
+    pub fn poll_tasks(&self) {
+        self.tasks.poll_all();
     }
 
     /// Attaches a reader to the log of a shard.

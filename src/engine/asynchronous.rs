@@ -12,6 +12,7 @@ use crate::base::clock::UnixMs;
 use crate::client::{Client, Session, Stall};
 use crate::config::Settings;
 use crate::resp::{Args, Reply, ReplyBuf};
+use crate::shard::durable::Need;
 use crate::shard::{ConnRef, ShardId};
 use std::cell::RefCell;
 use std::future::Future;
@@ -92,13 +93,24 @@ pub(super) fn start_asynchronous(shard: &Local, client: &mut Client, found: &Reg
         let Context {
             session, output, place, ..
         } = context;
-        local.with(|local| finish_asynchronous(&mut local.clients, place, sequence, session, output));
+        local.with(|local| {
+            let need = local.env.need_of_everything();
+            finish_asynchronous(&mut local.clients, place, sequence, session, output, need);
+        });
     }));
     Flow::Started
 }
 
-fn finish_asynchronous(clients: &mut Clients, place: ConnRef, sequence: u32, session: Session, mut output: ReplyBuf) {
+fn finish_asynchronous(
+    clients: &mut Clients,
+    place: ConnRef,
+    sequence: u32,
+    session: Session,
+    mut output: ReplyBuf,
+    need: Need,
+) {
     let Some(client) = clients.get(place) else { return };
+    client.needs(need);
     let Client { pending, out, .. } = &mut **client;
     pending.answer(sequence, out, |buffer| buffer.append(&mut output));
     clients.take_session_back(place, session);

@@ -81,6 +81,13 @@ pub struct Consequences {
     pub counted: Vec<Counted>,
     /// Keys that have lost their last element since the write that is still to be told.
     emptied: Vec<(DbIndex, Box<[u8]>)>,
+    /// It is to be known which slots the unit has looked at.
+    pub(super) notes_seen: bool,
+    pub(super) seen: SlotMarks,
+    /// It may have looked at any.
+    pub(super) has_seen_all: bool,
+    /// It may have changed any.
+    pub(super) has_held_all: bool,
 }
 
 /// What a keyspace event is about: its class, and Redis's name of it.
@@ -289,9 +296,14 @@ impl Attempt {
                 take_leavings(found, consequences, &mut expirations, &mut discard);
             }
         });
-        self.touched = SlotMarks::new();
+        let touched = std::mem::take(&mut self.touched);
         if let Some(consequences) = &mut self.consequences {
             consequences.tell_emptied();
+            if consequences.notes_seen {
+                touched.for_each(|slot| {
+                    consequences.seen.insert(slot);
+                });
+            }
         }
         expirations
     }
@@ -325,6 +337,8 @@ impl Consequences {
         self.signals.clear();
         self.counted.clear();
         self.emptied.clear();
+        self.seen = SlotMarks::new();
+        (self.has_seen_all, self.has_held_all) = (false, false);
         self.events.shrink_to(KEPT_MAX);
         self.signals.shrink_to(KEPT_MAX);
         self.counted.shrink_to(KEPT_MAX);
@@ -414,6 +428,11 @@ impl Consequences {
         if self.is_logged {
             self.own.push(db, self.audience, words);
         }
+    }
+
+    /// Whether something of it goes into the file.
+    pub(super) fn has_effects_for_file(&self) -> bool {
+        self.effects.iter().any(|effect| effect.audience != Audience::Stream)
     }
 
     /// The command has ended: what it logs joins the effects of the unit, if it has changed anything.

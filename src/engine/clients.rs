@@ -18,6 +18,8 @@ pub struct Clients {
     /// Clients that wait because too much is captured for a snapshot.
     waiting_for_snapshot: Vec<ConnRef>,
     waiting_for_room: Vec<ConnRef>,
+    /// Clients with replies that wait for the disk; some have gone meanwhile.
+    waiting_for_disk: Vec<u32>,
 }
 
 impl Clients {
@@ -167,6 +169,29 @@ impl Clients {
     pub(super) fn find_room(&mut self) {
         let waiting = std::mem::take(&mut self.waiting_for_room);
         self.let_go_on(waiting, Stall::Link);
+    }
+
+    /// This client's replies wait for the disk.
+    pub(super) fn wait_for_disk(&mut self, index: u32) {
+        if let Some(held) = self.at(index).and_then(|client| client.held.as_mut())
+            && !std::mem::replace(&mut held.is_listed, true)
+        {
+            self.waiting_for_disk.push(index);
+        }
+    }
+
+    pub(super) fn wait_for_disk_anywhere(&self) -> bool {
+        !self.waiting_for_disk.is_empty()
+    }
+
+    /// More is durable: whoever waits for it is looked at.
+    pub(super) fn find_durable(&mut self) {
+        for index in std::mem::take(&mut self.waiting_for_disk) {
+            if let Some(held) = self.at(index).and_then(|client| client.held.as_mut()) {
+                held.is_listed = false;
+                self.list(index);
+            }
+        }
     }
 
     /// Lists clients that have waited for something that is over.

@@ -6,10 +6,12 @@
 //! [`Env::end_unit`] is the one end of every unit, however it was run (at once, shipped here, on loans, as EXEC, by the cron, by eviction):
 //! changes are final, and what follows from them is handed on.
 
+use super::aof::Writers;
 use super::attempt::{Attempt, Consequences, KeyEvent};
 use super::listening::Hearers;
 use super::log::Log;
 use super::node::Node;
+use super::promise::Promises;
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
@@ -20,7 +22,9 @@ use crate::config::{ClientClass, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
-use crate::resp::Args;
+use crate::resp::{Args, ReplyError, error};
+use crate::shard::durable::{Durable, Need};
+use crate::shard::turns::Turns;
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
@@ -56,6 +60,7 @@ pub struct Env {
     /// The moment of the last snapshot.
     pub(super) cut: Arc<Cut>,
     pub(super) snapshots: Arc<Snapshots>,
+    aof: Arc<Writers>,
     /// As of the beginning of the pass.
     pub(super) snapshot_state: SnapshotState,
     /// FLUSHALL has ended the snapshots: the empty keyspace is to be saved, if anything ever is.
@@ -87,6 +92,9 @@ pub struct Env {
     pub(super) observer: Option<Observer>,
     /// The effects of the units that this shard has run.
     pub(super) log: Log,
+    /// What the replies of this pass wait for.
+    pub(super) promises: Promises,
+    turns: Arc<Turns>,
     /// What this pass has to tell those who listen.
     pub(super) messages: Vec<KeyEvent>,
     hearers: Arc<Hearers>,
@@ -211,6 +219,8 @@ impl Env {
             now_until: Ticks::default(),
             observer: None,
             log: Log::new(node.log_switch.clone(), node.turns.clone(), LOG_LAG_BYTES_MAX),
+            promises: Promises::default(),
+            turns: node.turns.clone(),
             messages: Vec::new(),
             hearers: node.hearers.clone(),
             spare: None,
@@ -220,6 +230,7 @@ impl Env {
             attention: node.attention.clone(),
             cut: node.cut.clone(),
             snapshots: node.snapshots.clone(),
+            aof: node.aof.writers.clone(),
             snapshot_state: SnapshotState::default(),
             wants_save: false,
         };
@@ -244,11 +255,40 @@ impl Env {
         self.limits = limits_of(&settings, self.limits.list_packed_threshold);
         self.reply_bytes_max = reply_bytes_max(&settings);
         self.settings = settings;
+        self.follow_promises();
     }
 
-    /// Whether writes are refused because a snapshot has failed; whoever is asked whether the server is well says so, too.
-    pub fn refuses_writes(&self) -> bool {
-        self.snapshot_state.refuses_writes
+    /// Whether replies wait for the disk may have changed. To be called on every shard before whoever has changed it is answered.
+    pub(super) fn follow_promises(&mut self) {
+        self.promises.follow(&self.turns.durable, self.shard);
+    }
+
+    /// The pass has taken this number.
+    #[inline]
+    pub(super) fn number_promises(&mut self, number: u64) {
+        self.promises.number(number, &self.turns.durable);
+    }
+
+    pub(super) fn durable(&self) -> &Durable {
+        &self.turns.durable
+    }
+
+    /// What an answer waits for that concerns no slots of its own, and may show anything.
+    pub(super) fn need_of_everything(&self) -> Need {
+        match self.promises.hold() {
+            true => self.promises.of_everything(self.durable()),
+            false => Need::NONE,
+        }
+    }
+
+    /// Why writes are refused, if a snapshot or a write to the append-only file has failed; whoever is asked whether the server is well says
+    /// so, too.
+    pub fn refusal_of_writes(&self) -> Option<ReplyError> {
+        if self.snapshot_state.refuses_writes {
+            return Some(error::SNAPSHOT_FAILED);
+        }
+        let has_failed = self.snapshot_state.has_log_failed;
+        has_failed.then(|| error::aof_write_failed(self.aof.reason()))
     }
 
     /// The whole keyspace is gone: what is being saved of it is of no use any more.
@@ -286,7 +326,7 @@ impl Env {
 
     /// Whether keys may be deleted because their time is over, without anybody having looked at them.
     pub(super) fn may_expire_actively(&self) -> bool {
-        self.expires_actively && self.pause.is_none() && !self.is_loading
+        self.expires_actively && self.pause.is_none() && !self.is_loading && !self.snapshot_state.has_log_failed
     }
 
     /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.
@@ -338,6 +378,8 @@ impl Env {
         self.calendar.follow(self.clock.unix(), ticks);
         self.move_on();
         self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
+        self.snapshot_state.has_log_failed = self.aof.refuses();
+        self.follow_promises();
     }
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.
@@ -376,6 +418,7 @@ impl Env {
             .consequences
             .get_or_insert_with(|| spare.take().unwrap_or_default());
         consequences.is_logged = is_logged;
+        consequences.notes_seen = self.promises.hold();
         consequences.classes = self.settings.notify_keyspace_events;
     }
 
@@ -384,7 +427,7 @@ impl Env {
     pub(super) fn end_unit(&mut self, attempt: &mut Attempt, view: &mut View<'_, Slot>, unit: Ended<'_>) {
         attempt.commit(view, |detached| self.garbage.absorb(detached));
         if attempt.consequences.is_some() || self.observer.is_some() {
-            self.hand_on(attempt.consequences.take(), unit);
+            self.hand_on(attempt.consequences.take(), unit, view.has_loans());
         }
     }
 
@@ -402,15 +445,19 @@ impl Env {
             db: DbIndex(0),
             what: Observation::Expired,
         };
-        self.hand_on(Some(consequences), ended);
+        // Whose slots they were in is not asked any more.
+        self.hand_on(Some(consequences), ended, true);
     }
 
     #[cold]
-    fn hand_on(&mut self, mut consequences: Option<Box<Consequences>>, unit: Ended<'_>) {
+    fn hand_on(&mut self, mut consequences: Option<Box<Consequences>>, unit: Ended<'_>, is_broad: bool) {
+        if self.promises.hold() {
+            self.promises.end_unit(consequences.as_deref(), &self.turns.durable);
+        }
         if let Some(consequences) = &mut consequences {
             consequences.settle_signals();
             if !consequences.effects.is_empty() {
-                self.log.append(&consequences.effects);
+                self.log.append(&consequences.effects, is_broad);
             }
         }
         if let Some(observer) = &mut self.observer {

@@ -202,8 +202,8 @@ impl Applicant<'_> {
         if !is_write(self.found.command) && !commands.any(is_write) {
             return Ok(());
         }
-        if shard.env.snapshot_state.refuses_writes {
-            return Err(Refusal::Error(error::SNAPSHOT_FAILED));
+        if let Some(refusal) = shard.env.refusal_of_writes() {
+            return Err(Refusal::Error(refusal));
         }
         let touches_unsaved = |command: &Command, args: Args| {
             let slots = key_slots(command, args);

@@ -42,7 +42,7 @@ impl Take<Envelope> for Intake<'_> {
                 self.0.run_shipped(from, header, arguments);
                 self.0.post();
             }
-            Frame::Reply { header, resp } => self.0.answer_shipped(header, resp),
+            Frame::Reply { header, resp } => self.0.answer_shipped(from, header, resp),
             Frame::Message(envelope) => self.0.open(from, envelope),
             Frame::Clock(now) => self.0.env.hear(now),
         }
@@ -81,14 +81,16 @@ impl Local {
         }
     }
 
-    fn answer_shipped(&mut self, header: ReplyHeader, resp: &[u8]) {
+    fn answer_shipped(&mut self, from: ShardId, header: ReplyHeader, resp: &[u8]) {
         self.end_write(header.flags & REPLY_TO_WRITE != 0);
         let place = ConnRef {
             shard: self.env.shard,
             index: header.connection,
             generation: header.generation,
         };
+        let need = self.need_of_flags(from, header.flags);
         let Some(client) = self.clients.get(place) else { return };
+        client.needs(need);
         let Client { pending, out, .. } = &mut **client;
         pending.answer(header.sequence, out, |buffer| buffer.push(resp));
         self.upkeep.under_way.count_output(client);

@@ -206,6 +206,16 @@ impl Local {
     /// The data set is whole.
     pub fn end_loading(&mut self) {
         self.env.is_loading = false;
+        self.begin_logging();
+    }
+
+    /// At the start: what is changed from here on goes into the append-only file, if there is one.
+    pub fn begin_logging(&mut self) {
+        if !self.env.log.has_file()
+            && let Some(file) = self.node.aof.file_of(self.env.shard)
+        {
+            self.env.log.attach_file(file);
+        }
     }
 
     /// What this shard logs, for those who read it.
@@ -274,7 +284,10 @@ impl Local {
 
     /// Says that this shard is about to sleep; false when something has come in the meantime.
     pub fn announce_sleep(&mut self) -> bool {
-        if self.has_unreleased() || !self.inbound.as_mut().is_some_and(Inbound::announce_sleep) {
+        if self.has_unreleased()
+            || !self.may_sleep_on_disk()
+            || !self.inbound.as_mut().is_some_and(Inbound::announce_sleep)
+        {
             return false;
         }
         let may_sleep = self.outbound.announce_starving();
@@ -282,6 +295,12 @@ impl Local {
             self.awake();
         }
         may_sleep
+    }
+
+    /// Whether no client of this shard waits for what is durable by now; from here on a sync wakes it.
+    fn may_sleep_on_disk(&self) -> bool {
+        let durable = self.env.durable();
+        !self.clients.wait_for_disk_anywhere() || durable.announce_waiting(self.env.shard, self.passes.seen_prefix)
     }
 
     /// Says that this shard is awake.
@@ -305,6 +324,7 @@ impl Local {
 
     /// Goes by these settings from now on.
     pub fn follow(&mut self, settings: Arc<Settings>) {
+        self.node.aof.follow(&settings);
         self.env.follow(settings);
         // A limit holds from its first command on: nobody must take a shard that has not counted for one that can evict.
         self.on_ground(|upkeep, on| upkeep.eviction.cron(on));
@@ -314,7 +334,8 @@ impl Local {
     /// before this shard had done its part, so go on soon.
     #[inline]
     pub(super) fn relieve(&mut self) -> bool {
-        self.env.settings.maxmemory > 0 && !self.env.is_loading && self.relieve_limited()
+        let may_evict = !self.env.is_loading && !self.env.snapshot_state.has_log_failed;
+        self.env.settings.maxmemory > 0 && may_evict && self.relieve_limited()
     }
 
     fn relieve_limited(&mut self) -> bool {

@@ -44,6 +44,16 @@ impl LogSwitch {
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
+
+    /// Has everything logged from now on, though no file may be attached yet.
+    pub(super) fn hold(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one [`LogSwitch::hold`] back.
+    pub(super) fn let_go(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What one pass has logged for one audience.
@@ -55,6 +65,8 @@ pub struct Part {
     pub dbs: Option<(DbIndex, DbIndex)>,
     /// Where the SELECT of the first db stands, if there has to be one: at the beginning, or behind the MULTI with which it begins.
     pub select_at: usize,
+    /// Some of it concerns slots of other shards, or no slots at all.
+    pub is_broad: bool,
 }
 
 /// What one pass has logged, and its place in the order of all.
@@ -70,6 +82,15 @@ impl Chunk {
     /// What the file gets; nothing, if the chunk has no log number.
     pub fn file(&self) -> &Part {
         &self.both
+    }
+
+    /// What of it a file gets, for whoever writes it later.
+    pub(super) fn for_file(&self) -> Chunk {
+        Chunk {
+            turn: self.turn.clone(),
+            both: self.both.clone(),
+            stream: None,
+        }
     }
 
     /// What the stream gets, from the beginning of the chunk's offsets.
@@ -123,7 +144,7 @@ impl Part {
     fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES_MAX);
-        (self.dbs, self.select_at) = (None, 0);
+        (self.dbs, self.select_at, self.is_broad) = (None, 0, false);
     }
 }
 
@@ -131,6 +152,9 @@ impl Part {
 pub trait LogFile {
     /// Writes a chunk that has a log number. False: it is not written; the shard waits and asks again.
     fn write(&mut self, chunk: &Chunk) -> bool;
+
+    /// Its number counts as written from here on: whoever syncs may go to work.
+    fn written(&mut self) {}
 }
 
 /// A reader of one shard's part of the stream.
@@ -154,6 +178,8 @@ pub struct Log {
     gathered_stream: Option<Part>,
     /// It has taken its turn and is not written.
     unwritten: Option<Chunk>,
+    /// The turn of what the pass under way has logged before a cut; it is released with the rest of the pass.
+    early: Option<Turn>,
     file: Option<Box<dyn LogFile>>,
     /// What some reader of the stream has not read.
     kept: VecDeque<Rc<Chunk>>,
@@ -191,6 +217,7 @@ impl Log {
             gathered: Part::default(),
             gathered_stream: None,
             unwritten: None,
+            early: None,
             file: None,
             kept: VecDeque::new(),
             forgotten: Position::default(),
@@ -214,6 +241,18 @@ impl Log {
         if self.file.replace(file).is_none() {
             self.begin();
         }
+    }
+
+    /// No chunk is written to a file any more. Answers whether one was.
+    pub fn detach_file(&mut self) -> bool {
+        let had_file = self.file.take().is_some();
+        self.leave(usize::from(had_file));
+        had_file
+    }
+
+    /// Whether there is a file.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Attaches a reader of the stream, who begins at the end of the log.
@@ -263,12 +302,13 @@ impl Log {
         self.switch.0.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Appends the effects of a unit of work.
-    pub(super) fn append(&mut self, effects: &EffectBuffer) {
+    /// Appends the effects of a unit of work. `is_broad`: it had slots of other shards, or all there are.
+    pub(super) fn append(&mut self, effects: &EffectBuffer, is_broad: bool) {
         if self.gathered_stream.is_none() && effects.iter().any(|effect| effect.audience != Audience::Both) {
             self.gathered_stream = Some(self.gathered.clone());
         }
         self.gathered.append(effects, |audience| audience != Audience::Stream);
+        self.gathered.is_broad |= is_broad;
         if let Some(stream) = &mut self.gathered_stream {
             stream.append(effects, |audience| audience != Audience::File);
         }
@@ -278,6 +318,22 @@ impl Log {
     #[inline]
     pub(super) fn has_gathered(&self) -> bool {
         self.gathered.dbs.is_some() || self.gathered_stream.is_some()
+    }
+
+    /// Rule 7: gives what the pass under way has logged a turn and a number of its own, and writes it, since a cut follows: what comes behind
+    /// the cut must not be in one chunk with it. Answers the number that the next chunk of the process gets.
+    pub(super) fn split(&mut self, shard: ShardId) -> u64 {
+        if self.has_gathered() {
+            self.early = Some(self.take_turn(shard));
+            // All other shards have written theirs: they have nothing that could be changed.
+            self.write(shard);
+        }
+        self.turns.next_number()
+    }
+
+    /// The turn of what was logged before a cut, if nothing has been logged since.
+    pub(super) fn take_early(&mut self) -> Option<Turn> {
+        self.early.take()
     }
 
     /// Rule 1: takes a turn for what was gathered, or for messages alone.
@@ -290,6 +346,10 @@ impl Log {
                 last_db: last_db.0,
             })
         };
+        if self.early.take().is_some() {
+            // What was logged before the cut is released with this: nobody may see it sooner.
+            self.turns.released(shard);
+        }
         let turn = self.turns.take(
             shard,
             Share {
@@ -318,6 +378,9 @@ impl Log {
             return false;
         }
         self.turns.written(shard);
+        if let Some(file) = &mut self.file {
+            file.written();
+        }
         if let Some(chunk) = self.unwritten.take() {
             self.keep(chunk);
         }
@@ -375,7 +438,7 @@ impl Drop for Log {
     }
 }
 
-fn encode_select(bytes: &mut Vec<u8>, db: DbIndex) {
+pub(super) fn encode_select(bytes: &mut Vec<u8>, db: DbIndex) {
     let number = itoa::Buffer::new().format(db.0).to_owned();
     encode_command(bytes, &[b"SELECT", number.as_bytes()]);
 }
@@ -418,7 +481,7 @@ mod tests {
 
     /// A pass of these units.
     fn pass(log: &mut Log, units: &[EffectBuffer]) {
-        units.iter().for_each(|unit| log.append(unit));
+        units.iter().for_each(|unit| log.append(unit, false));
         log.take_turn(SHARD);
         assert!(log.write(SHARD));
         log.turns.released(SHARD);
@@ -501,7 +564,7 @@ mod tests {
             attempts: 0,
         }));
         pass(&mut log, &[unit(&[both(0, b"a")])]);
-        log.append(&unit(&[both(0, b"b")]));
+        log.append(&unit(&[both(0, b"b")]), false);
         let turn = log.take_turn(SHARD);
         assert!(!log.write(SHARD), "the file has refused");
         assert!(!log.turns.are_written(turn.earlier_numbers + 1));
@@ -533,7 +596,7 @@ mod tests {
         assert_eq!(words(&bytes), "a MULTI s SELECT 1 b EXEC t");
         assert_eq!(*chunks.borrow(), ["a MULTI SELECT 1 f b EXEC"]);
         // What is for the stream alone takes no log number.
-        log.append(&unit(&[(1, stream, b"u")]));
+        log.append(&unit(&[(1, stream, b"u")]), false);
         let turn = log.take_turn(SHARD);
         assert_eq!((turn.turn, turn.number, turn.has_select), (2, None, false));
         assert!(log.write(SHARD));

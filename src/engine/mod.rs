@@ -12,7 +12,10 @@
 //! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `listening` | messages, in the order of turns |
+//! | `order` | what a snapshot is for that is not the data set's own file |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
+//! | `aof` | the append-only file: what chunks become in files, and which files there are |
+//! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
@@ -22,7 +25,7 @@
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
-//! | `saves` | beginning and ending snapshots |
+//! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
 //! | `replay` | commands that come from a file |
 //! | `gates`, `route` | whether, and where |
@@ -35,6 +38,7 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
 //! a family: which commands there are is the registry's, and that is handed in.
 
+pub(crate) mod aof;
 pub(crate) mod arguments;
 pub mod assembly;
 mod asynchronous;
@@ -59,10 +63,13 @@ pub(crate) mod local;
 pub(crate) mod log;
 pub(crate) mod node;
 mod op;
+mod order;
 mod pass;
+mod promise;
 mod registry;
 pub(crate) mod replay;
 mod report;
+pub(crate) mod rewrites;
 mod route;
 pub(crate) mod run;
 mod saver;

@@ -1,5 +1,6 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
+use super::aof::Aof;
 use super::listening::Hearers;
 use super::log::LogSwitch;
 use super::snapshot::Snapshots;
@@ -34,6 +35,7 @@ pub struct Node {
     /// The moment of the last snapshot.
     pub cut: Arc<Cut>,
     pub snapshots: Arc<Snapshots>,
+    pub aof: Arc<Aof>,
     pub log_switch: LogSwitch,
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,

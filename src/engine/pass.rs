@@ -25,9 +25,11 @@
 //! 3. between the turn of a pass and its release the shard runs no unit.
 
 use super::attempt::KeyEvent;
+use super::env::Env;
 use super::ground::Ground;
 use super::listening::Announcement;
 use super::local::{Envelope, Local};
+use super::rewrites;
 use super::saves::{follow_flush, look_after, run_job};
 use super::shutdown::obey_signal;
 use super::upkeep::is_over_output_limit;
@@ -35,6 +37,7 @@ use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
 use crate::client::{Client, Stall};
 use crate::shard::ShardId;
+use crate::shard::durable::Need;
 use crate::shard::turns::Turn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +101,9 @@ impl Local {
         self.upkeep.under_way.count_wire(wire.held_bytes());
         self.publish_memory();
         self.passes.is_busy |= self.relieve();
+        if self.clients.wait_for_disk_anywhere() {
+            self.look_at_disk();
+        }
         self.resume_listed();
         follow_flush(self);
     }
@@ -132,6 +138,7 @@ impl Local {
         } = self;
         let pause = upkeep.cron(&mut Ground { core, env, node }, clients, links_bytes);
         look_after(self);
+        rewrites::look_after(self);
         obey_signal(self);
         pause
     }
@@ -166,11 +173,27 @@ impl Local {
         self.passes.next_look = self.mailbox.next_look(self.env.ticks);
     }
 
+    /// Rule 5: has those clients served who wait for what is durable now.
+    #[cold]
+    fn look_at_disk(&mut self) {
+        let prefix = self.env.durable().prefix();
+        if prefix != self.passes.seen_prefix || !self.env.promises.hold() {
+            self.passes.seen_prefix = prefix;
+            self.clients.find_durable();
+        }
+    }
+
     /// Rule 1: takes a turn if the pass has effects or messages.
     pub fn take_turn(&mut self) -> Option<&Turn> {
         let has_messages = !self.env.messages.is_empty();
         if self.env.log.has_gathered() || has_messages {
-            self.passes.turn = Some(self.env.log.take_turn(self.env.shard));
+            let turn = self.env.log.take_turn(self.env.shard);
+            self.passes.turn = Some(turn);
+        } else if let Some(early) = self.env.log.take_early() {
+            self.passes.turn = Some(early);
+        }
+        if let Some(number) = self.passes.turn.as_ref().and_then(|turn| turn.number) {
+            self.env.number_promises(number);
         }
         self.passes.turn.as_ref()
     }
@@ -320,6 +343,14 @@ impl Local {
         }
         let Some(client) = self.clients.at(index) else { return };
         let mut is_written = true;
+        if client.need != Need::NONE || client.held.is_some() {
+            let number = self.passes.turn.as_ref().and_then(|turn| turn.number);
+            is_written = hold_back(client, &self.env, number);
+            if !is_written {
+                self.clients.wait_for_disk(index);
+            }
+        }
+        let Some(client) = self.clients.at(index) else { return };
         if !client.out.is_empty() {
             let output_bytes = client.out.len() as u64;
             match wire.send(index, &mut client.out) {
@@ -327,7 +358,13 @@ impl Local {
                     self.env.stats.counts.output_bytes += output_bytes;
                     self.env.stats.counts.writes_processed += 1;
                 }
-                Handed::Busy => is_written = false,
+                Handed::Busy => {
+                    is_written = false;
+                    // What has waited behind it must not be taken for older.
+                    if let Some(held) = &mut client.held {
+                        held.put_back(&mut client.out);
+                    }
+                }
                 Handed::Gone => {}
             }
         }
@@ -382,6 +419,33 @@ impl Patience {
             _ => std::thread::sleep(NAP),
         }
     }
+}
+
+/// Rule 5: keeps back of a client's output what waits for the disk, and puts into it what does not any more. True: nothing waits. `number`:
+/// that of the pass.
+#[cold]
+fn hold_back(client: &mut Client, env: &Env, number: Option<u64>) -> bool {
+    let durable = env.durable();
+    let holds = env.promises.hold();
+    let prefix = durable.prefix();
+    let is_met = |need: Need| !holds || need.is_met(prefix);
+    client.need = client
+        .need
+        .resolved(number.unwrap_or_else(|| durable.last_number(env.shard)));
+    let Client { need, held, out, .. } = client;
+    if !out.is_empty() && (held.is_some() || !is_met(*need)) {
+        held.get_or_insert_default().push(*need, out);
+    }
+    if is_met(*need) {
+        *need = Need::NONE;
+    }
+    if let Some(replies) = held {
+        replies.release(out, is_met);
+        if replies.is_empty() {
+            *held = None;
+        }
+    }
+    held.is_none()
 }
 
 fn corked_until(since: Ticks) -> Ticks {

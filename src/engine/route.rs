@@ -20,6 +20,7 @@ use crate::base::slot::key_slot;
 use crate::client::{Client, ReplyMode, Stall};
 use crate::config::PipelineOrder;
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
+use crate::shard::durable::Need;
 use crate::shard::link::{CommandHeader, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Route, ShardId, Unit};
 use crate::store::DbIndex;
@@ -40,6 +41,10 @@ pub enum Flow {
 
 /// [`ReplyHeader::flags`]: the command was one that writes.
 pub(super) const REPLY_TO_WRITE: u16 = 1;
+/// It waits for the pass of the sender that it left with.
+const REPLY_NEEDS_PASS: u16 = 2;
+/// It waits for what some shard had numbered before.
+const REPLY_NEEDS_ALL: u16 = 4;
 
 const CALLER_RESP3: u16 = 1;
 const CALLER_LEAVES_CLOCKS: u16 = 2;
@@ -153,6 +158,9 @@ impl Local {
                     what: Observation::Ran(args),
                 };
                 self.env.end_unit(&mut attempt, &mut view, ended);
+                if self.env.promises.hold() {
+                    client.needs(self.env.promises.of_unit());
+                }
                 Flow::Go
             }
             Outcome::Lacking => {
@@ -256,6 +264,7 @@ impl Local {
         let first = found.single_key.map(|position| (&args[position], header.slot));
         let mut reply = std::mem::take(&mut self.scratch);
         let mut footprint = Footprint::one(header.slot);
+        let mut waits = 0;
         let view = match &refusal {
             None => self.core.try_view(&[header.slot], place),
             Some(_) => None,
@@ -287,6 +296,9 @@ impl Local {
                         what: Observation::Ran(args),
                     };
                     self.env.end_unit(&mut attempt, &mut view, ended);
+                    if self.env.promises.hold() {
+                        waits = self.waiting_flags();
+                    }
                 } else {
                     self.env.hand_on_expiries(&mut attempt);
                     footprint.merge(&attempt.into_footprint());
@@ -308,7 +320,7 @@ impl Local {
                 flags,
                 ..
             } = *header;
-            let flags = if flags & CALLER_WRITES != 0 { REPLY_TO_WRITE } else { 0 };
+            let flags = waits | if flags & CALLER_WRITES != 0 { REPLY_TO_WRITE } else { 0 };
             self.send_reply(
                 from,
                 ReplyHeader {
@@ -325,6 +337,27 @@ impl Local {
         if is_done { Ok(()) } else { Err(footprint) }
     }
 
+    /// What the reply to the unit that has just ended says of what it waits for.
+    #[cold]
+    fn waiting_flags(&mut self) -> u16 {
+        match self.env.promises.of_unit() {
+            // It is above all that there was.
+            need if need.has_own() => REPLY_NEEDS_PASS,
+            need if need.is_met(self.env.durable().prefix()) => 0,
+            _ => REPLY_NEEDS_ALL,
+        }
+    }
+
+    /// What a reply waits for that has come from there with these flags: at least what its command needs, since numbers only grow.
+    #[inline]
+    pub(super) fn need_of_flags(&self, from: ShardId, flags: u16) -> Need {
+        match flags & (REPLY_NEEDS_PASS | REPLY_NEEDS_ALL) {
+            0 => Need::NONE,
+            REPLY_NEEDS_PASS => Need::of(self.env.durable().last_number(from)),
+            _ => Need::of(self.env.durable().last_of_all()),
+        }
+    }
+
     /// Makes a unit of work of a command that was shipped here and has to wait.
     fn start_shipped(&mut self, from: ShardId, header: &CommandHeader, args: OwnedArgs, footprint: Footprint) {
         let origin = origin_of(from, header);
@@ -338,6 +371,8 @@ impl Local {
             slow_entries: Vec::new(),
             kind: TaskKind::Command { args },
             steps: None,
+            need: Need::NONE,
+            ran_on: from,
             then: None,
         });
         let unit = Unit {
@@ -409,6 +444,8 @@ impl Local {
             kind,
             slow_entries,
             is_write,
+            need,
+            ran_on,
             then,
             ..
         } = task;
@@ -430,6 +467,14 @@ impl Local {
             }
             return;
         };
+        if need != Need::NONE {
+            let is_own = ran_on == self.env.shard;
+            client.needs(if is_own {
+                need
+            } else {
+                need.resolved(self.env.durable().last_number(ran_on))
+            });
+        }
         let Client {
             pending, out, watched, ..
         } = &mut **client;

@@ -88,6 +88,10 @@ pub fn run_keys(
         reply.truncate(mark);
         return Outcome::Lacking;
     }
+    if let Some(consequences) = &mut attempt.consequences {
+        consequences.has_seen_all |= !matches!(found.command.run, Run::Keys(_));
+        consequences.has_held_all |= view.has_everything();
+    }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
     if let Some(consequences) = &mut attempt.consequences {
         consequences.end_command(caller.db, args, changes > 0, is_replaced);

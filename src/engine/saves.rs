@@ -4,6 +4,7 @@
 //! that go home (`pass`, rule 3). What a shard's saver wants written goes to another thread, and comes back as a task of the shard.
 
 use super::local::{Envelope, Executor, Local, LocalHandle};
+use super::order::Order;
 use super::saver::{Job, Written};
 use super::snapshot::{Begun, Ending, Plan, Reason, Whole};
 use super::task::TaskKind;
@@ -16,9 +17,16 @@ pub const LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 
 /// Begins a snapshot; its number, or None: there is one under way.
 pub fn begin(local: &mut Local, reason: Reason) -> Option<u64> {
+    begin_for(local, reason, None)
+}
+
+/// The same, for whoever orders it.
+pub fn begin_for(local: &mut Local, reason: Reason, order: Option<Arc<dyn Order>>) -> Option<u64> {
     let Local { node, env, .. } = local;
     let used_bytes = node.memory.counted_bytes();
-    let begun = node.snapshots.begin(reason, &env.settings, env.now, used_bytes)?;
+    let begun = node
+        .snapshots
+        .begin_for(reason, order, &env.settings, env.now, used_bytes)?;
     let number = begun.number();
     if let Begun::Now(plan) = begun {
         make_cut(local, plan);
@@ -68,6 +76,10 @@ fn settle(local: &mut Local, plan: &Arc<Plan>, whole: Whole) {
 }
 
 fn begin_saving(local: &mut Local, plan: Arc<Plan>) {
+    // In front of the slots that come home: what is changed from here on is not in the snapshot.
+    if let Some(file) = plan.order.as_ref().and_then(|order| order.file_of(local.env.shard)) {
+        local.env.log.attach_file(file);
+    }
     let cut = local.node.cut.clone();
     local.on_ground(|upkeep, on| upkeep.saver.begin(plan, &cut, on));
 }
@@ -117,6 +129,10 @@ pub(super) fn look_after(local: &mut Local) {
     }
     if env.is_loading {
         // What is half read is not to take the place of the whole.
+        return;
+    }
+    if node.aof.is_rewriting() {
+        // It may be about to begin: then this would be quicker, and put it off.
         return;
     }
     let point = snapshots.save_point(&env.settings, env.now);

@@ -3,9 +3,11 @@
 //! Nothing that a client was told is lost by it: writes are held on all shards, those under way are let end, and only then the cut is made.
 //! A save that fails refuses the shutdown, unless it is forced; writers go on as if nothing had been.
 
+use super::aof::Mode;
 use super::env::Pause;
 use super::local::{Local, LocalHandle};
 use super::node::{Node, Shutdown};
+use super::rewrites;
 use super::saves;
 use super::snapshot::Reason;
 use crate::base::clock::UnixMs;
@@ -30,13 +32,16 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     let settings = local.with(|shard| shard.env.settings.clone());
     // What is half read must not take the place of the whole.
     let saves = !node.loading.is_loading() && (asked.save || (!settings.save.is_empty() && !asked.nosave));
-    if saves && !save(local, &node).await && !asked.force {
+    let may_end = rewrites::finish(local, &node, asked.force).await;
+    let is_saved = may_end && (!saves || save(local, &node).await || asked.force);
+    if !is_saved {
         let is_aborted = withdraw(&node);
         local
             .ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env))
             .await;
         match is_aborted {
             true => tracing::warn!("Shutdown manually aborted."),
+            false if !may_end => {}
             false => tracing::warn!("Error trying to save the DB, can't exit."),
         }
         return Refused::Failed;
@@ -45,14 +50,19 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     if node.snapshots.cancel(false, now) {
         tracing::warn!("There is a child saving an .rdb. Killing it!");
     }
+    if node.aof.mode() != Mode::Off {
+        // What is answered from here on would not be synced.
+        hold_writers(local, &node).await;
+        rewrites::sync(local, &node).await;
+    }
     node.snapshots.remove_temporary_files(&settings);
     node.surroundings.shut_down();
     // The loops end now, and this task with them.
     std::future::pending().await
 }
 
-/// Holds writers and saves; whether that has succeeded.
-async fn save(local: &LocalHandle, node: &Node) -> bool {
+/// Holds writers, and waits for what they have begun; false if the order is taken back meanwhile.
+async fn hold_writers(local: &LocalHandle, node: &Node) -> bool {
     let pause = Pause {
         until: UnixMs(u64::MAX),
         writes_only: true,
@@ -66,6 +76,14 @@ async fn save(local: &LocalHandle, node: &Node) -> bool {
             return false;
         }
         executor.sleep(saves::LOOKED_AT_EVERY).await;
+    }
+    true
+}
+
+/// Holds writers and saves; whether that has succeeded.
+async fn save(local: &LocalHandle, node: &Node) -> bool {
+    if !hold_writers(local, node).await {
+        return false;
     }
     tracing::warn!("Saving the final RDB snapshot before exiting.");
     let number = local.with(|shard| {

@@ -19,6 +19,7 @@
 //! Everything here is behind one lock, which is held for moments and by few: commands about snapshots, the cron of the first shard, and
 //! each shard when it is done.
 
+use super::order::Order;
 use crate::base::clock::{Ms, UnixMs};
 use crate::base::random::Random;
 use crate::base::section::Section;
@@ -60,12 +61,14 @@ pub struct SnapshotState {
     pub refuses_writes: bool,
     /// As much is captured as may be: whoever would have more captured waits.
     pub is_at_limit: bool,
+    /// What is logged cannot be written, or not be synced.
+    pub has_log_failed: bool,
 }
 
 impl SnapshotState {
     #[inline]
     pub fn is_calm(self) -> bool {
-        !self.refuses_writes && !self.is_at_limit
+        !self.refuses_writes && !self.is_at_limit && !self.has_log_failed
     }
 }
 
@@ -126,6 +129,8 @@ pub struct Plan {
     pub form: Form,
     pub usage: Usage,
     pub writing: Writing,
+    /// Whose it is, if it is not the data set's own.
+    pub order: Option<Arc<dyn Order>>,
     layout: RdbLayout,
     id: SetId,
     /// Of all its files, without what only one of them says.
@@ -242,17 +247,32 @@ impl Snapshots {
 
     /// Begins one; None: there is one under way.
     pub fn begin(&self, reason: Reason, settings: &Settings, now: UnixMs, used_bytes: usize) -> Option<Begun> {
+        self.begin_for(reason, None, settings, now, used_bytes)
+    }
+
+    /// The same, for whoever orders it.
+    pub fn begin_for(
+        &self,
+        reason: Reason,
+        order: Option<Arc<dyn Order>>,
+        settings: &Settings,
+        now: UnixMs,
+        used_bytes: usize,
+    ) -> Option<Begun> {
         let mut state = self.lock();
         if state.current.is_some() {
             return None;
         }
         let number = state.next_number;
         state.next_number += 1;
-        state.is_scheduled = false;
-        state.last_tried_at = now;
+        if order.is_none() {
+            state.is_scheduled = false;
+            state.last_tried_at = now;
+        }
         state.begun_count += u64::from(reason == Reason::Background);
         let id = SetId(state.ids.next_u64());
-        let mut plan = Plan::new(number, id, reason, settings, now, used_bytes, self.changes.len());
+        let purpose = (reason, order);
+        let mut plan = Plan::new(number, id, purpose, settings, now, used_bytes, self.changes.len());
         plan.functions = self.libraries().clone();
         let plan = Arc::new(plan);
         state.current = Some(plan.clone());
@@ -293,21 +313,51 @@ impl Snapshots {
         self.lock().current.is_some()
     }
 
-    /// Gives up what is under way. `fails`: it counts as a save that failed. False: there was nothing.
+    /// Whether the data set is being saved.
+    pub fn is_saving(&self) -> bool {
+        self.lock().current.as_ref().is_some_and(|plan| plan.order.is_none())
+    }
+
+    /// Gives up the saving of the data set. `fails`: it counts as a save that failed. False: there was none.
     pub fn cancel(&self, fails: bool, now: UnixMs) -> bool {
         let mut state = self.lock();
-        let Some(plan) = state.current.take() else { return false };
-        plan.give_up("it was cancelled");
-        self.cut.close();
-        if state.settling.is_none() {
-            state.settling = Some(plan.clone());
-        }
+        let Some(plan) = state.current.take_if(|plan| plan.order.is_none()) else {
+            return false;
+        };
+        self.drop_current(&mut state, &plan);
         if fails {
             self.end(&mut state, &plan, now, Err(plan.failure()));
         } else {
             state.note_ending(plan.number, Ending::Failed);
         }
         true
+    }
+
+    /// Gives up what was ordered by somebody. False: there was nothing.
+    pub fn call_off(&self, now: UnixMs) -> bool {
+        let mut state = self.lock();
+        let Some(plan) = state.current.take_if(|plan| plan.order.is_some()) else {
+            return false;
+        };
+        self.drop_current(&mut state, &plan);
+        state.note_ending(plan.number, Ending::Failed);
+        if let Some(order) = &plan.order {
+            order.ended(None, plan.elapsed(now), plan.note_captured(0), now);
+        }
+        true
+    }
+
+    fn drop_current(&self, state: &mut State, plan: &Arc<Plan>) {
+        plan.give_up("it was cancelled");
+        self.cut.close();
+        if state.settling.is_none() {
+            state.settling = Some(plan.clone());
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shard_count(&self) -> usize {
+        self.changes.len()
     }
 
     /// A shard could not write its part, and has not handed it in.
@@ -340,8 +390,13 @@ impl Snapshots {
     fn end(&self, state: &mut State, plan: &Plan, now: UnixMs, result: Result<Laid, String>) {
         let ending = if result.is_ok() { Ending::Saved } else { Ending::Failed };
         state.note_ending(plan.number, ending);
-        state.last_duration = Some(Ms(now.since(plan.began).0));
-        state.last_captured_bytes = plan.captured_peak_bytes.load(Ordering::Relaxed);
+        let captured_bytes = plan.note_captured(0);
+        if let Some(order) = &plan.order {
+            let outcome = result.as_ref().map(|_| ()).map_err(String::as_str);
+            return order.ended(Some(outcome), plan.elapsed(now), captured_bytes, now);
+        }
+        state.last_duration = Some(plan.elapsed(now));
+        state.last_captured_bytes = captured_bytes;
         self.last_has_failed.store(result.is_err(), Ordering::Relaxed);
         match result {
             Ok(laid) => {
@@ -438,6 +493,7 @@ impl Snapshots {
         SnapshotState {
             refuses_writes: self.last_has_failed() && settings.stop_writes_on_bgsave_error && !settings.save.is_empty(),
             is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
+            has_log_failed: false,
         }
     }
 
@@ -482,15 +538,16 @@ impl Snapshots {
         out.field("current_save_keys_processed", written);
         out.field("current_save_keys_total", total);
         let unsaved = changes.saturating_sub(state.saved_changes);
+        let saving = current.filter(|plan| plan.order.is_none());
         out.field("rdb_changes_since_last_save", unsaved);
-        out.field("rdb_bgsave_in_progress", u8::from(current.is_some()));
+        out.field("rdb_bgsave_in_progress", u8::from(saving.is_some()));
         out.field("rdb_last_save_time", state.last_saved_at.seconds());
         out.field(
             "rdb_last_bgsave_status",
             if self.last_has_failed() { "err" } else { "ok" },
         );
         out.field("rdb_last_bgsave_time_sec", seconds(state.last_duration));
-        let running = current.map(|plan| Ms(now.since(plan.began).0));
+        let running = saving.map(|plan| plan.elapsed(now));
         out.field("rdb_current_bgsave_time_sec", seconds(running));
         out.field("rdb_saves", state.saved_count);
         out.field("rdb_last_cow_size", state.last_captured_bytes);
@@ -540,12 +597,21 @@ impl Plan {
     fn new(
         number: u64,
         id: SetId,
-        reason: Reason,
+        (reason, order): (Reason, Option<Arc<dyn Order>>),
         settings: &Settings,
         now: UnixMs,
         used_bytes: usize,
         shard_count: usize,
     ) -> Plan {
+        let layout = match order {
+            // What is part of something else is one file.
+            Some(_) => RdbLayout::Merged,
+            None => settings.rdb_layout,
+        };
+        let syncs_on_the_way = match order {
+            Some(_) => settings.aof_rewrite_incremental_fsync,
+            None => settings.rdb_save_incremental_fsync,
+        };
         Plan {
             number,
             reason,
@@ -553,22 +619,24 @@ impl Plan {
             form: Form::of(settings),
             usage: usage_of(settings),
             writing: Writing {
-                syncs_on_the_way: settings.rdb_save_incremental_fsync,
+                syncs_on_the_way,
                 has_checksum: settings.rdbchecksum,
             },
-            layout: settings.rdb_layout,
+            layout,
             id,
             head: Head {
                 redis_version: REDIS_VERSION,
                 created_at: now,
                 used_bytes: used_bytes as u64,
                 fields: Vec::new(),
-                part_count: match settings.rdb_layout {
+                is_base: order.is_some(),
+                part_count: match layout {
                     RdbLayout::Merged => 2 * shard_count,
                     RdbLayout::PerShard => 2,
                 },
                 functions: Vec::new(),
             },
+            order,
             functions: Vec::new(),
             directory: settings.dir.as_path().to_owned(),
             name: settings.dbfilename.as_path().to_owned(),
@@ -586,6 +654,10 @@ impl Plan {
             captured_peak_bytes: AtomicU64::new(0),
             changes: AtomicU64::new(0),
         }
+    }
+
+    fn elapsed(&self, now: UnixMs) -> Ms {
+        Ms(now.since(self.began).0)
     }
 
     /// Remembers how much was captured at most; answers that.
@@ -679,7 +751,10 @@ impl Plan {
             count: self.file_count(),
         };
         Head {
-            fields: replaced.told(member),
+            fields: match self.order {
+                Some(_) => Vec::new(),
+                None => replaced.told(member),
+            },
             // A library must not stand twice in what is one data set.
             functions: match index {
                 0 => self.functions.clone(),
@@ -690,7 +765,10 @@ impl Plan {
     }
 
     fn replaced(&self, disk: &dyn Disk) -> &Result<Replaced, String> {
-        let find = || Replaced::find(disk, &self.directory, &self.name).map_err(|error| error.to_string());
+        let find = || match self.order {
+            Some(_) => Ok(Replaced::default()),
+            None => Replaced::find(disk, &self.directory, &self.name).map_err(|error| error.to_string()),
+        };
         self.replaced.get_or_init(find)
     }
 
@@ -790,6 +868,16 @@ impl Plan {
             // Perhaps by the end of the process, which takes such files away.
             handed.discard(disk);
             return Whole::GivenUp;
+        }
+        if let Some(order) = &self.order {
+            let file = handed.files.pop().flatten().expect("all parts lie in one file");
+            let mut laid = Laid::default();
+            laid.add(&file);
+            let named = order.name(&file);
+            if named.is_err() {
+                file.discard(disk);
+            }
+            return Whole::Laid(named.map(|()| laid));
         }
         let files = std::mem::take(&mut handed.files).into_iter().enumerate();
         let files = files.map(|(index, file)| {

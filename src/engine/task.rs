@@ -16,6 +16,7 @@ use super::snapshot::Plan;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Session};
 use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
+use crate::shard::durable::Need;
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
@@ -38,6 +39,9 @@ pub struct Task {
     pub kind: TaskKind,
     /// It holds its slots between two steps.
     pub(super) steps: Option<Box<Steps>>,
+    /// What its reply waits for: its own pass's number is that of the shard on which it ran.
+    pub(super) need: Need,
+    pub(super) ran_on: ShardId,
     /// Called when it has run, by whoever has no client to be answered.
     pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -79,6 +83,8 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            need: Need::NONE,
+            ran_on: client.place.shard,
             then: None,
         }
     }
@@ -117,6 +123,8 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            need: Need::NONE,
+            ran_on: shard,
             then: None,
         }
     }
@@ -130,6 +138,7 @@ impl Work<Slot> for Box<Task> {
         env.begin_unit();
         let others = env.stats.take_slow_entries();
         let verdict = self.run_kind(view, env);
+        self.note_need(env);
         self.slow_entries.append(&mut env.stats.take_slow_entries());
         env.stats.put_slow_entries_back(others);
         verdict
@@ -221,6 +230,9 @@ impl Task {
                 assert!(view.has_everything(), "a cut is made by who holds all slots");
                 if !plan.is_given_up() {
                     let began = env.tick();
+                    if let Some(order) = &plan.order {
+                        order.at_cut(env.log.split(env.shard));
+                    }
                     env.cut.open();
                     *is_made = true;
                     env.snapshots
@@ -267,6 +279,18 @@ impl Task {
 }
 
 impl Task {
+    /// Takes down what its reply waits for, if it has ended here and now.
+    #[inline]
+    fn note_need(&mut self, env: &mut Env) {
+        if env.promises.hold() {
+            self.ran_on = env.shard;
+            self.need = env.promises.of_unit();
+            if matches!(&self.kind, TaskKind::Exec(step) if step.asks_other_shards) {
+                self.need = self.need.and(env.need_of_everything());
+            }
+        }
+    }
+
     /// Whether it holds its slots between two steps.
     pub(super) fn goes_in_steps(&self) -> bool {
         self.steps.is_some()
@@ -305,6 +329,7 @@ impl Task {
             what: Observation::Committed,
         };
         step.finish(view, env, ended);
+        self.note_need(env);
         env.now = now;
         env.stats.count_call(id, 0);
         Verdict::Done

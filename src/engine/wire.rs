@@ -44,6 +44,8 @@ pub struct Passes {
     pub(super) cron_due: Ticks,
     /// The turn of the pass that is being finished.
     pub(super) turn: Option<Turn>,
+    /// The durable prefix when clients that wait for it were last looked at.
+    pub(super) seen_prefix: u64,
     /// When messages that are held are to be looked at again.
     pub(super) next_look: Option<Ticks>,
     /// Clients that are to be served when the pass is released.

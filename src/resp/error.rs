@@ -337,6 +337,7 @@ errors! {
     RELOAD_OPTION_UNKNOWN = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
     NO_SAVE_IN_PROGRESS = "ERR Background saving is currently not in progress or scheduled";
     SAVE_IN_PROGRESS = "ERR Background save already in progress";
+    SAVE_BEHIND_REWRITE = "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.";
     REWRITE_IN_PROGRESS = "ERR Background append only file rewriting already in progress";
     SHUTDOWN_FAILED = "ERR Errors trying to SHUTDOWN. Check logs.";
     NO_SHUTDOWN = "ERR No shutdown in progress.";

@@ -53,6 +53,8 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts it to this length.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// The same file once more, for a thread that syncs it while another one writes.
+    fn again(&self) -> io::Result<Box<dyn DiskFile>>;
     /// The host's file, if there is one.
     fn host(&self) -> Option<&File> {
         None
@@ -172,6 +174,11 @@ impl DiskFile for HostFile {
         Ok(())
     }
 
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.file.try_clone()?;
+        Ok(Box::new(HostFile { file }))
+    }
+
     fn host(&self) -> Option<&File> {
         Some(&self.file)
     }
@@ -217,6 +224,9 @@ mod tests {
         whole.append(b"z").unwrap();
         let count = whole.read_at(&mut buffer, 0).unwrap();
         assert_eq!(&buffer[..count], b"0123az");
+        let mut same = whole.again().unwrap();
+        same.sync().unwrap();
+        assert_eq!(same.len().unwrap(), 6);
         disk.rename(&second, &first).unwrap();
         disk.sync_dir(dir).unwrap();
         assert_eq!(disk.list(dir).unwrap(), ["first"]);

@@ -23,8 +23,10 @@ use crate::durability::aof::check::{self, Action, Request};
 use crate::durability::directory::{Denied, Owned};
 use crate::durability::load::{Load, LoadError, Threads};
 use crate::durability::start::{self, Start};
+use crate::engine::aof::Aof;
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
+use crate::engine::log::LogSwitch;
 use crate::engine::node::Surroundings;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
@@ -326,6 +328,24 @@ fn start(
     let shared = Arc::new(Shared::new(shards));
     let memory = MemoryAccount::new(shards);
     let cut = Arc::new(Cut::new(SLOT_COUNT as u16, memory.captured_bytes().clone()));
+    let turns = Arc::new(Turns::new(shards));
+    let disk = Arc::new(HostDisk);
+    let snapshots = Arc::new(Snapshots::new(disk.clone(), cut.clone(), shards, UnixMs::now()));
+    let log_switch = LogSwitch::default();
+    let aof = Aof::new(
+        disk,
+        turns.clone(),
+        snapshots.clone(),
+        log_switch.clone(),
+        settings,
+        false,
+    );
+    let bells = shared.clone();
+    turns.durable.ring_by(Box::new(move |shard| {
+        if let Some(wake) = bells.wake_handle(usize::from(shard.0)) {
+            wake.wake();
+        }
+    }));
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
@@ -340,10 +360,11 @@ fn start(
         memory,
         occupancy: Arc::new(Occupancy::new(SLOT_COUNT)),
         attention: Default::default(),
-        cut: cut.clone(),
-        snapshots: Arc::new(Snapshots::new(Arc::new(HostDisk), cut, shards, UnixMs::now())),
-        log_switch: Default::default(),
-        turns: Arc::new(Turns::new(shards)),
+        cut,
+        snapshots,
+        aof: Arc::new(aof),
+        log_switch,
+        turns,
         hearers: Arc::new(Hearers::new(shards)),
         loading: Default::default(),
         shutdown: Mutex::new(None),
@@ -379,7 +400,7 @@ fn start(
         now: UnixMs::now(),
         threads: Threads::Host,
     };
-    let load = start::begin(&node, settings, start, None, process::is_alive)?;
+    let load = start::begin(&node, settings, start, process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -550,6 +571,9 @@ async fn run_shard(parts: ShardParts) {
         random: Random::from_entropy(),
     });
     local.borrow_mut().leave_out(machinery_bytes);
+    if load.is_none() {
+        local.borrow_mut().begin_logging();
+    }
     if let Some(load) = load {
         runtime::spawn_local(load.attend(LocalHandle(local.clone()))).detach();
     }

@@ -20,6 +20,7 @@
 //! | `view` | what a running unit may touch |
 //! | `link` | the byte rings between shards, and who is to be woken |
 //! | `turns` | the one order of what all shards do, and what they show of it |
+//! | `durable` | how far that order is on disk |
 //! | `post` | messages to oneself |
 //!
 //! What is promised:
@@ -35,6 +36,7 @@
 //! Messages are cheap, but they are for the few. What most commands need of this layer is one look-up
 //! ([`Shard::try_view`]) at home, or one frame of bytes ([`link`]) to the home.
 
+pub mod durable;
 pub mod link;
 pub mod turns;
 

@@ -226,6 +226,17 @@ impl SlotMarks {
         is_new
     }
 
+    /// Whether the slot is noted.
+    pub fn contains(&self, slot: u16) -> bool {
+        match self {
+            SlotMarks::Few(set) => set.contains(slot),
+            SlotMarks::Many(words) => {
+                let (word, bit) = place_of(slot);
+                words[word] & bit != 0
+            }
+        }
+    }
+
     /// Whether no slot is noted.
     pub fn is_empty(&self) -> bool {
         matches!(self, SlotMarks::Few(set) if set.is_empty())

@@ -15,7 +15,8 @@
 //!    counter of turns, then every lower bound that is shown, then drains all its links; then it delivers in the order of turns
 //!    what it holds up to the least of these. Frames that found no room in a link stay behind: the link shows a bound for them.
 //!
-//! (4 to 7 and 9 are about recovery, disks, cuts and replicas, and stand where these do.)
+//! (4 to 7 and 9 are about recovery, disks, cuts and replicas, and stand where these do; how far the numbers are on disk is
+//! [`durable`](super::durable)'s.)
 //!
 //! So whatever anyone has seen, with all that it depends on, is a prefix of the log numbers, and is written. And a slot, a reply or
 //! a message can only be seen elsewhere after the turn of what it shows was taken: turns agree with the order of the changes of each slot
@@ -27,6 +28,7 @@
 //! of at least some turn reads a bound below it, or that pass's frames are in its link.
 
 use super::ShardId;
+use super::durable::Durable;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -43,6 +45,8 @@ pub struct Turns {
     /// The next log number. Changed under the lock only.
     next_number: AtomicU64,
     shown: Box<[Shown]>,
+    /// How far the numbers are on disk.
+    pub durable: Durable,
 }
 
 /// What a lock is needed for.
@@ -107,6 +111,7 @@ impl Turns {
             counter: AtomicU64::new(0),
             next_number: AtomicU64::new(1),
             shown: std::iter::repeat_with(shown).take(shard_count).collect(),
+            durable: Durable::new(shard_count),
         }
     }
 
@@ -120,6 +125,7 @@ impl Turns {
             offset: end_offset,
             stream_db: None,
         };
+        self.durable.begin(next_number);
     }
 
     /// Rule 1: shows the bounds, and takes a turn.
@@ -128,9 +134,9 @@ impl Turns {
         debug_assert_eq!(shown.turn.load(Ordering::Relaxed), NONE, "one pass at a time");
         shown.turn.store(self.counter.load(Ordering::SeqCst), Ordering::SeqCst);
         if share.has_number {
-            shown
-                .number
-                .store(self.next_number.load(Ordering::SeqCst), Ordering::SeqCst);
+            let bound = self.next_number.load(Ordering::SeqCst);
+            shown.number.store(bound, Ordering::SeqCst);
+            self.durable.mark(shard, bound);
         }
         // What another thread has left is whole: nothing in here can fail.
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +158,7 @@ impl Turns {
         if share.has_number {
             // The bound was low; the sooner the others know, the sooner they release.
             shown.number.store(earlier_numbers, Ordering::SeqCst);
+            self.durable.note_taken(shard, earlier_numbers);
         }
         Turn {
             turn,
@@ -190,6 +197,27 @@ impl Turns {
         let counter = self.counter();
         let bounds = self.shown.iter().map(|shown| shown.turn.load(Ordering::SeqCst));
         bounds.fold(counter, u64::min)
+    }
+
+    /// A sync of the shard's part of the log begins: what is written by now will be durable when it has succeeded. False: nothing is
+    /// to be synced.
+    pub fn begin_sync(&self, shard: ShardId) -> bool {
+        let shown = &self.shown[shard.0 as usize].number;
+        self.durable.begin_sync(shard, || {
+            let unwritten = shown.load(Ordering::SeqCst);
+            (unwritten != NONE).then_some(unwritten)
+        })
+    }
+
+    /// It has succeeded: whoever waits for it is told.
+    pub fn end_sync(&self, shard: ShardId) {
+        self.durable.end_sync(shard);
+        self.durable.publish(self.next_number.load(Ordering::SeqCst));
+    }
+
+    /// The number that the next effects for the file get.
+    pub fn next_number(&self) -> u64 {
+        self.next_number.load(Ordering::SeqCst)
     }
 
     /// The end of the stream.

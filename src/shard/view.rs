@@ -77,6 +77,11 @@ impl<S> View<'_, S> {
             .is_some_and(|part| matches!(part.loan, Some(Loan::Whole(_))))
     }
 
+    /// Whether the unit has slots of other shards, or has all of its own shard at once.
+    pub fn has_loans(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// The home of a slot.
     pub fn owner(&self, slot: u16) -> ShardId {
         self.owners[slot as usize]

@@ -25,6 +25,8 @@ pub struct Case {
     /// The last unit is sent when client 0 has had the message of the first.
     pub has_answer: bool,
     pub behind: Behind,
+    /// Replies wait for the disk (`appendfsync always`).
+    pub always: bool,
     pub flaw: Option<Flaw>,
     /// The only property that is looked at.
     pub only: Option<&'static str>,
@@ -64,6 +66,7 @@ impl Case {
             room: usize::MAX,
             has_answer: false,
             behind: Behind::Came,
+            always: false,
             flaw: None,
             only: None,
             shard_count: 1 + shards.max().expect("client 0 has a shard"),
@@ -92,6 +95,12 @@ impl Case {
         Case { behind, ..self }
     }
 
+    /// Replies wait for the disk. (Of messages under this policy nothing is modelled.)
+    pub fn always(self) -> Self {
+        assert!(self.publishers == 0 && self.subscriber.is_none());
+        Case { always: true, ..self }
+    }
+
     pub fn with_flaw(self, flaw: Flaw) -> Self {
         let flaw = Some(flaw);
         Case { flaw, ..self }
@@ -105,8 +114,9 @@ impl Case {
 
     /// To be called when all is set.
     pub fn planned(mut self) -> Self {
+        let has_narrow_links = self.room != usize::MAX;
         self.plans = (0..self.shard_count)
-            .map(|shard| steps(shard, self.shard_count, self.room != usize::MAX, self.flaw))
+            .map(|shard| steps(shard, self.shard_count, has_narrow_links, self.always, self.flaw))
             .collect();
         self
     }
@@ -117,6 +127,9 @@ impl Display for Case {
         write!(formatter, "{}", self.name)?;
         if self.room != usize::MAX {
             write!(formatter, ", room for {}", self.room)?;
+        }
+        if self.always {
+            write!(formatter, ", always")?;
         }
         if self.behind == Behind::Outstanding {
             write!(formatter, ", behind all replies")?;

@@ -21,10 +21,15 @@ pub enum Action {
     Push(usize, usize),
     /// The sockets of this shard are written, and read by the clients.
     Send(usize),
+    /// The next step of the syncer of this shard's part.
+    Sync(usize),
+    /// The next reply of this client leaves, which has waited for the disk.
+    Leave(usize),
 }
 
 pub const ORDER_OF_WRITES: &str = "the writes of a slot have ascending turns";
 pub const WRITTEN: &str = "what was shown is written, with all that it depends on";
+pub const DURABLE: &str = "what a client was shown is on disk, with all that it depends on";
 pub const WHOLE: &str = "units are whole, and closed under what they saw";
 pub const ORDER_OF_MESSAGES: &str = "messages come in the order of turns, after their causes, once";
 pub const SUBSCRIPTION: &str = "nothing comes from before the subscription";
@@ -50,6 +55,12 @@ impl Case {
     }
 }
 
+/// How far a syncer is.
+const LOCKING: u8 = 1;
+const SYNCING: u8 = 2;
+const SYNCED: u8 = 3;
+const PUBLISHING: u8 = 4;
+
 // What can happen.
 impl Case {
     fn next_unit(&self, state: &State, client: usize) -> Option<usize> {
@@ -67,10 +78,31 @@ impl Case {
     }
 
     fn can_send_to(&self, state: &State, client: usize) -> bool {
-        state.output[client]
-            .as_slice()
-            .first()
-            .is_some_and(|frame| frame.kind != Job)
+        !self.always && self.has_ready(state, client)
+    }
+
+    fn has_ready(&self, state: &State, client: usize) -> bool {
+        let first = state.output[client].as_slice().first();
+        first.is_some_and(|frame| frame.kind != Job)
+    }
+
+    /// Rule 5. (What goes out in order waits for what its connection was shown before.)
+    fn can_leave(&self, state: &State, client: usize) -> bool {
+        let is_met = |frame: &Frame| {
+            let need = state.need[frame.unit as usize];
+            need != NONE && need <= state.prefix
+        };
+        self.always && self.has_ready(state, client) && is_met(&state.output[client].as_slice()[0])
+    }
+
+    fn can_sync(&self, state: &State, shard: usize) -> bool {
+        let has_written = |oldest: u8| oldest != NONE && self.unwritten(state, shard) > oldest;
+        self.always && (state.sync_stage[shard] > 0 || has_written(state.oldest[shard]))
+    }
+
+    /// The bound of what the shard has taken and not written.
+    fn unwritten(&self, state: &State, shard: usize) -> u8 {
+        state.number_bound[shard]
     }
 
     fn can_send(&self, state: &State, shard: usize) -> bool {
@@ -155,6 +187,15 @@ impl Case {
             Show(TURN) => state.turn_bound[shard] = state.turn[shard] - u8::from(self.has(TurnShownLate)),
             Show(_) => state.number_bound[shard] = state.number[shard],
             Take(what) => self.take(state, shard, what),
+            Mark => {
+                let bound = state.number[shard];
+                let is_syncing = (SYNCING..PUBLISHING).contains(&state.sync_stage[shard]);
+                let mark = match is_syncing && !self.has(CoversWhatComes) {
+                    true => &mut state.newer[shard],
+                    false => &mut state.oldest[shard],
+                };
+                *mark = (*mark).min(bound);
+            }
             Write => state.written |= 1 << state.number[shard],
             Say => state.number_bound[shard] = NONE,
             Settle => self.settle(state, shard),
@@ -183,7 +224,7 @@ impl Case {
                 Run => self.has_request(state, shard),
                 Read(TURN) | Take(TURN) => true,
                 Show(TURN) | Read(_) | Take(_) => has_turn || self.has(TurnAtBegin),
-                Show(_) | Write | Say => has_effects,
+                Show(_) | Mark | Write | Say => has_effects,
                 Wait(_) => has_effects || has_turn && !self.has(MessagesDoNotWait),
                 Release => self.can_send(state, shard) || self.has_staged(state, shard, |_| true),
                 Settle => self.has_staged(state, shard, |_| true) || state.link_bound[shard] != [NONE; SHARDS],
@@ -221,9 +262,12 @@ impl Case {
         if what & NUMBER != 0 {
             state.number[shard] = state.next_number;
             state.next_number += u8::from(state.effects[shard] != 0);
+            let number = state.number[shard];
+            units_of(std::mem::take(&mut state.needing[shard])).for_each(|unit| state.need[unit] = number);
             for effect in (0..UNITS * SLOTS).filter(|effect| state.effects[shard] & 1 << effect != 0) {
                 state.effect_turn[effect] = state.turn[shard];
                 state.effect_number[effect] = state.number[shard];
+                state.slot_number[effect % SLOTS] = state.number[shard];
             }
         }
     }
@@ -410,6 +454,7 @@ impl Case {
                 state.depends[unit] |= bit(writer as usize) | state.depends[writer as usize];
             }
         }
+        self.find_need(state, shard, unit);
         if does.contains('s') {
             state.subscribed_at = state.counter;
         }
@@ -438,6 +483,96 @@ impl Case {
         slots
             .iter()
             .for_each(|slot| self.emit(state, shard, self.home[*slot], Frame::new(Return, unit, *slot)));
+    }
+
+    /// Rule 5: what the reply of a unit waits for, which is about to write.
+    fn find_need(&self, state: &mut State, shard: usize, unit: usize) {
+        let (_, does, slots, _) = self.units[unit];
+        if !self.always {
+            return;
+        }
+        let is_open =
+            |slot: &usize| state.effects[shard] & (0..UNITS).map(|unit| 1 << effect(unit, *slot)).sum::<u32>() != 0;
+        let writes = does.contains('w');
+        state.need[unit] = 0;
+        if writes && self.has(WritersDoNotWait) || !writes && self.has(ReadersDoNotWait) {
+            return;
+        }
+        if writes || slots.iter().any(is_open) {
+            state.need[unit] = NONE;
+            state.needing[shard] |= bit(unit);
+        } else {
+            let numbers = slots.iter().map(|slot| state.slot_number[*slot]);
+            state.need[unit] = numbers.max().unwrap_or(0);
+        }
+    }
+
+    /// A syncer: it looks what is not written and takes the marks, it syncs, it takes the marks again, and it publishes: the counter of
+    /// numbers first, then every mark.
+    fn sync(&self, state: &mut State, shard: usize) {
+        let numbers = |state: &State, shard: usize| {
+            let is_own = |number: &u16| {
+                let mut effects = 0..UNITS * SLOTS;
+                effects.any(|effect| {
+                    u16::from(state.effect_number[effect]) == *number && self.units[effect / SLOTS].3 == shard
+                })
+            };
+            (1..16)
+                .filter(is_own)
+                .filter(|number| state.written & 1 << number != 0)
+                .map(|number| 1 << number)
+                .sum::<u16>()
+        };
+        match state.sync_stage[shard] {
+            0 if self.has(LooksBeforeLock) => {
+                state.sync_read[shard] = self.unwritten(state, shard);
+                state.sync_stage[shard] = LOCKING;
+            }
+            0 | LOCKING => {
+                let unwritten = match state.sync_stage[shard] {
+                    0 => self.unwritten(state, shard),
+                    _ => state.sync_read[shard],
+                };
+                state.newer[shard] = if self.has(CoversUnwritten) { NONE } else { unwritten };
+                state.sync_stage[shard] = SYNCING;
+            }
+            // The disk takes what is written when the sync begins, and no more.
+            SYNCING => {
+                state.covered[shard] = numbers(state, shard);
+                state.sync_stage[shard] = SYNCED;
+            }
+            SYNCED => {
+                state.on_disk[shard] |= std::mem::take(&mut state.covered[shard]);
+                state.oldest[shard] = match self.has(CoversWhatComes) {
+                    true => NONE,
+                    false => std::mem::replace(&mut state.newer[shard], NONE),
+                };
+                state.sync_read[shard] = NONE;
+                state.sync_stage[shard] = PUBLISHING;
+            }
+            stage => {
+                let step = usize::from(stage - PUBLISHING);
+                let counts_last = self.has(NumbersReadLast);
+                let counts = if counts_last {
+                    step == self.shard_count
+                } else {
+                    step == 0
+                };
+                let other = if counts_last { step } else { step.wrapping_sub(1) };
+                let read = match counts {
+                    true => state.next_number,
+                    false if self.has(OwnPartOnly) && other != shard => NONE,
+                    false => state.oldest[other],
+                };
+                state.sync_read[shard] = state.sync_read[shard].min(read);
+                state.sync_stage[shard] += 1;
+                if step == self.shard_count {
+                    state.prefix = state.prefix.max(state.sync_read[shard] - 1);
+                    state.sync_stage[shard] = 0;
+                    state.sync_read[shard] = 0;
+                }
+            }
+        }
     }
 
     fn free(&self, state: &mut State, shard: usize, slot: usize) {
@@ -475,6 +610,18 @@ impl Case {
                 .map(|slot| state.effect_number[effect(unit, *slot)]);
             numbers.all(|number| number != 0 && number < end)
         })
+    }
+
+    /// Rule 5: if the machine died now, and of what was not synced nothing were left.
+    fn shown_is_durable(&self, state: &State) -> bool {
+        let on_disk = state.on_disk.iter().fold(1, |all, own| all | own);
+        let end = u16::trailing_ones(on_disk) as u8;
+        !self.always
+            || units_of(state.known & self.writers).all(|unit| {
+                let slots = self.units[unit].2.iter();
+                let mut numbers = slots.map(|slot| state.effect_number[effect(unit, *slot)]);
+                numbers.all(|number| number != 0 && number < end)
+            })
     }
 
     /// No prefix of turns cuts a unit, and it holds with each all that it depends on.
@@ -543,6 +690,8 @@ impl Model for Case {
             turn_bound: [NONE; SHARDS],
             number_bound: [NONE; SHARDS],
             link_bound: [[NONE; SHARDS]; SHARDS],
+            oldest: [NONE; SHARDS],
+            newer: [NONE; SHARDS],
             subscribed_at: if self.subscriber.is_some() { NONE } else { 0 },
             holder: [NONE; SLOTS],
             value: [NONE; SLOTS],
@@ -580,7 +729,10 @@ impl Model for Case {
                 }
                 Some(_) => actions.push(step),
             }
+            actions.extend(self.can_sync(state, shard).then_some(Action::Sync(shard)));
         }
+        let clients = (0..self.connection.len()).filter(|client| self.can_leave(state, *client));
+        actions.extend(clients.map(Action::Leave));
     }
 
     fn next_state(&self, before: &State, action: Action) -> Option<State> {
@@ -590,6 +742,11 @@ impl Model for Case {
             Action::Accept(client) => self.accept(&mut state, client),
             Action::Push(shard, to) => self.push(&mut state, shard, to),
             Action::Send(shard) => self.send(&mut state, shard),
+            Action::Sync(shard) => self.sync(&mut state, shard),
+            Action::Leave(client) => {
+                let frame = state.output[client].remove(0);
+                self.consume(&mut state, frame);
+            }
         }
         Some(state)
     }
@@ -600,6 +757,7 @@ impl Model for Case {
         let mut properties = vec![
             Property::always(ORDER_OF_WRITES, Case::writes_ascend),
             Property::always(WRITTEN, Case::shown_is_written),
+            Property::always(DURABLE, Case::shown_is_durable),
             Property::always(WHOLE, Case::prefixes_are_whole),
             Property::always(ORDER_OF_MESSAGES, |_, state: &State| !state.is_disordered),
             Property::always(SUBSCRIPTION, Case::none_is_early),

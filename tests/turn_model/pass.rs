@@ -25,6 +25,8 @@ pub enum Stage {
     Read(u8),
     Show(u8),
     Take(u8),
+    /// Rule 5: the shard marks that what it takes is not on disk.
+    Mark,
     /// The chunk is written, and the bound of its number lifted.
     Write,
     Say,
@@ -43,7 +45,7 @@ pub const NUMBER: u8 = 2;
 const BOTH: u8 = TURN | NUMBER;
 
 /// The steps of a pass of this shard.
-pub fn steps(shard: usize, shard_count: usize, has_narrow_links: bool, flaw: Option<Flaw>) -> Vec<Stage> {
+pub fn steps(shard: usize, shard_count: usize, has_narrow_links: bool, always: bool, flaw: Option<Flaw>) -> Vec<Stage> {
     let others = (0..shard_count).filter(|other| *other != shard);
     let drains = others.clone().map(Drain);
     let mut steps = Vec::new();
@@ -64,6 +66,8 @@ pub fn steps(shard: usize, shard_count: usize, has_narrow_links: bool, flaw: Opt
     steps.push(Run);
     // Rule 1: shown before it is taken, lifted when all has left.
     let take = match flaw {
+        Some(MarkedLate) => vec![Read(BOTH), Show(TURN), Show(NUMBER), Take(BOTH), Mark],
+        _ if always => vec![Read(BOTH), Show(TURN), Show(NUMBER), Mark, Take(BOTH)],
         Some(TurnAtBegin) => vec![Read(NUMBER), Show(NUMBER), Take(NUMBER)],
         Some(TurnShownLate) => vec![Read(BOTH), Show(NUMBER), Take(BOTH), Show(TURN)],
         Some(NumberShownLate) => vec![Read(BOTH), Show(TURN), Take(BOTH), Show(NUMBER)],
@@ -131,6 +135,22 @@ pub enum Flaw {
     SlotsPastStaged,
     /// Rule 3: slots leave though frames of an earlier pass find no room.
     SlotsPastEarlierPasses,
+    /// Rule 5: who has written does not wait for the disk.
+    WritersDoNotWait,
+    /// Rule 5: who reads does not wait for what is not on disk.
+    ReadersDoNotWait,
+    /// Rule 5: it is enough that the own shard's part is on disk.
+    OwnPartOnly,
+    /// Rule 5: a number is marked when it is taken.
+    MarkedLate,
+    /// Rule 5: what is taken and not written when a sync begins counts as covered by it.
+    CoversUnwritten,
+    /// Rule 5: what is not written is read before the marks are locked.
+    LooksBeforeLock,
+    /// Rule 5: what is taken while a sync is under way counts as covered by it.
+    CoversWhatComes,
+    /// Rule 5: the counter of numbers is read behind the marks.
+    NumbersReadLast,
     /// Rule 8: a link shows nothing for what finds no room.
     LinkShowsNothing,
     /// Rule 8: a shard lifts its bound before its links show theirs.

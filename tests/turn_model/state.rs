@@ -138,6 +138,23 @@ pub struct State {
     pub effects: [u32; SHARDS],
     pub unstamped: [u8; SHARDS],
 
+    /// Of each part of the log: a bit for each number on disk, and for each that the sync under way puts there; the marks: the bound of what
+    /// is not durable, and of what the sync does not cover; how far its syncer is, and what that has read.
+    pub on_disk: [u16; SHARDS],
+    pub covered: [u16; SHARDS],
+    pub oldest: [u8; SHARDS],
+    pub newer: [u8; SHARDS],
+    pub sync_stage: [u8; SHARDS],
+    pub sync_read: [u8; SHARDS],
+    /// All numbers up to this one are said to be durable.
+    pub prefix: u8,
+    /// Of each unit, the number that its reply waits for: `NONE` while that is its pass's, which has none yet. Of each slot, that of
+    /// its last change.
+    pub need: [u8; UNITS],
+    pub slot_number: [u8; SLOTS],
+    /// Of each shard: units whose need is that of the pass under way.
+    pub needing: [u8; SHARDS],
+
     pub ring: [[Row<Frame, 6>; SHARDS]; SHARDS],
     pub staged: [[Row<Staged, 6>; SHARDS]; SHARDS],
     pub link_bound: [[u8; SHARDS]; SHARDS],

@@ -164,9 +164,9 @@ const PING: Command = Command {
 };
 
 fn ping(op: &mut SessionOp) -> Result<(), ReplyError> {
-    if op.env.refuses_writes() {
+    if let Some(refusal) = op.env.refusal_of_writes() {
         // So that whoever only asks whether the server is well learns that it is not.
-        return Err(error::SNAPSHOT_FAILED);
+        return Err(refusal);
     }
     match op.args.len() {
         1 => op.reply.simple("PONG"),

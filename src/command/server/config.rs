@@ -3,9 +3,9 @@
 //! CONFIG SET answers when every shard works with the new settings: the client that changed a limit meets the new one
 //! with its next command, whatever shard that runs on.
 
-use crate::config::{self, Parameter, SetContext};
+use crate::config::{self, Parameter, SetContext, SetError};
 use crate::engine::help::reply_help;
-use crate::engine::{Command, Context, Local, NodeFuture, Run, SessionOp};
+use crate::engine::{Command, Context, Local, Node, NodeFuture, Run, SessionOp, rewrites};
 use crate::resp::{OwnedArgs, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 
@@ -61,6 +61,7 @@ const CONFIG_RESETSTAT: Command = Command {
 fn resetstat(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         context.ask_all(|local| local.env.stats.reset()).await;
+        context.with(|local| local.node.aof.reset_counts());
         context.reply().ok();
         Ok(())
     })
@@ -165,11 +166,32 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             *config = changed;
             config.shared_settings()
         };
+        let wants_log = settings.appendonly;
         let follow = move |local: &mut Local| local.follow(settings);
         context.ask_all(follow).await;
+        let local = context.with(|local| local.handle());
+        match wants_log {
+            false => rewrites::turn_off(&local).await,
+            true => {
+                if rewrites::turn_on(&local).await.is_err() {
+                    return Err(leave_log_off(context, &node).await);
+                }
+            }
+        }
         context.reply().ok();
         Ok(())
     })
+}
+
+/// The append-only file could not be begun: its parameter is as it was.
+async fn leave_log_off(context: &mut Context, node: &Node) -> ReplyError {
+    let settings = {
+        let mut config = node.lock_config();
+        *config = config.clone().changed(|settings| settings.appendonly = false);
+        config.shared_settings()
+    };
+    context.ask_all(move |local: &mut Local| local.follow(settings)).await;
+    ReplyError::owned(SetError::failed("appendonly", "Unable to turn on AOF. Check server logs.").to_string())
 }
 
 const PAIR: &[Argument] = &[

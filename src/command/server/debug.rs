@@ -20,6 +20,7 @@ use crate::resp::{Reply, ReplyError, error};
 use crate::spec::{Flags, Group, KeyFlags, KeySpec, command};
 use crate::store::{Access, DbIndex, Expiry};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const DEBUG_FLAGS: Flags = Flags::ADMIN
@@ -58,6 +59,12 @@ const fn sub(name: &'static str, summary: &'static str, arity: i16, run: Run) ->
 }
 
 const SUBCOMMANDS: &[Command] = &[
+    sub(
+        "aof-flush-sleep",
+        "Has every write to the append-only file wait before it.",
+        3,
+        Run::Session(aof_flush_sleep),
+    ),
     sub("assert", "Crashes as a failed assertion does.", 2, Run::Session(crash)),
     sub(
         "dict-resizing",
@@ -182,6 +189,10 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
         &mut op.reply,
         "DEBUG",
         &[
+            (
+                "AOF-FLUSH-SLEEP <microsec>",
+                &["Have every write to the append-only file wait for <microsec> before it."],
+            ),
             ("ASSERT", &["Crash as a failed assertion does."]),
             (
                 "DICT-RESIZING <0|1>",
@@ -283,6 +294,13 @@ pub(super) fn leading_f64(text: &[u8]) -> f64 {
         .rev()
         .find_map(|end| parse_f64(&text[..end]))
         .unwrap_or(0.0)
+}
+
+fn aof_flush_sleep(op: &mut SessionOp) -> Result<(), ReplyError> {
+    let sleep_us = parse_i64(&op.args[2]).unwrap_or(0).max(0).unsigned_abs();
+    op.node.aof.writers.flush_sleep_us.store(sleep_us, Ordering::Relaxed);
+    op.reply.ok();
+    Ok(())
 }
 
 fn sleep(op: &mut SessionOp) -> Result<(), ReplyError> {

@@ -27,6 +27,7 @@ pub const COMMANDS: &[Command] = &[
     info::INFO,
     save::SAVE,
     save::BGSAVE,
+    save::BGREWRITEAOF,
     save::LASTSAVE,
     shutdown::SHUTDOWN,
     slowlog::SLOWLOG,

@@ -1,5 +1,6 @@
-//! SAVE, BGSAVE, LASTSAVE: asking for snapshots. Neither stops anybody but the client of a SAVE, which waits for its end.
+//! SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE: asking for snapshots. None of them stops anybody but the client of a SAVE, which waits for its end.
 
+use crate::engine::rewrites::{self, Asked};
 use crate::engine::snapshot::Reason;
 use crate::engine::{Command, Context, Local, NodeFuture, Run, SessionOp, saves};
 use crate::resp::{ReplyError, error};
@@ -20,9 +21,14 @@ pub(super) const SAVE: Command = Command {
 
 fn save(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
-        let begun = context.with(|local| saves::begin(local, Reason::Awaited));
-        let Some(number) = begun else {
-            return Err(error::SAVE_IN_PROGRESS);
+        let number = loop {
+            let begun = context.with(|local| (saves::begin(local, Reason::Awaited), local.node.snapshots.is_saving()));
+            match begun {
+                (Some(number), _) => break number,
+                (None, true) => return Err(error::SAVE_IN_PROGRESS),
+                // A rewrite does not stand in the way in Redis either, but there the whole server waits.
+                (None, false) => context.sleep(saves::LOOKED_AT_EVERY).await,
+            }
         };
         if !is_saved(context, number).await {
             return Err(error::SAVE_FAILED);
@@ -64,6 +70,7 @@ pub(super) const BGSAVE: Command = Command {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Request {
     Begin,
+    Schedule,
     Cancel,
 }
 
@@ -72,14 +79,14 @@ fn bgsave(context: &mut Context) -> NodeFuture<'_> {
         let args = context.args();
         let request = match args.len() {
             1 => Request::Begin,
-            // Nothing else ever stands in the way of a snapshot that has not begun.
-            2 if args[1].eq_ignore_ascii_case(b"schedule") => Request::Begin,
+            2 if args[1].eq_ignore_ascii_case(b"schedule") => Request::Schedule,
             2 if args[1].eq_ignore_ascii_case(b"cancel") => Request::Cancel,
             _ => return Err(error::SYNTAX),
         };
         let is_nested = context.is_nested;
         let answer = context.with(|local| match request {
-            Request::Begin => begin(local, is_nested),
+            Request::Begin => begin(local, is_nested, false),
+            Request::Schedule => begin(local, is_nested, true),
             Request::Cancel => cancel(local),
         })?;
         context.reply().simple(answer);
@@ -87,15 +94,19 @@ fn bgsave(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-fn begin(local: &mut Local, is_nested: bool) -> Result<&'static str, ReplyError> {
+fn begin(local: &mut Local, is_nested: bool, may_wait: bool) -> Result<&'static str, ReplyError> {
     let snapshots = &local.node.snapshots;
-    if is_nested {
-        // The transaction holds what the cut needs.
-        if snapshots.is_under_way() {
-            return Err(error::SAVE_IN_PROGRESS);
-        }
+    if snapshots.is_saving() {
+        return Err(error::SAVE_IN_PROGRESS);
+    }
+    let is_rewriting = local.node.aof.is_rewriting();
+    // (A transaction holds what the cut needs.)
+    if is_nested || is_rewriting && may_wait {
         snapshots.schedule();
         return Ok("Background saving scheduled");
+    }
+    if is_rewriting {
+        return Err(error::SAVE_BEHIND_REWRITE);
     }
     match saves::begin(local, Reason::Background) {
         Some(_) => {
@@ -116,6 +127,29 @@ fn cancel(local: &mut Local) -> Result<&'static str, ReplyError> {
         true => Ok("Scheduled background saving cancelled"),
         false => Err(error::NO_SAVE_IN_PROGRESS),
     }
+}
+
+pub(super) const BGREWRITEAOF: Command = Command {
+    summary: "Rewrites the append-only file in the background.",
+    since: "1.0.0",
+    group: Group::Server,
+    complexity: "O(1)",
+    arity: 1,
+    flags: Flags::ADMIN.union(Flags::NOSCRIPT).union(Flags::NO_ASYNC_LOADING),
+    ..command("bgrewriteaof", Run::Node(bgrewriteaof))
+};
+
+fn bgrewriteaof(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let is_nested = context.is_nested;
+        let answer = match context.with(|local| rewrites::ask(local, is_nested)) {
+            Asked::Started => "Background append only file rewriting started",
+            Asked::Scheduled => "Background append only file rewriting scheduled",
+            Asked::UnderWay => return Err(error::REWRITE_IN_PROGRESS),
+        };
+        context.reply().simple(answer);
+        Ok(())
+    })
 }
 
 pub(super) const LASTSAVE: Command = Command {

@@ -56,6 +56,10 @@ chapter "APPEND-ONLY FILE";
     /// The directory of the log's files within `dir`.
     "appenddirname" => appenddirname: Text = Kind::Text(check::append_directory), "appendonlydir", Flags::IMMUTABLE, AppendOnly;
 
+    /// What the log is on the disk: increments for each shard (`per-shard`), of which servers of this kind read all, or one
+    /// (`single`), which Redis reads as well. With one shard both are the same.
+    "aof-layout" => aof_layout: AofLayout = Kind::Choice(AofLayout::NAMES), "per-shard", Flags::OWN.and(Flags::IMMUTABLE), AppendOnly;
+
     /// When the log is forced to disk: once a second, before every reply, or when the kernel pleases.
     "appendfsync" => appendfsync: AppendFsync = Kind::Choice(AppendFsync::NAMES), "everysec", Flags::NONE, AppendOnly;
 
@@ -69,10 +73,10 @@ chapter "APPEND-ONLY FILE";
     "auto-aof-rewrite-min-size" => auto_aof_rewrite_min_size: u64 = memory(0, BYTES), "64mb", Flags::NONE, AppendOnly;
 
     /// Whether a log whose last command was cut off is loaded without it, instead of ending the start.
-    "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
+    "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::LATER, AppendOnly;
 
     /// Whether a rewritten log begins with a snapshot, which loads faster than commands.
-    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
+    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::LATER, AppendOnly;
 
     /// Whether times are written into the log, so that it can be loaded up to a moment.
     "aof-timestamp-enabled" => aof_timestamp_enabled: bool = Kind::Bool, "no", Flags::NONE, AppendOnly;

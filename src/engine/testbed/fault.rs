@@ -54,10 +54,12 @@ pub enum Fault {
     EndLoading,
     /// A key is lost when the data set is read.
     LoseLoaded,
+    /// A sync is said to have ended that has not put anything on disk.
+    LoseSync,
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 23] = [
+pub const FAULTS: [Fault; 24] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -81,4 +83,5 @@ pub const FAULTS: [Fault; 23] = [
     Fault::LoseSaved,
     Fault::EndLoading,
     Fault::LoseLoaded,
+    Fault::LoseSync,
 ];

@@ -53,6 +53,8 @@ pub(super) struct History {
     shards: Vec<Pass>,
     /// The last unit on each slot.
     slots: BTreeMap<u16, LastUnit>,
+    /// The last change of each slot.
+    changes: BTreeMap<u16, LastUnit>,
     taken: BTreeMap<u64, Taken>,
     /// All turns before this one have been run on the replica.
     next_turn: u64,
@@ -85,6 +87,8 @@ struct Unit {
     /// The turn that its client knew of when it was sent.
     floor: u64,
     saw: u64,
+    /// What must be on disk before its reply may leave: the last change of the only slot that it looks at, or of its own pass.
+    need: Option<LastUnit>,
     origin: Option<Origin>,
     now: UnixMs,
     effects: Vec<(DbIndex, Vec<u8>)>,
@@ -100,6 +104,15 @@ struct Taken {
     stream: Vec<u8>,
     is_written: bool,
     is_released: bool,
+    is_synced: bool,
+}
+
+/// What a client will know of when it is answered.
+pub(super) struct Shown {
+    pub(super) origin: Origin,
+    pub(super) turn: u64,
+    /// All up to this turn must be on disk before.
+    pub(super) durable_turn: u64,
 }
 
 fn wrong(text: String) -> Failure {
@@ -113,6 +126,7 @@ impl History {
             replica,
             shards: (0..shard_count).map(|_| Pass::default()).collect(),
             slots: BTreeMap::new(),
+            changes: BTreeMap::new(),
             taken: BTreeMap::new(),
             next_turn: 1,
             next_number: 1,
@@ -178,11 +192,22 @@ impl History {
             self.slots
                 .extend(all.iter().map(|slot| (*slot, LastUnit::Open(record.shard))));
         }
+        let need = match (&record.effects[..], &all[..]) {
+            ([], [slot]) => self.changes.get(slot).copied(),
+            ([], _) => None,
+            (effects, _) => {
+                let changed = effects.iter().filter_map(|(_, command)| slot_of(command));
+                let open = LastUnit::Open(record.shard);
+                self.changes.extend(changed.map(|slot| (slot, open)));
+                Some(open)
+            }
+        };
         let pass = &mut self.shards[record.shard];
         pass.saw = pass.saw.max(saw);
         pass.units.push(Unit {
             floor,
             saw,
+            need,
             origin,
             now: record.now,
             effects: record.effects.clone(),
@@ -193,12 +218,23 @@ impl History {
     }
 
     /// A pass has taken a turn, or none. Answers what its clients will know of when they are answered.
-    pub(super) fn took(&mut self, shard: usize, turn: Option<Turn>) -> Result<Vec<(Origin, u64)>, Failure> {
+    pub(super) fn took(&mut self, shard: usize, turn: Option<Turn>) -> Result<Vec<Shown>, Failure> {
         let Pass { units, saw } = std::mem::take(&mut self.shards[shard]);
         let known = |turn: u64| {
             units
                 .iter()
-                .filter_map(move |unit| unit.origin.map(|origin| (origin, turn.max(unit.saw))))
+                .filter_map(move |unit| {
+                    let durable_turn = match unit.need {
+                        None => 0,
+                        Some(LastUnit::Open(_)) => turn,
+                        Some(LastUnit::Turn(turn)) => turn,
+                    };
+                    Some(Shown {
+                        origin: unit.origin?,
+                        turn: turn.max(unit.saw),
+                        durable_turn,
+                    })
+                })
                 .collect()
         };
         let Some(turn) = turn else {
@@ -244,8 +280,10 @@ impl History {
         }
         self.end_offset = offsets.end;
         let answer = known(number_of_turn);
-        for last in self.slots.values_mut().filter(|last| **last == LastUnit::Open(shard)) {
-            *last = LastUnit::Turn(number_of_turn);
+        for last in self.slots.values_mut().chain(self.changes.values_mut()) {
+            if *last == LastUnit::Open(shard) {
+                *last = LastUnit::Turn(number_of_turn);
+            }
         }
         self.shards[shard].saw = saw;
         let taken = Taken {
@@ -255,6 +293,7 @@ impl History {
             stream: Vec::new(),
             is_written: number.is_none(),
             is_released: false,
+            is_synced: number.is_none(),
         };
         if self.taken.insert(number_of_turn, taken).is_some() {
             return Err(wrong(format!("turn {number_of_turn} was taken twice")));
@@ -303,6 +342,28 @@ impl History {
                 shortened(&expected)
             ))),
         }
+    }
+
+    /// The turns of a shard whose chunks are written and not on disk.
+    pub(super) fn unsynced(&self, shard: usize) -> Vec<u64> {
+        let mine = self.taken.iter().filter(|(_, taken)| taken.shard == shard);
+        let unsynced = mine.filter(|(_, taken)| taken.is_written && !taken.is_synced);
+        unsynced.map(|(turn, _)| *turn).collect()
+    }
+
+    /// These are on disk.
+    pub(super) fn synced(&mut self, turns: &[u64]) {
+        for turn in turns {
+            if let Some(taken) = self.taken.get_mut(turn) {
+                taken.is_synced = true;
+            }
+        }
+    }
+
+    /// The first turn up to this one that is not on disk.
+    pub(super) fn first_unsynced(&self, up_to: u64) -> Option<u64> {
+        let mut turns = self.taken.range(..=up_to);
+        turns.find(|(_, taken)| !taken.is_synced).map(|(turn, _)| *turn)
     }
 
     /// A pass is about to be released, with its turn if it has one: whatever it shows must be written.

@@ -80,6 +80,8 @@ pub(super) struct Judge {
     /// Of each shard, when its last pass began.
     floors: Vec<Floor>,
     is_strict: bool,
+    /// Replies leave when what they show is on disk.
+    pub(super) waits_for_disk: bool,
     pub(super) is_short_of_memory: bool,
     pauses: Vec<PauseWindow>,
     /// Requests that end pauses and are under way.
@@ -100,6 +102,11 @@ pub(super) struct Judge {
 
 /// What is answered while a data set is read.
 const LOADING: &[u8] = b"-LOADING Redis is loading the dataset in memory\r\n";
+
+/// Whether replies leave when what they show is on disk.
+pub(super) fn waits_for_disk(story: &Story) -> bool {
+    story.features.has("always") && story.features.has("logged")
+}
 
 struct PauseWindow {
     until_ns: u64,
@@ -139,6 +146,7 @@ impl Judge {
             set_back_ms: 0,
             floors: vec![Floor::default(); story.shard_count],
             is_strict: is_set("pipeline-order", "strict"),
+            waits_for_disk: waits_for_disk(story),
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
             unpausing: 0,
@@ -382,8 +390,10 @@ impl Judge {
 
     /// A shard's pass has taken a turn, or none.
     pub(super) fn took_turn(&mut self, shard: usize, turn: Option<Turn>) -> Result<(), Failure> {
-        for ((client, index), turn) in self.history.took(shard, turn)? {
-            self.clients[client].states[index].turn = turn;
+        for shown in self.history.took(shard, turn)? {
+            let (client, index) = shown.origin;
+            let state = &mut self.clients[client].states[index];
+            (state.turn, state.durable_turn) = (shown.turn, shown.durable_turn);
         }
         Ok(())
     }
@@ -658,6 +668,20 @@ impl Judge {
         }
         judged.known = judged.known.max(judged.states[index].now);
         judged.known_turn = judged.known_turn.max(judged.states[index].turn);
+        if self.waits_for_disk && !reply::is_error(reply) {
+            judged.durable_turn = judged.durable_turn.max(judged.states[index].durable_turn);
+            if let Some(turn) = self.history.first_unsynced(judged.durable_turn) {
+                return Err(Failure::new(
+                    "durable",
+                    format!(
+                        "client {}: {} is answered when turn {} is to be on disk, and turn {turn} is not",
+                        judged.number,
+                        judged.describe(index),
+                        judged.durable_turn
+                    ),
+                ));
+            }
+        }
         let state = &mut judged.states[index];
         state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
         let (arrived_ns, unpause_count) = (state.arrived_ns, state.unpause_count);

@@ -29,6 +29,8 @@ pub(super) struct Judged {
     pub(super) known: UnixMs,
     /// The newest turn that these show.
     pub(super) known_turn: u64,
+    /// What its replies have shown up to this turn was to be on disk.
+    pub(super) durable_turn: u64,
     /// The latest of its units.
     pub(super) latest: UnixMs,
     /// It is not ended for what all clients take.
@@ -47,6 +49,8 @@ pub(super) struct State {
     pub(super) floor_turn: u64,
     /// The newest turn that its reply shows.
     pub(super) turn: u64,
+    /// What its reply shows up to this turn must be on disk, where replies wait for that.
+    pub(super) durable_turn: u64,
     pub(super) is_executed: bool,
     pub(super) now: UnixMs,
     pub(super) expected: Expected,
@@ -82,6 +86,7 @@ impl Judged {
             floor: UnixMs(0),
             floor_turn: 0,
             turn: 0,
+            durable_turn: 0,
             is_executed: false,
             now: UnixMs(0),
             expected: Expected::Unknown,
@@ -101,6 +106,7 @@ impl Judged {
             is_lost: false,
             known: UnixMs(0),
             known_turn: 0,
+            durable_turn: 0,
             latest: UnixMs(0),
             is_exempt: false,
             shard: 0,

@@ -23,6 +23,7 @@
 //! | `judge`, `judged` | whether what clients see is right |
 //! | `saves` | whether what is on the disk is what there was at a cut |
 //! | `restarts` | the end of a process, and the next one, which has what is on the disk |
+//! | `syncs` | what is on disk, where replies wait for that |
 //! | `history` | whether the logs of all shards are one history |
 //! | `reply` | where a reply ends |
 //! | `fault` | what is broken on purpose, to check the checks |
@@ -54,6 +55,7 @@ mod saves;
 mod shrink;
 mod sockets;
 mod story;
+mod syncs;
 mod tasks;
 
 pub use fault::{FAULTS, Fault};

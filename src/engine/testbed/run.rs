@@ -11,7 +11,7 @@ use super::Testbed;
 use super::engine::{Engine, Record, What, uncharged};
 use super::fault::Fault;
 use super::host::Host;
-use super::judge::{Failure, Judge, tell};
+use super::judge::{Failure, Judge, tell, waits_for_disk};
 use super::limits::Limits;
 use super::passes::Torn;
 use super::peer::{Peer, Phase};
@@ -19,6 +19,7 @@ use super::restarts::{Estate, die, fail_to_start, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
+use super::syncs::{Syncs, sync};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
 use crate::engine::Local;
@@ -32,6 +33,8 @@ const HANG_NS: u64 = 4_000_000_000;
 /// How long everything is left alone before it is looked at: longer than any shrinking and background work waits.
 const REST_NS: u64 = 1_500_000_000;
 const LEAKED_BYTES: isize = 4 << 20;
+/// Of the beginning or the end of a sync, beside the weights of a story.
+const SYNC_WEIGHT: u32 = 6;
 
 /// What a run is asked for beside its story.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,6 +108,7 @@ pub(super) enum Step {
     Break(usize),
     HalfClose(usize),
     Read(usize),
+    Sync(usize),
     Time,
 }
 
@@ -131,6 +135,7 @@ pub(super) struct Run<'a> {
     pub(super) host: Host,
     pub(super) limits: Limits,
     pub(super) saves: Saves,
+    pub(super) syncs: Syncs,
     /// Steps of this process.
     pub(super) step_count: usize,
     /// What was loaded is still to be looked at.
@@ -198,6 +203,10 @@ impl<'a> Run<'a> {
             host: Host::default(),
             limits: Limits::of(story),
             saves: Saves::new(engine.disk.clone(), estate.saved),
+            syncs: match waits_for_disk(story) {
+                true => Syncs::new(&engine, story.shard_count),
+                false => Syncs::default(),
+            },
             step_count: 0,
             is_unseen: is_loading,
             engine,
@@ -332,6 +341,9 @@ impl<'a> Run<'a> {
             if !state.is_asleep || state.is_woken || !state.events.is_empty() || has_tasks || is_due() {
                 steps.push((self.story.schedule.shard_weights[shard], Step::Pass(shard)));
             }
+            if self.syncs.can_go_on(&self.engine, shard) {
+                steps.push((SYNC_WEIGHT, Step::Sync(shard)));
+            }
             if !state.is_asleep && state.torn.is_none() && has_tasks {
                 steps.push((self.story.schedule.task_weight, Step::Poll(shard)));
             }
@@ -404,6 +416,7 @@ impl<'a> Run<'a> {
                 self.read(client);
                 Ok(())
             }
+            Step::Sync(shard) => sync(self, shard),
             Step::Time => self.move_time(),
         }
     }
@@ -793,6 +806,7 @@ impl<'a> Run<'a> {
             Step::HalfClose(client) => (6, client),
             Step::Read(client) => (7, client),
             Step::Time => (8, 0),
+            Step::Sync(shard) => (9, shard),
         };
         self.digest = mix(self.digest, kind << 32 | number as u64);
         self.digest = mix(self.digest, self.engine.course_ns.get());

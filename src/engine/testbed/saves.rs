@@ -382,6 +382,11 @@ impl DiskFile for UnchargedFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         uncharged(|| self.file_mut().truncate(len))
     }
+
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        let file = uncharged(|| self.file().again())?;
+        Ok(Box::new(UnchargedFile(Some(file))))
+    }
 }
 
 #[cfg(test)]

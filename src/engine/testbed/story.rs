@@ -49,6 +49,9 @@ const LATER_FEATURES: &[&str] = &[
     "restarts",
 ];
 
+/// And later still.
+const LATEST_FEATURES: &[&str] = &["always"];
+
 impl Features {
     pub fn has(&self, name: &str) -> bool {
         self.0.contains(&name)
@@ -298,7 +301,8 @@ impl Story {
         let all: Vec<&'static str> = FEATURES.iter().chain(workload.features()).copied().collect();
         let features = Features::draw(&mut random, &all, without);
         let later = Features::draw(&mut Random::with_seed(!seed), LATER_FEATURES, without);
-        let features = Features([features.0, later.0].concat());
+        let latest = Features::draw(&mut Random::with_seed(seed.rotate_left(32)), LATEST_FEATURES, without);
+        let features = Features([features.0, later.0, latest.0].concat());
         let has = |name: &str| features.has(name);
         let shard_count = [1, 2, 2, 3, 3, 4, 5][random.below(7)];
         let slot_count = match has("every-slot") {

@@ -239,6 +239,8 @@ pub struct Head {
     pub redis_version: &'static str,
     pub created_at: UnixMs,
     pub used_bytes: u64,
+    /// It is the base of an append-only file.
+    pub is_base: bool,
     /// Further fields, with names of our own.
     pub fields: Vec<(&'static str, String)>,
     pub part_count: usize,
@@ -272,7 +274,7 @@ impl Head {
         field("redis-bits", "64");
         field("ctime", &self.created_at.seconds().to_string());
         field("used-mem", &self.used_bytes.to_string());
-        field("aof-base", "0");
+        field("aof-base", if self.is_base { "1" } else { "0" });
         self.fields.iter().for_each(|(name, value)| field(name, value));
         for code in &self.functions {
             writer.byte(opcode::FUNCTION_2);
@@ -305,6 +307,10 @@ pub struct Sealed {
 impl Sealed {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes the file away.
@@ -411,6 +417,7 @@ mod tests {
             redis_version: "7.2.0",
             created_at: UnixMs(1_700_000_000_123),
             used_bytes: 1_000_000,
+            is_base: false,
             fields: vec![("our-own", "something".to_owned())],
             part_count,
             functions: Vec::new(),

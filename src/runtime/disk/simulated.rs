@@ -405,6 +405,14 @@ impl DiskFile for SimulatedFile {
             content.seen.resize(len, 0);
         })
     }
+
+    fn again(&self) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SimulatedFile {
+            disk: self.disk.clone(),
+            file: self.file,
+            era: self.era,
+        }))
+    }
 }
 
 #[cfg(test)]

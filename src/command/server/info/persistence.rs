@@ -3,7 +3,6 @@
 use super::Overview;
 use crate::base::section::Section;
 
-/// Of the append-only file, which is not there yet, what a server says that has none.
 pub(super) fn write(overview: &Overview, out: &mut Section) {
     let loading = &overview.node.loading;
     out.field("loading", u8::from(loading.is_loading()));
@@ -16,18 +15,11 @@ pub(super) fn write(overview: &Overview, out: &mut Section) {
         .write_figures(key_count as u64, changes, overview.now, out);
     out.field("rdb_last_load_keys_expired", loading.keys_expired());
     out.field("rdb_last_load_keys_loaded", loading.keys_loaded());
-    out.field("aof_enabled", 0);
-    out.field("aof_rewrite_in_progress", 0);
-    out.field("aof_rewrite_scheduled", 0);
-    out.field("aof_last_rewrite_time_sec", -1);
-    out.field("aof_current_rewrite_time_sec", -1);
-    out.field("aof_last_bgrewrite_status", "ok");
-    out.field("aof_rewrites", 0);
-    out.field("aof_rewrites_consecutive_failures", 0);
-    out.field("aof_last_write_status", "ok");
-    out.field("aof_last_cow_size", 0);
+    let aof = &overview.node.aof;
+    aof.write_figures(overview.now, out);
     out.field("module_fork_in_progress", 0);
     out.field("module_fork_last_cow_size", 0);
+    aof.write_sizes(out);
     out.field("rdb_writers_held_count", overview.node.snapshots.held_count());
     loading.write_progress(overview.now, out);
 }

@@ -681,6 +681,7 @@ fn large_entries_and_small_ones_behind_them() {
 fn parts_are_read_apart_and_the_checksum_is_that_of_the_whole() {
     let disk = SimulatedDisk::new(3);
     let head = FileHead {
+        is_base: false,
         redis_version: "7.2.4",
         created_at: UnixMs(1_700_000_000_000),
         used_bytes: 1,

@@ -1,0 +1,411 @@
+//! The append-only file as it is written, and what real servers and tools make of it.
+//!
+//! With one shard, and where all shards write one file (`aof-layout single`), the files are Redis's own: redis-check-aof accepts them, and a
+//! redis-server that is started on a copy of them has the same data. So what each command logs is held against what it did: streams that are
+//! generated from the literals' syntax go to our server, and the digests of both data sets are compared.
+
+#[path = "differential/generator.rs"]
+#[allow(dead_code, reason = "the differential test uses more of it")]
+mod generator;
+mod support;
+
+use generator::Generator;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::{Client, Oracle, Server, Value, eventually};
+
+/// Shards, and the layout, under which the files are Redis's.
+const PLAIN: [(usize, &str); 3] = [(1, "per-shard"), (2, "single"), (4, "single")];
+
+/// Commands of a stream.
+const STREAM_COUNT: usize = 4000;
+
+const DEBUG: [&str; 2] = ["--enable-debug-command", "yes"];
+
+fn start(shards: usize, layout: &str, options: &[&str]) -> Server {
+    let mut all = vec!["--appendonly", "yes", "--aof-layout", layout, "--rdb-version", "10"];
+    all.extend(DEBUG);
+    all.extend(options);
+    Server::shardis(shards, &all)
+}
+
+fn directory(server: &Server) -> PathBuf {
+    server.dir.join("appendonlydir")
+}
+
+fn manifest(server: &Server) -> String {
+    let path = directory(server).join("appendonly.aof.manifest");
+    std::fs::read_to_string(path).expect("there is a manifest")
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("it is there");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("it can be read").file_name();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry).to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A copy of the files, which goes away with the test.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(server: &Server) -> Copy {
+        let dir = server.dir.with_extension("copy");
+        let to = dir.join("appendonlydir");
+        std::fs::create_dir_all(&to).expect("there is room");
+        for name in names(&directory(server)) {
+            std::fs::copy(directory(server).join(&name), to.join(&name)).expect("it can be copied");
+        }
+        Copy(dir)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Has redis-check-aof look at the files, where it is installed.
+fn check(dir: &Path) {
+    let path = dir.join("appendonlydir/appendonly.aof.manifest");
+    match Command::new("redis-check-aof").arg(path).output() {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && text.contains("are valid"), "{text}");
+        }
+        Err(_) => eprintln!("SKIPPED: there is no redis-check-aof"),
+    }
+}
+
+/// Starts a real server on a copy of the files, and compares what it has with what ours has.
+#[track_caller]
+fn compare(server: &Server, oracle: Oracle) {
+    let mut client = server.client();
+    let expected = client.line("DEBUG DIGEST").text();
+    let copy = Copy::of(server);
+    check(&copy.0);
+    let dir = copy.0.to_string_lossy().into_owned();
+    let options = ["--appendonly", "yes", "--dir", &dir, "--enable-debug-command", "yes"];
+    let Some(theirs) = oracle.start(&options) else { return };
+    let mut reader = theirs.client();
+    eventually("it is loaded", || theirs.info("persistence", "loading") == "0");
+    let found = reader.line("DEBUG DIGEST").text();
+    if found != expected {
+        let (theirs, ours) = (contents(&mut reader), contents(&mut client));
+        let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+        for at in keys.into_iter().filter(|at| theirs.get(*at) != ours.get(*at)) {
+            let (db, key) = (at.0, at.1.escape_ascii());
+            eprintln!("{key} in db {db}: {:?}, {:?}", theirs.get(at), ours.get(at));
+        }
+    }
+    assert_eq!(
+        found,
+        expected,
+        "{} reads what {} has written",
+        oracle.name(),
+        server.name
+    );
+}
+
+/// What is there: the fingerprint of each value, and when it ends.
+fn contents(client: &mut Client) -> BTreeMap<(usize, Vec<u8>), (Value, Value)> {
+    let mut found = BTreeMap::new();
+    for db in generator::DBS_TOUCHED {
+        client.line(&format!("SELECT {db}"));
+        for key in client.line("KEYS *").items() {
+            let Value::Bulk(key) = key else {
+                panic!("{key} is no key")
+            };
+            let digest = client.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", &key]);
+            let end = client.call(&[&b"PEXPIRETIME"[..], &key]);
+            found.insert((db, key), (digest, end));
+        }
+    }
+    found
+}
+
+/// Sends a generated stream, which may contain errors.
+fn run_stream(server: &Server, seed: u64, count: usize) {
+    let mut client = server.client();
+    let mut generator = Generator::new(seed, payloads(&mut client), Oracle::Redis70);
+    let commands: Vec<_> = (0..count).map(|_| generator.command()).collect();
+    client.call_all(&commands);
+}
+
+/// Values as RESTORE takes them.
+fn payloads(client: &mut Client) -> Vec<Vec<u8>> {
+    let makers = [
+        "SET {t}p a-value-of-some-length",
+        "RPUSH {t}p one two 3",
+        "SADD {t}p 1 2 3",
+        "ZADD {t}p 1 a 2.5 b",
+        "HSET {t}p f v g w",
+        "XADD {t}p 5-1 f v",
+    ];
+    let payload = |maker: &&str| {
+        client.line("DEL {t}p");
+        client.line(maker);
+        match client.line("DUMP {t}p") {
+            Value::Bulk(bytes) => bytes,
+            other => panic!("no payload of {maker}: {other}"),
+        }
+    };
+    let payloads = makers.iter().map(payload).collect();
+    client.line("DEL {t}p");
+    payloads
+}
+
+#[test]
+fn real_servers_have_what_every_command_has_logged() {
+    for (number, (shards, layout)) in PLAIN.into_iter().enumerate() {
+        let server = start(shards, layout, &[]);
+        run_stream(&server, 100 + number as u64, STREAM_COUNT);
+        // (Redis 7.0 makes fingerprints of scores with digits that no other one writes.)
+        compare(&server, Oracle::Redis82);
+        run_stream(&server, 200 + number as u64, STREAM_COUNT);
+        compare(&server, Oracle::Valkey91);
+    }
+}
+
+#[test]
+fn an_empty_start_has_a_base_and_an_increment_at_once() {
+    for (shards, layout) in PLAIN {
+        let server = start(shards, layout, &[]);
+        assert_eq!(
+            manifest(&server),
+            "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n"
+        );
+        compare(&server, Oracle::Redis70);
+    }
+    let server = start(2, "per-shard", &[]);
+    assert_eq!(
+        manifest(&server),
+        "file appendonly.aof.1.base.rdb seq 1 type b number 1\n\
+         file appendonly.aof.1.incr.aof seq 1 type i shard 0 shards 2 life 1\n\
+         file appendonly.aof.2.incr.aof seq 2 type i shard 1 shards 2 life 1\n"
+    );
+}
+
+/// Writes as long as it is told to: counters, transactions over shards, lists. Answers how many commands were answered.
+fn write_until(mut client: Client, number: usize, is_over: &AtomicBool) -> u64 {
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let key = format!("k{}", count % 500);
+        let commands: Vec<Vec<String>> = vec![
+            vec!["INCR".into(), format!("counter:{number}")],
+            vec!["SET".into(), key.clone(), format!("{number}:{count}")],
+            vec!["MULTI".into()],
+            vec!["INCR".into(), "both:1".into()],
+            vec!["INCR".into(), "both:2".into()],
+            vec!["EXEC".into()],
+            vec!["RPUSH".into(), format!("list:{}", count % 7), key],
+            vec!["LTRIM".into(), format!("list:{}", count % 7), "-50".into(), "-1".into()],
+        ];
+        client.call_all(&commands);
+        count += 1;
+    }
+    count
+}
+
+/// Does something while others write.
+fn under_load(server: &Server, work: impl FnOnce(&mut Client)) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (client, is_over) = (server.client(), &is_over);
+            scope.spawn(move || write_until(client, number, is_over));
+        }
+        // Whoever writes ends also when the work fails.
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _over = Over(&is_over);
+        work(&mut server.client());
+    });
+}
+
+fn rewrites(server: &Server) -> (u64, bool) {
+    let count = server.info_number("persistence", "aof_rewrites");
+    let is_under_way = server.info("persistence", "aof_rewrite_in_progress") == "1"
+        || server.info("persistence", "aof_rewrite_scheduled") == "1";
+    (count, is_under_way)
+}
+
+#[test]
+fn a_rewrite_loses_nothing_of_what_is_written_meanwhile() {
+    for (shards, layout) in PLAIN {
+        let server = start(shards, layout, &[]);
+        under_load(&server, |client| {
+            for number in 1..=4 {
+                assert_eq!(
+                    client.line("BGREWRITEAOF").text(),
+                    "Background append only file rewriting started"
+                );
+                eventually("it ends", || rewrites(&server) == (number, false));
+                assert_eq!(server.info("persistence", "aof_last_bgrewrite_status"), "ok");
+            }
+        });
+        assert_eq!(
+            manifest(&server),
+            "file appendonly.aof.5.base.rdb seq 5 type b\nfile appendonly.aof.5.incr.aof seq 5 type i\n"
+        );
+        assert_eq!(
+            names(&directory(&server)),
+            [
+                "appendonly.aof.5.base.rdb",
+                "appendonly.aof.5.incr.aof",
+                "appendonly.aof.manifest"
+            ]
+        );
+        compare(&server, Oracle::Redis70);
+        compare(&server, Oracle::Redis82);
+    }
+}
+
+#[test]
+fn it_is_turned_on_and_off_while_others_write() {
+    for (shards, layout) in PLAIN {
+        let server = start(shards, layout, &["--appendonly", "no"]);
+        assert_eq!(server.info("persistence", "aof_enabled"), "0");
+        under_load(&server, |client| {
+            for _ in 0..3 {
+                assert_eq!(client.line("CONFIG SET appendonly yes").text(), "OK");
+                assert_eq!(server.info("persistence", "aof_enabled"), "1");
+                eventually("it has a base", || {
+                    let dir = directory(&server);
+                    !rewrites(&server).1 && !names(&dir).iter().any(|name| name.starts_with("temp-"))
+                });
+                assert_eq!(client.line("CONFIG SET appendonly no").text(), "OK");
+                assert_eq!(server.info("persistence", "aof_enabled"), "0");
+            }
+            assert_eq!(client.line("MULTI").text(), "OK");
+            client.line("SET within value");
+            client.line("CONFIG SET appendonly yes");
+            client.line("INCR both:1");
+            client.line("INCR both:2");
+            assert_eq!(client.line("EXEC").items().len(), 4);
+            eventually("it has a base", || !rewrites(&server).1);
+        });
+        compare(&server, Oracle::Redis70);
+    }
+}
+
+#[test]
+fn it_is_rewritten_when_it_has_grown() {
+    let options = [
+        "--auto-aof-rewrite-min-size",
+        "64kb",
+        "--auto-aof-rewrite-percentage",
+        "100",
+    ];
+    for (shards, layout) in [(1, "per-shard"), (2, "per-shard"), (2, "single")] {
+        let server = start(shards, layout, &options);
+        let mut client = server.client();
+        let value = "x".repeat(100);
+        for number in 0..2000 {
+            client.call(&["SET", &format!("key:{}", number % 10), &value]);
+        }
+        eventually("it is rewritten", || rewrites(&server).0 > 0 && !rewrites(&server).1);
+        assert!(server.info_number("persistence", "aof_base_size") < 200_000);
+        assert!(server.log().contains("Starting automatic rewriting of AOF on"));
+    }
+}
+
+#[test]
+fn a_rewrite_and_a_snapshot_stand_in_each_others_way_as_in_redis() {
+    let server = start(2, "per-shard", &[]);
+    let mut client = server.client();
+    for number in 0..200 {
+        client.call(&["SET", &format!("key:{number}"), "value"]);
+    }
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 10000000").text(), "OK");
+    assert_eq!(
+        client.line("BGREWRITEAOF").text(),
+        "Background append only file rewriting started"
+    );
+    assert_eq!(
+        client.line("BGREWRITEAOF").text(),
+        "ERR Background append only file rewriting already in progress"
+    );
+    assert_eq!(
+        client.line("BGSAVE").text(),
+        "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible."
+    );
+    assert_eq!(client.line("BGSAVE SCHEDULE").text(), "Background saving scheduled");
+    eventually("it has had its cut", || {
+        names(&server.dir).iter().any(|name| name.starts_with("temp-"))
+    });
+    assert_eq!(client.line("FLUSHALL").text(), "OK");
+    assert_eq!(server.info("persistence", "aof_rewrite_in_progress"), "1", "it goes on");
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 0").text(), "OK");
+    eventually("both are over", || {
+        rewrites(&server) == (1, false) && server.info("persistence", "rdb_saves") == "1"
+    });
+    for number in 0..200 {
+        client.call(&["SET", &format!("key:{number}"), "value"]);
+    }
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 10000000").text(), "OK");
+    assert_eq!(client.line("BGSAVE").text(), "Background saving started");
+    assert_eq!(
+        client.line("BGREWRITEAOF").text(),
+        "Background append only file rewriting scheduled"
+    );
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 0").text(), "OK");
+    eventually("both are over", || rewrites(&server) == (2, false));
+    assert_eq!(client.line("MULTI").text(), "OK");
+    client.line("BGREWRITEAOF");
+    assert_eq!(
+        client.line("EXEC").items()[0].text(),
+        "Background append only file rewriting scheduled"
+    );
+    eventually("it comes", || rewrites(&server) == (3, false));
+}
+
+#[test]
+fn the_process_does_not_end_before_there_is_a_base() {
+    let mut server = start(2, "per-shard", &["--appendonly", "no"]);
+    let mut client = server.client();
+    for number in 0..200 {
+        client.call(&["SET", &format!("key:{number}"), "value"]);
+    }
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 10000000").text(), "OK");
+    assert_eq!(client.line("CONFIG SET appendonly yes").text(), "OK");
+    eventually("it is written", || rewrites(&server).1);
+    assert_eq!(
+        client.line("SHUTDOWN NOSAVE").text(),
+        "ERR Errors trying to SHUTDOWN. Check logs."
+    );
+    assert!(server.log().contains("Writing initial AOF, can't exit."));
+    assert_eq!(client.line("CONFIG SET rdb-key-save-delay 0").text(), "OK");
+    eventually("it has a base", || rewrites(&server) == (1, false));
+    assert!(client.try_call(&["SHUTDOWN", "NOSAVE"]).is_err(), "it ends");
+    assert!(server.ending().success());
+    assert!(server.log().contains("Calling fsync() on the AOF file."));
+}
+
+#[test]
+fn times_are_written_where_that_is_asked_for() {
+    let server = start(1, "per-shard", &["--aof-timestamp-enabled", "yes"]);
+    let mut client = server.client();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(1500) {
+        client.line("INCR counter");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let bytes = std::fs::read(directory(&server).join("appendonly.aof.1.incr.aof")).expect("it is there");
+    let text = String::from_utf8_lossy(&bytes);
+    let stamps = text.lines().filter(|line| line.starts_with("#TS:")).count();
+    assert!((2..=4).contains(&stamps) && text.starts_with("#TS:"), "{text}");
+    compare(&server, Oracle::Redis70);
+}
