@@ -24,7 +24,7 @@ use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::durable::{Durable, Need};
-use crate::shard::turns::Turns;
+use crate::shard::turns::{Turn, Turns};
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
@@ -145,8 +145,8 @@ pub enum Observation<'a> {
     Evicted(&'a [u8]),
     /// Keys were looked for whose time was over, and may have been deleted.
     Expired,
-    /// The snapshot of that number has all keys as they are now.
-    Cut(u64),
+    /// The snapshot of that number has all keys as they are now. What the pass had logged before may have a turn of its own.
+    Cut { number: u64, early: Option<Turn> },
 }
 
 /// Values and tables that wait to be freed.

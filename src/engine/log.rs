@@ -331,6 +331,11 @@ impl Log {
         self.turns.next_number()
     }
 
+    /// The same, while the pass goes on.
+    pub(super) fn early(&self) -> Option<&Turn> {
+        self.early.as_ref()
+    }
+
     /// The turn of what was logged before a cut, if nothing has been logged since.
     pub(super) fn take_early(&mut self) -> Option<Turn> {
         self.early.take()

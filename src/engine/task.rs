@@ -247,7 +247,10 @@ impl Task {
                         origin: self.origin,
                         command: id,
                         db: self.caller.db,
-                        what: Observation::Cut(plan.number),
+                        what: Observation::Cut {
+                            number: plan.number,
+                            early: env.log.early().cloned(),
+                        },
                     };
                     env.end_unit(&mut Attempt::default(), view, ended);
                 }

@@ -31,6 +31,7 @@ mod writers;
 
 pub use self::files::Directory;
 pub use self::rewrite::Rewrite;
+pub use self::sync::Sync;
 pub use self::writers::Writers;
 
 use self::files::Files;

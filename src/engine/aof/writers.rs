@@ -116,6 +116,11 @@ impl Writers {
         }
     }
 
+    /// How many files are appended to at a time.
+    pub fn place_count(&self) -> usize {
+        self.places.len()
+    }
+
     /// Which increments a shard writes.
     pub(super) fn place_of(&self, shard: ShardId) -> usize {
         usize::from(shard.0) % self.places.len()

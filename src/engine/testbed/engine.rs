@@ -12,6 +12,7 @@ use super::history::{Heard, Told, Written};
 use super::restarts::Estate;
 use super::saves::{self, Uncharged};
 use super::story::Story;
+use super::syncs::{self, has_file};
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
@@ -25,6 +26,7 @@ use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
 use crate::runtime::disk::SimulatedDisk;
+use crate::shard::turns::Turn;
 use crate::shard::{ConnRef, ShardId};
 use crate::stats::MemoryAccount;
 use crate::store::DbIndex;
@@ -59,8 +61,11 @@ pub(super) enum What {
     Committed,
     Aborted,
     Evicted(Vec<u8>),
-    /// The snapshot of that number has what there is now.
-    Cut(u64),
+    /// The snapshot of that number has what there is now; the turn of what its pass had logged before.
+    Cut {
+        number: u64,
+        early: Option<Turn>,
+    },
 }
 
 /// See the essay above.
@@ -122,6 +127,7 @@ impl Engine {
         let disk = estate.disk.clone();
         let mut parameters = story.parameters.clone();
         parameters.extend(saves::parameters(story));
+        parameters.extend(syncs::parameters(story));
         parameters.extend(estate.parameters(story));
         let mut plan = plan(story, registry, shard_count, story.ring_bytes, &parameters);
         plan.disk = Arc::new(Uncharged(disk.clone()));
@@ -153,12 +159,15 @@ impl Engine {
         engine.loaded = begin_loading(recovery, &engine.shards, &tasks, estate.now())?;
         for (index, local) in engine.shards.iter().enumerate() {
             let mut local = local.borrow_mut();
-            if story.features.has("logged") {
+            if story.features.has("logged") && !has_file(story) {
                 let tape = Tape::default();
                 local.log().attach_file(Box::new(tape.clone()));
                 engine.tapes.push(tape);
             }
-            if story.features.has("listening") && story.listens(index) {
+            if !local.env.is_loading {
+                local.begin_logging();
+            }
+            if story.features.has("listening") && !has_file(story) && story.listens(index) {
                 let heard = Heard::default();
                 engine.heard[index] = Some(heard.clone());
                 local.listen(Box::new(move |turn, messages| {
@@ -337,7 +346,10 @@ fn observer(
                 Observation::Aborted => What::Aborted,
                 Observation::Evicted(key) => What::Evicted(key.to_vec()),
                 Observation::Expired => What::Expired,
-                Observation::Cut(number) => What::Cut(*number),
+                Observation::Cut { number, early } => What::Cut {
+                    number: *number,
+                    early: early.clone(),
+                },
             };
             let effects = observed.consequences.map_or_else(Vec::new, |consequences| {
                 let effects = consequences.effects.iter();
@@ -384,7 +396,8 @@ impl Reference {
     ) -> Result<Reference, String> {
         let course_ns = Rc::new(Cell::new(BEGIN.0 * 1_000_000));
         let tasks = Rc::new(Tasks::new(course_ns.clone()));
-        let mut plan = plan(story, registry, 1, 1024, &[]);
+        let parameters = syncs::parameters_of_reference(story);
+        let mut plan = plan(story, registry, 1, 1024, &parameters);
         plan.disk = estate.disk.fork(0);
         let shards = plan.assemble(|_| Equipment {
             clock: Clock::Simulated(SimulatedClock {

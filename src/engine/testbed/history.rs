@@ -14,8 +14,9 @@
 //! The effects are run on a server of their own, chunk by chunk in the order of turns, and whenever all turns that were taken have been
 //! run there, the two are compared: keys, values, and when each expires.
 
-use super::engine::{Record, Reference, What};
+use super::engine::{Picture, Record, Reference, What};
 use super::judge::Failure;
+use super::saves::first_difference;
 use super::story::shortened;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
@@ -24,7 +25,7 @@ use crate::shard::Footprint;
 use crate::shard::turns::Turn;
 use crate::store::DbIndex;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// So many units and replies apart what the logs make is compared.
@@ -49,7 +50,13 @@ pub(super) type Heard = Rc<RefCell<Vec<(u64, Vec<Told>)>>>;
 /// See the essay above.
 pub(super) struct History {
     is_logged: bool,
+    /// What is written goes into the append-only file of the engine, and is looked at when somebody has read that.
+    has_file: bool,
+    /// Turns and numbers go on behind what was read.
+    is_adrift: bool,
     replica: Reference,
+    /// One that has what is durable only, where there is an append-only file; all turns before this one have been run on it.
+    durable: Option<(Reference, u64)>,
     shards: Vec<Pass>,
     /// The last unit on each slot.
     slots: BTreeMap<u16, LastUnit>,
@@ -123,7 +130,10 @@ impl History {
     pub(super) fn new(is_logged: bool, replica: Reference, shard_count: usize) -> History {
         History {
             is_logged,
+            has_file: false,
+            is_adrift: false,
             replica,
+            durable: None,
             shards: (0..shard_count).map(|_| Pass::default()).collect(),
             slots: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -134,6 +144,16 @@ impl History {
             end_offset: 0,
             heard: vec![None; shard_count],
             latest: UnixMs::EPOCH,
+        }
+    }
+
+    /// Of an engine with an append-only file; both references have what that held at the start.
+    pub(super) fn of_file(replica: Reference, durable: Reference, shard_count: usize) -> History {
+        History {
+            has_file: true,
+            is_adrift: true,
+            durable: Some((durable, 1)),
+            ..History::new(true, replica, shard_count)
         }
     }
 
@@ -187,7 +207,7 @@ impl History {
                 Some(LastUnit::Open(_)) | None => {}
             }
         }
-        let has_turn = !record.effects.is_empty() || !record.told.is_empty();
+        let has_turn = self.is_logged && !record.effects.is_empty() || self.is_heard() && !record.told.is_empty();
         if has_turn {
             self.slots
                 .extend(all.iter().map(|slot| (*slot, LastUnit::Open(record.shard))));
@@ -250,6 +270,15 @@ impl History {
             self.shards[shard].saw = saw;
             return Ok(answer);
         };
+        if std::mem::take(&mut self.is_adrift) {
+            self.next_turn = turn.turn;
+            self.written_before = turn.turn;
+            self.next_number = turn.earlier_numbers;
+            self.end_offset = turn.offsets.start;
+            if let Some((_, next_turn)) = &mut self.durable {
+                *next_turn = turn.turn;
+            }
+        }
         let Turn {
             turn: number_of_turn,
             number,
@@ -264,6 +293,12 @@ impl History {
                     unit.text
                 )));
             }
+        }
+        if self.taken.contains_key(&number_of_turn) && self.has_file {
+            // What was logged before a cut had a turn of its own, and nothing has been logged since.
+            let answer = known(number_of_turn);
+            self.shards[shard].saw = saw;
+            return Ok(answer);
         }
         if number.is_some_and(|number| number != self.next_number) || turn.earlier_numbers != self.next_number {
             return Err(wrong(format!(
@@ -324,6 +359,9 @@ impl History {
                     "turn {turn} has no log number, and has effects or was written"
                 ))),
             };
+        }
+        if self.has_file {
+            return Ok(());
         }
         let Some(Written { file, stream }) = written else {
             return Err(wrong(format!("turn {turn} is said to be written and is in no file")));
@@ -402,20 +440,67 @@ impl History {
             return Ok(());
         }
         while let Some(taken) = self.taken.get(&self.next_turn).filter(|taken| taken.is_written) {
-            for unit in &taken.units {
-                for (db, command) in &unit.effects {
-                    self.replica.apply(*db, command, unit.now).map_err(|error| {
-                        let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
-                        Failure::new("log", text)
-                    })?;
-                }
-            }
+            apply(&mut self.replica, taken)?;
             self.next_turn += 1;
         }
+        self.follow_disk()?;
         match progress.is_multiple_of(COMPARED_EVERY) {
             true => self.compare(reference),
             false => Ok(()),
         }
+    }
+
+    /// Runs what is durable on the reference for that.
+    fn follow_disk(&mut self) -> Result<(), Failure> {
+        let Some((durable, next_turn)) = &mut self.durable else {
+            return Ok(());
+        };
+        while let Some(taken) = self.taken.get(next_turn).filter(|taken| taken.is_synced) {
+            apply(durable, taken)?;
+            *next_turn += 1;
+        }
+        Ok(())
+    }
+
+    /// The process has died, and this is what the next one finds: all that was written by then, or, if the machine has crashed, what was
+    /// durable; and it may be a few turns more, in their order. `fading` is what nobody promises anything of.
+    pub(super) fn survives(
+        mut self,
+        found: &Picture,
+        fading: &BTreeSet<(u32, Vec<u8>)>,
+        now: UnixMs,
+        has_crashed: bool,
+    ) -> Result<(), Failure> {
+        self.follow_disk()?;
+        let (mut least, mut next_turn) = match (has_crashed, self.durable.take()) {
+            (true, Some(durable)) => durable,
+            _ => (self.replica, self.next_turn),
+        };
+        let first_turn = next_turn;
+        let mut difference = None;
+        loop {
+            let mut expected = least.picture(now);
+            expected.retain(|key, _| !fading.contains(key) && !least.fading(now).contains(key));
+            if expected == *found {
+                return Ok(());
+            }
+            difference.get_or_insert_with(|| first_difference(found, &expected));
+            let Some(taken) = self.taken.get(&next_turn) else { break };
+            apply(&mut least, taken)?;
+            next_turn += 1;
+        }
+        let difference = difference.unwrap_or_default();
+        Err(Failure::new(
+            "survival",
+            format!(
+                "what was found after {} is not what there was at a turn from {first_turn} to {next_turn}: {difference}",
+                if has_crashed {
+                    "a crash of the machine"
+                } else {
+                    "the death of the process"
+                }
+            ),
+        ))
     }
 
     /// Compares the two as of the latest time of any unit, if all that has run is in the logs.
@@ -453,7 +538,8 @@ impl History {
             return Err(wrong(format!("turn {turn} was not written or not released")));
         }
         let (mut db, mut at) = (None, 0);
-        for (number, taken) in &self.taken {
+        let streamed = self.taken.iter().filter(|_| !self.has_file);
+        for (number, taken) in streamed {
             let before = at;
             let mut bytes = Vec::new();
             for unit in taken.units.iter().filter(|unit| !unit.effects.is_empty()) {
@@ -469,7 +555,7 @@ impl History {
                 )));
             }
         }
-        if at != end_offset {
+        if at != end_offset && !self.has_file {
             return Err(wrong(format!("the stream ends at {end_offset}, and should at {at}")));
         }
         for (shard, heard) in self.heard.iter().enumerate() {
@@ -494,6 +580,19 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// Runs on a server what was logged in a turn.
+fn apply(server: &mut Reference, taken: &Taken) -> Result<(), Failure> {
+    for unit in &taken.units {
+        for (db, command) in &unit.effects {
+            server.apply(*db, command, unit.now).map_err(|error| {
+                let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
+                Failure::new("log", text)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What a unit's effects are in a log that is in that db.

@@ -25,6 +25,7 @@ use super::restarts::Estate;
 use super::roles::Role;
 use super::saves::CutSeen;
 use super::story::{Meaning, Request, Story, shortened};
+use super::syncs::has_file;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::engine::Registry;
@@ -80,6 +81,8 @@ pub(super) struct Judge {
     /// Of each shard, when its last pass began.
     floors: Vec<Floor>,
     is_strict: bool,
+    /// What shards log goes into an append-only file.
+    has_file: bool,
     /// Replies leave when what they show is on disk.
     pub(super) waits_for_disk: bool,
     pub(super) is_short_of_memory: bool,
@@ -105,7 +108,7 @@ const LOADING: &[u8] = b"-LOADING Redis is loading the dataset in memory\r\n";
 
 /// Whether replies leave when what they show is on disk.
 pub(super) fn waits_for_disk(story: &Story) -> bool {
-    story.features.has("always") && story.features.has("logged")
+    story.features.has("always") && (story.features.has("logged") || has_file(story))
 }
 
 struct PauseWindow {
@@ -129,11 +132,21 @@ impl Judge {
         let mut judge = Judge {
             registry,
             reference: Reference::new(story, registry, estate, recovery)?,
-            history: History::new(
-                story.features.has("logged"),
-                Reference::new(story, registry, estate, recovery)?,
-                story.shard_count,
-            ),
+            history: match has_file(story) {
+                true => {
+                    let durable = Reference::new(story, registry, estate, recovery)?;
+                    History::of_file(
+                        Reference::new(story, registry, estate, recovery)?,
+                        durable,
+                        story.shard_count,
+                    )
+                }
+                false => History::new(
+                    story.features.has("logged"),
+                    Reference::new(story, registry, estate, recovery)?,
+                    story.shard_count,
+                ),
+            },
             clients: clients
                 .chain(closing)
                 .map(|(number, program)| Judged::new(registry, number, program))
@@ -146,6 +159,7 @@ impl Judge {
             set_back_ms: 0,
             floors: vec![Floor::default(); story.shard_count],
             is_strict: is_set("pipeline-order", "strict"),
+            has_file: has_file(story),
             waits_for_disk: waits_for_disk(story),
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
@@ -157,7 +171,7 @@ impl Judge {
             is_loading: false,
             loaded_ns: vec![Some(0); story.shard_count],
         };
-        if !estate.is_first {
+        if !estate.is_first && !judge.has_file {
             // What was found is on the disk until something else is saved.
             judge.cut(estate.numbers_from, estate.now());
         }
@@ -332,12 +346,24 @@ impl Judge {
     pub(super) fn take(&mut self, records: Vec<Record>, step_ns: u64) -> Result<(), Failure> {
         for record in records {
             self.progress += 1;
+            if self.has_file && self.is_loading && !record.origin.keeps_order() {
+                // What the file tells is run again.
+                continue;
+            }
             if matches!(record.what, What::Expired) {
                 self.note(&record, None)?;
                 continue;
             }
-            if let What::Cut(number) = record.what {
-                self.cut(self.numbers_from + number, record.now);
+            if let What::Cut { number, early } = record.what {
+                match (self.has_file, early) {
+                    (false, _) => self.cut(self.numbers_from + number, record.now),
+                    (true, Some(early)) => {
+                        let turn = early.turn;
+                        self.took_turn(record.shard, Some(early))?;
+                        self.history.wrote(turn, None)?;
+                    }
+                    (true, None) => {}
+                }
                 continue;
             }
             if let What::Evicted(key) = &record.what {
@@ -790,6 +816,6 @@ pub(super) fn tell(record: &Record) -> String {
         What::Aborted => "a transaction whose keys had changed".to_owned(),
         What::Evicted(key) => format!("eviction of {}", shortened(key)),
         What::Expired => "expiry".to_owned(),
-        What::Cut(number) => format!("the cut of snapshot {number}"),
+        What::Cut { number, .. } => format!("the cut of snapshot {number}"),
     }
 }

@@ -11,10 +11,12 @@
 use super::Testbed;
 use super::engine::Engine;
 use super::fault::Fault;
+use super::history::History;
 use super::judge::Failure;
 use super::run::Run;
 use super::saves::{CutSeen, FILE, check_file, first_difference};
 use super::story::{Death, Story};
+use super::syncs::has_file;
 use crate::base::clock::UnixMs;
 use crate::base::random::Random;
 use crate::engine::assembly::BEGIN;
@@ -44,6 +46,10 @@ pub(super) struct Estate {
     /// All numbers of snapshots so far are below.
     pub(super) numbers_from: u64,
     pub(super) is_first: bool,
+    /// Its machine has crashed.
+    pub(super) has_crashed: bool,
+    /// What has happened in the process before, where an append-only file is to tell that.
+    pub(super) history: Option<History>,
 }
 
 impl Estate {
@@ -56,6 +62,8 @@ impl Estate {
             cuts: Vec::new(),
             numbers_from: 0,
             is_first: true,
+            has_crashed: false,
+            history: None,
         }
     }
 
@@ -94,6 +102,18 @@ pub(super) fn die(run: &mut Run<'_>, death: Death) -> Result<Estate, Failure> {
         }
         false => disk.end_process(),
     }
+    if has_file(run.story) {
+        return Ok(Estate {
+            disk,
+            course_ns: run.engine.course_ns.get() + death.gap_ms * 1_000_000,
+            saved: None,
+            cuts: Vec::new(),
+            numbers_from: run.judge.numbers_from + NUMBERS_OF_A_PROCESS,
+            is_first: false,
+            has_crashed,
+            history: None,
+        });
+    }
     let file = Path::new(FILE);
     if run.manner.fault == Fault::LoseSaved && disk.content(file).is_some() {
         let removed = disk.remove(file);
@@ -119,13 +139,15 @@ pub(super) fn die(run: &mut Run<'_>, death: Death) -> Result<Estate, Failure> {
         cuts,
         numbers_from,
         is_first: false,
+        has_crashed,
+        history: None,
     })
 }
 
 /// Lets a process start whose disk fails while it reads, if that is drawn.
 pub(super) fn fail_to_start(story: &Story, bed: &Testbed<'_>, estate: &Estate) -> Result<(), Failure> {
     let random = &mut Random::with_seed(!story.schedule_seed);
-    if estate.is_first || !story.features.has("failing-disk") || random.chance(1, 2) {
+    if estate.is_first || has_file(story) || !story.features.has("failing-disk") || random.chance(1, 2) {
         return Ok(());
     }
     let disk = &estate.disk;

@@ -19,7 +19,7 @@ use super::restarts::{Estate, die, fail_to_start, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
-use super::syncs::{Syncs, sync};
+use super::syncs::{Syncs, has_file, survives, sync};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
 use crate::engine::Local;
@@ -63,6 +63,8 @@ pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
             outcome.failure = Some(failure);
             return outcome;
         }
+        let left_behind = estate.history.take();
+        let has_crashed = estate.has_crashed;
         let mut run = match Run::new(act, bed, manner, estate) {
             Ok(run) => run,
             Err(text) => {
@@ -71,6 +73,14 @@ pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
             }
         };
         (run.told, run.digest) = (outcome.told, outcome.digest);
+        if let Some(failure) = left_behind.and_then(|history| survives(&mut run, history, has_crashed).err()) {
+            outcome = Outcome {
+                failure: Some(failure),
+                told: run.told,
+                ..Outcome::default()
+            };
+            return outcome;
+        }
         let ended = run.all();
         let left = ended.and_then(|()| act.after.as_ref().map(|(death, _)| die(&mut run, *death)).transpose());
         outcome = Outcome {
@@ -80,7 +90,12 @@ pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
             digest: run.digest,
         };
         match (left, &act.after) {
-            (Ok(Some(left)), Some((_, next))) => (act, estate) = (next, left),
+            (Ok(Some(left)), Some((_, next))) => {
+                // What a process has only read, and not synced, a crash may take.
+                let is_kept = !(run.is_unseen && left.has_crashed);
+                let history = (has_file(act) && is_kept).then_some(run.judge.history);
+                (act, estate) = (next, Estate { history, ..left });
+            }
             (ended, _) => {
                 outcome.failure = ended.err();
                 return outcome;
@@ -203,8 +218,8 @@ impl<'a> Run<'a> {
             host: Host::default(),
             limits: Limits::of(story),
             saves: Saves::new(engine.disk.clone(), estate.saved),
-            syncs: match waits_for_disk(story) {
-                true => Syncs::new(&engine, story.shard_count),
+            syncs: match waits_for_disk(story) || has_file(story) {
+                true => Syncs::new(&engine, story),
                 false => Syncs::default(),
             },
             step_count: 0,
@@ -502,7 +517,9 @@ impl<'a> Run<'a> {
             self.digest = mix(self.digest, now.0 ^ u64::from(record.command) << 48);
             if self.manner.is_told {
                 let line = match &record.what {
-                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired | What::Cut(_) => tell(record),
+                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired | What::Cut { .. } => {
+                        tell(record)
+                    }
                     _ => format!("{} ({})", judge.name_of(record), tell(record)),
                 };
                 let (at, origin) = (record.course_ns - self.begin_ns, record.origin);

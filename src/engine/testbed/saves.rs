@@ -10,6 +10,7 @@ use super::engine::{Picture, Record, What, uncharged};
 use super::judge::Failure;
 use super::run::Run;
 use super::story::Story;
+use super::syncs::{has_file, look_at_file};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::Limits;
@@ -56,7 +57,7 @@ pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
     let all = [
         (
             "save",
-            if has("snapshots") || has("restarts") {
+            if (has("snapshots") || has("restarts")) && !has_file(story) {
                 "3600 1"
             } else {
                 ""
@@ -85,7 +86,7 @@ impl Saves {
 
     /// Reports cuts when something else has run since.
     pub(super) fn delay_cut(&mut self, records: &mut Vec<Record>) {
-        let is_cut = |record: &Record| matches!(record.what, What::Cut(_));
+        let is_cut = |record: &Record| matches!(record.what, What::Cut { .. });
         let cut = records.iter().position(is_cut).map(|at| records.remove(at));
         if !records.is_empty() {
             records.extend(self.late.take());
@@ -97,6 +98,9 @@ impl Saves {
 /// Begins, cancels and looks at snapshots, after each step.
 pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
     let restarts = run.story.features.has("restarts");
+    if has_file(run.story) {
+        return look_at_file(run);
+    }
     if !restarts && !run.story.features.has("snapshots") || run.engine.is_loading() {
         return Ok(());
     }

@@ -1,73 +1,182 @@
-//! The disks under `appendfsync always`: what is written to a shard's file is synced when it is drawn, by a sync that begins and ends as
-//! steps of their own, and until then it would be lost with the machine.
+//! The disks of what is logged: it is synced when it is drawn, by a sync that begins and ends as steps of their own, and until then it would be
+//! lost with the machine.
 //!
-//! What is on disk is known here by itself: the turns whose chunks were written when a sync began that has ended. A reply that a client is
-//! sent, and all that it was sent before, must show nothing beyond that (`judge`).
+//! What is logged goes to tapes, or, where a story has an append-only file, into that: with any layout and policy, rewritten when it
+//! is drawn, and read by the next process.
+//!
+//! What is on disk is known here by itself: the turns whose chunks were written when a sync began that has ended.
+//!
+//! * Under `appendfsync always` a reply that a client is sent, and all that it was sent before, shows nothing beyond that (`judge`).
+//! * What the next process finds is what there was at some turn: after the death of a process not before the last one that was written and
+//!   after all others were, after the crash of a machine not before the last durable one (`history`).
 
-use super::engine::Engine;
+use super::engine::{Engine, uncharged};
 use super::fault::Fault;
-use super::judge::Failure;
+use super::history::History;
+use super::judge::{Failure, waits_for_disk};
 use super::run::Run;
+use super::story::Story;
+use crate::base::clock::UnixMs;
+use crate::engine::aof::Sync;
+use crate::engine::rewrites;
+use crate::runtime::disk::Failing;
 use crate::shard::ShardId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Steps between two rewrites of the append-only file, on average.
+const REWRITTEN_EVERY: u64 = 150;
+/// Steps until a machine stops in the middle of an operation.
+const STOPPED_EVERY: u64 = 500;
+
+/// Whether what shards log goes into an append-only file.
+pub(super) fn has_file(story: &Story) -> bool {
+    story.features.has("file")
+}
+
+/// The parameters of a story that concern its append-only file.
+pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
+    if !has_file(story) {
+        return Vec::new();
+    }
+    let seed = story.schedule_seed >> 16;
+    let policy = match waits_for_disk(story) {
+        true => "always",
+        false => ["everysec", "no"][(seed & 1) as usize],
+    };
+    let layout = ["per-shard", "per-shard", "single"][(seed >> 1) as usize % 3];
+    let all = [
+        ("appendonly", "yes"),
+        ("appendfsync", policy),
+        ("aof-layout", layout),
+        ("auto-aof-rewrite-percentage", "0"),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Those of a reference, which is to read the same data set.
+pub(super) fn parameters_of_reference(story: &Story) -> Vec<(String, String)> {
+    let all = has_file(story).then(|| ("appendonly".to_owned(), "yes".to_owned()));
+    all.into_iter().collect()
+}
+
+/// A sync that is under way: of the file of a shard, or of one place of the append-only file.
+struct UnderWay {
+    turns: Vec<u64>,
+    sync: Option<Sync>,
+}
+
 /// See the essay above.
 #[derive(Default)]
 pub(super) struct Syncs {
-    /// Of each shard, the turns that the sync under way is for.
-    under_way: Vec<Option<Vec<u64>>>,
+    /// Of each shard that stands for a file.
+    under_way: Vec<Option<UnderWay>>,
     /// Shards that were rung for.
     rung: Arc<Vec<AtomicBool>>,
 }
 
 impl Syncs {
-    /// Of shards whose replies wait for the disk.
-    pub(super) fn new(engine: &Engine, shard_count: usize) -> Syncs {
-        let rung: Arc<Vec<_>> = Arc::new((0..shard_count).map(|_| AtomicBool::new(false)).collect());
+    pub(super) fn new(engine: &Engine, story: &Story) -> Syncs {
+        let rung: Arc<Vec<_>> = Arc::new((0..story.shard_count).map(|_| AtomicBool::new(false)).collect());
         let bells = rung.clone();
-        let turns = engine.shards[0].borrow().node.turns.clone();
-        turns.durable.ring_by(Box::new(move |shard| {
+        let node = engine.shards[0].borrow().node.clone();
+        node.turns.durable.ring_by(Box::new(move |shard| {
             bells[usize::from(shard.0)].store(true, Ordering::Relaxed);
         }));
-        turns.durable.hold(true);
+        if !has_file(story) {
+            node.turns.durable.hold(true);
+        }
+        let places = if has_file(story) {
+            node.aof.writers.place_count()
+        } else {
+            story.shard_count
+        };
         Syncs {
-            under_way: vec![None; shard_count],
+            under_way: (0..places).map(|_| None).collect(),
             rung,
         }
     }
 
-    /// Whether a sync of that shard's file can begin, or end.
+    /// Whether a sync can begin, or end, of that shard's file, or of that place.
     pub(super) fn can_go_on(&self, engine: &Engine, shard: usize) -> bool {
         let Some(under_way) = self.under_way.get(shard) else {
             return false;
         };
         let turns = &engine.shards[0].borrow().node.turns;
-        under_way.is_some() || turns.durable.is_unsynced(ShardId(shard as u16))
+        let shards = (0..engine.shards.len()).filter(|other| other % self.under_way.len() == shard);
+        let mut shards = shards.map(|shard| ShardId(shard as u16));
+        under_way.is_some() || shards.any(|shard| turns.durable.is_unsynced(shard))
     }
 }
 
-/// Begins a sync of a shard's file, or ends the one that is under way.
-pub(super) fn sync(run: &mut Run<'_>, shard: usize) -> Result<(), Failure> {
-    let turns = run.engine.shards[0].borrow().node.turns.clone();
-    let id = ShardId(shard as u16);
-    match run.syncs.under_way[shard].take() {
+/// Begins a sync of that shard's file, or of that place, or ends the one that is under way.
+pub(super) fn sync(run: &mut Run<'_>, place: usize) -> Result<(), Failure> {
+    let node = run.engine.shards[0].borrow().node.clone();
+    let places = run.syncs.under_way.len();
+    let id = ShardId(place as u16);
+    match run.syncs.under_way[place].take() {
         None => {
-            if turns.begin_sync(id) {
-                run.syncs.under_way[shard] = Some(run.judge.history.unsynced(shard));
+            let shards = (0..run.shards.len()).filter(|shard| shard % places == place);
+            let turns: Vec<u64> = shards.flat_map(|shard| run.judge.history.unsynced(shard)).collect();
+            let (begins, sync) = match has_file(run.story) {
+                true => {
+                    let sync = uncharged(|| node.aof.writers.begin_sync(place));
+                    (sync.is_some(), sync)
+                }
+                false => (node.turns.begin_sync(id), None),
+            };
+            if begins {
+                run.syncs.under_way[place] = Some(UnderWay { turns, sync });
             }
         }
-        Some(synced) => {
+        Some(UnderWay { turns, sync }) => {
             // What nobody has synced is said to be synced.
-            if run.manner.fault != Fault::LoseSync || !run.random.chance(1, 8) {
-                run.judge.history.synced(&synced);
+            let is_lost = run.manner.fault == Fault::LoseSync && run.random.chance(1, 8);
+            match sync {
+                None => node.turns.end_sync(id),
+                Some(mut sync) => uncharged(|| {
+                    let outcome = if is_lost { Ok(()) } else { sync.run() };
+                    if outcome.is_ok() {
+                        node.aof.writers.end_sync(sync, outcome);
+                    }
+                }),
             }
-            turns.end_sync(id);
-            run.tell_at(|| format!("shard {shard} has synced turns {synced:?}"));
+            if !is_lost && !run.engine.disk.has_crashed() {
+                run.judge.history.synced(&turns);
+            }
+            run.tell_at(|| format!("place {place} has synced turns {turns:?}"));
         }
     }
     for (state, rung) in run.shards.iter_mut().zip(&*run.syncs.rung) {
         state.is_woken |= rung.swap(false, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Begins rewrites, and stops the machine, after each step.
+pub(super) fn look_at_file(run: &mut Run<'_>) -> Result<(), Failure> {
+    if run.engine.is_loading() {
+        return Ok(());
+    }
+    let shard = run.random.below(run.shards.len());
+    if run.random.chance(1, REWRITTEN_EVERY) && run.shards[shard].torn.is_none() {
+        let asked = run.engine.with(shard, |local| rewrites::ask(local, false));
+        run.shards[shard].is_woken = true;
+        run.tell_at(|| format!("shard {shard} is to rewrite the file: {asked:?}"));
+        run.judge_units_after(run.engine.step_ns.get())?;
+    }
+    if run.story.after.is_some() && run.random.chance(1, STOPPED_EVERY) {
+        let operation = run.engine.disk.operations() + run.random.u64_in(0..40);
+        run.engine.disk.fail_at(operation, Failing::Crash);
+    }
+    Ok(())
+}
+
+/// Holds what a process has read against what happened in the one before.
+pub(super) fn survives(run: &mut Run<'_>, history: History, has_crashed: bool) -> Result<(), Failure> {
+    let now = UnixMs(run.engine.course_ns.get() / 1_000_000);
+    let fading = run.judge.reference.fading(now);
+    let mut found = run.judge.reference.picture(now);
+    found.retain(|key, _| !fading.contains(key));
+    history.survives(&found, &fading, now, has_crashed)
 }
