@@ -5,12 +5,12 @@
 use super::aof::find::Location;
 use super::aof::{AofError, Found};
 use super::directory;
-use super::load::{Load, Options, Successor, Threads};
+use super::load::{Load, Options, Threads};
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
-use crate::engine::aof::{Aof, Directory, Recovered};
+use crate::engine::aof::{Directory, Recovered};
 use crate::engine::testbed::{Reading, Recovery};
-use crate::engine::{Local, LocalHandle, Node};
+use crate::engine::{LocalHandle, Node};
 use crate::persist::aof::manifest::{Manifest, ManifestError};
 use crate::persist::file::set;
 use crate::store::HashSeed;
@@ -26,13 +26,12 @@ pub struct Start {
 }
 
 /// Takes away what processes that have died have left, and begins to read the data set, if there is one: from here on shards that begin
-/// refuse what needs it. With `appendonly yes` that is the append-only file and nothing else; `successor` is who writes on, at once where there
-/// is nothing to read. `is_alive` says of a process whether it lives. The error is what the process ends with.
+/// refuse what needs it. With `appendonly yes` that is the append-only file and nothing else, which is gone on with when it has been read, or
+/// begun. `is_alive` says of a process whether it lives. The error is what the process ends with.
 pub fn begin(
     node: &Arc<Node>,
     settings: &Settings,
     start: Start,
-    successor: Option<Arc<dyn Successor>>,
     is_alive: impl Fn(u32) -> bool,
 ) -> Result<Option<Arc<Load>>, String> {
     let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
@@ -53,41 +52,17 @@ pub fn begin(
     };
     if settings.appendonly {
         let found = find_aof(node, settings).map_err(|error| fatal(&error))?;
-        if let (Some(successor), None) = (&successor, found.manifest.files().next()) {
-            // There is nothing to wait for.
-            successor.begin(Recovered::nothing(&Directory::of(settings)))?;
+        if found.manifest.files().next().is_none() {
+            let directory = Directory::of(settings);
+            let nothing = Recovered::nothing(&directory);
+            node.aof.begin(directory, nothing)?;
             return Ok(None);
         }
-        return Ok(Some(Load::of_aof(node.clone(), found, successor, options)));
+        return Ok(Some(Load::of_aof(node.clone(), found, options)));
     }
     let found = directory::data_set(disk, dir, name);
     let found = found.map_err(|error| format!("Fatal error loading the DB: {}: {error}. Exiting.", name.display()))?;
     Ok((!found.files.is_empty()).then(|| Load::new(node.clone(), found, options)))
-}
-
-/// Goes on with the append-only file, as the node's own.
-pub struct Writing {
-    aof: Arc<Aof>,
-    directory: Directory,
-}
-
-impl Writing {
-    pub fn new(node: &Node, settings: &Settings) -> Writing {
-        Writing {
-            aof: node.aof.clone(),
-            directory: Directory::of(settings),
-        }
-    }
-}
-
-impl Successor for Writing {
-    fn begin(&self, recovered: Recovered) -> Result<(), String> {
-        self.aof.begin(self.directory.clone(), recovered)
-    }
-
-    fn attach(&self, local: &mut Local) {
-        local.begin_logging();
-    }
 }
 
 /// The append-only file that there is, or one of nothing.
@@ -139,7 +114,7 @@ impl Recovery for Simulated {
             now,
             threads: Threads::Simulated,
         };
-        let load = begin(node, &settings, start, None, |_| false)?;
+        let load = begin(node, &settings, start, |_| false)?;
         Ok(load.map(|load| {
             let attended = load.clone();
             Reading {

@@ -21,7 +21,7 @@ use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
 use crate::durability::directory::{Denied, Owned};
 use crate::durability::load::{Load, LoadError, Threads};
-use crate::durability::start::{self, Start, Writing};
+use crate::durability::start::{self, Start};
 use crate::engine::aof::Aof;
 use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
@@ -375,8 +375,7 @@ fn start(
         now: UnixMs::now(),
         threads: Threads::Host,
     };
-    let successor = Arc::new(Writing::new(&node, settings));
-    let load = start::begin(&node, settings, start, Some(successor), process::is_alive)?;
+    let load = start::begin(&node, settings, start, process::is_alive)?;
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;

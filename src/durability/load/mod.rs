@@ -21,8 +21,7 @@
 //! *all* have taken in all there is: what a client then sees is the whole data set.
 //!
 //! An append-only file is read in the same way: its base as any file, then its commands, which `replay` hands to the shards whose keys they
-//! concern. What has to be done when everything is there, and before anybody is served, is told by who goes on with the file
-//! ([`Successor`]).
+//! concern. When everything is there, and before anybody is served, the file is gone on with (`engine::aof`).
 //!
 //! Invariants:
 //! 1. A shard makes values for [`STEP`] at a time, and one value that is no larger than [`HEAVY_BYTES`] beyond it.
@@ -41,12 +40,13 @@ use self::replay::{Batch, Replayer, UnitWork};
 use self::splitter::Splitter;
 use self::threads::{Part, Waiting, run_here, wake};
 use super::aof::walk::Kept;
-use super::aof::{AofError, Found, Recovered, keep};
+use super::aof::{AofError, Found, keep};
 use super::directory::{DataSet, remove_replaced};
 use crate::base::clock::UnixMs;
 use crate::base::crc64::combine;
 use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
 use crate::data::dict::Foresight;
+use crate::engine::aof::Directory;
 use crate::engine::local::LocalHandle;
 use crate::engine::{Local, Node, Registry};
 use crate::persist::file::reader::{FileError, Head, PartSpan, Reader, parts_of};
@@ -133,14 +133,6 @@ pub struct Options {
     pub threads: Threads,
 }
 
-/// Who goes on with an append-only file that has been read.
-pub trait Successor: Send + Sync {
-    /// Everything is there, and nobody is served yet. On the thread that has read it. The error is what the process ends with.
-    fn begin(&self, recovered: Recovered) -> Result<(), String>;
-    /// On each shard, after that and before it serves.
-    fn attach(&self, local: &mut Local);
-}
-
 /// See the essay above.
 pub struct Load {
     node: Arc<Node>,
@@ -150,7 +142,6 @@ pub struct Load {
     replaced: Vec<PathBuf>,
     /// It is an append-only file that is read.
     aof: Option<Found>,
-    successor: Option<Arc<dyn Successor>>,
     /// The shards bring it.
     registry: OnceLock<&'static Registry>,
     options: Options,
@@ -233,23 +224,17 @@ impl Load {
     /// Of a data set. From here on every shard that begins refuses commands, until `run` has ended. What the data set has replaced is gone
     /// when it has been read and was whole.
     pub fn new(node: Arc<Node>, found: DataSet, options: Options) -> Arc<Load> {
-        Load::begin(node, found, None, None, options)
+        Load::begin(node, found, None, options)
     }
 
     /// Of an append-only file; the same holds.
-    pub fn of_aof(node: Arc<Node>, found: Found, successor: Option<Arc<dyn Successor>>, options: Options) -> Arc<Load> {
+    pub fn of_aof(node: Arc<Node>, found: Found, options: Options) -> Arc<Load> {
         let files = found.manifest.files().map(|entry| entry.path(&found.dir)).collect();
         let replaced = Vec::new();
-        Load::begin(node, DataSet { files, replaced }, Some(found), successor, options)
+        Load::begin(node, DataSet { files, replaced }, Some(found), options)
     }
 
-    fn begin(
-        node: Arc<Node>,
-        found: DataSet,
-        aof: Option<Found>,
-        successor: Option<Arc<dyn Successor>>,
-        options: Options,
-    ) -> Arc<Load> {
+    fn begin(node: Arc<Node>, found: DataSet, aof: Option<Found>, options: Options) -> Arc<Load> {
         let DataSet { files, replaced } = found;
         let disk = node.snapshots.disk.clone();
         let now = options.now;
@@ -267,7 +252,6 @@ impl Load {
             files,
             replaced,
             aof,
-            successor,
             registry: OnceLock::new(),
             options,
             now,
@@ -358,17 +342,9 @@ impl Load {
             return Ok(());
         };
         let recovered = keep::keep(&*self.disk, found.clone(), kept)?;
-        let Recovered {
-            next_number,
-            last_turn,
-            end_offset,
-            ..
-        } = recovered;
-        self.node.turns.begin_at(next_number, last_turn, end_offset);
-        match &self.successor {
-            Some(successor) => successor.begin(recovered).map_err(LoadError::Successor),
-            None => Ok(()),
-        }
+        let directory = Directory::of(self.node.lock_config().settings());
+        let begun = self.node.aof.begin(directory, recovered);
+        begun.map_err(LoadError::Successor)
     }
 
     /// Waits until that is so; false if nobody wants more to be read.
@@ -572,9 +548,6 @@ impl Load {
         }
         self.change(|state| state.idle += 1);
         queue.released().await;
-        if let Some(successor) = &self.successor {
-            local.with(|local| successor.attach(local));
-        }
         local.with(Local::end_loading);
         self.change(|state| state.released += 1);
     }

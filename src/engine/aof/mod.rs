@@ -244,16 +244,17 @@ impl Aof {
             .flatten()
     }
 
-    /// At the start, before anybody is served: goes on behind what was found, in a new generation; numbers go on there already. What was
-    /// found may be nothing. Blocks.
+    /// At the start, before anybody is served: goes on behind what was found, in a new generation. What was found may be nothing. Blocks.
     pub fn begin(&self, directory: Directory, found: Recovered) -> Result<(), String> {
         let Recovered {
             manifest,
             next_number,
+            last_turn,
+            end_offset,
             mut base_bytes,
             mut bytes,
-            ..
         } = found;
+        self.turns.begin_at(next_number, last_turn, end_offset);
         let mut files = Files::new(self.disk.clone(), directory, manifest, self.annotated);
         files.make_directory()?;
         files.life = next_number;
