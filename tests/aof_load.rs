@@ -380,7 +380,11 @@ fn the_increments_of_several_shards_are_one_history() {
         drop(server);
         let found = Manifest::parse(b"appendonly.aof", &dir.read("manifest")).expect("it is one");
         let mut closed = found.increments.iter().filter_map(|entry| entry.part?.until);
-        assert_eq!(closed.next_back(), Some(kept), "behind it is what the server writes by now");
+        assert_eq!(
+            closed.next_back(),
+            Some(kept),
+            "behind it is what the server writes by now"
+        );
         assert_eq!(dir.read("4.incr.aof").len(), lens[0]);
         assert_eq!(dir.read("5.incr.aof").len(), lens[1]);
         // Once more, now that it is closed; without a word.

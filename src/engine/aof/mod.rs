@@ -45,7 +45,7 @@ use crate::persist::aof::manifest::Manifest;
 use crate::runtime::disk::Disk;
 use crate::shard::ShardId;
 use crate::shard::turns::Turns;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// From so many rewrites on that have failed one after the other, automatic ones are put off, as in Redis.
@@ -111,6 +111,8 @@ pub struct Aof {
     era: AtomicU64,
     figures: Mutex<Figures>,
     delayed_count: AtomicU64,
+    /// `aof-disable-auto-gc`
+    keeps_history: AtomicBool,
 }
 
 /// What INFO tells, and what rewrites are decided by.
@@ -176,6 +178,7 @@ impl Aof {
                 next_try_at: None,
             }),
             delayed_count: AtomicU64::new(0),
+            keeps_history: AtomicBool::new(settings.aof_disable_auto_gc),
         }
     }
 
@@ -203,6 +206,8 @@ impl Aof {
     /// Works by these settings from now on.
     pub fn follow(&self, settings: &Settings) {
         self.writers.follow(settings);
+        self.keeps_history
+            .store(settings.aof_disable_auto_gc, Ordering::Relaxed);
         if self.mode() == Mode::On {
             self.obey_policy();
         }
@@ -263,6 +268,10 @@ impl Aof {
             bytes = base_bytes;
         }
         let increments = files.add_generation("on server start")?;
+        if files.has_history() && !self.keeps_history.load(Ordering::Relaxed) {
+            // The process of before did not come to it.
+            files.remove_history();
+        }
         *self.lock_files() = Some(files);
         self.log_switch.hold();
         self.adopt(&increments, next_number)?;
