@@ -515,3 +515,23 @@ fn a_base_may_be_commands() {
         }
     }
 }
+
+#[test]
+fn policies_change_while_the_server_runs() {
+    let server = start(2, "per-shard", &["--appendfsync", "no"]);
+    let mut client = server.client();
+    for policy in ["everysec", "always", "no", "always", "everysec"] {
+        assert_eq!(client.line(&format!("CONFIG SET appendfsync {policy}")).text(), "OK");
+        // Under `always` these are answered when they are on the disk, also what was written before.
+        for number in 0..50 {
+            assert_eq!(client.line(&format!("SET key:{number} {policy}")).text(), "OK");
+        }
+        assert_eq!(server.info("persistence", "aof_last_write_status"), "ok");
+    }
+    assert_eq!(client.line("DEBUG AOF-FLUSH-SLEEP 200000").text(), "OK");
+    let began = Instant::now();
+    assert_eq!(client.line("SET slow value").text(), "OK");
+    assert!(began.elapsed() >= Duration::from_millis(200), "a write waits");
+    assert_eq!(client.line("DEBUG AOF-FLUSH-SLEEP 0").text(), "OK");
+    OWN.iter().for_each(|reader| compare(&server, *reader));
+}

@@ -403,7 +403,7 @@ impl Local {
     }
 
     /// Starts a task that nothing of the same client may overtake.
-    pub(super) fn start(&mut self, client: &mut Client, mut task: Task, footprint: Footprint) -> Flow {
+    pub(super) fn start(&mut self, client: &mut Client, mut task: Box<Task>, footprint: Footprint) -> Flow {
         debug_assert!(client.pending.is_empty());
         task.is_write = match &task.kind {
             TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
@@ -417,10 +417,10 @@ impl Local {
         Flow::Started
     }
 
-    fn submit(&mut self, origin: ConnRef, task: Task, footprint: Footprint) {
+    fn submit(&mut self, origin: ConnRef, task: Box<Task>, footprint: Footprint) {
         let runs_in_steps = matches!(&task.kind, TaskKind::Exec(step) if step.asks_other_shards);
         let unit = Unit {
-            work: Box::new(task),
+            work: task,
             footprint,
             origin,
             ticket: None,

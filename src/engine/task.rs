@@ -72,8 +72,8 @@ pub enum TaskKind {
 
 impl Task {
     /// A task of `client`; its place among the replies is taken when it is started.
-    pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Task {
-        Task {
+    pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Box<Task> {
+        Box::new(Task {
             sequence: 0,
             origin: client.place,
             found: Some(found),
@@ -86,7 +86,7 @@ impl Task {
             need: Need::NONE,
             ran_on: client.place.shard,
             then: None,
-        }
+        })
     }
 
     /// The number of its command.

@@ -24,10 +24,6 @@ use crate::shard::{Footprint, SlotSet};
 use std::sync::Arc;
 
 /// What a command that controls the transaction leads to.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it lives for a moment, and what is large is boxed when it travels"
-)]
 pub(super) enum Controlled {
     Answer {
         /// An error here is a call that failed.
@@ -36,7 +32,7 @@ pub(super) enum Controlled {
         unwatches: bool,
     },
     /// It needs slots.
-    Start(Task, Footprint),
+    Start(Box<Task>, Footprint),
 }
 
 impl Controlled {

@@ -340,6 +340,7 @@ impl Aof {
             tracing::warn!("Fail to fsync the AOF file: {error}");
         }
         self.writers.forget();
+        self.writers.places.iter().for_each(|place| place.close());
         if let Some(files) = self.lock_files().take() {
             files.remove_temporary();
         }
