@@ -262,6 +262,8 @@ impl Aof {
         self.turns.begin_at(next_number, last_turn, end_offset);
         let mut files = Files::new(self.disk.clone(), directory, manifest, self.annotated);
         files.make_directory()?;
+        // A process that has died before its first rewrite was over has left them.
+        files.remove_temporary();
         files.life = next_number;
         if files.is_empty() {
             base_bytes = files.add_empty_base(next_number)?;
