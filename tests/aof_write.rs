@@ -440,3 +440,98 @@ fn times_are_written_where_that_is_asked_for() {
     assert!((2..=4).contains(&stamps) && text.starts_with("#TS:"), "{text}");
     compare(&server, REAL[0]);
 }
+
+/// A value of each type that is large enough to be written in slices, and what streams know besides their entries.
+fn make_large_values(client: &mut Client, count: usize) {
+    let mut commands: Vec<Vec<String>> = Vec::new();
+    let mut add = |line: String| commands.push(line.split(' ').map(str::to_owned).collect());
+    for number in 0..count {
+        add(format!("HSET hash field:{number} value:{number}"));
+        add(format!("SADD set member:{number}"));
+        add(format!("ZADD sorted {number}.5 member:{number}"));
+        add(format!("RPUSH list element:{number}"));
+        add(format!("XADD stream {}-1 field {number}", number + 1));
+    }
+    for group in ["first", "second"] {
+        add(format!("XGROUP CREATE stream {group} 0"));
+        add(format!("XREADGROUP GROUP {group} somebody COUNT 70 STREAMS stream >"));
+        add(format!("XGROUP CREATECONSUMER stream {group} nobody"));
+    }
+    // (Not one that is pending: XCLAIM, by which pending entries are written, drops those that are gone, as in Redis.)
+    add("XDEL stream 100-1".to_owned());
+    add("XGROUP CREATE empty group $ MKSTREAM".to_owned());
+    add("SELECT 3".to_owned());
+    add("SET elsewhere value PX 100000000".to_owned());
+    add("SELECT 0".to_owned());
+    client.call_all(&commands);
+}
+
+#[test]
+fn a_base_may_be_commands() {
+    const COUNT: usize = 2500;
+    const SHOWN: [&str; 4] = [
+        "XINFO GROUPS stream",
+        "XPENDING stream first",
+        "XINFO GROUPS empty",
+        "XPENDING stream second - + 100 somebody",
+    ];
+    for (shards, layout) in [(1, "per-shard"), (2, "single"), (4, "per-shard")] {
+        let server = start(shards, layout, &["--aof-use-rdb-preamble", "no"]);
+        let mut client = server.client();
+        run_stream(&server, 500, 1500);
+        make_large_values(&mut client, COUNT);
+        assert_eq!(
+            client.line("BGREWRITEAOF").text(),
+            "Background append only file rewriting started"
+        );
+        // What changes meanwhile is in the increments only.
+        for number in (0..COUNT).step_by(3) {
+            client.line(&format!("HDEL hash field:{number}"));
+            client.line(&format!("ZADD sorted 1 member:{number}"));
+            client.line("LPOP list");
+        }
+        eventually("it ends", || rewrites(&server) == (1, false));
+        assert_eq!(server.info("persistence", "aof_last_bgrewrite_status"), "ok");
+        assert!(manifest(&server).starts_with("file appendonly.aof.2.base.aof seq 2 type b"));
+        let base = std::fs::read(directory(&server).join("appendonly.aof.2.base.aof")).expect("it is there");
+        assert!(base.starts_with(b"*2\r\n$6\r\nSELECT\r\n"));
+        if PLAIN.contains(&(shards, layout)) {
+            compare(&server, Reader::Real(Oracle::Redis82));
+        }
+        OWN.iter().for_each(|reader| compare(&server, *reader));
+        let copy = Copy::of(&server);
+        let dir = copy.0.to_string_lossy().into_owned();
+        let again = Server::shardis(2, &["--appendonly", "yes", "--dir", &dir]);
+        let mut other = again.client();
+        eventually("it is loaded", || !other.line("DBSIZE").text().contains("LOADING"));
+        for line in SHOWN {
+            let (ours, theirs) = (client.line(line), other.line(line));
+            // How long an entry has been pending is another at every call.
+            let times = |value: &Value| format!("{value:?}").split("Integer").count();
+            match line.ends_with("somebody") {
+                true => assert_eq!(times(&ours), times(&theirs), "{line}"),
+                false => assert_eq!(ours, theirs, "{line}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn policies_change_while_the_server_runs() {
+    let server = start(2, "per-shard", &["--appendfsync", "no"]);
+    let mut client = server.client();
+    for policy in ["everysec", "always", "no", "always", "everysec"] {
+        assert_eq!(client.line(&format!("CONFIG SET appendfsync {policy}")).text(), "OK");
+        // Under `always` these are answered when they are on the disk, also what was written before.
+        for number in 0..50 {
+            assert_eq!(client.line(&format!("SET key:{number} {policy}")).text(), "OK");
+        }
+        assert_eq!(server.info("persistence", "aof_last_write_status"), "ok");
+    }
+    assert_eq!(client.line("DEBUG AOF-FLUSH-SLEEP 200000").text(), "OK");
+    let began = Instant::now();
+    assert_eq!(client.line("SET slow value").text(), "OK");
+    assert!(began.elapsed() >= Duration::from_millis(200), "a write waits");
+    assert_eq!(client.line("DEBUG AOF-FLUSH-SLEEP 0").text(), "OK");
+    OWN.iter().for_each(|reader| compare(&server, *reader));
+}

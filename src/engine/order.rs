@@ -10,6 +10,8 @@ use crate::shard::ShardId;
 
 /// Who wants a snapshot that is not the data set's own file: the base of an append-only file.
 pub trait Order: Send + Sync {
+    /// Whether it is written as commands.
+    fn is_script(&self) -> bool;
     /// The cut is made, by somebody who holds everything: all effects with lower log numbers are in the snapshot, no others.
     fn at_cut(&self, next_number: u64);
     /// Where what that shard logs from the cut on goes. To be asked once.

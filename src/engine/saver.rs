@@ -21,8 +21,7 @@
 use super::ground::Ground;
 use super::snapshot::{PartKind, Plan, Snapshots, Whole};
 use crate::base::clock::{Clock, Ticks, UnixMs};
-use crate::persist::file::writer::{Batch, Part, Scribe};
-use crate::persist::value::SlicedValue;
+use crate::persist::file::writer::{Batch, Part, Scribe, SlicedEntry};
 use crate::shard::{ConnRef, ShardId};
 use crate::store::{Captured, Cut, OwnedEntry};
 use std::collections::VecDeque;
@@ -90,7 +89,7 @@ struct Saving {
 /// A value that is being written in slices.
 struct Large {
     place: LargePlace,
-    writing: SlicedValue,
+    writing: SlicedEntry,
 }
 
 enum LargePlace {
@@ -109,7 +108,13 @@ impl Saver {
             "a cut is made when the last snapshot is out of the way"
         );
         self.work = Some(Box::new(Saving {
-            scribes: [(); 2].map(|()| Scribe::new(plan.form, plan.usage, plan.began)),
+            scribes: [(); 2].map(|()| {
+                let scribe = Scribe::new(plan.form, plan.usage, plan.began);
+                match plan.is_script() {
+                    true => scribe.of_commands(),
+                    false => scribe,
+                }
+            }),
             plan,
             spares: Default::default(),
             parts: [None, None],

@@ -707,12 +707,18 @@ impl Plan {
             )
         };
         let replaced = self.replaced(disk).as_ref().map_err(|error| failed(error))?;
-        let head = self.file_of(number).map(|index| self.head_of_file(index, replaced));
+        let begins = self.file_of(number).filter(|_| !self.is_script());
+        let head = begins.map(|index| self.head_of_file(index, replaced));
         Part::create(disk, &path, self.writing, head).map_err(|error| {
             // The file may be there, without what belongs into it; mostly it is not.
             let _ = disk.remove(&path);
             failed(&error)
         })
+    }
+
+    /// Whether it is written as commands.
+    pub fn is_script(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.is_script())
     }
 
     fn number_of(&self, shard: ShardId, kind: PartKind) -> usize {

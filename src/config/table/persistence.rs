@@ -76,7 +76,7 @@ chapter "APPEND-ONLY FILE";
     "aof-load-truncated" => aof_load_truncated: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
 
     /// Whether a rewritten log begins with a snapshot, which loads faster than commands.
-    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::LATER, AppendOnly;
+    "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = Kind::Bool, "yes", Flags::NONE, AppendOnly;
 
     /// Whether times are written into the log, so that it can be loaded up to a moment.
     "aof-timestamp-enabled" => aof_timestamp_enabled: bool = Kind::Bool, "no", Flags::NONE, AppendOnly;

@@ -217,6 +217,11 @@ impl Files {
         Ok(())
     }
 
+    /// Whether something was replaced and is there still.
+    pub fn has_history(&self) -> bool {
+        !self.manifest.history.is_empty()
+    }
+
     /// Takes away what is history.
     pub fn remove_history(&mut self) {
         let mut manifest = self.manifest.clone();

@@ -46,7 +46,7 @@ use crate::persist::aof::manifest::Manifest;
 use crate::runtime::disk::Disk;
 use crate::shard::ShardId;
 use crate::shard::turns::Turns;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// From so many rewrites on that have failed one after the other, automatic ones are put off, as in Redis.
@@ -112,6 +112,8 @@ pub struct Aof {
     era: AtomicU64,
     figures: Mutex<Figures>,
     delayed_count: AtomicU64,
+    /// `aof-disable-auto-gc`
+    keeps_history: AtomicBool,
 }
 
 /// What INFO tells, and what rewrites are decided by.
@@ -177,6 +179,7 @@ impl Aof {
                 next_try_at: None,
             }),
             delayed_count: AtomicU64::new(0),
+            keeps_history: AtomicBool::new(settings.aof_disable_auto_gc),
         }
     }
 
@@ -204,6 +207,8 @@ impl Aof {
     /// Works by these settings from now on.
     pub fn follow(&self, settings: &Settings) {
         self.writers.follow(settings);
+        self.keeps_history
+            .store(settings.aof_disable_auto_gc, Ordering::Relaxed);
         if self.mode() == Mode::On {
             self.obey_policy();
         }
@@ -245,24 +250,31 @@ impl Aof {
             .flatten()
     }
 
-    /// At the start, before anybody is served: goes on behind what was found, in a new generation; numbers go on there already. What was
-    /// found may be nothing. Blocks.
+    /// At the start, before anybody is served: goes on behind what was found, in a new generation. What was found may be nothing. Blocks.
     pub fn begin(&self, directory: Directory, found: Recovered) -> Result<(), String> {
         let Recovered {
             manifest,
             next_number,
+            last_turn,
+            end_offset,
             mut base_bytes,
             mut bytes,
-            ..
         } = found;
+        self.turns.begin_at(next_number, last_turn, end_offset);
         let mut files = Files::new(self.disk.clone(), directory, manifest, self.annotated);
         files.make_directory()?;
+        // A process that has died before its first rewrite was over has left them.
+        files.remove_temporary();
         files.life = next_number;
         if files.is_empty() {
             base_bytes = files.add_empty_base(next_number)?;
             bytes = base_bytes;
         }
         let increments = files.add_generation("on server start")?;
+        if files.has_history() && !self.keeps_history.load(Ordering::Relaxed) {
+            // The process of before did not come to it.
+            files.remove_history();
+        }
         *self.lock_files() = Some(files);
         self.log_switch.hold();
         self.adopt(&increments, next_number)?;
@@ -331,6 +343,7 @@ impl Aof {
             tracing::warn!("Fail to fsync the AOF file: {error}");
         }
         self.writers.forget();
+        self.writers.places.iter().for_each(|place| place.close());
         if let Some(files) = self.lock_files().take() {
             files.remove_temporary();
         }

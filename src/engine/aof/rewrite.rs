@@ -45,7 +45,7 @@ pub struct Rewrite {
     is_first: bool,
     life: u64,
     next_number: AtomicU64,
-    keeps_history: bool,
+    is_script: bool,
     directory: Directory,
     era: u64,
 }
@@ -64,7 +64,8 @@ impl Rewrite {
             life: 0,
             is_first: mode == Mode::Waiting,
             next_number: AtomicU64::new(0),
-            keeps_history: settings.aof_disable_auto_gc,
+            // Libraries of functions are not written as commands: nobody could read them yet.
+            is_script: !settings.aof_use_rdb_preamble && aof.writers.snapshots.libraries().is_empty(),
             directory: Directory::of(settings),
             era: aof.era.load(Ordering::SeqCst),
         };
@@ -105,7 +106,7 @@ impl Rewrite {
         if self.is_first {
             files.life = self.life;
         }
-        files.put_base(file.path(), true, number, self.first_seq, &self.temporary)?;
+        files.put_base(file.path(), !self.is_script, number, self.first_seq, &self.temporary)?;
         let base_bytes = file.bytes();
         let mut figures = aof.figures();
         figures.older_bytes = base_bytes;
@@ -115,7 +116,7 @@ impl Rewrite {
             aof.enter(Mode::On);
         }
 
-        if !self.keeps_history {
+        if !aof.keeps_history.load(Ordering::Relaxed) {
             files.remove_history();
         }
         Ok(())
@@ -123,6 +124,10 @@ impl Rewrite {
 }
 
 impl Order for Rewrite {
+    fn is_script(&self) -> bool {
+        self.is_script
+    }
+
     fn at_cut(&self, next_number: u64) {
         let aof = &self.aof;
         self.next_number.store(next_number, Ordering::SeqCst);

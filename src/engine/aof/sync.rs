@@ -61,6 +61,11 @@ impl Place {
         self.lock().push(file);
     }
 
+    /// Nothing is appended to any more.
+    pub fn close(&self) {
+        self.lock().clear();
+    }
+
     pub fn is_syncing(&self) -> bool {
         self.is_syncing.load(Ordering::SeqCst)
     }

@@ -22,3 +22,4 @@
 pub mod chunk;
 pub mod command;
 pub mod manifest;
+pub mod script;

@@ -22,6 +22,7 @@ use crate::base::hash::HashSeed;
 use crate::config::{MaxmemoryPolicy, Settings};
 use crate::data::Object;
 use crate::data::access::{frequency, idle_s};
+use crate::persist::aof::script::{self, Script};
 use crate::persist::payload::Form;
 use crate::persist::rdb::RdbWriter;
 use crate::persist::value::{self, SlicedValue};
@@ -57,6 +58,8 @@ pub enum Usage {
 /// See the essay above.
 #[derive(Debug)]
 pub struct Scribe {
+    /// As commands, not as a snapshot.
+    is_script: bool,
     out: Vec<u8>,
     db: Option<DbIndex>,
     form: Form,
@@ -64,6 +67,12 @@ pub struct Scribe {
     now: UnixMs,
     key_count: u64,
     version: u16,
+}
+
+/// An entry whose value is written in slices.
+pub enum SlicedEntry {
+    Value(SlicedValue),
+    Script(Script),
 }
 
 /// Bytes of a part.
@@ -77,6 +86,7 @@ impl Scribe {
     /// `now` is the time of the snapshot.
     pub fn new(form: Form, usage: Usage, now: UnixMs) -> Scribe {
         Scribe {
+            is_script: false,
             out: Vec::new(),
             db: None,
             form,
@@ -87,8 +97,22 @@ impl Scribe {
         }
     }
 
+    /// The same, as commands that make the entries.
+    pub fn of_commands(self) -> Scribe {
+        Scribe {
+            is_script: true,
+            ..self
+        }
+    }
+
     /// Writes an entry.
     pub fn write(&mut self, db: DbIndex, entry: EntryRef<'_>) {
+        if self.is_script {
+            self.select(db);
+            script::write_entry(&mut self.out, entry);
+            self.key_count += 1;
+            return;
+        }
         self.write_head(db, entry.expiry(), entry.access_clock());
         let version = value::write_keyed(&mut self.out, entry, self.form.compresses, self.form.rdb_version);
         self.version = self.version.max(version);
@@ -96,19 +120,37 @@ impl Scribe {
     }
 
     /// Begins an entry whose value is written in slices; nothing else is to be written before its last.
-    pub fn begin_sliced(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, access_clock: u32) -> SlicedValue {
+    pub fn begin_sliced(&mut self, db: DbIndex, key: &[u8], expiry: Option<UnixMs>, access_clock: u32) -> SlicedEntry {
+        if self.is_script {
+            self.select(db);
+            return SlicedEntry::Script(Script::new(key, expiry));
+        }
         self.write_head(db, expiry, access_clock);
-        SlicedValue::keyed(self.form.rdb_version, self.form.compresses, key)
+        SlicedEntry::Value(SlicedValue::keyed(self.form.rdb_version, self.form.compresses, key))
     }
 
     /// Writes the next slice of it, about `effort` parts; true when that was the last.
-    pub fn write_slice(&mut self, value: &mut SlicedValue, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
-        let is_written = value.write_slice(&mut self.out, object, seed, effort);
-        if is_written {
-            self.version = self.version.max(value.lowest_rdb_version());
-            self.key_count += 1;
-        }
+    pub fn write_slice(&mut self, value: &mut SlicedEntry, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+        let is_written = match value {
+            SlicedEntry::Value(value) => {
+                let is_written = value.write_slice(&mut self.out, object, seed, effort);
+                if is_written {
+                    self.version = self.version.max(value.lowest_rdb_version());
+                }
+                is_written
+            }
+            SlicedEntry::Script(script) => script.write_slice(&mut self.out, object, seed, effort),
+        };
+        self.key_count += u64::from(is_written);
         is_written
+    }
+
+    /// What stands before the commands of an entry.
+    fn select(&mut self, db: DbIndex) {
+        if self.db.replace(db) != Some(db) {
+            let number = db.0.to_string();
+            script::command(&mut self.out, &[b"SELECT", number.as_bytes()]);
+        }
     }
 
     /// What stands before the type of an entry.
@@ -356,7 +398,16 @@ fn lay_behind_first(parts: &mut [Part]) -> io::Result<Sealed> {
     for other in others.iter() {
         first.file.append_file(&*other.file)?;
     }
-    let head = first.head.as_ref().expect("the first part has a header");
+    let Some(head) = &first.head else {
+        // Commands, which need nothing before or behind them.
+        first.file.sync()?;
+        return Ok(Sealed {
+            path: first.path.clone(),
+            key_count,
+            bytes: texts.iter().map(|(len, _)| len).sum(),
+            version,
+        });
+    };
     // Parts that nobody has begun are empty.
     texts.resize(head.part_count, (0, 0));
     let version = version.max(head.lowest_version());
