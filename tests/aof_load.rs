@@ -526,3 +526,157 @@ fn a_snapshot_beside_no_file_is_not_loaded_and_that_is_said() {
         "{log}"
     );
 }
+
+/// DEBUG LOADAOF: what is on the disk, in the place of what is in memory, also where nothing writes the file.
+#[test]
+fn a_file_is_loaded_again_when_that_is_asked_for() {
+    let dir = Dir::new("again");
+    let options = ["--dir", dir.path(), "--enable-debug-command", "yes"];
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &options);
+        let mut client = server.client();
+        client.line("SET kept 1");
+        let answer = client.line("DEBUG LOADAOF").text();
+        assert_eq!(answer, "ERR Error trying to load the AOF files, check server logs.");
+        assert_eq!(client.line("DBSIZE").text(), "1", "there was nothing to take its place");
+        dir.write("manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+        let lines = [encode(&["MSET", "a", "1", "b", "2", "c", "3"]), encode(&["INCR", "a"])].concat();
+        dir.write("1.incr.aof", &[&lines[..], b"*2\r\n$4\r\nIN"].concat());
+        for _ in 0..2 {
+            assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+            assert_eq!(client.line("DBSIZE").text(), "3");
+            assert_eq!(client.line("GET a").text(), "2");
+            client.line("DEL a");
+        }
+        assert!(
+            dir.read("1.incr.aof").len() > lines.len(),
+            "nothing is cut off while somebody may write"
+        );
+        dir.write("1.incr.aof", b"*2\r\nx");
+        let answer = client.line("DEBUG LOADAOF").text();
+        assert_eq!(answer, "ERR Error trying to load the AOF files, check server logs.");
+        assert_eq!(client.line("PING").text(), "PONG", "it serves on");
+        std::fs::remove_file(dir.aof("manifest")).expect("it is there");
+    }
+}
+
+/// What a check says, and with what it ends.
+fn check(program: &Path, arguments: &[&str], answer: &str) -> (Option<i32>, String) {
+    use std::io::Write;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    // It may not ask.
+    let _ = child.stdin.take().expect("it is piped").write_all(answer.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+/// Whole or not, and mended or not: as redis-check-aof ends, so ends the check; and what it has mended is whole to both.
+#[test]
+fn the_check_ends_as_that_of_redis_does() {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_shardis"));
+    let theirs = Oracle::Redis70.program().map(|_| PathBuf::from("redis-check-aof"));
+    let set = encode(&["SET", "k", "v"]);
+    let stamped = [b"#TS:100\r\n", &set[..], b"#TS:200\r\n", &set].concat();
+    let files: [(&str, Vec<u8>); 4] = [
+        ("whole", set.clone()),
+        ("torn", [&set[..], &set[..9]].concat()),
+        ("garbage", [&set[..], b"garbage"].concat()),
+        ("stamped", stamped),
+    ];
+    for (name, bytes) in files {
+        let fresh = |suffix: &str| {
+            let dir = Dir::new(&format!("check-{name}-{suffix}"));
+            dir.write("manifest", b"file appendonly.aof.1.incr.aof seq 1 type i\n");
+            dir.write("1.incr.aof", &bytes);
+            dir
+        };
+        let truncating = ["--truncate-to-timestamp", "150"];
+        for (options, answer) in [
+            (&[][..], ""),
+            (&["--fix"], "n\n"),
+            (&["--fix"], "y\n"),
+            (&truncating, ""),
+        ] {
+            if name != "stamped" && options == truncating {
+                continue;
+            }
+            let ours = fresh("ours");
+            let manifest = ours.aof("manifest");
+            let file = manifest.to_str().expect("a plain name");
+            let mut all = vec!["--check-aof"];
+            all.extend_from_slice(options);
+            all.push(file);
+            let (code, text) = check(&own, &all, answer);
+            let expected = match (name, answer) {
+                ("torn" | "garbage", "" | "n\n") => Some(1),
+                _ => Some(0),
+            };
+            assert_eq!(code, expected, "{name} {options:?}: {text}");
+            if let Some(program) = &theirs {
+                let other = fresh("theirs");
+                let manifest = other.aof("manifest");
+                let mut all = options.to_vec();
+                all.push(manifest.to_str().expect("a plain name"));
+                let (their_code, their_text) = check(program, &all, answer);
+                assert_eq!(code, their_code, "{name} {options:?}: {text}{their_text}");
+                assert_eq!(ours.read("1.incr.aof"), other.read("1.incr.aof"), "{name} {options:?}");
+                let (valid, text) = check(program, &[file], "");
+                assert_eq!(valid == Some(0), code == Some(0), "{name} {options:?}: {text}");
+            }
+        }
+    }
+    assert_eq!(check(&own, &["--check-aof"], "").0, Some(1));
+    assert_eq!(check(&own, &["--check-aof", "/nowhere/at.all"], "").0, Some(1));
+}
+
+/// Bases with keys, annotated increments and manifests with keys of ours are nothing that a real tool stumbles over; and what a server is
+/// using is not mended under its feet.
+#[test]
+fn what_was_kept_is_whole_to_other_tools() {
+    let dir = Dir::new("tools");
+    let mut manifest = Manifest::new(b"appendonly.aof");
+    let mut writer = Writer::new(2, 1);
+    for number in 0..20 {
+        writer.write(number % 2, 0, &[vec!["INCR", "n"], vec!["SET", "k", "v"]]);
+    }
+    writer.next += 1;
+    writer.write(1, 0, &[vec!["SET", "dropped", "1"]]);
+    writer.save(&dir, &mut manifest);
+    let file = dir.aof("manifest");
+    let file = file.to_str().expect("a plain name");
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_shardis"));
+    let (code, text) = check(&own, &["--check-aof", file], "");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("2.incr.aof: 1 whole chunks, from log number 22 to 22"),
+        "{text}"
+    );
+    let server = load(2, &dir, &[]);
+    assert_eq!(server.client().line("GET n").text(), "20");
+    let (code, text) = check(&own, &["--check-aof", "--fix", file], "y\n");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("is in use by the process"), "{text}");
+    drop(server);
+    let (code, text) = check(&own, &["--check-aof", "--fix", file], "y\n");
+    assert_eq!(code, Some(0), "{text}");
+    if Oracle::Redis70.program().is_some() {
+        let (code, text) = check(Path::new("redis-check-aof"), &[file], "");
+        assert_eq!(code, Some(0), "{text}");
+    }
+    for oracle in [Oracle::Redis70, Oracle::Redis82, Oracle::Valkey91] {
+        let copy = dir.copy(&format!("tools-{oracle:?}"));
+        let options = ["--dir", copy.path(), "--appendonly", "yes"];
+        let Some(server) = oracle.start(&options) else { continue };
+        eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+        assert_eq!(server.client().line("GET n").text(), "20", "{}", oracle.name());
+    }
+}

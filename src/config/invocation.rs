@@ -20,6 +20,13 @@ pub enum Invocation {
     /// Connect to the server at this address (`host:port`, by default 127.0.0.1:6379), say PING, and end with 0 if it
     /// answers PONG: the health check of containers, which have no redis-cli.
     Ping(String),
+    /// Check an append-only file: its manifest, or a single one of before Redis 7.
+    CheckAof {
+        file: String,
+        fixes: bool,
+        /// Unix seconds.
+        truncates_to: Option<u64>,
+    },
     /// Print an error and end with 1.
     Misused(&'static str),
     /// Serve.
@@ -37,6 +44,9 @@ impl Invocation {
             ["--check-system", ..] => Self::CheckSystem,
             ["--ping"] => Self::Ping("127.0.0.1:6379".into()),
             ["--ping", address] => Self::Ping((*address).into()),
+            ["--check-aof", rest @ ..] => Self::check_aof(rest).unwrap_or(Self::Misused(
+                "Usage: shardis --check-aof [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>\n",
+            )),
             ["--test-memory", megabytes] if megabytes.parse::<usize>().is_ok_and(|count| count > 0) => {
                 Self::TestMemory(megabytes.parse().unwrap_or(1))
             }
@@ -44,6 +54,23 @@ impl Invocation {
                 "Please specify the amount of memory to test in megabytes.\nExample: shardis --test-memory 4096\n",
             ),
             _ => Self::Serve(Config::load(arguments)?),
+        })
+    }
+
+    fn check_aof(words: &[&str]) -> Option<Self> {
+        let (file, fixes, truncates_to) = match words {
+            ["--fix", file] | [file, "--fix"] => (file, true, None),
+            ["--truncate-to-timestamp", second, file] | [file, "--truncate-to-timestamp", second] => {
+                (file, false, Some(second.parse().ok()?))
+            }
+            [file] => (file, false, None),
+            _ => return None,
+        };
+        let file = (*file).to_owned();
+        (!file.starts_with("--")).then_some(Self::CheckAof {
+            file,
+            fixes,
+            truncates_to,
         })
     }
 
@@ -71,6 +98,9 @@ impl Invocation {
                 clap::Arg::new("version").short('v').long("version").help("Print the version"),
                 clap::Arg::new("help").short('h').long("help").help("Print this text"),
                 clap::Arg::new("check-system").long("check-system").help("Look for settings of this system that stand in the way"),
+                clap::Arg::new("check-aof").long("check-aof").value_name("manifest").help(
+                    "Say what of an append only file is whole; with --fix or --truncate-to-timestamp seconds: cut it there",
+                ),
                 clap::Arg::new("test-memory").long("test-memory").value_name("megabytes").help("Test the memory"),
                 clap::Arg::new("ping").long("ping").value_name("host:port").help("Say PING to a server; for health checks"),
                 clap::Arg::new("name").long("name").value_name("value").help(
@@ -103,6 +133,26 @@ mod tests {
     fn only_the_first_argument_counts() {
         assert!(matches!(parse(&["-v", "x"]), Invocation::Version));
         assert!(matches!(parse(&["--help"]), Invocation::Help));
+        let checks = |arguments: &[&str]| match parse(arguments) {
+            Invocation::CheckAof {
+                file,
+                fixes,
+                truncates_to,
+            } => (file, fixes, truncates_to),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(checks(&["--check-aof", "f"]), ("f".into(), false, None));
+        assert_eq!(checks(&["--check-aof", "--fix", "f"]), ("f".into(), true, None));
+        assert_eq!(checks(&["--check-aof", "f", "--fix"]), ("f".into(), true, None));
+        let truncating = ["--check-aof", "f", "--truncate-to-timestamp", "17"];
+        assert_eq!(checks(&truncating), ("f".into(), false, Some(17)));
+        for misused in [
+            &["--check-aof"][..],
+            &["--check-aof", "--fix"],
+            &["--check-aof", "--truncate-to-timestamp", "x", "f"],
+        ] {
+            assert!(matches!(parse(misused), Invocation::Misused(_)), "{misused:?}");
+        }
         assert!(matches!(parse(&["--test-memory", "12"]), Invocation::TestMemory(12)));
         assert!(matches!(parse(&["--test-memory"]), Invocation::Misused(_)));
         assert!(matches!(parse(&["--ping", "h:1"]), Invocation::Ping(address) if address == "h:1"));

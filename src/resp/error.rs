@@ -333,6 +333,7 @@ errors! {
     MIGRATE_READ_FAILED = "IOERR error or timeout reading from target instance";
     SAVE_FAILED = "ERR";
     RELOAD_FAILED = "ERR Error trying to load the RDB dump, check server logs.";
+    LOAD_AOF_FAILED = "ERR Error trying to load the AOF files, check server logs.";
     RELOAD_OPTION_UNKNOWN = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
     NO_SAVE_IN_PROGRESS = "ERR Background saving is currently not in progress or scheduled";
     SAVE_IN_PROGRESS = "ERR Background save already in progress";

@@ -19,6 +19,7 @@ use crate::base::slot::SLOT_COUNT;
 use crate::client::ClientTable;
 use crate::command::FAMILIES;
 use crate::config::{Config, ConfigFileError, Effect, Invocation, REDIS_VERSION, Settings};
+use crate::durability::aof::check::{self, Action, Request};
 use crate::durability::directory::{Denied, Owned};
 use crate::durability::load::{Load, LoadError, Threads};
 use crate::durability::start::{self, Start};
@@ -30,7 +31,7 @@ use crate::engine::node::Surroundings;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
-use crate::runtime::disk::HostDisk;
+use crate::runtime::disk::{Disk, HostDisk};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
 use crate::shard::turns::Turns;
@@ -74,6 +75,11 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Invocation::Ping(address)) => ping(&address),
+        Ok(Invocation::CheckAof {
+            file,
+            fixes,
+            truncates_to,
+        }) => check_aof(file.into(), fixes, truncates_to),
         Ok(Invocation::CheckSystem) => check_system(),
         Ok(Invocation::TestMemory(megabytes)) => test_memory(megabytes),
         Ok(Invocation::Misused(text)) => {
@@ -215,6 +221,25 @@ fn serve(config: Config, arguments: &[OsString]) -> ExitCode {
             // A supervisor may look at neither the log file nor stdout.
             fail(reason)
         }
+    }
+}
+
+/// Checks an append-only file; what would be cut off is asked for on the terminal.
+fn check_aof(file: PathBuf, fixes: bool, truncates_to: Option<u64>) -> ExitCode {
+    let action = match truncates_to {
+        Some(second) => Action::TruncateTo(second),
+        None if fixes => Action::Fix,
+        None => Action::Look,
+    };
+    let agrees = || {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok() && answer.trim_start().to_ascii_lowercase().starts_with('y')
+    };
+    let disk: Arc<dyn Disk> = Arc::new(HostDisk);
+    match check::check(&disk, &Request { file, action }, agrees, &mut std::io::stdout()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(error.to_string()),
     }
 }
 

@@ -141,6 +141,15 @@ const SUBCOMMANDS: &[Command] = &[
     Command {
         flags: DEBUG_FLAGS.union(Flags::NO_MULTI),
         ..sub(
+            "loadaof",
+            "Loads the append only file in the place of what there is.",
+            2,
+            Run::Node(debug_reload::load_aof),
+        )
+    },
+    Command {
+        flags: DEBUG_FLAGS.union(Flags::NO_MULTI),
+        ..sub(
             "reload",
             "Saves all keys and loads them again.",
             -2,
@@ -209,6 +218,10 @@ fn help(op: &mut SessionOp) -> Result<(), ReplyError> {
             (
                 "LISTPACK <key>",
                 &["Print the listpack of the value of <key> to the standard output."],
+            ),
+            (
+                "LOADAOF",
+                &["Remove all keys, and load what is in the append only file."],
             ),
             ("LOG <message>", &["Write <message> into the server log."]),
             ("OBJECT <key>", &["Show how the value of <key> is kept."]),

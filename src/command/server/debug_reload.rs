@@ -1,4 +1,4 @@
-//! DEBUG RELOAD: what is in the file of the data set, in the place of what is in memory.
+//! DEBUG RELOAD and DEBUG LOADAOF: what is in the files of the data set, in the place of what is in memory.
 //!
 //! Meanwhile the server is one that loads: it refuses all that needs keys. So nobody sees the data set between the two, and what was under
 //! way is let end first. The client waits; the server does not.
@@ -6,10 +6,13 @@
 use super::debug::leading_f64;
 use super::save::is_saved;
 use crate::base::clock::UnixMs;
+use crate::config::Settings;
+use crate::durability::aof::find::Location;
 use crate::durability::directory;
 use crate::durability::load::{Load, LoadError, Options, Threads};
 use crate::engine::snapshot::Reason;
-use crate::engine::{Context, Local, NodeFuture, saves};
+use crate::engine::{Context, Local, Node, NodeFuture, saves};
+use crate::persist::aof::manifest::manifest_name;
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::ConnRef;
 use std::io;
@@ -48,43 +51,67 @@ impl Request {
 pub(super) fn reload(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         let request = Request::parse(context.args())?;
+        put_in_place(context, Source::Snapshot(request)).await
+    })
+}
+
+pub(super) fn load_aof(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move { put_in_place(context, Source::AppendOnly).await })
+}
+
+/// What is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Snapshot(Request),
+    AppendOnly,
+}
+
+fn put_in_place(context: &mut Context, source: Source) -> NodeFuture<'_> {
+    Box::pin(async move {
         let node = context.with(|local| local.node.clone());
         // What is half read would be saved in the place of the whole.
         if !node.loading.claim_reload() {
             return Err(error::LOADING);
         }
-        let outcome = put_in_place(context, request).await;
+        let outcome = put_in_place_alone(context, source).await;
         node.loading.end_reload();
         outcome
     })
 }
 
-fn put_in_place(context: &mut Context, request: Request) -> NodeFuture<'_> {
+fn put_in_place_alone(context: &mut Context, source: Source) -> NodeFuture<'_> {
     Box::pin(async move {
+        let (failed, saves) = match source {
+            Source::Snapshot(request) => (error::RELOAD_FAILED, request.saves),
+            Source::AppendOnly => (error::LOAD_AOF_FAILED, false),
+        };
         context.ask_all(Local::begin_loading).await;
         // Before it is saved: what is answered after the cut would be taken back.
         let handle = context.with(|local| local.handle());
         while handle.is_any_write_under_way().await {
             context.sleep(LOOKED_AT_EVERY).await;
         }
-        let outcome = match !request.saves || save(context).await {
-            true => Some(load(context, request).await),
+        let outcome = match !saves || save(context).await {
+            true => Some(load(context, source).await),
             false => None,
         };
         if let Some(Err(LoadError::Stopped)) = outcome {
             // What is half read is served to nobody, and not saved.
-            return Err(error::RELOAD_FAILED);
+            return Err(failed);
         }
         context.ask_all(Local::end_loading).await;
         match outcome.ok_or(error::SAVE_FAILED)? {
             Ok(()) => {
-                tracing::warn!("DB reloaded by DEBUG RELOAD");
+                match source {
+                    Source::Snapshot(_) => tracing::warn!("DB reloaded by DEBUG RELOAD"),
+                    Source::AppendOnly => tracing::warn!("Append Only File loaded by DEBUG LOADAOF"),
+                }
                 context.reply().ok();
                 Ok(())
             }
             Err(failure) => {
                 tracing::warn!("{failure}");
-                Err(error::RELOAD_FAILED)
+                Err(failed)
             }
         }
     })
@@ -101,51 +128,65 @@ async fn save(context: &Context) -> bool {
     }
 }
 
-/// Loads the file, when nothing is under way any more.
-async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
-    let (node, executor, options) = context.with(|local| {
+/// Loads the files, when nothing is under way any more.
+async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
+    let (node, options) = context.with(|local| {
+        let (is_snapshot, merges) = match source {
+            Source::Snapshot(request) => (true, request.merges),
+            Source::AppendOnly => (false, false),
+        };
         let options = Options {
             checks: local.env.settings.rdbchecksum && !local.env.skips_checksums,
-            merges: request.merges,
-            keeps_expired: false,
-            loads_truncated: false,
+            merges,
+            keeps_expired: !is_snapshot,
+            loads_truncated: true,
             is_reload: true,
             seed: local.env.seed,
             now: UnixMs::now(),
             threads: Threads::Host,
         };
-        (local.node.clone(), local.executor(), options)
+        (local.node.clone(), options)
     });
-    if request.flushes {
-        while context.ask_all(empty).await.contains(&false) {
-            context.sleep(LOOKED_AT_EVERY).await;
+    let load = match source {
+        Source::Snapshot(request) => {
+            if request.flushes {
+                empty_all(context, &node).await;
+            }
+            while node.snapshots.is_writing() {
+                // It would rename files while they are read. None can begin.
+                context.sleep(LOOKED_AT_EVERY).await;
+            }
+            let (name, found) = found_elsewhere(context, |node, settings| {
+                let (dir, name) = (settings.dir.as_path(), settings.dbfilename.as_path());
+                (name.to_owned(), directory::data_set(&*node.snapshots.disk, dir, name))
+            })
+            .await;
+            let failed = |error| LoadError::Io { file: name, error };
+            match found {
+                Ok(found) if found.files.is_empty() => return Err(failed(io::ErrorKind::NotFound.into())),
+                Ok(found) => Load::new(node, found, options),
+                Err(error) => return Err(failed(io::Error::other(error))),
+            }
         }
-        node.snapshots.libraries().clear();
-    }
-    while node.snapshots.is_writing() {
-        // It would rename files while they are read. None can begin.
-        context.sleep(LOOKED_AT_EVERY).await;
-    }
-    let settings = context.settings();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let (finder, finder_settings) = (node.clone(), settings.clone());
-    executor
-        .run_blocking(Box::new(move || {
-            let (dir, name) = (finder_settings.dir.as_path(), finder_settings.dbfilename.as_path());
-            // The other end waits until this has been run.
-            let _ = sender.send(directory::data_set(&*finder.snapshots.disk, dir, name));
-        }))
-        .await;
-    let found = receiver.recv().expect("the work has been run");
-    let failed = |error| LoadError::Io {
-        file: settings.dbfilename.as_path().to_owned(),
-        error,
+        Source::AppendOnly => {
+            let (location, found) = found_elsewhere(context, |node, settings| {
+                let location = Location::of(settings);
+                let found = location.look(&*node.snapshots.disk);
+                (location, found)
+            })
+            .await;
+            // What is there stays there, if there is nothing to take its place.
+            let Some(found) = found? else {
+                let name = String::from_utf8_lossy(&manifest_name(&location.stem)).into_owned();
+                return Err(LoadError::Io {
+                    file: location.aof_dir.join(name),
+                    error: io::ErrorKind::NotFound.into(),
+                });
+            };
+            empty_all(context, &node).await;
+            Load::of_aof(node, found, None, options)
+        }
     };
-    let found = found.map_err(|error| failed(io::Error::other(error)))?;
-    if found.files.is_empty() {
-        return Err(failed(io::ErrorKind::NotFound.into()));
-    }
-    let load = Load::new(node, found, options);
     let attended = load.clone();
     context
         .ask_all(move |local| {
@@ -153,14 +194,37 @@ async fn load(context: &Context, request: Request) -> Result<(), LoadError> {
             local.executor().spawn(Box::pin(attending));
         })
         .await;
+    elsewhere(context, move || load.run()).await
+}
+
+/// What is found on a disk, looked for on a thread that may wait.
+async fn found_elsewhere<T: Send + 'static>(
+    context: &Context,
+    look: impl FnOnce(&Node, &Settings) -> T + Send + 'static,
+) -> T {
+    let (node, settings) = (context.with(|local| local.node.clone()), context.settings());
+    elsewhere(context, move || look(&node, &settings)).await
+}
+
+/// Does it on a thread that may wait.
+async fn elsewhere<T: Send + 'static>(context: &Context, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let executor = context.with(|local| local.executor());
     let (sender, receiver) = std::sync::mpsc::channel();
     executor
         .run_blocking(Box::new(move || {
             // The other end waits until this has been run.
-            let _ = sender.send(load.run());
+            let _ = sender.send(work());
         }))
         .await;
     receiver.recv().expect("the work has been run")
+}
+
+/// Removes all keys, and what stands beside them.
+async fn empty_all(context: &Context, node: &Node) {
+    while context.ask_all(empty).await.contains(&false) {
+        context.sleep(LOOKED_AT_EVERY).await;
+    }
+    node.snapshots.libraries().clear();
 }
 
 /// Removes all keys of a shard; false if some of its slots are on loan.

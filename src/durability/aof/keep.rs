@@ -59,6 +59,7 @@ pub fn keep(disk: &dyn Disk, found: Found, kept: Kept) -> Result<Recovered, AofE
         }
         file.sync().map_err(failed("Fail to fsync the AOF file"))?;
     }
+    // (A single file of before has no manifest, and no lives.)
     if let Some(until) = kept.until {
         manifest.close_life(until);
         manifest.save(disk, &dir).map_err(|error| AofError::Change {

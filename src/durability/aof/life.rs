@@ -19,6 +19,8 @@ const BELIEVED_AHEAD_MAX: u64 = 1 << 40;
 /// See above.
 pub(super) struct Life {
     parts: Vec<Part>,
+    /// Numbers below this one are in the base, or of an earlier life.
+    start: u64,
     /// The number that has to come next.
     next: u64,
     until: Option<u64>,
@@ -94,6 +96,7 @@ impl Life {
         }
         Ok(Life {
             parts,
+            start: life.max(number),
             next: life.max(number),
             until,
             life,
@@ -109,24 +112,25 @@ impl Life {
         &mut self.parts[index]
     }
 
-    /// The next chunk, and the part that it stands in; None: the life ends here.
+    /// The next chunk, and the part that it stands in; None: the life ends here. A chunk whose number is lower than it should be is in the base:
+    /// it counts for the db that it leaves behind, and for nothing else.
     pub fn go(&mut self) -> Result<Option<(usize, Head)>, AofError> {
         let count = self.parts.len();
         for step in 0..count {
             let index = (self.at + step) % count;
-            let (next, part) = (self.next, &mut self.parts[index]);
-            // What the base holds is read over.
-            while part.look()?.is_some_and(|found| found.head.number < next) {
-                part.pass();
-                part.taken = part.buffer.offset();
-            }
-            if let Some(found) = &part.found
-                && found.head.number == next
-            {
+            let (start, next, part) = (self.start, self.next, &mut self.parts[index]);
+            let Some(found) = part.look()? else { continue };
+            let number = found.head.number;
+            if number < start || number == next {
                 let head = found.head.clone();
                 self.at = index;
-                self.next += 1;
+                self.next += u64::from(number == next);
                 return Ok(Some((index, head)));
+            }
+            if number < next {
+                // Another part has it, too.
+                part.found = None;
+                part.fault = Some(PartFault::Order { number, last: next - 1 });
             }
         }
         Ok(None)
@@ -141,6 +145,29 @@ impl Life {
         {
             return Err(self.damage(next, until));
         }
+        let end = self.rest()?;
+        let left = end.cuts.iter().find(|cut| cut.bytes > cut.kept_bytes);
+        if let (Some(until), Some(cut)) = (self.until, left) {
+            return Err(AofError::Closed {
+                file: cut.file.to_path_buf(),
+                offset: cut.kept_bytes,
+                what: format!(
+                    "the manifest says that {until} is the last log number of these increments, and something stands behind it"
+                ),
+            });
+        }
+        Ok(end)
+    }
+
+    /// Ends it before the chunk that was found last, if it stands at one, whatever follows.
+    pub fn stop(mut self, has_chunk: bool) -> Result<LifeEnd, AofError> {
+        self.next -= u64::from(has_chunk);
+        self.rest()
+    }
+
+    /// What stands behind the last number.
+    fn rest(&mut self) -> Result<LifeEnd, AofError> {
+        let next = self.next;
         let mut end = LifeEnd {
             next,
             // No other life begins with the same number.
@@ -153,16 +180,6 @@ impl Life {
             let claimed = cut.dropped_numbers.map(|(_, last)| last).max(part.claimed(next));
             end.highest = end.highest.max(claimed.unwrap_or(0));
             end.cuts.push(cut);
-        }
-        let left = end.cuts.iter().find(|cut| cut.bytes > cut.kept_bytes);
-        if let (Some(until), Some(cut)) = (self.until, left) {
-            return Err(AofError::Closed {
-                file: cut.file.to_path_buf(),
-                offset: cut.kept_bytes,
-                what: format!(
-                    "the manifest says that {until} is the last log number of these increments, and something stands behind it"
-                ),
-            });
         }
         Ok(end)
     }

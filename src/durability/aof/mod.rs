@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  find      the manifest, or the single file of before Redis 7, which gets one
-//!  walk      all commands in one order: base, plain increments, lives      <- a replay (`super::load::replay`)
+//!  walk      all commands in one order: base, plain increments, lives      <- a replay (`super::load::replay`), and the check
 //!  life          the chunks of one life, merged by log number
 //!  keep      files cut to what was kept, and synced; the manifest says so, and is synced
 //!            -> Recovered: whoever writes begins new increments
@@ -19,6 +19,7 @@
 //! 2. What is dropped is gone from the disk before the manifest calls the life closed, and that is synced before a number is taken.
 
 mod buffer;
+pub mod check;
 pub mod find;
 pub mod keep;
 pub mod life;
@@ -62,6 +63,10 @@ pub enum AofError {
     /// A life that was closed is not as it was then.
     #[error("{file}: at offset {offset}: {what}", file = .file.display())]
     Closed { file: PathBuf, offset: u64, what: String },
+    #[error("AOF {file} has nothing before timestamp {second}, aborting...", file = .file.display())]
+    NothingBefore { file: PathBuf, second: u64 },
+    #[error("Failed to truncate AOF {file} at offset {offset} because it is not the last file", file = .file.display())]
+    NotLast { file: PathBuf, offset: u64 },
     #[error("{what} {file}: {error}", file = .file.display())]
     Change {
         what: &'static str,
@@ -84,6 +89,7 @@ impl AofError {
             AofError::Io { .. } | AofError::Change { .. } => {
                 "Look at the disk and at the rights of its files.".to_owned()
             }
+            AofError::NothingBefore { .. } | AofError::NotLast { .. } => "Name a later second.".to_owned(),
             AofError::Databases { .. } => "Start with as many `databases` as the server had that wrote it.".to_owned(),
             AofError::Torn { file, .. } => format!(
                 "Unexpected end of file reading the append only file {}. You can: 1) Make a backup of your AOF file, then use shardis --check-aof --fix <filename.manifest>. 2) Alternatively you can set the 'aof-load-truncated' configuration option to yes and restart the server.",
@@ -103,3 +109,6 @@ impl AofError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

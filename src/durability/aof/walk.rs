@@ -104,6 +104,8 @@ struct Merged {
     dbs: Vec<u32>,
     /// The part whose chunk is being read, and how far.
     chunk: Option<(usize, usize)>,
+    /// It is in the base.
+    is_in_base: bool,
     is_in_multi: bool,
 }
 
@@ -206,6 +208,28 @@ impl Walk {
         }
     }
 
+    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life.
+    pub fn stop(&mut self) -> Result<(), AofError> {
+        if !self.legs.is_empty() {
+            let (file, offset) = self.place();
+            let file = file.to_path_buf();
+            return Err(AofError::NotLast { file, offset });
+        }
+        match std::mem::replace(&mut self.leg, Current::None) {
+            Current::None => {}
+            Current::Plain(plain) => {
+                let kept_bytes = plain.multi_at.unwrap_or(plain.buffer.offset());
+                self.kept.cuts.push(plain.cut(kept_bytes));
+            }
+            Current::Merged(merged) => {
+                let has_chunk = merged.chunk.is_some() && !merged.is_in_base;
+                let end = merged.life.stop(has_chunk)?;
+                self.keep_life(end, true);
+            }
+        }
+        Ok(())
+    }
+
     /// What was kept, at the end.
     pub fn into_kept(self) -> Kept {
         self.kept
@@ -227,6 +251,7 @@ impl Walk {
                     life,
                     dbs: vec![0; entries.len()],
                     chunk: None,
+                    is_in_base: false,
                     is_in_multi: false,
                 })
             }
@@ -302,14 +327,8 @@ impl Walk {
             });
         }
         if plain.is_last {
-            self.kept.cuts.push(Cut {
-                file: buffer.path.clone(),
-                kept_bytes,
-                bytes: buffer.len(),
-                dropped_chunks: 0,
-                dropped_numbers: None,
-                fault: None,
-            });
+            let cut = plain.cut(kept_bytes);
+            self.kept.cuts.push(cut);
         }
         self.leg = Current::None;
         Ok(None)
@@ -323,6 +342,7 @@ impl Walk {
             return match merged.life.go()? {
                 Some((index, head)) => {
                     merged.chunk = Some((index, 0));
+                    merged.is_in_base = head.number < self.number;
                     self.kept.last_turn = head.turn;
                     self.kept.end_offset = head.offsets.end;
                     Ok(None)
@@ -344,7 +364,7 @@ impl Walk {
         }
         let end = match command::next(commands, 0, &mut self.spans) {
             Ok(Next::Annotation { end }) => {
-                let step = timestamp(&commands[..end]);
+                let step = timestamp(&commands[..end]).filter(|_| !merged.is_in_base);
                 self.end = end;
                 return Ok(step);
             }
@@ -355,6 +375,7 @@ impl Walk {
         self.end = end;
         let args = Args::new(commands, &self.spans);
         match word_of(args) {
+            Word::Multi | Word::Exec | Word::Other if merged.is_in_base => Ok(None),
             Word::Select => match db_of(args, self.databases) {
                 Some(db) => {
                     merged.dbs[index] = db;
@@ -386,19 +407,35 @@ impl Walk {
         let Current::Merged(merged) = std::mem::replace(&mut self.leg, Current::None) else {
             unreachable!("asked for a life only")
         };
+        let end = merged.life.end()?;
+        let is_open = end.is_open;
+        self.keep_life(end, is_open);
+        Ok(None)
+    }
+
+    fn keep_life(&mut self, end: LifeEnd, ends_here: bool) {
         let LifeEnd {
-            next,
-            highest,
-            is_open,
-            cuts,
-        } = merged.life.end()?;
+            next, highest, cuts, ..
+        } = end;
         self.number = next;
         self.kept.next_number = self.kept.next_number.max(next).max(highest.saturating_add(1));
-        if is_open {
+        if ends_here {
             self.kept.until = Some(next - 1);
             self.kept.cuts = cuts;
         }
-        Ok(None)
+    }
+}
+
+impl Plain {
+    fn cut(&self, kept_bytes: u64) -> Cut {
+        Cut {
+            file: self.buffer.path.clone(),
+            kept_bytes,
+            bytes: self.buffer.len(),
+            dropped_chunks: 0,
+            dropped_numbers: None,
+            fault: None,
+        }
     }
 }
 

@@ -274,10 +274,14 @@ impl Manifest {
         std::mem::take(&mut self.history)
     }
 
-    /// Closes the life that is open, if one is: of it the numbers up to this one are kept.
+    /// Closes the last life, if there is one, or ends it earlier: of it the numbers up to this one are kept.
     pub fn close_life(&mut self, last_kept: u64) {
+        let last = self.increments.iter().rev().find_map(|entry| entry.part);
+        let Some(life) = last.map(|part| part.place.life) else {
+            return;
+        };
         let parts = self.increments.iter_mut().filter_map(|entry| entry.part.as_mut());
-        for part in parts.filter(|part| part.until.is_none()) {
+        for part in parts.filter(|part| part.place.life == life) {
             part.until = Some(last_kept);
         }
     }
