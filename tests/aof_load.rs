@@ -680,3 +680,34 @@ fn what_was_kept_is_whole_to_other_tools() {
         assert_eq!(server.client().line("GET n").text(), "20", "{}", oracle.name());
     }
 }
+
+/// While the file is written as well: it goes on behind what was read again, and nothing of that is logged twice.
+#[test]
+fn a_file_that_is_being_written_is_loaded_again() {
+    for shards in SHARD_COUNTS {
+        let dir = Dir::new(&format!("writing-{shards}"));
+        let server = load(shards, &dir, &[]);
+        let (mut client, mut random) = (server.client(), fastrand::Rng::with_seed(9));
+        run(&mut client, &lines(&mut random, 300));
+        let before = digest(&server);
+        assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+        assert_eq!(digest(&server), before, "{}", server.name);
+        client.line("SELECT 0");
+        client.line("BGREWRITEAOF");
+        run(&mut client, &lines(&mut random, 300));
+        eventually("it is rewritten", || {
+            server.info_number("persistence", "aof_rewrite_in_progress") == 0
+        });
+        let before = digest(&server);
+        assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+        assert_eq!(digest(&server), before, "{}", server.name);
+        client.line("SELECT 0");
+        client.line("MSET last 1 of 2 all 3");
+        let before = digest(&server);
+        drop(server);
+        for shards in SHARD_COUNTS {
+            let server = load(shards, &dir.copy(&format!("written-{shards}")), &[]);
+            assert_eq!(digest(&server), before, "{}", server.name);
+        }
+    }
+}

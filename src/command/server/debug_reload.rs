@@ -184,7 +184,7 @@ async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
                 });
             };
             empty_all(context, &node).await;
-            Load::of_aof(node, found, None, options)
+            Load::of_aof(node, found, options)
         }
     };
     let attended = load.clone();
