@@ -473,6 +473,18 @@ fn what_cannot_be_read_is_named_with_its_place_and_the_way_out() {
     );
     let nested = [encode(&["MULTI"]), encode(&["MULTI"])].concat();
     case("nested", one, &[("1.incr.aof", &nested)], &["Unexpected MULTI", bad]);
+    let based = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n";
+    case(
+        "base",
+        based,
+        &[("1.base.rdb", b"REDIS0011\xfe\x00\x00"), ("1.incr.aof", &set)],
+        &[
+            "Error reading the RDB base file",
+            "1.base.rdb: at offset",
+            "shardis --check-aof says",
+            "Fatal error loading the DB",
+        ],
+    );
     let admin = encode(&["CONFIG", "SET", "maxmemory", "1"]);
     case(
         "admin",
