@@ -10,7 +10,7 @@ use shardis::persist::aof::manifest::Manifest;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::client::encode;
-use support::{Client, Oracle, Server, eventually};
+use support::{Client, Oracle, Server, Value, eventually};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 
@@ -722,4 +722,47 @@ fn a_file_that_is_being_written_is_loaded_again() {
             assert_eq!(digest(&server), before, "{}", server.name);
         }
     }
+}
+
+/// Libraries of functions, which nothing here runs yet, are kept, and go on into what is saved.
+#[test]
+fn libraries_of_functions_are_kept() {
+    let Some(server) = Oracle::Redis70.start(&["--appendonly", "yes", "--appendfsync", "always"]) else {
+        return;
+    };
+    let mut client = server.client();
+    let code = |name: &str| format!("#!lua name={name}\nredis.register_function('f_{name}', function() return 1 end)");
+    for name in ["base", "kept", "gone", "dumped"] {
+        assert!(!client.call(&["FUNCTION", "LOAD", &code(name)]).is_error());
+        if name == "base" {
+            client.line("BGREWRITEAOF");
+            eventually("it is rewritten", || {
+                server.info_number("persistence", "aof_rewrite_in_progress") == 0
+            });
+        }
+    }
+    client.line("FUNCTION DELETE gone");
+    let Value::Bulk(dump) = client.line("FUNCTION DUMP") else {
+        panic!("a dump is a string");
+    };
+    client.line("FUNCTION FLUSH");
+    client.call(&[b"FUNCTION", &b"RESTORE"[..], &dump]);
+    client.line("MULTI");
+    client.call(&["FUNCTION", "LOAD", "REPLACE", &code("kept")]);
+    client.line("SET k v");
+    client.line("EXEC");
+    let dir = Dir::new("functions");
+    copy_files(&server.dir, &dir.0);
+    drop(server);
+    let loaded = load(2, &dir, &[]);
+    assert_eq!(loaded.client().line("SAVE").text(), "OK");
+    let saved = std::fs::read(dir.0.join("dump.rdb")).expect("it is there");
+    let count = |name: &str| {
+        let text = format!("#!lua name={name}\n");
+        saved
+            .windows(text.len())
+            .filter(|window| *window == text.as_bytes())
+            .count()
+    };
+    assert_eq!(["base", "kept", "gone", "dumped"].map(count), [1, 1, 0, 1]);
 }
