@@ -10,7 +10,7 @@ use shardis::persist::aof::manifest::Manifest;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::client::encode;
-use support::{Client, Oracle, Server, eventually};
+use support::{Client, Oracle, Server, Value, eventually};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 
@@ -473,6 +473,18 @@ fn what_cannot_be_read_is_named_with_its_place_and_the_way_out() {
     );
     let nested = [encode(&["MULTI"]), encode(&["MULTI"])].concat();
     case("nested", one, &[("1.incr.aof", &nested)], &["Unexpected MULTI", bad]);
+    let based = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n";
+    case(
+        "base",
+        based,
+        &[("1.base.rdb", b"REDIS0011\xfe\x00\x00"), ("1.incr.aof", &set)],
+        &[
+            "Error reading the RDB base file",
+            "1.base.rdb: at offset",
+            "shardis --check-aof says",
+            "Fatal error loading the DB",
+        ],
+    );
     let admin = encode(&["CONFIG", "SET", "maxmemory", "1"]);
     case(
         "admin",
@@ -679,4 +691,78 @@ fn what_was_kept_is_whole_to_other_tools() {
         eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
         assert_eq!(server.client().line("GET n").text(), "20", "{}", oracle.name());
     }
+}
+
+/// While the file is written as well: it goes on behind what was read again, and nothing of that is logged twice.
+#[test]
+fn a_file_that_is_being_written_is_loaded_again() {
+    for shards in SHARD_COUNTS {
+        let dir = Dir::new(&format!("writing-{shards}"));
+        let server = load(shards, &dir, &[]);
+        let (mut client, mut random) = (server.client(), fastrand::Rng::with_seed(9));
+        run(&mut client, &lines(&mut random, 300));
+        let before = digest(&server);
+        assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+        assert_eq!(digest(&server), before, "{}", server.name);
+        client.line("SELECT 0");
+        client.line("BGREWRITEAOF");
+        run(&mut client, &lines(&mut random, 300));
+        eventually("it is rewritten", || {
+            server.info_number("persistence", "aof_rewrite_in_progress") == 0
+        });
+        let before = digest(&server);
+        assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
+        assert_eq!(digest(&server), before, "{}", server.name);
+        client.line("SELECT 0");
+        client.line("MSET last 1 of 2 all 3");
+        let before = digest(&server);
+        drop(server);
+        for shards in SHARD_COUNTS {
+            let server = load(shards, &dir.copy(&format!("written-{shards}")), &[]);
+            assert_eq!(digest(&server), before, "{}", server.name);
+        }
+    }
+}
+
+/// Libraries of functions, which nothing here runs yet, are kept, and go on into what is saved.
+#[test]
+fn libraries_of_functions_are_kept() {
+    let Some(server) = Oracle::Redis70.start(&["--appendonly", "yes", "--appendfsync", "always"]) else {
+        return;
+    };
+    let mut client = server.client();
+    let code = |name: &str| format!("#!lua name={name}\nredis.register_function('f_{name}', function() return 1 end)");
+    for name in ["base", "kept", "gone", "dumped"] {
+        assert!(!client.call(&["FUNCTION", "LOAD", &code(name)]).is_error());
+        if name == "base" {
+            client.line("BGREWRITEAOF");
+            eventually("it is rewritten", || {
+                server.info_number("persistence", "aof_rewrite_in_progress") == 0
+            });
+        }
+    }
+    client.line("FUNCTION DELETE gone");
+    let Value::Bulk(dump) = client.line("FUNCTION DUMP") else {
+        panic!("a dump is a string");
+    };
+    client.line("FUNCTION FLUSH");
+    client.call(&[b"FUNCTION", &b"RESTORE"[..], &dump]);
+    client.line("MULTI");
+    client.call(&["FUNCTION", "LOAD", "REPLACE", &code("kept")]);
+    client.line("SET k v");
+    client.line("EXEC");
+    let dir = Dir::new("functions");
+    copy_files(&server.dir, &dir.0);
+    drop(server);
+    let loaded = load(2, &dir, &[]);
+    assert_eq!(loaded.client().line("SAVE").text(), "OK");
+    let saved = std::fs::read(dir.0.join("dump.rdb")).expect("it is there");
+    let count = |name: &str| {
+        let text = format!("#!lua name={name}\n");
+        saved
+            .windows(text.len())
+            .filter(|window| *window == text.as_bytes())
+            .count()
+    };
+    assert_eq!(["base", "kept", "gone", "dumped"].map(count), [1, 1, 0, 1]);
 }

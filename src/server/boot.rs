@@ -490,9 +490,14 @@ fn run_load(load: &Load, node: &Node) -> Result<Loaded, String> {
         Err(LoadError::Aof(error)) => Err(start::fatal(&error)),
         Err(error) => {
             tracing::warn!("{error}");
-            tracing::warn!(
-                "redis-check-rdb shows how much of the file can be read. Put a backup in its place, or another `dbfilename` into the configuration."
-            );
+            match load.is_of_aof() {
+                true => tracing::warn!(
+                    "shardis --check-aof says how much of the append only file can be read. Put a backup of all its files in its place."
+                ),
+                false => tracing::warn!(
+                    "redis-check-rdb shows how much of the file can be read. Put a backup in its place, or another `dbfilename` into the configuration."
+                ),
+            }
             Err("Fatal error loading the DB, check server logs. Exiting.".to_owned())
         }
     }

@@ -21,6 +21,8 @@ use crate::durability::aof::{AofError, Found, keep};
 use crate::engine::literal::{Registered, Run, key_slots};
 use crate::engine::replay::{self, Replayed};
 use crate::engine::{CommandId, Local, Registry};
+use crate::persist::file::opcode;
+use crate::persist::rdb::RdbReader;
 use crate::resp::{Args, OwnedArgs, ReplyBuf, Span};
 use crate::shard::Footprint;
 use crate::store::DbIndex;
@@ -30,6 +32,12 @@ use std::sync::Arc;
 /// A batch is handed on when it has so many commands, or bytes.
 const BATCH_COMMANDS: usize = 256;
 const BATCH_BYTES: usize = 32 * 1024;
+
+/// What FUNCTION DUMP ends with: a version, and a checksum.
+const FOOTER_BYTES: usize = 10;
+
+/// What is said of a FUNCTION that is not understood.
+const NO_FUNCTION: &str = "what it says of libraries of functions is not understood";
 
 /// How many errors of commands are told.
 const REFUSALS_NAMED_MAX: usize = 10;
@@ -64,13 +72,8 @@ pub(super) struct UnitWork {
 
 /// Where a command runs.
 enum Route {
-    Shard {
-        shard: usize,
-        slot: u16,
-    },
+    Shard { shard: usize, slot: u16 },
     Unit(Footprint),
-    /// What it says is kept apart from the keys.
-    Function,
 }
 
 impl Batch {
@@ -120,6 +123,8 @@ pub(super) struct Replayer<'l> {
     batches: Vec<Batch>,
     /// The commands of the transaction that is open.
     staged: Option<Batch>,
+    /// What of it concerns libraries, not keys.
+    functions: Vec<OwnedArgs>,
     /// Its buffers, when none is.
     spare: Batch,
     last: Option<CommandId>,
@@ -140,6 +145,7 @@ impl<'l> Replayer<'l> {
             registry: load.registry.get().expect("it has been waited for"),
             batches: load.queues.iter().map(|_| Batch::default()).collect(),
             staged: None,
+            functions: Vec::new(),
             spare: Batch::default(),
             last: None,
             marks: 0,
@@ -206,6 +212,14 @@ impl<'l> Replayer<'l> {
     /// Takes the command at which the walk stands.
     async fn take(&mut self, walk: &mut Walk) -> Result<(), LoadError> {
         let (args, db) = (walk.args(), walk.db());
+        if args.len() > 1 && args.at(0).eq_ignore_ascii_case(b"function") {
+            if self.staged.is_some() {
+                self.functions.push(args.to_owned());
+            } else if !self.keep_function(args) {
+                return Err(format_error(walk, NO_FUNCTION.to_owned()).into());
+            }
+            return Ok(());
+        }
         let Ok(found) = self.registry.resolve_after(self.last, args) else {
             let name = args.at(0).to_vec();
             let (file, offset) = walk.place();
@@ -238,9 +252,9 @@ impl<'l> Replayer<'l> {
                     false => Ok(()),
                 }
             }
-            Ok(other) => {
+            Ok(Route::Unit(footprint)) => {
                 let args = args.to_owned();
-                self.run_apart(found, args, db, other).await
+                self.run_apart(found, args, db, footprint).await
             }
             Err(what) => Err(format_error(walk, what).into()),
         }
@@ -251,6 +265,11 @@ impl<'l> Replayer<'l> {
         let Some(mut staged) = self.staged.take() else {
             return Ok(());
         };
+        for args in std::mem::take(&mut self.functions) {
+            if !self.keep_function(args.as_args()) {
+                return Err(format_error(walk, NO_FUNCTION.to_owned()).into());
+            }
+        }
         while let Some((item, args)) = staged.next() {
             let found = self.registry.get(item.command);
             match self.route(found, args) {
@@ -260,7 +279,9 @@ impl<'l> Replayer<'l> {
                         self.hand_on(shard).await?;
                     }
                 }
-                Ok(other) => self.run_apart(found, args.to_owned(), item.db, other).await?,
+                Ok(Route::Unit(footprint)) => {
+                    self.run_apart(found, args.to_owned(), item.db, footprint).await?;
+                }
                 Err(what) => return Err(format_error(walk, what).into()),
             }
             staged.pass();
@@ -301,7 +322,6 @@ impl<'l> Replayer<'l> {
             }
             // What it reaches is known only as it runs.
             Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => Ok(Route::Unit(Footprint::Everything)),
-            _ if found.full_name.starts_with("function|") => Ok(Route::Function),
             _ => Err(format!("'{}' is no command that a file can hold", found.full_name)),
         }
     }
@@ -330,11 +350,8 @@ impl<'l> Replayer<'l> {
         found: &'static Registered,
         args: OwnedArgs,
         db: u32,
-        route: Route,
+        footprint: Footprint,
     ) -> Result<(), LoadError> {
-        let Route::Unit(footprint) = route else {
-            return self.keep_function(found, args.as_args());
-        };
         let shards = self.batches.len();
         for shard in 0..shards {
             self.hand_on(shard).await?;
@@ -366,23 +383,44 @@ impl<'l> Replayer<'l> {
         Ok(())
     }
 
-    /// FUNCTION: libraries are kept as what they are, code.
-    fn keep_function(&self, found: &Registered, args: Args<'_>) -> Result<(), LoadError> {
+    /// FUNCTION, which is no command over keys: libraries are kept as what they are, code. False: it is not understood.
+    fn keep_function(&self, args: Args<'_>) -> bool {
         let mut libraries = self.load.node.snapshots.libraries();
-        match found.command.name {
-            "load" => {
-                let code = args.at(args.len() - 1).to_vec();
-                libraries.retain(|other| library_name(other) != library_name(&code));
-                libraries.push(code);
+        let put = |libraries: &mut Vec<Vec<u8>>, code: Vec<u8>| {
+            libraries.retain(|other| library_name(other) != library_name(&code));
+            libraries.push(code);
+        };
+        match (args.at(1).to_ascii_lowercase().as_slice(), args.len()) {
+            (b"load", 3..) => put(&mut libraries, args.at(args.len() - 1).to_vec()),
+            (b"flush", _) => libraries.clear(),
+            (b"delete", 3..) => libraries.retain(|code| library_name(code) != args.get(2)),
+            (b"restore", 3..) => {
+                let Some(restored) = libraries_in(args.at(2)) else {
+                    return false;
+                };
+                if args.get(3).is_some_and(|policy| policy.eq_ignore_ascii_case(b"flush")) {
+                    libraries.clear();
+                }
+                restored.into_iter().for_each(|code| put(&mut libraries, code));
             }
-            "flush" => libraries.clear(),
-            "delete" => libraries.retain(|code| library_name(code) != args.get(2)),
-            name => {
-                tracing::warn!("FUNCTION {} in the append only file is left out", name.to_uppercase());
-            }
+            _ => return false,
         }
-        Ok(())
+        true
     }
+}
+
+/// What FUNCTION DUMP has made: libraries as an RDB file has them, a version and a checksum.
+fn libraries_in(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let end = payload.len().checked_sub(FOOTER_BYTES)?;
+    let mut reader = RdbReader::at(&payload[..end], 0);
+    let mut libraries = Vec::new();
+    while reader.offset() < end {
+        if reader.byte().ok()? != opcode::FUNCTION_2 {
+            return None;
+        }
+        libraries.push(reader.string().ok()?.into_owned());
+    }
+    Some(libraries)
 }
 
 /// The name of a library: `#!lua name=this`.
