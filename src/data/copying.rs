@@ -59,6 +59,7 @@ impl Sink for Adding<'_> {
             Head::SortedSet { .. } => Object::SortedSet(SortedSet::Tree(Box::new(SortedTree::new()))),
             Head::List { .. } => Object::List(List::Nodes(Box::<NodeList>::default())),
             Head::Stream { .. } => Object::Stream(Box::new(Stream::new())),
+            Head::String { .. } => unreachable!("a string is no object: a copy shares it"),
         });
     }
 

@@ -95,6 +95,11 @@ impl<P> Pasts<P> {
         self.0.is_some()
     }
 
+    /// Where they lie, which does not change while there is one; 0: there is none.
+    pub(super) fn address(&self) -> usize {
+        self.0.as_ref().map_or(0, |all| all.as_ptr().addr())
+    }
+
     pub(super) fn get(&self, to: Use) -> Option<&P> {
         self.0.as_ref()?[to as usize].as_ref()
     }

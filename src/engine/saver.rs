@@ -261,8 +261,9 @@ impl Saving {
             let scribe = &mut scribes[LARGE];
             let seed = on.env.seed;
             let is_written = match place {
-                LargePlace::Captured(entry) => entry
-                    .read_captured(|object| is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)),
+                LargePlace::Captured(entry) => {
+                    entry.read_captured(|value| is_given_up || scribe.write_slice(writing, value, seed, PARTS_AT_ONCE))
+                }
                 LargePlace::Slot(slot) => {
                     let Some(mut view) = on.core.try_view(&[*slot], ConnRef::background(on.env.shard)) else {
                         return;
@@ -272,8 +273,8 @@ impl Saving {
                         *slot = other;
                         continue;
                     }
-                    let (is_written, spent) = content.read_frozen(|object, seed| {
-                        is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)
+                    let (is_written, spent) = content.read_frozen(|value, seed| {
+                        is_given_up || scribe.write_slice(writing, value, seed, PARTS_AT_ONCE)
                     });
                     on.env.garbage.absorb(spent);
                     is_written

@@ -9,6 +9,7 @@
 //!  +- Watches               versions of the keys that somebody watches             watch
 //!  +- Undo                  the entries as they were                               undo
 //!  +- Captured              the entries as they were at a snapshot's cut            cut
+//!  |                        a value as it was, or still to be freed                frozen
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
 //! KeyFigures               how many keys, and what they take, for people          figures
@@ -31,6 +32,7 @@ mod enter;
 mod entry;
 mod expire;
 mod figures;
+mod frozen;
 mod object;
 mod occupancy;
 mod scan;

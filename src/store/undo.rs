@@ -5,7 +5,7 @@
 //! entries back. That is a journal of states, not of operations: no command needs an inverse, and a key that changes a
 //! thousand times is kept once.
 //!
-//! A value that is not a string is changed in place. A small one is copied for the undo; a large one is frozen (`data::frozen`) and
+//! Values are changed in place. A small one is copied for the undo; a large one is frozen (`data::frozen`) and
 //! stays where it is, so that keeping it costs nothing and taking it back what was changed, whatever its size. When it leaves its
 //! place for good (it is deleted, overwritten, or lost its last element), it is made what it was then and there, and kept as an entry
 //! like any other. When it goes on living under another name (RENAME, MOVE), its successor is a copy.
@@ -29,7 +29,6 @@ use super::table::Table;
 use super::watch::{DbKey, DbKeyRef, OldVersions};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
-use crate::data::ObjectRef;
 use crate::data::frozen::{Spent, Use};
 
 /// What an open undo keeps.
@@ -196,10 +195,10 @@ impl Slot {
                 let table = self.table_mut(db);
                 let entry = table.entry(spot);
                 let is_frozen = entry.is_frozen(Use::Undo);
-                if is_frozen || entry.object().is_some_and(ObjectRef::freezes) {
+                if is_frozen || entry.freezes() {
                     let kept = Kept::in_place(entry);
                     if !is_frozen {
-                        table.edit(spot, |entry| entry.edit_object(|object| object.freeze(Use::Undo)));
+                        table.edit(spot, |entry| entry.freeze(Use::Undo));
                     }
                     kept
                 } else {
@@ -241,7 +240,7 @@ impl Slot {
         table
             .entry(spot)
             .is_frozen(Use::Undo)
-            .then(|| table.edit(spot, |entry| entry.edit_object(|object| object.thaw(Use::Undo))))
+            .then(|| table.edit(spot, |entry| entry.lend(|value| value.thaw(Use::Undo))))
     }
 }
 
@@ -292,19 +291,11 @@ impl OwnedEntry {
     /// back in any case.
     fn roll_back(&mut self, expiry: Option<UnixMs>, access_clock: u32, seed: HashSeed) {
         if self.as_ref().is_frozen(Use::Undo) {
-            self.edit_object(|object| object.roll_back(seed));
+            self.lend(|value| value.roll_back(seed));
         }
         if self.as_ref().expiry() != expiry {
             self.set_expiry(expiry);
         }
         self.set_access_clock(access_clock);
-    }
-}
-
-impl EntryRef<'_> {
-    /// Whether its value is frozen for this use.
-    #[inline]
-    pub(super) fn is_frozen(self, to: Use) -> bool {
-        self.object().is_some_and(|object| object.is_frozen(to))
     }
 }

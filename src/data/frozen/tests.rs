@@ -96,6 +96,7 @@ impl Sink for Reading {
             Part::Block(block) => of_block(block),
             Part::Rest(numbers, groups) => of_rest(numbers, groups),
             Part::Node(_) => unreachable!("it has been taken above"),
+            Part::Bytes(_) => unreachable!("it is no string"),
             Part::Member(member) => (member.to_vec(), Vec::new(), None),
             Part::Scored(member, score) => (member.to_vec(), score.to_bits().to_be_bytes().to_vec(), None),
             Part::Field(field, value, expiry) => (field.to_vec(), value.to_vec(), expiry.map(|at| at.0)),
@@ -112,6 +113,7 @@ impl Reading {
                 other => panic!("{other:?} is no list"),
             },
             Head::Stream { block_count } => assert_eq!(block_count + 1, self.parts.len()),
+            Head::String { .. } => unreachable!("it is no string"),
             Head::Hash { len, earliest } => {
                 assert_eq!(len, was.len());
                 let expiries = self.parts.iter().filter_map(|part| part.2);

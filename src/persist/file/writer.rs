@@ -20,8 +20,8 @@ use crate::base::clock::UnixMs;
 use crate::base::crc64::{combine, crc64};
 use crate::base::hash::HashSeed;
 use crate::config::{MaxmemoryPolicy, Settings};
-use crate::data::Object;
 use crate::data::access::{frequency, idle_s};
+use crate::data::frozen::Lent;
 use crate::persist::payload::Form;
 use crate::persist::rdb::RdbWriter;
 use crate::persist::value::{self, SlicedValue};
@@ -102,8 +102,8 @@ impl Scribe {
     }
 
     /// Writes the next slice of it, about `effort` parts; true when that was the last.
-    pub fn write_slice(&mut self, value: &mut SlicedValue, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
-        let is_written = value.write_slice(&mut self.out, object, seed, effort);
+    pub fn write_slice(&mut self, value: &mut SlicedValue, lent: &mut Lent<'_>, seed: HashSeed, effort: usize) -> bool {
+        let is_written = value.write_slice(&mut self.out, lent, seed, effort);
         if is_written {
             self.version = self.version.max(value.lowest_rdb_version());
             self.key_count += 1;

@@ -86,7 +86,7 @@ impl Slot {
         let is_same_home = to.home == self.home_address();
         let index = self.index();
         let cut = self.rare_if_any()?.cut.as_mut()?;
-        let address = entry.as_ref().object_address();
+        let address = entry.as_ref().value_address();
         let place = cut.frozen.iter().position(|frozen| frozen.address == address)?;
         let is_begun = cut.frozen[place].is_begun;
         if !is_same_home && (is_begun || !to.is_unsaved) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::base::clock::UnixMs;
 use crate::base::random::{Random, fewer_if_checked};
 use crate::data::Limits;
+use crate::data::ObjectRef;
 use crate::data::access::Moment;
 use crate::data::hash::{FieldExpiry, Hash};
 use crate::data::list::{End, List};
@@ -187,7 +188,12 @@ fn change(slot: &mut Slot, db: DbIndex, key: &[u8], random: &mut Random, count: 
             // The caller looks at the type, and at expiry.
             let entry = slot.get(db, key, at, Access::Peek);
             if entry.is_none_or(|entry| entry.object().is_none()) {
-                slot.append(db, key, b"tail", at);
+                // Many make it so long that it is frozen.
+                let offset = [random.below(1000) * 250, 300_000][usize::from(count > 200)];
+                match removes {
+                    true => drop(slot.append(db, key, b"tail", at)),
+                    false => drop(slot.set_range(db, key, offset, &texts.concat(), at)),
+                }
             }
             Ok(())
         }

@@ -8,13 +8,14 @@ use shardis::base::clock::UnixMs;
 use shardis::base::hash::HashSeed;
 use shardis::base::random::Random;
 use shardis::data::copying::Copying;
-use shardis::data::frozen::{Head, Part, Sink, Use};
+use shardis::data::frozen::{Head, Lent, Part, Sink, Use};
 use shardis::data::hash::{FieldExpiry, Hash};
 use shardis::data::list::{End, List, NewNode};
 use shardis::data::listpack::Listpack;
 use shardis::data::set::Set;
 use shardis::data::sorted_set::{AddOptions, SortedSet};
 use shardis::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId, Trim, TrimBound};
+use shardis::data::string::LongString;
 use shardis::data::{Limits, Object, ObjectRef, TypedValue};
 
 const SEED: HashSeed = HashSeed([3, 4]);
@@ -95,6 +96,7 @@ impl Sink for Reading {
         assert!(self.has_begun);
         match part {
             Part::Member(member) => self.parts.push(member.to_vec()),
+            Part::Bytes(bytes) => self.parts.push(bytes.to_vec()),
             Part::Field(field, value, expiry) => {
                 self.parts.push(format!("{field:?} {value:?} {expiry:?}").into_bytes());
             }
@@ -236,10 +238,68 @@ fn check(object: &Object) {
     }
 }
 
+/// The same for a long string.
+fn change_string(steps: &[u8]) {
+    let bytes: Vec<u8> = (0..300_000u32).map(|at| (at / 7) as u8).collect();
+    let mut string = LongString::with_capacity(bytes.len(), &bytes);
+    let (mut undo, mut snapshot): (Option<Vec<u8>>, Option<(Vec<u8>, Reading)>) = (None, None);
+    let mut shared = None;
+    for step in steps.chunks_exact(3) {
+        let (choice, count) = (step[1], step[2]);
+        let len = string.bytes().len();
+        match step[0] % 8 {
+            0 => match undo.take() {
+                None => {
+                    undo = Some(string.bytes().to_vec());
+                    Lent::String(&mut string).freeze(Use::Undo);
+                }
+                Some(was) => {
+                    Lent::String(&mut string).roll_back(SEED);
+                    assert!(string.bytes() == &was);
+                }
+            },
+            1 if snapshot.is_none() => {
+                snapshot = Some((string.bytes().to_vec(), Reading::default()));
+                Lent::String(&mut string).freeze(Use::Snapshot);
+            }
+            1 | 2 => {
+                if let Some((was, mut reading)) = snapshot.take() {
+                    let effort = 1 + 16 * usize::from(count);
+                    if !Lent::String(&mut string).read_slice(Use::Snapshot, SEED, effort, &mut reading) {
+                        snapshot = Some((was, reading));
+                        continue;
+                    }
+                    while !Lent::String(&mut string).thaw(Use::Snapshot).free_step(10) {}
+                    assert!(reading.parts.concat() == was);
+                }
+            }
+            3 if choice == 0 => {
+                let to = [Use::Undo, Use::Snapshot][usize::from(count % 2)];
+                let _ = Lent::String(&mut string).thaw(to).free_step(1000);
+                match to {
+                    Use::Undo => undo = None,
+                    _ => snapshot = None,
+                }
+            }
+            3 => shared = (choice % 2 == 0).then(|| string.bytes().clone()),
+            4 => string.append(&text(choice).repeat(usize::from(count))),
+            _ => {
+                let from = usize::from(choice) * 2000 % len;
+                let end = from + usize::from(count) * 60;
+                string.edit(end, |bytes| bytes.write(from..end).fill(count));
+            }
+        }
+    }
+    drop(shared);
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, steps)) = data.split_first() else {
         return;
     };
+    if kind % 6 == 5 {
+        return change_string(steps);
+    }
     let limits = limits();
     let mut object = make(kind);
     let (mut undo, mut snapshot): (Option<Object>, Option<(Object, Reading)>) = (None, None);
