@@ -24,7 +24,7 @@ use super::list::{List, ListRef, NodeView};
 pub use super::past::{Spent, Use};
 use super::set::{Set, SetRef};
 use super::sorted_set::{SortedSet, SortedSetRef};
-use super::stream::{Block, Groups, Numbers};
+use super::stream::{Block, ConsumerHead, GroupHead, Numbers, Pending, StreamId};
 use super::string::LongString;
 use super::{Object, ObjectRef};
 use crate::base::clock::UnixMs;
@@ -53,7 +53,7 @@ pub enum Head {
     SortedSet { len: usize },
     /// A list of nodes. So many [`Part::Node`]s follow, in their order.
     List { node_count: usize },
-    /// A stream. So many [`Part::Block`]s follow, in their order, and then [`Part::Rest`].
+    /// A stream. So many [`Part::Block`]s follow, in their order, and then [`Part::Numbers`].
     Stream { block_count: usize },
     /// A long string. [`Part::Bytes`] follow, in their order, which are `len` bytes together.
     String { len: usize },
@@ -72,8 +72,18 @@ pub enum Part<'a> {
     Node(&'a NodeView<'a>),
     /// A block of a stream.
     Block(&'a Block),
-    /// What else a stream is.
-    Rest(&'a Numbers, &'a Groups),
+    /// What else is known of a stream, and how many groups it has: [`Part::Group`]s follow.
+    Numbers(&'a Numbers, usize),
+    /// A group of a stream. As many [`Part::Pending`]s follow as it says, and then [`Part::Consumers`].
+    Group(&'a GroupHead<'a>),
+    /// An entry that is pending in the group.
+    Pending(&'a Pending),
+    /// How many [`Part::Consumer`]s of the group follow.
+    Consumers(usize),
+    /// A consumer. As many IDs follow as it says.
+    Consumer(&'a ConsumerHead<'a>),
+    /// IDs of entries that are pending for the consumer.
+    Ids(&'a [StreamId]),
     /// Some of the bytes of a string.
     Bytes(&'a [u8]),
 }

@@ -128,6 +128,13 @@ impl<P> Pasts<P> {
         self.0.iter().flat_map(|all| all.iter().flatten())
     }
 
+    /// The uses of which there is one.
+    pub(super) fn uses(&self) -> impl Iterator<Item = Use> + use<P> {
+        let is_there = |to: Use| self.get(to).is_some();
+        let uses = [Use::Undo, Use::Snapshot, Use::Copy].map(|to| is_there(to).then_some(to));
+        uses.into_iter().flatten()
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut P> {
         self.0.iter_mut().flat_map(|all| all.iter_mut().flatten())
     }

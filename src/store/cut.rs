@@ -316,7 +316,11 @@ impl EntryRef<'_> {
     fn is_sliced(self) -> bool {
         match self.lent() {
             None => false,
-            Some(LentRef::Object(object)) => object.len() > ELEMENTS_LENT_MAX && object.freezes(),
+            Some(LentRef::Object(object)) => {
+                // A stream may have more that is pending than entries.
+                let elements = object.len().max(object.free_effort());
+                elements > ELEMENTS_LENT_MAX && object.freezes()
+            }
             Some(string) => string.freezes(),
         }
     }

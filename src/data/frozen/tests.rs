@@ -10,7 +10,7 @@ use crate::data::hash::FieldExpiry;
 use crate::data::list::{End, NewNode};
 use crate::data::listpack::Listpack;
 use crate::data::sorted_set::AddOptions;
-use crate::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId, Trim, TrimBound};
+use crate::data::stream::{Block, Claim, Group, Numbers, Stream, StreamId, Trim, TrimBound};
 use crate::data::{Limits, TypedValue};
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ fn picture(object: ObjectRef<'_>) -> Vec<Written> {
         }
         ObjectRef::Stream(stream) => {
             stream.entries.blocks().for_each(|block| all.push(of_block(block)));
-            all.push(of_rest(&stream.entries.numbers(), &stream.groups));
+            of_rest(stream, &mut all);
             return all;
         }
     }
@@ -55,12 +55,28 @@ fn of_block(block: &Block) -> Written {
     )
 }
 
-fn of_rest(numbers: &Numbers, groups: &Groups) -> Written {
-    (
-        format!("{numbers:?}").into_bytes(),
-        format!("{groups:?}").into_bytes(),
-        None,
-    )
+fn of_numbers(numbers: &Numbers, group_count: usize) -> Written {
+    told(&(numbers, group_count))
+}
+
+fn told(what: &dyn std::fmt::Debug) -> Written {
+    (format!("{what:?}").into_bytes(), Vec::new(), None)
+}
+
+/// Everything of a stream behind its blocks.
+fn of_rest(stream: &Stream, all: &mut Vec<Written>) {
+    all.push(of_numbers(&stream.entries.numbers(), stream.groups.len()));
+    for group in stream.groups.iter() {
+        all.push(told(&group.head()));
+        group
+            .pending_from(StreamId::MIN)
+            .for_each(|pending| all.push(told(pending)));
+        all.push(told(&group.consumer_count()));
+        for consumer in group.consumers() {
+            all.push(told(&consumer.head()));
+            consumer.pending_from(StreamId::MIN).for_each(|id| all.push(told(&id)));
+        }
+    }
 }
 
 /// Collects what is read of a frozen value, and compares it with what it was.
@@ -94,7 +110,12 @@ impl Sink for Reading {
         }
         self.parts.push(match part {
             Part::Block(block) => of_block(block),
-            Part::Rest(numbers, groups) => of_rest(numbers, groups),
+            Part::Numbers(numbers, group_count) => of_numbers(numbers, group_count),
+            Part::Group(group) => told(group),
+            Part::Pending(pending) => told(pending),
+            Part::Consumers(count) => told(&count),
+            Part::Consumer(consumer) => told(consumer),
+            Part::Ids(ids) => return self.parts.extend(ids.iter().map(|id| told(id))),
             Part::Node(_) => unreachable!("it has been taken above"),
             Part::Bytes(_) => unreachable!("it is no string"),
             Part::Member(member) => (member.to_vec(), Vec::new(), None),
@@ -112,7 +133,12 @@ impl Reading {
                 ObjectRef::List(list) => assert_eq!((node_count, self.nodes), (list.node_count(), node_count)),
                 other => panic!("{other:?} is no list"),
             },
-            Head::Stream { block_count } => assert_eq!(block_count + 1, self.parts.len()),
+            Head::Stream { block_count } => {
+                let ObjectRef::Stream(stream) = was else {
+                    panic!("{was:?} is no stream")
+                };
+                assert_eq!(block_count, stream.entries.block_count());
+            }
             Head::String { .. } => unreachable!("it is no string"),
             Head::Hash { len, earliest } => {
                 assert_eq!(len, was.len());
@@ -514,7 +540,8 @@ const STREAM: Kind = Kind {
     make: |random, len| {
         let mut stream = Stream::new();
         (0..len + 500).for_each(|_| append(&mut stream, random));
-        stream.groups.add(Group::new(b"group", StreamId::MIN, Some(0)));
+        (0..5).for_each(|_| add_group(&mut stream, random));
+        (0..300).for_each(|_| change_group(&mut stream, random));
         stream.into_object()
     },
     change: |object, random| {
@@ -534,14 +561,8 @@ const STREAM: Kind = Kind {
                     limit: None,
                 });
             }
-            15..18 => {
-                if let Some(group) = stream.groups.get_mut(b"group") {
-                    let name = [b'a' + random.below(5) as u8];
-                    let (consumer, _) = group.add_consumer(&name, UnixMs(last));
-                    group.deliver(id, consumer, UnixMs(last));
-                    group.acknowledge(StreamId::new(first, 0));
-                }
-            }
+            15..17 => (0..random.below(5)).for_each(|_| change_group(stream, random)),
+            17 => add_group(stream, random),
             18 => {
                 // Back behind entries that were deleted: a block may come to have the ID of one that has gone.
                 while let Some(entry) = stream.entries.last().map(|entry| entry.id)
@@ -568,6 +589,72 @@ const STREAM: Kind = Kind {
         other => panic!("{other:?}"),
     },
 };
+
+/// Adds a group, or takes one away.
+fn add_group(stream: &mut Stream, random: &mut Random) {
+    let name = group_name(random);
+    match random.below(3) {
+        0 => drop(stream.groups.remove(&name)),
+        _ => drop(stream.groups.add(Group::new(&name, StreamId::MIN, Some(0)))),
+    }
+}
+
+fn group_name(random: &mut Random) -> Vec<u8> {
+    format!("group {}", random.below(8)).into_bytes()
+}
+
+/// Changes a group as one command would.
+fn change_group(stream: &mut Stream, random: &mut Random) {
+    let (first, last) = (stream.entries.first_id().ms, stream.entries.last_id().ms);
+    let id = |random: &mut Random| StreamId::new(first + random.below((last - first + 2) as usize) as u64, 0);
+    let Stream { entries, groups } = stream;
+    let Some(group) = groups.get_mut(&group_name(random)) else {
+        return;
+    };
+    let now = UnixMs(last);
+    let name = [b'a' + random.below(6) as u8];
+    let id = id(random);
+    match random.below(16) {
+        0..6 => {
+            let (consumer, _) = group.add_consumer(&name, now);
+            group.numbered_mut(consumer).seen_at = now;
+            group.deliver(id, consumer, now);
+        }
+        6 => group.advance(id, entries),
+        7..10 => {
+            let pending = group.pending_from(id).next().map(|pending| pending.id);
+            group.acknowledge(pending.unwrap_or(id));
+        }
+        10 if random.below(4) == 0 => drop(group.remove_consumer(&name)),
+        11 => {
+            let (consumer, _) = group.add_consumer(&name, now);
+            let claim = Claim {
+                idle_min: crate::base::clock::Ms(0),
+                delivered_at: now,
+                delivery_count: None,
+                counts: true,
+                force: random.below(2) == 0,
+                now,
+            };
+            group.claim(id, consumer, &claim, entries);
+        }
+        12 => {
+            let pending = group.pending_from(id).next().map(|pending| pending.id);
+            group.deliver_again(pending.unwrap_or(id), now);
+        }
+        13 => group.last_delivered_id = id,
+        _ if random.below(30) == 0 => {
+            let (consumer, _) = group.add_consumer(&name, now);
+            (first..=last).for_each(|ms| group.deliver(StreamId::new(ms, 0), consumer, now));
+        }
+        _ if random.below(30) == 0 => {
+            for ms in first..=last {
+                group.acknowledge(StreamId::new(ms, 0));
+            }
+        }
+        _ => {}
+    }
+}
 
 /// Blocks of few entries.
 fn append(stream: &mut Stream, random: &mut Random) {

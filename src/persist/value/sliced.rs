@@ -106,9 +106,12 @@ impl Sink for Writing<'_, '_> {
             Part::Member(member) => self.writer.string(member),
             Part::Bytes(bytes) => self.writer.raw(bytes),
             Part::Block(block) => stream::write_block(&mut self.writer, block),
-            Part::Rest(numbers, groups) => {
-                stream::write_rest(&mut self.writer, numbers, groups, self.value.rdb_version);
-            }
+            Part::Numbers(numbers, group_count) => stream::write_numbers(&mut self.writer, numbers, group_count),
+            Part::Group(group) => stream::write_group(&mut self.writer, group),
+            Part::Pending(pending) => stream::write_pending(&mut self.writer, pending),
+            Part::Consumers(count) => stream::write_consumer_count(&mut self.writer, count),
+            Part::Consumer(consumer) => stream::write_consumer(&mut self.writer, consumer, self.value.rdb_version),
+            Part::Ids(ids) => stream::write_ids(&mut self.writer, ids),
             Part::Node(node) => list::write_node(&mut self.writer, node),
             Part::Scored(member, score) => sorted_set::write_element(&mut self.writer, member, score),
             Part::Field(field, value, expiry) => {
