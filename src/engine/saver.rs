@@ -297,8 +297,11 @@ impl Saving {
         for slot in self.captured_slots(cut) {
             if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
                 && let Some(content) = view.slot(slot)
-                && let Some(frozen) = content.first_frozen()
+                && content.first_frozen().is_some()
             {
+                // Of a value that was read before.
+                content.take_forward();
+                let frozen = content.first_frozen().expect("it was there just now");
                 let scribe = &mut self.scribes[LARGE];
                 self.large = Some(Large {
                     place: LargePlace::Slot(slot),

@@ -187,7 +187,7 @@ pub struct FrozenEntry {
 }
 
 /// Such a value, and where it is.
-struct Frozen {
+pub(super) struct Frozen {
     entry: FrozenEntry,
     /// Of the value, which does not change by anything that is done with it.
     address: usize,

@@ -56,6 +56,7 @@ pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, Expiry, Slot, SlotCommon};
 pub use table::{TABLE_BYTES_EACH, TableStats};
 pub use told::{Attention, Happening, Told};
+pub use undo::MovedBack;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;
 

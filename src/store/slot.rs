@@ -307,17 +307,29 @@ impl Slot {
 
     /// Deletes a key and hands its entry out: for UNLINK of a long string. (RENAME and MOVE: [`Slot::take_for`].)
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
-        let entry = self.take_whole(db, key, at)?;
+        let entry = self.take_whole(db, key, at, |_, _| false)?;
         Some(self.part_from_cut(entry))
     }
 
-    /// The same with what it is at a snapshot's cut.
-    pub(super) fn take_whole(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
+    /// The same with what it is at a snapshot's cut. `may_move`: whether the value itself may live on elsewhere, given the entry in its
+    /// place.
+    pub(super) fn take_whole(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        at: Moment,
+        may_move: impl FnOnce(&Slot, EntryRef<'_>) -> bool,
+    ) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.note_going(db, spot.hash(), key);
+        let moves = self.is_undo_open() && may_move(self, self.table(db)?.entry(spot));
         let mut entry = self.cut(db, spot);
+        if moves && self.keep_hole(db, &mut entry) {
+            self.tell(db, key, Happening::Removed);
+            return Some(entry);
+        }
         if self.open_undo().is_some_and(|undo| undo.keeps_gone(db, entry.as_ref())) {
-            // What lives on is a copy: the value itself may be frozen, and becomes what it was.
+            // What lives on is a copy of what is small, or of what must stay here for a snapshot.
             let copy = entry.clone();
             let kept = self.keep_gone(db, std::mem::replace(&mut entry, copy));
             debug_assert!(kept.is_none(), "it was asked just now");
@@ -644,6 +656,11 @@ impl Slot {
         if let Some(entry) = entry {
             self.free(entry);
         }
+    }
+
+    /// Hands out what is to be freed with the next [`Slot::take_discarded`].
+    pub(super) fn discard_later(&mut self, detached: Detached) {
+        self.rare_mut().discarded.get_or_insert_default().absorb(detached);
     }
 
     /// Frees an entry that is no longer in a table: at once, or later if that takes long.

@@ -10,7 +10,7 @@ use crate::data::list::{End, List};
 use crate::data::set::Set;
 use crate::data::string::StringForm;
 use crate::data::{Limits, ObjectRef};
-use crate::store::{Access, Edited, Expiry, HashSeed, SlotCommon};
+use crate::store::{Access, Edited, Expiry, HashSeed, MovedBack, SlotCommon};
 use std::collections::BTreeMap;
 
 const AT: Moment = Moment::lru(UnixMs(1));
@@ -361,9 +361,10 @@ impl Home {
         for slot in self.slots.clone().iter().filter(|slot| has_captured(slot)) {
             saved.captured(&mut slots[*slot], cut, usize::MAX);
             if self.at.is_none()
-                && let Some(named) = slots[*slot].first_frozen()
+                && let Some(named) = slots[*slot].first_frozen().cloned()
             {
-                self.named = Some(named.clone());
+                slots[*slot].take_forward();
+                self.named = Some(named);
                 self.at = Some(*slot);
             }
         }
@@ -431,36 +432,41 @@ fn what_has_moved_to_another_slot_is_saved_as_what_it_was() {
             ..Home::default()
         });
         while homes.iter().any(|home| !home.is_done) {
-            let (from, to) = (random.below(4), random.below(4));
             let name = |slot: usize, random: &mut Random| format!("{slot}:{}", random.below(4)).into_bytes();
-            let (key, other) = (name(from, random), name(to, random));
             let (db, other_db) = (DbIndex(random.below(2) as u32), DbIndex(random.below(2) as u32));
-            let has_undo = random.chance(1, 10);
+            let has_undo = random.chance(1, 4);
             if has_undo {
                 slots.iter_mut().for_each(Slot::begin_undo);
             }
-            match random.below(8) {
-                0..3 => {
-                    let destination = slots[to].as_destination();
-                    let frozen_count = |slot: &Slot| {
-                        slot.rare()
-                            .and_then(|rare| rare.cut.as_ref())
-                            .map_or(0, |cut| cut.frozen.len())
-                    };
-                    let before = frozen_count(&slots[to]);
-                    if let Some(taken) = slots[from].take_for(db, &key, destination, AT) {
-                        slots[to].put_taken(other_db, &other, taken, AT);
-                        moved_along += usize::from(from != to && frozen_count(&slots[to]) > before);
+            for _ in 0..if has_undo { 1 + random.below(4) } else { 1 } {
+                let (from, to) = (random.below(4), random.below(4));
+                let (key, other) = (name(from, random), name(to, random));
+                match random.below(8) {
+                    0..3 => {
+                        let destination = slots[to].as_destination();
+                        let frozen_count = |slot: &Slot| {
+                            slot.rare()
+                                .and_then(|rare| rare.cut.as_ref())
+                                .map_or(0, |cut| cut.frozen.len())
+                        };
+                        let before = frozen_count(&slots[to]);
+                        if let Some(taken) = slots[from].take_for(db, &key, destination, AT) {
+                            slots[to].put_taken(other_db, &other, taken, AT);
+                            moved_along += usize::from(from != to && frozen_count(&slots[to]) > before);
+                        }
                     }
+                    3 => change_large(&mut slots[from], db, &key, random),
+                    4 if random.chance(1, 8) => drop(slots[from].clear_db(db)),
+                    5 if random.chance(1, 4) => slots.iter_mut().for_each(|slot| slot.swap_dbs(db, other_db, AT)),
+                    6 if random.chance(1, 4) => drop(slots[from].remove(db, &key, AT)),
+                    _ => {}
                 }
-                3 => change_large(&mut slots[from], db, &key, random),
-                4 if random.chance(1, 8) => drop(slots[from].clear_db(db)),
-                5 if random.chance(1, 4) => slots.iter_mut().for_each(|slot| slot.swap_dbs(db, other_db, AT)),
-                6 if random.chance(1, 4) => drop(slots[from].remove(db, &key, AT)),
-                _ => {}
             }
             if has_undo && random.chance(1, 2) {
-                slots.iter_mut().for_each(Slot::rollback);
+                let mut moved = MovedBack::default();
+                slots.iter_mut().for_each(|slot| slot.roll_back_into(&mut moved));
+                slots.iter_mut().for_each(|slot| slot.fill_from(&mut moved));
+                drop(moved.into_detached());
             } else if has_undo {
                 slots.iter_mut().for_each(|slot| drop(slot.commit_undo()));
             }
