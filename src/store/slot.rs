@@ -674,7 +674,7 @@ impl Slot {
 
     /// What must happen before an entry leaves its table and goes on living elsewhere.
     #[inline]
-    fn note_going(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+    pub(super) fn note_going(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
         if self.concerns_cut() {
             self.capture(db, hash, key);
         }

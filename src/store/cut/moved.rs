@@ -5,7 +5,7 @@
 //!
 //! For that the home of the new slot must not be done with its part of the snapshot. It is not ([`Destination`]) if it is the home of the old
 //! slot as well, where something captured waits; or if the walk through the new slot is still to be done. Else what was stays in
-//! the old slot and a copy lives on.
+//! the old slot and a copy lives on; whoever moves it learns of that before ([`Slot::must_stay`]), and may make the copy in slices.
 //!
 //! If it has been read in part, then by the home, which has written that part: so it moves within slots of the same home only, is the first to
 //! be read where it comes to, and the old slot says where that is ([`Slot::take_forward`]). That may be said of several slots in turn, and
@@ -18,6 +18,7 @@
 //! new slot before, in whatever order it looks at them.
 
 use super::{Frozen, FrozenPlace};
+use crate::data::Object;
 use crate::data::access::Moment;
 use crate::data::frozen::Use;
 use crate::store::entry::{EntryRef, OwnedEntry};
@@ -70,15 +71,38 @@ impl Slot {
         }
     }
 
-    /// Deletes a key and hands its entry out, to be put into that slot.
-    pub fn take_for(&mut self, db: DbIndex, key: &[u8], to: Destination, at: Moment) -> Option<Taken> {
+    /// Whether the value of a key has to stay here for the snapshot, however large it is, while a copy lives on in that slot.
+    pub fn must_stay(&mut self, db: DbIndex, key: &[u8], to: Destination, at: Moment) -> bool {
+        let Some(spot) = self.find_live(db, self.hash(key), key, at) else {
+            return false;
+        };
+        self.note_going(db, spot.hash(), key);
+        let entry = self.table(db).map(|table| table.entry(spot));
+        entry.is_some_and(|entry| entry.is_frozen(Use::Snapshot) && !self.may_let_go(entry, to))
+    }
+
+    /// Deletes a key and hands its entry out, to be put into that slot. `copy` is one of its value, if that must stay here and the copy has
+    /// been made before; else it is made now.
+    pub fn take_for(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        to: Destination,
+        copy: Option<Object>,
+        at: Moment,
+    ) -> Option<Taken> {
         let may_move = |from: &Slot, entry: EntryRef<'_>| !entry.is_frozen(Use::Snapshot) || from.may_let_go(entry, to);
         let entry = self.take_whole(db, key, at, may_move)?;
         let is_frozen = entry.as_ref().is_frozen(Use::Snapshot);
         let frozen = is_frozen.then(|| self.let_go(&entry, to)).flatten();
-        let entry = match frozen {
-            Some(_) => entry,
-            None => self.part_from_cut(entry),
+        let entry = match (&frozen, copy) {
+            (None, Some(copy)) if is_frozen => {
+                let seen = entry.as_ref();
+                let copy = OwnedEntry::object(key, copy, seen.expiry(), seen.access_clock());
+                self.keep_frozen(entry).unwrap_or(copy)
+            }
+            (None, _) => self.part_from_cut(entry),
+            (Some(_), _) => entry,
         };
         Some(Taken { entry, frozen })
     }

@@ -144,7 +144,7 @@ fn change(slot: &mut Slot, random: &mut Random) {
             let large = format!("large:{}", random.below(4)).into_bytes();
             let key = if random.chance(1, 4) { large } else { key };
             let here = slot.as_destination();
-            if let Some(entry) = slot.take_for(db, &key, here, AT) {
+            if let Some(entry) = slot.take_for(db, &key, here, None, AT) {
                 let key = match random.chance(1, 4) {
                     true => format!("large:{}", random.below(4)).into_bytes(),
                     false => random.below(300).to_string().into_bytes(),
@@ -450,7 +450,7 @@ fn what_has_moved_to_another_slot_is_saved_as_what_it_was() {
                                 .map_or(0, |cut| cut.frozen.len())
                         };
                         let before = frozen_count(&slots[to]);
-                        if let Some(taken) = slots[from].take_for(db, &key, destination, AT) {
+                        if let Some(taken) = slots[from].take_for(db, &key, destination, None, AT) {
                             slots[to].put_taken(other_db, &other, taken, AT);
                             moved_along += usize::from(from != to && frozen_count(&slots[to]) > before);
                         }
@@ -661,7 +661,7 @@ fn a_value_moves_to_another_home_while_that_is_not_done() {
             assert!(to.save_some(|_, _| unreachable!("it is frozen")));
         }
         let destination = to.as_destination();
-        let taken = from.take_for(db, b"set", destination, AT).expect("it is there");
+        let taken = from.take_for(db, b"set", destination, None, AT).expect("it is there");
         to.put_taken(db, b"moved", taken, AT);
         assert_eq!(
             from.first_frozen().is_some(),

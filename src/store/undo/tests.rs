@@ -232,7 +232,7 @@ fn step(slot: &mut Slot, random: &mut Random) {
                 if let Some(entry) = slot.take(one, key, AT) {
                     slot.put(two, to, entry, AT);
                 }
-            } else if let Some(taken) = slot.take_for(one, key, here, AT) {
+            } else if let Some(taken) = slot.take_for(one, key, here, None, AT) {
                 slot.put_taken(two, to, taken, AT);
             }
         }
@@ -345,7 +345,7 @@ fn large_values_come_back_from_other_slots() {
                 let (one, two) = (DbIndex(random.below(3) as u32), DbIndex(random.below(3) as u32));
                 let (key, other) = (KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]);
                 let there = slots[to].as_destination();
-                if let Some(taken) = slots[from].take_for(one, key, there, AT) {
+                if let Some(taken) = slots[from].take_for(one, key, there, None, AT) {
                     slots[to].put_taken(two, other, taken, AT);
                     moved_count += 1;
                 }
@@ -410,7 +410,7 @@ fn a_large_value_moves_without_being_copied() {
         let address = addresses(&slots[0])[0].2;
         slots.iter_mut().for_each(Slot::begin_undo);
         let there = slots[to].as_destination();
-        let taken = slots[0].take_for(db, b"set", there, AT).expect("it is there");
+        let taken = slots[0].take_for(db, b"set", there, None, AT).expect("it is there");
         slots[to].put_taken(db, b"other set", taken, AT);
         assert_eq!(addresses(&slots[to]), [(db, b"other set".to_vec(), address)]);
         let kept = |slot: &Slot, key: &[u8]| slot.peek(db, key, AT.now).unwrap().object().unwrap().kept_bytes();
