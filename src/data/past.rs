@@ -128,6 +128,14 @@ impl<P> Pasts<P> {
         self.0.iter().flat_map(|all| all.iter().flatten())
     }
 
+    /// Does something with each of them: one look at a pointer where there is none.
+    #[inline]
+    pub(super) fn for_each(&mut self, act: impl FnMut(&mut P)) {
+        if self.is_any() {
+            self.iter_mut().for_each(act);
+        }
+    }
+
     /// The uses of which there is one.
     pub(super) fn uses(&self) -> impl Iterator<Item = Use> + use<P> {
         let is_there = |to: Use| self.get(to).is_some();

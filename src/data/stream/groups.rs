@@ -297,9 +297,7 @@ impl Group {
     pub fn numbered_mut(&mut self, number: ConsumerNumber) -> &mut Consumer {
         let consumer = self.consumers.by_key_mut(&number.0);
         let consumer = consumer.expect("the caller's number is of this group");
-        if self.pasts.is_any() {
-            self.pasts.iter_mut().for_each(|past| past.change_consumer(consumer));
-        }
+        self.pasts.for_each(|past| past.change_consumer(consumer));
         consumer
     }
 
@@ -326,9 +324,7 @@ impl Group {
             active_at,
         } = head;
         self.numbers = self.numbers.max(number + 1);
-        if self.pasts.is_any() {
-            self.pasts.iter_mut().for_each(|past| past.consumers.note(name.clone()));
-        }
+        self.pasts.for_each(|past| past.consumers.note(name.clone()));
         let consumer = Box::new(Consumer {
             number,
             name: name.clone(),
@@ -349,9 +345,7 @@ impl Group {
         let named = self.names.remove_key(name)?;
         let consumer = self.consumers.remove_key(&named.number)?;
         self.consumer_bytes -= consumer.allocated_bytes() + allocated(name.len());
-        if self.pasts.is_any() {
-            self.pasts.iter_mut().for_each(|past| past.remove_consumer(&consumer));
-        }
+        self.pasts.for_each(|past| past.remove_consumer(&consumer));
         for id in consumer.pending.iter() {
             self.remove_pending(id);
         }
@@ -405,11 +399,11 @@ impl Group {
         let pasts = &mut self.pasts;
         let old = match self.pending.insert(pending) {
             Ok(_) => {
-                pasts.iter_mut().for_each(|past| past.pending.note(id));
+                pasts.for_each(|past| past.pending.note(id));
                 None
             }
             Err(pending) => self.pending.by_key_mut(&id).map(|place| {
-                pasts.iter_mut().for_each(|past| past.change_pending(place));
+                pasts.for_each(|past| past.change_pending(place));
                 std::mem::replace(place, pending).consumer
             }),
         };
@@ -428,7 +422,7 @@ impl Group {
         let Some(pending) = self.pending.by_key_mut(&id) else {
             return false;
         };
-        self.pasts.iter_mut().for_each(|past| past.change_pending(pending));
+        self.pasts.for_each(|past| past.change_pending(pending));
         pending.delivered_at = now;
         pending.delivery_count = pending.delivery_count.wrapping_add(1);
         true
@@ -448,7 +442,7 @@ impl Group {
     /// Takes an entry out of the group's list only.
     fn remove_pending(&mut self, id: &StreamId) -> Option<Pending> {
         let pending = self.pending.remove_key(id)?;
-        self.pasts.iter_mut().for_each(|past| past.remove_pending(&pending));
+        self.pasts.for_each(|past| past.remove_pending(&pending));
         Some(pending)
     }
 

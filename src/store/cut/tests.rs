@@ -443,6 +443,12 @@ fn what_has_moved_to_another_slot_is_saved_as_what_it_was() {
                 let (key, other) = (name(from, random), name(to, random));
                 match random.below(8) {
                     0..3 => {
+                        // Now and then the one that is being read, if it has its name of then still.
+                        let read = homes.iter().find_map(|home| home.at.zip(home.named.as_ref()));
+                        let (from, db, key) = match read.filter(|_| random.chance(1, 3)) {
+                            Some((at, named)) => (at, named.db, named.key.to_vec()),
+                            None => (from, db, key),
+                        };
                         let destination = slots[to].as_destination();
                         let frozen_count = |slot: &Slot| {
                             slot.rare()

@@ -323,8 +323,9 @@ fn large_values_come_back_whatever_became_of_them() {
 /// it was and what it was, and none has been copied.
 #[test]
 fn large_values_come_back_from_other_slots() {
+    let seeds = fewer_if_checked(60);
     let (mut rolled_back, mut moved_count) = (0, 0);
-    for seed in 0..fewer_if_checked(60) {
+    for seed in 0..seeds {
         let mut random = Random::with_seed(seed);
         let mut slots = [0, 1, 2].map(|index| Slot::new(index, SEED));
         for slot in &mut slots {
@@ -383,7 +384,10 @@ fn large_values_come_back_from_other_slots() {
             }
         }
     }
-    assert!(rolled_back > 50 && moved_count > 500, "{rolled_back}, {moved_count}");
+    assert!(
+        rolled_back > seeds && moved_count > 5 * seeds,
+        "{rolled_back}, {moved_count}"
+    );
 }
 
 /// Where the large values of a slot lie.
