@@ -10,13 +10,15 @@ use super::hash::{Hash, HashTable};
 use super::list::{List, NodeList};
 use super::set::{Set, SetTable};
 use super::sorted_set::{SortedSet, SortedTree};
-use super::stream::Stream;
+use super::stream::{ConsumerNumber, Group, Stream};
 use super::{Limits, Object, ObjectRef};
 use crate::base::hash::HashSeed;
 
 /// A copy that is under way.
 pub struct Copying {
     copy: Option<Object>,
+    /// The group of a stream that is being copied, and the consumer in it.
+    reader: Option<(Box<[u8]>, Option<ConsumerNumber>)>,
     limits: Limits,
 }
 
@@ -26,6 +28,7 @@ impl Copying {
         value.freeze(Use::Copy);
         Copying {
             copy: None,
+            reader: None,
             limits: *limits,
         }
     }
@@ -59,6 +62,7 @@ impl Sink for Adding<'_> {
             Head::SortedSet { .. } => Object::SortedSet(SortedSet::Tree(Box::new(SortedTree::new()))),
             Head::List { .. } => Object::List(List::Nodes(Box::<NodeList>::default())),
             Head::Stream { .. } => Object::Stream(Box::new(Stream::new())),
+            Head::String { .. } => unreachable!("a string is no object: a copy shares it"),
         });
     }
 
@@ -74,7 +78,25 @@ impl Sink for Adding<'_> {
             }
             (Part::Node(node), Some(Object::List(List::Nodes(list)))) => list.append(node, &self.copying.limits),
             (Part::Block(block), Some(Object::Stream(stream))) => stream.append_block(block),
-            (Part::Rest(numbers, groups), Some(Object::Stream(stream))) => stream.append_rest(numbers, groups),
+            (Part::Numbers(numbers, _), Some(Object::Stream(stream))) => stream.append_numbers(numbers),
+            (Part::Group(head), Some(Object::Stream(stream))) => {
+                let group = Group::new(head.name, head.last_delivered_id, head.entries_read);
+                self.copying.reader = Some((head.name.into(), None));
+                stream.groups.add(group);
+            }
+            (part, Some(Object::Stream(stream))) => {
+                let Some((name, consumer)) = &mut self.copying.reader else {
+                    unreachable!("{part:?} comes behind its group");
+                };
+                let group = stream.groups.get_mut(name).expect("it was put there");
+                match (part, &consumer) {
+                    (Part::Pending(pending), _) => group.append_pending(pending),
+                    (Part::Consumers(_), _) => {}
+                    (Part::Consumer(head), _) => *consumer = Some(group.append_consumer(head)),
+                    (Part::Ids(ids), Some(consumer)) => group.append_ids(*consumer, ids),
+                    (part, _) => unreachable!("{part:?} is no part of a group"),
+                }
+            }
             (part, _) => unreachable!("{part:?} is no part of what has begun"),
         }
     }

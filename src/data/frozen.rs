@@ -11,6 +11,8 @@
 //! What is read goes into a [`Sink`], which gets what a writer of files needs: first how much there is and what must be known
 //! beforehand, then the parts, in the order in which the format has them where it has one.
 //!
+//! Strings are no [`Object`]s, and long ones freeze all the same: whoever has a value in his hands that may be either gets it as a [`Lent`].
+//!
 //! A frozen value must not be dropped or freed before it has been thawed, if what was to be done with it still matters: its past goes
 //! with it. (The store moves it aside instead.) A clone of a frozen value is not frozen.
 
@@ -22,7 +24,8 @@ use super::list::{List, ListRef, NodeView};
 pub use super::past::{Spent, Use};
 use super::set::{Set, SetRef};
 use super::sorted_set::{SortedSet, SortedSetRef};
-use super::stream::{Block, Groups, Numbers};
+use super::stream::{Block, ConsumerHead, GroupHead, Numbers, Pending, StreamId};
+use super::string::LongString;
 use super::{Object, ObjectRef};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -50,8 +53,10 @@ pub enum Head {
     SortedSet { len: usize },
     /// A list of nodes. So many [`Part::Node`]s follow, in their order.
     List { node_count: usize },
-    /// A stream. So many [`Part::Block`]s follow, in their order, and then [`Part::Rest`].
+    /// A stream. So many [`Part::Block`]s follow, in their order, and then [`Part::Numbers`].
     Stream { block_count: usize },
+    /// A long string. [`Part::Bytes`] follow, in their order, which are `len` bytes together.
+    String { len: usize },
 }
 
 /// A part of a frozen value.
@@ -67,8 +72,20 @@ pub enum Part<'a> {
     Node(&'a NodeView<'a>),
     /// A block of a stream.
     Block(&'a Block),
-    /// What else a stream is.
-    Rest(&'a Numbers, &'a Groups),
+    /// What else is known of a stream, and how many groups it has: [`Part::Group`]s follow.
+    Numbers(&'a Numbers, usize),
+    /// A group of a stream. As many [`Part::Pending`]s follow as it says, and then [`Part::Consumers`].
+    Group(&'a GroupHead<'a>),
+    /// An entry that is pending in the group.
+    Pending(&'a Pending),
+    /// How many [`Part::Consumer`]s of the group follow.
+    Consumers(usize),
+    /// A consumer. As many IDs follow as it says.
+    Consumer(&'a ConsumerHead<'a>),
+    /// IDs of entries that are pending for the consumer.
+    Ids(&'a [StreamId]),
+    /// Some of the bytes of a string.
+    Bytes(&'a [u8]),
 }
 
 /// A structure that can be frozen.
@@ -156,5 +173,88 @@ impl Object {
     /// Forgets what it was, if it was frozen for this use.
     pub fn thaw(&mut self, to: Use) -> Spent {
         with_freezable!([Object List Hash Set SortedSet] self, it => it.thaw(to), else Spent::default())
+    }
+}
+
+/// A value that is large enough to be frozen, or not, lent to whoever asks or does something about that.
+pub enum Lent<'v> {
+    Object(&'v mut Object),
+    String(&'v mut LongString),
+}
+
+/// The same, only to be looked at.
+#[derive(Clone, Copy)]
+pub enum LentRef<'v> {
+    Object(ObjectRef<'v>),
+    String(&'v LongString),
+}
+
+impl LentRef<'_> {
+    /// See [`ObjectRef::freezes`].
+    #[inline]
+    pub fn freezes(self) -> bool {
+        match self {
+            LentRef::Object(object) => object.freezes(),
+            LentRef::String(string) => string.freezes(),
+        }
+    }
+
+    /// See [`ObjectRef::is_frozen`].
+    #[inline]
+    pub fn is_frozen(self, to: Use) -> bool {
+        match self {
+            LentRef::Object(object) => object.is_frozen(to),
+            LentRef::String(string) => string.is_frozen(to),
+        }
+    }
+
+    /// See [`ObjectRef::kept_bytes`].
+    pub fn kept_bytes(self) -> usize {
+        match self {
+            LentRef::Object(object) => object.kept_bytes(),
+            LentRef::String(string) => string.kept_bytes(),
+        }
+    }
+}
+
+impl Lent<'_> {
+    /// To look at it.
+    pub fn as_ref(&self) -> LentRef<'_> {
+        match self {
+            Lent::Object(object) => LentRef::Object(object.as_ref()),
+            Lent::String(string) => LentRef::String(string),
+        }
+    }
+
+    /// See [`Object::freeze`].
+    pub fn freeze(&mut self, to: Use) {
+        match self {
+            Lent::Object(object) => object.freeze(to),
+            Lent::String(string) => string.freeze(to),
+        }
+    }
+
+    /// See [`Object::read_slice`]. A string that is not frozen is shown as one part.
+    pub fn read_slice(&mut self, to: Use, seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
+        match self {
+            Lent::Object(object) => object.read_slice(to, seed, effort, sink),
+            Lent::String(string) => string.read_slice(to, seed, effort, sink),
+        }
+    }
+
+    /// See [`Object::roll_back`].
+    pub fn roll_back(&mut self, seed: HashSeed) {
+        match self {
+            Lent::Object(object) => object.roll_back(seed),
+            Lent::String(string) => string.roll_back(seed),
+        }
+    }
+
+    /// See [`Object::thaw`].
+    pub fn thaw(&mut self, to: Use) -> Spent {
+        match self {
+            Lent::Object(object) => object.thaw(to),
+            Lent::String(string) => string.thaw(to),
+        }
     }
 }

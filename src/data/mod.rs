@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `string` | how a string is encoded, which part of it a range names |
+//! | `string` | how a string is encoded, which part of it a range names; long ones, which can be frozen |
 //! | `lcs` | the longest common subsequence of two strings |
 //! | `list` | lists: one listpack, or a sequence of them |
 //! | `listpack`, `intset` | small values in one piece of memory, in Redis's formats; `block` is what they stand on |

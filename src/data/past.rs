@@ -95,6 +95,11 @@ impl<P> Pasts<P> {
         self.0.is_some()
     }
 
+    /// Where they lie, which does not change while there is one; 0: there is none.
+    pub(super) fn address(&self) -> usize {
+        self.0.as_ref().map_or(0, |all| all.as_ptr().addr())
+    }
+
     pub(super) fn get(&self, to: Use) -> Option<&P> {
         self.0.as_ref()?[to as usize].as_ref()
     }
@@ -121,6 +126,21 @@ impl<P> Pasts<P> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
         self.0.iter().flat_map(|all| all.iter().flatten())
+    }
+
+    /// Does something with each of them: one look at a pointer where there is none.
+    #[inline]
+    pub(super) fn for_each(&mut self, act: impl FnMut(&mut P)) {
+        if self.is_any() {
+            self.iter_mut().for_each(act);
+        }
+    }
+
+    /// The uses of which there is one.
+    pub(super) fn uses(&self) -> impl Iterator<Item = Use> + use<P> {
+        let is_there = |to: Use| self.get(to).is_some();
+        let uses = [Use::Undo, Use::Snapshot, Use::Copy].map(|to| is_there(to).then_some(to));
+        uses.into_iter().flatten()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut P> {

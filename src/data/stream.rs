@@ -31,7 +31,7 @@ pub mod trim;
 
 pub use blocks::{Block, Entry, Fields};
 pub use entries::{AppendError, BadBlock, Entries, Numbers};
-pub use groups::{Claim, Claimed, Consumer, ConsumerNumber, Group, Groups, Pending};
+pub use groups::{Claim, Claimed, Consumer, ConsumerHead, ConsumerNumber, Group, GroupHead, Groups, Pending};
 pub use id::{BoundError, IdText, NewId, StreamId};
 pub use trim::{Trim, TrimBound};
 
@@ -40,6 +40,7 @@ use super::frozen::{Freezable, Head, Part, Sink, Spent, Use};
 use super::past::{BYTES_COPIED_MAX, NOT_FROZEN, PARTS_COPIED_MAX};
 use crate::base::hash::HashSeed;
 use crate::base::size_class::allocated;
+use groups::SpentStream;
 use past::PastBlocks;
 
 /// A stream. [`Clone`] copies all of it.
@@ -72,15 +73,14 @@ impl Stream {
         Encoding::Stream
     }
 
-    /// Adds a block of another stream behind the others; [`Stream::append_rest`] follows.
+    /// Adds a block of another stream behind the others; [`Stream::append_numbers`] follows.
     pub(super) fn append_block(&mut self, block: &Block) {
         self.entries.push_block(block.clone());
     }
 
-    /// Adds what else another stream is.
-    pub(super) fn append_rest(&mut self, numbers: &Numbers, groups: &Groups) {
+    /// Adds what is known of another stream beside its blocks; its groups follow.
+    pub(super) fn append_numbers(&mut self, numbers: &Numbers) {
         self.entries.set_numbers(*numbers);
-        self.groups = groups.clone();
     }
 
     /// What its allocations take, its own box among them.
@@ -102,11 +102,14 @@ impl Stream {
 
 impl Freezable for Stream {
     fn freezes(&self) -> bool {
-        self.entries.block_count() > PARTS_COPIED_MAX || self.entries.pack_bytes() > BYTES_COPIED_MAX
+        self.entries.block_count() > PARTS_COPIED_MAX
+            || self.entries.pack_bytes() > BYTES_COPIED_MAX
+            || self.groups.takes_more_than(PARTS_COPIED_MAX)
     }
 
     fn freeze(&mut self, to: Use) {
-        self.entries.freeze(to, self.groups.clone());
+        self.entries.freeze(to);
+        self.groups.freeze(to);
     }
 
     fn is_frozen(&self, to: Use) -> bool {
@@ -114,15 +117,21 @@ impl Freezable for Stream {
     }
 
     fn kept_bytes(&self) -> usize {
-        self.entries.pasts().iter().map(PastBlocks::kept_bytes).sum()
+        let blocks: usize = self.entries.pasts().iter().map(PastBlocks::kept_bytes).sum();
+        blocks + self.groups.kept_bytes()
     }
 
     fn thaw(&mut self, to: Use) -> Spent {
-        self.entries.pasts_mut().end(to).map(Spent::of).unwrap_or_default()
+        let (blocks, groups) = (self.entries.pasts_mut().end(to), self.groups.thaw(to));
+        match (blocks, groups) {
+            (Some(blocks), Some(groups)) => SpentStream { blocks, groups }.into_spent(),
+            _ => Spent::default(),
+        }
     }
 
     fn roll_back(&mut self, _seed: HashSeed) {
-        self.groups = self.entries.roll_back();
+        self.entries.roll_back();
+        self.groups.roll_back();
     }
 
     fn read_slice(&mut self, to: Use, _seed: HashSeed, effort: usize, sink: &mut impl Sink) -> bool {
@@ -130,11 +139,14 @@ impl Freezable for Stream {
         if let Some(block_count) = past.begin_read() {
             sink.begin(Head::Stream { block_count });
         }
-        let is_done = self.entries.read(to, effort, |block| sink.part(Part::Block(block)));
-        if is_done {
-            let past = self.entries.pasts().get(to).expect(NOT_FROZEN);
-            sink.part(Part::Rest(&past.numbers, &past.groups));
+        let mut left = effort;
+        if !self.entries.read(to, &mut left, |block| sink.part(Part::Block(block))) {
+            return false;
         }
-        is_done
+        let past = self.entries.pasts_mut().get_mut(to).expect(NOT_FROZEN);
+        if let Some(numbers) = past.end_read() {
+            sink.part(Part::Numbers(&numbers, self.groups.frozen_count(to)));
+        }
+        self.groups.read(to, &mut left, sink)
     }
 }

@@ -1,7 +1,16 @@
 //! Strings: which encoding they get, and which bytes a range names.
 //!
+//! Long ones have a type of their own ([`LongString`]), since they are shared and can be frozen.
+//!
 //! A string that is an integer in canonical form (`base::numbers::parse_i64`) is one: it is stored as eight bytes, and
 //! printing them gives the same string again.
+
+mod long;
+mod past;
+#[cfg(test)]
+mod tests;
+
+pub use long::{LongString, StringEdit};
 
 use std::ops::Range;
 
@@ -47,36 +56,5 @@ fn absolute(len: usize, index: i64) -> usize {
         len.saturating_sub(magnitude)
     } else {
         magnitude
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_clamped_as_in_redis() {
-        let text = b"This is a string";
-        let slice = |start, end| std::str::from_utf8(&text[get_range(text.len(), start, end)]).unwrap();
-        assert_eq!(slice(0, 3), "This");
-        assert_eq!(slice(-3, -1), "ing");
-        assert_eq!(slice(0, -1), "This is a string");
-        assert_eq!(slice(10, 100), "string");
-        assert_eq!(slice(5, 3), "");
-        assert_eq!(slice(16, 20), "");
-        assert_eq!(slice(-100, 3), "This");
-        assert_eq!(slice(0, -100), "T");
-        assert_eq!(slice(-1, -3), "");
-        assert_eq!(slice(-100, -200), "");
-        assert_eq!(slice(-200, -100), "T");
-        assert_eq!(slice(i64::MIN, i64::MAX), "This is a string");
-        assert_eq!(get_range(0, 0, -1), 0..0);
-    }
-
-    #[test]
-    fn limit_counts_the_whole_string() {
-        assert!(!exceeds_limit(10, 2, 12));
-        assert!(exceeds_limit(10, 3, 12));
-        assert!(exceeds_limit(u64::MAX, 1, u64::MAX));
     }
 }

@@ -13,7 +13,9 @@ use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
 use crate::persist::aof::manifest::{Manifest, ManifestError};
 use crate::persist::file::set;
+use crate::runtime::disk::Disk;
 use crate::store::HashSeed;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How it is done.
@@ -107,6 +109,11 @@ pub fn fatal(error: &AofError) -> String {
 pub struct Simulated;
 
 impl Recovery for Simulated {
+    fn files(&self, disk: &dyn Disk) -> Result<Vec<PathBuf>, String> {
+        let found = directory::data_set(disk, Path::new("/"), Path::new("dump.rdb"));
+        Ok(found.map_err(|error| error.to_string())?.files)
+    }
+
     fn begin(&self, node: &Arc<Node>, seed: HashSeed, now: UnixMs) -> Result<Option<Reading>, String> {
         let settings = node.lock_config().settings().clone();
         let start = Start {

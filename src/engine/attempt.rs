@@ -23,7 +23,7 @@ use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::resp::Args;
 use crate::shard::{Footprint, SlotMarks, SlotSet, View};
-use crate::store::{DbIndex, Detached, Happening, Slot, Told};
+use crate::store::{DbIndex, Detached, Happening, MovedBack, Slot, Told};
 use std::any::Any;
 use std::collections::HashSet;
 
@@ -256,13 +256,21 @@ impl Attempt {
 
     /// Takes back all changes of the unit of work, and forgets what would have followed. Hands what is to be freed to `discard`.
     pub fn roll_back(&mut self, view: &mut View<'_, Slot>, mut discard: impl FnMut(Detached)) {
-        for slot in self.take_undone_from().iter() {
-            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
-            slot.rollback();
+        let undone = self.take_undone_from();
+        let mut moved = MovedBack::default();
+        for slot in undone.iter() {
+            held(view, slot).roll_back_into(&mut moved);
+        }
+        for slot in undone.iter() {
+            let slot = held(view, slot);
+            if !moved.is_empty() {
+                slot.fill_from(&mut moved);
+            }
             if let Some(discarded) = slot.take_discarded() {
                 discard(*discarded);
             }
         }
+        discard(moved.into_detached());
         self.touched = SlotMarks::new();
         self.consequences = None;
     }
@@ -273,8 +281,7 @@ impl Attempt {
             return;
         }
         for slot in self.take_undone_from().iter() {
-            let slot = view.slot(slot).expect("a slot with an undo journal is still held");
-            discard(slot.commit_undo());
+            discard(held(view, slot).commit_undo());
         }
     }
 
@@ -307,6 +314,11 @@ impl Attempt {
         }
         expirations
     }
+}
+
+/// A slot in which something can be taken back.
+fn held<'k>(view: &'k mut View<'_, Slot>, slot: u16) -> &'k mut Slot {
+    view.slot(slot).expect("a slot with an undo journal is still held")
 }
 
 /// Takes what a slot has told, and what of it is to be freed.

@@ -58,7 +58,7 @@ pub struct Env {
     pub occupancy: Arc<Occupancy>,
     attention: Arc<Attention>,
     /// The moment of the last snapshot.
-    pub(super) cut: Arc<Cut>,
+    pub(crate) cut: Arc<Cut>,
     pub(super) snapshots: Arc<Snapshots>,
     aof: Arc<Writers>,
     /// As of the beginning of the pass.

@@ -266,8 +266,9 @@ impl Saving {
             let scribe = &mut scribes[LARGE];
             let seed = on.env.seed;
             let is_written = match place {
-                LargePlace::Captured(entry) => entry
-                    .read_captured(|object| is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)),
+                LargePlace::Captured(entry) => {
+                    entry.read_captured(|value| is_given_up || scribe.write_slice(writing, value, seed, PARTS_AT_ONCE))
+                }
                 LargePlace::Slot(slot) => {
                     let Some(mut view) = on.core.try_view(&[*slot], ConnRef::background(on.env.shard)) else {
                         return;
@@ -277,8 +278,8 @@ impl Saving {
                         *slot = other;
                         continue;
                     }
-                    let (is_written, spent) = content.read_frozen(|object, seed| {
-                        is_given_up || scribe.write_slice(writing, object, seed, PARTS_AT_ONCE)
+                    let (is_written, spent) = content.read_frozen(|value, seed| {
+                        is_given_up || scribe.write_slice(writing, value, seed, PARTS_AT_ONCE)
                     });
                     on.env.garbage.absorb(spent);
                     is_written
@@ -301,8 +302,11 @@ impl Saving {
         for slot in self.captured_slots(cut) {
             if let Some(mut view) = on.core.try_view(&[slot], ConnRef::background(on.env.shard))
                 && let Some(content) = view.slot(slot)
-                && let Some(frozen) = content.first_frozen()
+                && content.first_frozen().is_some()
             {
+                // Of a value that was read before.
+                content.take_forward();
+                let frozen = content.first_frozen().expect("it was there just now");
                 let scribe = &mut self.scribes[LARGE];
                 self.large = Some(Large {
                     place: LargePlace::Slot(slot),

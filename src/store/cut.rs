@@ -41,8 +41,7 @@ use super::table::{Remains, Table};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::data::dict::Spot;
-use crate::data::frozen::{Spent, Use};
-use crate::data::{Object, ObjectRef};
+use crate::data::frozen::{Lent, LentRef, Spent, Use};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -188,7 +187,7 @@ pub struct FrozenEntry {
 }
 
 /// Such a value, and where it is.
-struct Frozen {
+pub(super) struct Frozen {
     entry: FrozenEntry,
     /// Of the value, which does not change by anything that is done with it.
     address: usize,
@@ -294,27 +293,37 @@ impl Captured {
 impl OwnedEntry {
     /// Whether its value is too large to be saved in one go.
     pub fn is_sliced(&self) -> bool {
-        self.as_ref().object().is_some_and(is_sliced)
+        self.as_ref().is_sliced()
     }
 
     /// Lends its value to `read`, which answers whether it has read it to its end, as [`Slot::read_frozen`] does for one in a slot.
-    pub fn read_captured(&mut self, read: impl FnOnce(&mut Object) -> bool) -> bool {
-        self.edit_object(|object| {
-            if !object.as_ref().is_frozen(Use::Snapshot) {
-                object.freeze(Use::Snapshot);
+    pub fn read_captured(&mut self, read: impl FnOnce(&mut Lent<'_>) -> bool) -> bool {
+        self.lend(|value| {
+            if !value.as_ref().is_frozen(Use::Snapshot) {
+                value.freeze(Use::Snapshot);
             }
-            let is_read = read(object);
+            let is_read = read(value);
             if is_read {
                 // It has not changed since, so there is nothing to be freed.
-                drop(object.thaw(Use::Snapshot));
+                drop(value.thaw(Use::Snapshot));
             }
             is_read
         })
     }
 }
 
-fn is_sliced(object: ObjectRef<'_>) -> bool {
-    object.len() > ELEMENTS_LENT_MAX && object.freezes()
+impl EntryRef<'_> {
+    fn is_sliced(self) -> bool {
+        match self.lent() {
+            None => false,
+            Some(LentRef::Object(object)) => {
+                // A stream may have more that is pending than entries.
+                let elements = object.len().max(object.free_effort());
+                elements > ELEMENTS_LENT_MAX && object.freezes()
+            }
+            Some(string) => string.freezes(),
+        }
+    }
 }
 
 impl SlotCut {
@@ -375,7 +384,7 @@ impl Slot {
             return;
         }
         let entry = self.table_mut(db).entry(spot);
-        if entry.object().is_some_and(ObjectRef::freezes) {
+        if entry.freezes() {
             self.table_mut(db).set_side(spot, side);
             self.freeze_at(db, spot);
             return;
@@ -396,15 +405,15 @@ impl Slot {
             access_clock: seen.access_clock(),
         };
         table.edit(spot, |entry| {
-            entry.edit_object(|object| {
-                if object.as_ref().is_frozen(Use::Snapshot) {
+            entry.lend(|value| {
+                if value.as_ref().is_frozen(Use::Snapshot) {
                     // Of an earlier snapshot that had lost it.
-                    drop(object.thaw(Use::Snapshot));
+                    drop(value.thaw(Use::Snapshot));
                 }
-                object.freeze(Use::Snapshot);
+                value.freeze(Use::Snapshot);
             });
         });
-        let address = table.entry(spot).object_address();
+        let address = table.entry(spot).value_address();
         let cut = self.cut_mut();
         cut.frozen.push(Frozen {
             entry: FrozenEntry {
@@ -433,13 +442,11 @@ impl Slot {
         let hash = self.common.seed.hash(key);
         let table = self.table(db);
         let entry = table.and_then(|table| Some(table.entry(table.find(hash, key)?)));
-        let Some(object) = entry
-            .and_then(EntryRef::object)
-            .filter(|object| object.is_frozen(Use::Snapshot))
-        else {
+        let Some(entry) = entry.filter(|entry| entry.is_frozen(Use::Snapshot)) else {
             return;
         };
-        let (kept_bytes, address) = (object.kept_bytes(), entry.map_or(0, EntryRef::object_address));
+        let kept_bytes = entry.lent().map_or(0, LentRef::kept_bytes);
+        let address = entry.value_address();
         let counter = self.common.cut.captured_bytes.clone();
         if let Some(frozen) = self
             .cut_mut()
@@ -474,7 +481,7 @@ impl Slot {
     /// Answers the entry if it has no name here, which breaks invariant 4: the snapshot fails, and nothing else.
     #[cold]
     fn put_frozen_aside(&mut self, mut entry: OwnedEntry) -> Option<OwnedEntry> {
-        let address = entry.as_ref().object_address();
+        let address = entry.as_ref().value_address();
         let named = self.cut_mut().frozen.iter_mut();
         let frozen = named.into_iter().find(|frozen| frozen.address == address);
         if let Some(frozen) = frozen {
@@ -482,7 +489,7 @@ impl Slot {
             return None;
         }
         self.common.cut.has_lost.store(true, Ordering::Release);
-        drop(entry.edit_object(|object| object.thaw(Use::Snapshot)));
+        drop(entry.lend(|value| value.thaw(Use::Snapshot)));
         Some(entry)
     }
 
@@ -504,7 +511,7 @@ impl Slot {
             for frozen in &mut cut.frozen {
                 let key = frozen.key_now();
                 let spot = table.find(seed.hash(key), key);
-                if let Some(spot) = spot.filter(|spot| table.entry(*spot).object_address() == frozen.address) {
+                if let Some(spot) = spot.filter(|spot| table.entry(*spot).value_address() == frozen.address) {
                     frozen.place = FrozenPlace::Aside(table.remove(spot, seed));
                 }
             }
@@ -605,7 +612,7 @@ impl Slot {
     }
 
     /// Lends that value to `read`, which answers whether it has read it to its end: then it is thawed. What is to be freed comes back.
-    pub fn read_frozen(&mut self, read: impl FnOnce(&mut Object, HashSeed) -> bool) -> (bool, Detached) {
+    pub fn read_frozen(&mut self, read: impl FnOnce(&mut Lent<'_>, HashSeed) -> bool) -> (bool, Detached) {
         let seed = self.common.seed;
         let mut detached = Detached::default();
         let Some(mut cut) = self.rare_if_any().and_then(|rare| rare.cut.take()) else {
@@ -616,22 +623,22 @@ impl Slot {
             return (true, detached);
         };
         frozen.is_begun = true;
-        let lend = |object: &mut Object| {
-            let is_read = read(object, seed);
-            let kept_bytes = if is_read { 0 } else { object.as_ref().kept_bytes() };
-            (is_read, kept_bytes, is_read.then(|| object.thaw(Use::Snapshot)))
+        let lend = |value: &mut Lent<'_>| {
+            let is_read = read(value, seed);
+            let kept_bytes = if is_read { 0 } else { value.as_ref().kept_bytes() };
+            (is_read, kept_bytes, is_read.then(|| value.thaw(Use::Snapshot)))
         };
         let (is_read, kept_bytes, spent) = match &mut frozen.place {
-            FrozenPlace::Aside(entry) => entry.edit_object(lend),
+            FrozenPlace::Aside(entry) => entry.lend(lend),
             FrozenPlace::Table(db) => {
                 let (db, key) = (*db, frozen.key_now.as_ref().unwrap_or(&frozen.entry.key));
                 let table = self.table(db);
                 let spot = table.and_then(|table| {
                     let spot = table.find(seed.hash(key), key)?;
-                    (table.entry(spot).object_address() == frozen.address).then_some(spot)
+                    (table.entry(spot).value_address() == frozen.address).then_some(spot)
                 });
                 match spot {
-                    Some(spot) => self.table_mut(db).edit(spot, |entry| entry.edit_object(lend)),
+                    Some(spot) => self.table_mut(db).edit(spot, |entry| entry.lend(lend)),
                     // Invariant 4 is broken: better no snapshot than one that lacks something.
                     None => {
                         self.common.cut.has_lost.store(true, Ordering::Release);
@@ -671,7 +678,7 @@ impl Slot {
                 let then = self.db_then(db);
                 let mut large: Vec<Box<[u8]>> = Vec::new();
                 let went = self.table_mut(db).pass_page(hash, side, |entry| {
-                    if entry.object().is_some_and(is_sliced) {
+                    if entry.is_sliced() {
                         large.push(entry.key().into());
                         return ControlFlow::Continue(());
                     }

@@ -10,8 +10,8 @@
 //!
 //! * `clock` is the upper 24 bits of the first word, `flags` the lower 8: two bits of representation, and whether there
 //!   is an expiry, a long key length, whether a string counts as `raw`, and on which side of a snapshot's cut the entry stands.
-//! * The payload is what a representation other than inline needs: 8 bytes for an integer, a [`Large`] for a long
-//!   string (see `value`), and for a value that is not a string the word of an [`Object`], whose kind stands in `value_len`.
+//! * The payload is what a representation other than inline needs: 8 bytes for an integer, a [`LongString`] for a
+//!   long string, and for a value that is not a string the word of an [`Object`], whose kind stands in `value_len`.
 //! * 16 bytes of key and 64 of value take 88 bytes, which is jemalloc's class of 96; with an expiry they take the same.
 //!
 //! OBJECT ENCODING is a property that clients see (`embstr` up to 44 bytes when SET, `raw` after APPEND) and has nothing
@@ -23,7 +23,7 @@
 //! 3. `value_len` is the length of the inline value, the kind of an object, and 0 in any other representation.
 //! 4. An address needs 48 bits: the table keeps 16 bits of the hash above it, and a flag in the low three bits: the entry expires, or a field of
 //!    its hash does.
-//! 5. A `Large` or an object's word lies in the payload exactly when the representation says so; whoever changes the
+//! 5. A `LongString` or an object's word lies in the payload exactly when the representation says so; whoever changes the
 //!    representation drops it first.
 //!
 //! This file is the only one of the store with much `unsafe` in it.
@@ -34,11 +34,12 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::value::{INLINE_BYTES_MAX, Large, NewValue, ValueRef};
+use super::value::{INLINE_BYTES_MAX, NewValue, ValueRef};
 use crate::base::clock::UnixMs;
 use crate::base::size_class::{allocated, size_class};
 use crate::data::dict::{Element, ElementRef, WORD_ADDRESS, WORD_FLAG};
-use crate::data::string::StringForm;
+use crate::data::frozen::{Lent, LentRef};
+use crate::data::string::{LongString, StringEdit, StringForm};
 use crate::data::{Encoding, Object, ObjectRef, ValueType};
 
 const HEADER_BYTES: usize = 8;
@@ -120,7 +121,7 @@ impl Shape {
             + match self.representation() {
                 INLINE => 0,
                 INT => size_of::<i64>(),
-                LARGE => size_of::<Large>(),
+                LARGE => size_of::<LongString>(),
                 _ => size_of::<NonNull<u8>>(),
             }
     }
@@ -268,23 +269,18 @@ impl OwnedEntry {
         match self.representation() {
             // Growing already wrote zeros; the entry's own bytes are small enough for that not to matter.
             INLINE => self.inline_mut()[at..].copy_from_slice(tail),
-            _ => self.large_mut().edit(|buffer| buffer.extend_from_slice(tail)),
+            _ => self.large_mut().append(tail),
         }
         len
     }
 
     /// Makes the string `raw` and at least `len_min` long, with zero bytes, and lets `edit` change its bytes.
-    pub(super) fn edit_bytes<R>(&mut self, len_min: usize, edit: impl FnOnce(&mut [u8]) -> R) -> R {
+    pub(super) fn edit_bytes<R>(&mut self, len_min: usize, edit: impl FnOnce(&mut StringEdit<'_>) -> R) -> R {
         let len = self.as_ref().value().string_len();
         self.grow_raw(len_min.saturating_sub(len));
         match self.representation() {
-            INLINE => edit(self.inline_mut()),
-            _ => self.large_mut().edit(|buffer| {
-                if buffer.len() < len_min {
-                    buffer.resize(len_min, 0);
-                }
-                edit(buffer)
-            }),
+            INLINE => edit(&mut StringEdit::of_short(self.inline_mut())),
+            _ => self.large_mut().edit(len_min, edit),
         }
     }
 
@@ -313,21 +309,11 @@ impl OwnedEntry {
         edit(&mut borrowed.object)
     }
 
-    /// Whether freeing it takes so long that it must be done in steps.
-    pub(super) fn is_heavy(&self) -> bool {
-        self.as_ref().object().is_some_and(ObjectRef::is_heavy)
-    }
-
-    /// About how many allocations there are to free.
-    pub(super) fn free_effort(&self) -> usize {
-        1 + self.as_ref().object().map_or(0, ObjectRef::free_effort)
-    }
-
-    /// Frees up to so many elements of its value; true when there is nothing left but what is freed at once.
-    pub(super) fn free_step(&mut self, elements_max: usize) -> bool {
+    /// Lends its value to be frozen, or read as it was. Asserts that it is of a kind that may be ([`EntryRef::lent`]).
+    pub(super) fn lend<R>(&mut self, lend: impl FnOnce(&mut Lent<'_>) -> R) -> R {
         match self.representation() {
-            OBJECT => self.edit_object(|object| object.free_step(elements_max)),
-            _ => true,
+            LARGE => lend(&mut Lent::String(self.large_mut())),
+            _ => self.edit_object(|object| lend(&mut Lent::Object(object))),
         }
     }
 
@@ -404,7 +390,7 @@ impl OwnedEntry {
                     expiry,
                 );
             } else {
-                self.store(NewValue::Large(Large::with_capacity(len, bytes)), expiry);
+                self.store(NewValue::Large(LongString::with_capacity(len, bytes)), expiry);
             }
         }
         len
@@ -456,14 +442,14 @@ impl OwnedEntry {
         unsafe { std::slice::from_raw_parts_mut(self.base().add(shape.value_at()), shape.value_len) }
     }
 
-    fn large_ptr(&self) -> *mut Large {
+    fn large_ptr(&self) -> *mut LongString {
         let shape = self.shape();
         assert!(shape.representation() == LARGE, "only a large string has this payload");
         // SAFETY: the payload lies within the allocation, at a multiple of 8.
         unsafe { self.base().add(shape.payload_at()).cast() }
     }
 
-    fn large_mut(&mut self) -> &mut Large {
+    fn large_mut(&mut self) -> &mut LongString {
         // SAFETY: invariant 5: the payload is there, and is borrowed as long as the entry.
         unsafe { &mut *self.large_ptr() }
     }
@@ -548,7 +534,7 @@ impl<'a> EntryRef<'a> {
                     shape.value_len,
                 )),
                 INT => ValueRef::Int(payload.cast::<i64>().read()),
-                LARGE => ValueRef::Shared((*payload.cast::<Large>()).bytes()),
+                LARGE => ValueRef::Shared((*payload.cast::<LongString>()).bytes()),
                 _ => ValueRef::Object(ObjectRef::from_word(shape.value_len as u8, &*payload.cast())),
             }
         }
@@ -575,14 +561,37 @@ impl<'a> EntryRef<'a> {
         }
     }
 
-    /// Where the value lies that is not a string, to tell it from others; 0 for a string.
-    pub(super) fn object_address(self) -> usize {
+    /// What a frozen value is known by as long as it is frozen; 0 for what cannot be.
+    pub(super) fn value_address(self) -> usize {
         let shape = self.shape();
-        if shape.representation() != OBJECT {
-            return 0;
+        // SAFETY: invariants 1 and 5: the representation says what the payload is, which lies at a multiple of 8.
+        unsafe {
+            let payload = self.base().add(shape.payload_at());
+            match shape.representation() {
+                LARGE => (*payload.cast::<LongString>()).address(),
+                OBJECT => payload.cast::<usize>().read(),
+                _ => 0,
+            }
         }
-        // SAFETY: invariants 1 and 5: the word of the object lies there, at a multiple of 8.
-        unsafe { self.base().add(shape.payload_at()).cast::<usize>().read() }
+    }
+
+    /// The value, if it is of a kind that can be frozen where it is large enough.
+    #[inline]
+    pub(super) fn lent(self) -> Option<LentRef<'a>> {
+        let shape = self.shape();
+        // SAFETY: invariants 1 and 5: the representation says what the payload is, which lies at a multiple of 8, for as long as the
+        // entry is borrowed.
+        unsafe {
+            let payload = self.base().add(shape.payload_at());
+            match shape.representation() {
+                LARGE => Some(LentRef::String(&*payload.cast())),
+                OBJECT => Some(LentRef::Object(ObjectRef::from_word(
+                    shape.value_len as u8,
+                    &*payload.cast(),
+                ))),
+                _ => None,
+            }
+        }
     }
 
     /// What OBJECT ENCODING answers.
@@ -633,7 +642,7 @@ impl<'a> EntryRef<'a> {
         let shape = self.shape();
         let outside = match shape.representation() {
             // SAFETY: invariant 5.
-            LARGE => allocated(unsafe { (*self.base().add(shape.payload_at()).cast::<Large>()).capacity() }),
+            LARGE => allocated(unsafe { (*self.base().add(shape.payload_at()).cast::<LongString>()).capacity() }),
             OBJECT => self.object().map_or(0, ObjectRef::allocated_bytes),
             _ => 0,
         };
@@ -646,7 +655,7 @@ impl<'a> EntryRef<'a> {
         let value = match self.value() {
             ValueRef::Int(integer) => NewValue::Int(integer),
             ValueRef::Inline(bytes) => NewValue::Inline { bytes, is_raw },
-            ValueRef::Shared(bytes) => NewValue::Large(Large::adopt(bytes.clone())),
+            ValueRef::Shared(bytes) => NewValue::Large(LongString::adopt(bytes.clone())),
             ValueRef::Object(object) => NewValue::Object(object.to_owned()),
         };
         OwnedEntry::build(self.key(), value, self.expiry(), self.access_clock())
@@ -783,115 +792,11 @@ unsafe fn write_parts(base: *mut u8, shape: Shape, value: NewValue<'_>, expiry: 
                 base.add(shape.value_at())
                     .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             }
-            NewValue::Large(large) => payload.cast::<Large>().write(large),
+            NewValue::Large(large) => payload.cast::<LongString>().write(large),
             NewValue::Object(object) => payload.cast::<NonNull<u8>>().write(object.into_word()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(entry: &OwnedEntry) -> Vec<u8> {
-        entry.as_ref().value().as_bytes(&mut itoa::Buffer::new()).to_vec()
-    }
-
-    #[test]
-    fn the_common_entry_fits_96_bytes() {
-        let entry = OwnedEntry::string(&[b'k'; 16], &[b'v'; 64], StringForm::Detect, None, 0);
-        assert_eq!(entry.as_ref().allocated_bytes(), 96);
-        let entry = OwnedEntry::string(&[b'k'; 16], &[b'v'; 64], StringForm::Detect, Some(UnixMs(1)), 0);
-        assert_eq!(entry.as_ref().allocated_bytes(), 96);
-        assert_eq!(OwnedEntry::int(b"counter", 5, None, 0).as_ref().allocated_bytes(), 32);
-    }
-
-    #[test]
-    fn every_shape_turns_into_every_other() {
-        let keys = [0, 1, 7, 8, 16, 65_534, 65_535, 65_536, 100_000].map(|len| vec![b'k'; len]);
-        let values: Vec<Vec<u8>> = [0, 1, 5, 44, 45, 64, 100, 8192, 8193, 30_000]
-            .into_iter()
-            .map(|len| (0..len).map(|i| (i % 251) as u8).collect())
-            .chain([b"12".to_vec(), i64::MIN.to_string().into_bytes()])
-            .collect();
-        for key in &keys {
-            let mut entry = OwnedEntry::string(key, b"", StringForm::Detect, None, 0xabcdef);
-            let mut step = 0u64;
-            // Every value after every other one, with expiries that come and go.
-            for first in &values {
-                for second in &values {
-                    for value in [first, second] {
-                        step += 1;
-                        let expiry = step.is_multiple_of(3).then_some(UnixMs(step));
-                        entry.store(NewValue::string(value, StringForm::Detect), expiry);
-                        let other = (!step.is_multiple_of(5)).then_some(UnixMs(step * 2));
-                        assert_eq!(entry.as_ref().expiry(), expiry);
-                        entry.set_expiry(other);
-                        let seen = entry.as_ref();
-                        assert_eq!((seen.key(), seen.expiry()), (&key[..], other));
-                        assert_eq!(seen.access_clock(), 0xabcdef);
-                        assert_eq!(seen.value().string_len(), value.len());
-                        assert_eq!(&text(&entry), value);
-                    }
-                }
-            }
-            let entry = entry.with_key(b"another");
-            assert_eq!(
-                (entry.as_ref().key(), text(&entry)),
-                (&b"another"[..], values[values.len() - 1].clone())
-            );
-        }
-    }
-
-    #[test]
-    fn grows_from_every_shape() {
-        for start in [&b""[..], b"12", b"text", &[b'x'; 8191], &[b'x'; 8192], &[b'x'; 9000]] {
-            for tail in [&b""[..], b"y", &[b'y'; 100], &[b'y'; 10_000]] {
-                let make = || OwnedEntry::string(b"key", start, StringForm::Detect, Some(UnixMs(9)), 1);
-                let mut entry = make();
-                let expected = [start, tail].concat();
-                assert_eq!(entry.append(tail), expected.len());
-                assert_eq!(text(&entry), expected);
-                assert_eq!(entry.as_ref().encoding(), Encoding::Raw);
-                assert_eq!(
-                    (entry.as_ref().key(), entry.as_ref().expiry()),
-                    (&b"key"[..], Some(UnixMs(9)))
-                );
-                let mut entry = make();
-                let len = entry.edit_bytes(expected.len(), |bytes| {
-                    bytes[start.len()..].copy_from_slice(tail);
-                    bytes.len()
-                });
-                assert_eq!((len, text(&entry)), (expected.len(), expected));
-                assert_eq!(
-                    entry.edit_bytes(0, |bytes| bytes.len()),
-                    len,
-                    "it never becomes shorter"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn encodings_are_those_of_redis() {
-        let encoding = |value: &[u8], form| OwnedEntry::string(b"k", value, form, None, 0).as_ref().encoding();
-        assert_eq!(encoding(b"123", StringForm::Detect), Encoding::Int);
-        assert_eq!(encoding(b"123", StringForm::Text), Encoding::Embstr);
-        assert_eq!(encoding(b"123", StringForm::Raw), Encoding::Raw);
-        assert_eq!(encoding(b"0123", StringForm::Detect), Encoding::Embstr);
-        assert_eq!(encoding(&[b'x'; 44], StringForm::Detect), Encoding::Embstr);
-        assert_eq!(encoding(&[b'x'; 45], StringForm::Detect), Encoding::Raw);
-        assert_eq!(encoding(&[b'x'; 10_000], StringForm::Text), Encoding::Raw);
-    }
-
-    #[test]
-    fn words_carry_the_address_and_the_expiry() {
-        for expiry in [None, Some(UnixMs(5))] {
-            let word = OwnedEntry::string(b"k", b"v", StringForm::Detect, expiry, 0).into_word();
-            assert_eq!(word & 0b111, if expiry.is_some() { WORD_FLAG } else { 0 });
-            // SAFETY: the word was made just now.
-            let entry = unsafe { OwnedEntry::from_word(word) };
-            assert_eq!(text(&entry), b"v");
-        }
-    }
-}
+mod tests;

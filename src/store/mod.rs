@@ -9,6 +9,7 @@
 //!  +- Watches               versions of the keys that somebody watches             watch
 //!  +- Undo                  the entries as they were                               undo
 //!  +- Captured              the entries as they were at a snapshot's cut            cut
+//!  |                        a value as it was, or still to be freed                frozen
 //!  +- Detached              what takes long to free                                detached
 //!                           positions in the order of the hashes                   scan
 //! KeyFigures               how many keys, and what they take, for people          figures
@@ -31,6 +32,7 @@ mod enter;
 mod entry;
 mod expire;
 mod figures;
+mod frozen;
 mod object;
 mod occupancy;
 mod scan;
@@ -54,6 +56,7 @@ pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, Expiry, Slot, SlotCommon};
 pub use table::{TABLE_BYTES_EACH, TableStats};
 pub use told::{Attention, Happening, Told};
+pub use undo::MovedBack;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use watch::WatchToken;
 

@@ -31,7 +31,7 @@ use super::table::{Table, TableStats};
 use super::tables::find_table;
 use super::told::{Attention, Happening, Told};
 use super::undo::Undo;
-use super::value::{INLINE_BYTES_MAX, Large, NewValue};
+use super::value::{INLINE_BYTES_MAX, NewValue};
 use super::watch::{OldVersions, Watches};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -39,8 +39,7 @@ use crate::base::size_class::allocated;
 use crate::data::access::Moment;
 use crate::data::dict::Spot;
 use crate::data::dict::{Foresight, prefetch};
-use crate::data::frozen::Use;
-use crate::data::string::StringForm;
+use crate::data::string::{LongString, StringEdit, StringForm};
 use crate::data::{ObjectRef, ValueType};
 use std::sync::Arc;
 
@@ -193,7 +192,7 @@ impl Slot {
     /// As `set_string`, with a value that is already in a buffer of its own: a long one is kept as it is, not copied.
     pub fn set_shared(&mut self, db: DbIndex, key: &[u8], value: Bytes, form: StringForm, expiry: Expiry, at: Moment) {
         let value = if value.len() > INLINE_BYTES_MAX {
-            NewValue::Large(Large::adopt(value))
+            NewValue::Large(LongString::adopt(value))
         } else {
             NewValue::string(&value, form)
         };
@@ -249,14 +248,15 @@ impl Slot {
 
     /// Writes into a string in place (SETRANGE, SETBIT, BITFIELD): it is made at least `len_min` long with zero bytes, is
     /// `raw` from then on, and `edit` gets its bytes and says whether the value is another one now, as watchers see it. A
-    /// missing key is created, even with no bytes. The caller has checked type and length.
+    /// missing key is created, even with no bytes. The caller has checked type and length. What a frozen string keeps is what
+    /// `edit` asks for to be written.
     pub fn edit_string<R>(
         &mut self,
         db: DbIndex,
         key: &[u8],
         len_min: usize,
         at: Moment,
-        edit: impl FnOnce(&mut [u8]) -> Edited<R>,
+        edit: impl FnOnce(&mut StringEdit<'_>) -> Edited<R>,
     ) -> R {
         let hash = self.common.seed.hash(key);
         let spot = match self.find_live(db, hash, key, at) {
@@ -278,6 +278,7 @@ impl Slot {
             .table_mut(db)
             .edit(spot, |entry| entry.edit_bytes(len_min, edit))
             .into_parts();
+        self.count_frozen(db, key);
         if has_changed {
             self.touch_watches(db, key);
         }
@@ -287,7 +288,7 @@ impl Slot {
     /// `edit_string` that writes `part` at `offset`; returns the new length.
     pub fn set_range(&mut self, db: DbIndex, key: &[u8], offset: usize, part: &[u8], at: Moment) -> usize {
         self.edit_string(db, key, offset + part.len(), at, |bytes| {
-            bytes[offset..offset + part.len()].copy_from_slice(part);
+            bytes.write(offset..offset + part.len()).copy_from_slice(part);
             Edited::Changed(bytes.len())
         })
     }
@@ -306,17 +307,29 @@ impl Slot {
 
     /// Deletes a key and hands its entry out: for UNLINK of a long string. (RENAME and MOVE: [`Slot::take_for`].)
     pub fn take(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
-        let entry = self.take_whole(db, key, at)?;
+        let entry = self.take_whole(db, key, at, |_, _| false)?;
         Some(self.part_from_cut(entry))
     }
 
-    /// The same with what it is at a snapshot's cut.
-    pub(super) fn take_whole(&mut self, db: DbIndex, key: &[u8], at: Moment) -> Option<OwnedEntry> {
+    /// The same with what it is at a snapshot's cut. `may_move`: whether the value itself may live on elsewhere, given the entry in its
+    /// place.
+    pub(super) fn take_whole(
+        &mut self,
+        db: DbIndex,
+        key: &[u8],
+        at: Moment,
+        may_move: impl FnOnce(&Slot, EntryRef<'_>) -> bool,
+    ) -> Option<OwnedEntry> {
         let spot = self.find_live(db, self.common.seed.hash(key), key, at)?;
         self.note_going(db, spot.hash(), key);
+        let moves = self.is_undo_open() && may_move(self, self.table(db)?.entry(spot));
         let mut entry = self.cut(db, spot);
+        if moves && self.keep_hole(db, &mut entry) {
+            self.tell(db, key, Happening::Removed);
+            return Some(entry);
+        }
         if self.open_undo().is_some_and(|undo| undo.keeps_gone(db, entry.as_ref())) {
-            // What lives on is a copy: the value itself may be frozen, and becomes what it was.
+            // What lives on is a copy of what is small, or of what must stay here for a snapshot.
             let copy = entry.clone();
             let kept = self.keep_gone(db, std::mem::replace(&mut entry, copy));
             debug_assert!(kept.is_none(), "it was asked just now");
@@ -355,15 +368,11 @@ impl Slot {
         self.tell(db, key, Happening::Created(kind));
     }
 
-    /// The entry, if its value takes long to free, or is frozen rather than copied, or has a past: what overwrites it takes it out instead.
-    /// (What would be frozen in its place and then be written over would be lost with its past.)
+    /// The entry, if what overwrites it must take it out instead.
     #[inline]
     fn heavy_at(&self, db: DbIndex, spot: Spot) -> Option<EntryRef<'_>> {
         let entry = self.table(db)?.entry(spot);
-        let must_leave = |object: ObjectRef<'_>| {
-            object.is_heavy() || object.freezes() || object.is_frozen(Use::Undo) || object.is_frozen(Use::Snapshot)
-        };
-        entry.object().is_some_and(must_leave).then_some(entry)
+        entry.must_leave().then_some(entry)
     }
 
     /// Sets, changes or removes the expiry; false if there is no such key.
@@ -549,11 +558,12 @@ impl Slot {
                     Expiry::Clear => None,
                     Expiry::At(time) => Some(time),
                 };
-                let heavy = self.heavy_at(db, spot).map(resolve);
+                let heavy = self.heavy_at(db, spot).map(|old| (resolve(old), old.access_clock()));
                 self.tell_overwritten(db, spot, key);
-                if let Some(expiry) = heavy {
+                if let Some((expiry, old_clock)) = heavy {
+                    let clock = at.touched_clock(old_clock, self.next_random());
                     self.discard(db, spot);
-                    self.insert(db, hash, OwnedEntry::build(key, value, expiry, at.new_clock()));
+                    self.insert(db, hash, OwnedEntry::build(key, value, expiry, clock));
                     return;
                 }
                 self.change(db, spot, key, at, |entry| {
@@ -648,6 +658,11 @@ impl Slot {
         }
     }
 
+    /// Hands out what is to be freed with the next [`Slot::take_discarded`].
+    pub(super) fn discard_later(&mut self, detached: Detached) {
+        self.rare_mut().discarded.get_or_insert_default().absorb(detached);
+    }
+
     /// Frees an entry that is no longer in a table: at once, or later if that takes long.
     #[inline]
     pub(super) fn free(&mut self, entry: OwnedEntry) {
@@ -659,7 +674,7 @@ impl Slot {
 
     /// What must happen before an entry leaves its table and goes on living elsewhere.
     #[inline]
-    fn note_going(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
+    pub(super) fn note_going(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
         if self.concerns_cut() {
             self.capture(db, hash, key);
         }

@@ -5,10 +5,12 @@
 //! entries back. That is a journal of states, not of operations: no command needs an inverse, and a key that changes a
 //! thousand times is kept once.
 //!
-//! A value that is not a string is changed in place. A small one is copied for the undo; a large one is frozen (`data::frozen`) and
+//! Values are changed in place. A small one is copied for the undo; a large one is frozen (`data::frozen`) and
 //! stays where it is, so that keeping it costs nothing and taking it back what was changed, whatever its size. When it leaves its
 //! place for good (it is deleted, overwritten, or lost its last element), it is made what it was then and there, and kept as an entry
-//! like any other. When it goes on living under another name (RENAME, MOVE), its successor is a copy.
+//! like any other. When it goes on living under another name, perhaps in another slot (RENAME, MOVE), it moves with its past, and a *hole* is all
+//! that is kept of it; what leaves its place for good after that is *loose*. So a rollback goes over the slots of a unit of work twice
+//! ([`MovedBack`]): first each takes back its layers, and gives up what is there from elsewhere; then the holes are filled.
 //!
 //! FLUSHDB and SWAPDB change all keys at once and are kept as what they are: a table put aside, two dbs exchanged. Each of
 //! them begins a new *layer* of kept entries, because the same name may mean another entry after it; a rollback takes the
@@ -22,6 +24,7 @@ mod tests;
 
 use hashbrown::HashMap;
 
+use super::cut::Taken;
 use super::detached::Detached;
 use super::entry::{EntryRef, OwnedEntry};
 use super::slot::{DbIndex, Slot};
@@ -29,7 +32,6 @@ use super::table::Table;
 use super::watch::{DbKey, DbKeyRef, OldVersions};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
-use crate::data::ObjectRef;
 use crate::data::frozen::{Spent, Use};
 
 /// What an open undo keeps.
@@ -39,6 +41,10 @@ pub(super) struct Undo {
     below: Vec<(Layer, Upheaval)>,
     old_versions: OldVersions,
     told_count: usize,
+    /// Values from elsewhere that have left their place for good.
+    loose: Vec<OwnedEntry>,
+    /// A value has come from elsewhere that is frozen for an undo.
+    has_come: bool,
 }
 
 /// Entries as they were before their first change in this layer.
@@ -50,9 +56,55 @@ pub(super) enum Kept {
     Nothing,
     /// This one.
     Entry(OwnedEntry),
-    /// The one that is there, with the value that it was frozen as. (In a layer above the one in which it was frozen, that is older
-    /// than the layer; but a rollback takes back both.)
-    InPlace { expiry: Option<UnixMs>, access_clock: u32 },
+    /// The one that is there, with the value that it was frozen as.
+    InPlace(Mark),
+    /// The one that is there. It was frozen before this layer began, and an older one says what becomes of its value.
+    InPlaceBefore(Mark),
+    /// One whose value is somewhere else now.
+    Hole(Hole),
+}
+
+/// What an entry was beside its value.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    expiry: Option<UnixMs>,
+    access_clock: u32,
+}
+
+/// An entry whose value has moved on.
+#[derive(Clone, Copy)]
+pub(super) struct Hole {
+    /// Of the value, which is frozen for the undo.
+    address: usize,
+    mark: Mark,
+}
+
+/// What has moved between the slots of a unit of work that is being taken back. It is complete when all of them have taken back their
+/// changes ([`Slot::roll_back_into`]), and then they are filled, one by one ([`Slot::fill_from`]).
+#[derive(Default)]
+pub struct MovedBack {
+    /// By the addresses of the values.
+    values: HashMap<usize, Taken>,
+    holes: Vec<(u16, DbKey, Hole)>,
+    /// The slots that have given up a value.
+    given: Vec<(u16, usize)>,
+}
+
+impl MovedBack {
+    /// Whether nothing has moved, and no slot has to be filled.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.holes.is_empty()
+    }
+
+    /// What has come into being since and has moved: nobody wants it.
+    #[must_use = "may be large: free it in steps"]
+    pub fn into_detached(self) -> Detached {
+        let mut detached = Detached::default();
+        self.values
+            .into_values()
+            .for_each(|taken| detached.push(taken.into_entry()));
+        detached
+    }
 }
 
 /// A change of whole dbs.
@@ -81,23 +133,93 @@ impl Slot {
         self.rare().is_some_and(|rare| rare.undo.is_some())
     }
 
-    /// Takes back all changes since `begin_undo`.
+    /// Takes back all changes since `begin_undo`, of a unit of work that had no other slots.
     pub fn rollback(&mut self) {
+        let mut moved = MovedBack::default();
+        self.roll_back_into(&mut moved);
+        self.fill_from(&mut moved);
+        let discarded = moved.into_detached();
+        if !discarded.is_empty() {
+            self.discard_later(discarded);
+        }
+    }
+
+    /// Takes back all changes since `begin_undo`, but for values that have moved: what has come from elsewhere is given up, and
+    /// [`Slot::fill_from`] follows when all slots of the unit have done so.
+    pub fn roll_back_into(&mut self, moved: &mut MovedBack) {
         let mut undo = self.take_undo();
-        self.restore_layer(undo.layer);
+        for entry in undo.loose {
+            self.give_up(entry, moved);
+        }
+        let mut holes = HashMap::new();
+        self.restore_layer(undo.layer, &mut holes, moved);
         while let Some((layer, upheaval)) = undo.below.pop() {
             match upheaval {
-                Upheaval::Cleared { db, table, .. } => self.put_table(db, table),
-                Upheaval::Swapped(a, b) => self.exchange_tables(a, b),
+                Upheaval::Cleared { db, table, .. } => {
+                    debug_assert!(
+                        holes.keys().all(|place: &DbKey| place.db != db),
+                        "nothing was there that could leave a hole"
+                    );
+                    self.put_table(db, table);
+                }
+                Upheaval::Swapped(a, b) => {
+                    self.exchange_tables(a, b);
+                    let exchanged = holes.into_iter().map(|(mut place, hole)| {
+                        place.exchange(a, b);
+                        (place, hole)
+                    });
+                    holes = exchanged.collect();
+                }
             }
-            self.restore_layer(layer);
+            self.restore_layer(layer, &mut holes, moved);
         }
+        let index = self.index();
+        moved
+            .holes
+            .extend(holes.into_iter().map(|(place, hole)| (index, place, hole)));
         let rare = self.rare_mut();
         if let Some(watches) = &mut rare.watches {
             watches.restore(undo.old_versions);
         }
         rare.told.truncate(undo.told_count);
         self.drop_if_not_rare();
+    }
+
+    /// Puts the values back that have moved away from here.
+    pub fn fill_from(&mut self, moved: &mut MovedBack) {
+        let (index, seed) = (self.index(), self.common.seed);
+        let MovedBack { values, holes, given } = moved;
+        for (_, address) in given.iter().filter(|(slot, _)| *slot == index) {
+            let to = holes.iter().find(|(_, _, hole)| hole.address == *address);
+            if let Some((to, ..)) = to.filter(|(to, ..)| *to != index) {
+                self.set_forward(*to);
+            }
+        }
+        for (_, DbKey { db, key }, hole) in holes.iter().filter(|(slot, ..)| *slot == index) {
+            let taken = values.remove(&hole.address);
+            let taken = taken.expect("a value that has moved is given up by the slot that has it");
+            let (entry, word) = taken.into_parts();
+            let mut entry = entry.with_key(key);
+            entry.roll_back(hole.mark, seed);
+            self.insert(*db, seed.hash(key), entry);
+            if let Some(word) = word {
+                self.put_word(*db, key, *word);
+            }
+            self.count_frozen(*db, key);
+        }
+    }
+
+    /// Gives up an entry that is in no table any more: its value may belong elsewhere.
+    fn give_up(&mut self, entry: OwnedEntry, moved: &mut MovedBack) {
+        if !entry.as_ref().is_frozen(Use::Undo) {
+            return self.free(entry);
+        }
+        let address = entry.as_ref().value_address();
+        let taken = self.with_word(entry);
+        if taken.is_begun() {
+            moved.given.push((self.index(), address));
+        }
+        moved.values.insert(address, taken);
     }
 
     /// Makes the changes since `begin_undo` final.
@@ -110,12 +232,20 @@ impl Slot {
         let mut gone: Vec<OwnedEntry> = Vec::new();
         // What was frozen and is still there, by where it was in each layer: whatever has moved since then is followed.
         let mut frozen: Vec<DbKey> = Vec::new();
+        let has_come = undo.has_come;
         let mut end_layer = |layer: Layer, frozen: &mut Vec<DbKey>| {
             for (place, kept) in layer {
                 match kept {
-                    Kept::Nothing => {}
                     Kept::Entry(entry) => gone.push(entry),
-                    Kept::InPlace { .. } => frozen.push(place),
+                    Kept::InPlace(_) => {
+                        frozen.push(place);
+                        continue;
+                    }
+                    Kept::Nothing | Kept::InPlaceBefore(_) | Kept::Hole(_) => {}
+                }
+                // What has come from elsewhere stands where something was kept.
+                if has_come {
+                    frozen.push(place);
                 }
             }
         };
@@ -127,13 +257,7 @@ impl Slot {
                     frozen.retain(|place| place.db != db);
                 }
                 Upheaval::Swapped(a, b) => {
-                    for place in &mut frozen {
-                        place.db = match place.db {
-                            db if db == a => b,
-                            db if db == b => a,
-                            db => db,
-                        };
-                    }
+                    frozen.iter_mut().for_each(|place| place.exchange(a, b));
                 }
             }
         }
@@ -144,7 +268,10 @@ impl Slot {
                 self.count_frozen(db, &key);
             }
         }
-        for entry in gone {
+        for mut entry in gone.into_iter().chain(undo.loose) {
+            if entry.as_ref().is_frozen(Use::Undo) {
+                detached.push_spent(entry.lend(|value| value.thaw(Use::Undo)));
+            }
             if let Some(entry) = self.keep_frozen(entry) {
                 detached.push(entry);
             }
@@ -161,25 +288,36 @@ impl Slot {
         self.rare_mut().undo.take().expect("begin_undo comes first")
     }
 
-    fn restore_layer(&mut self, layer: Layer) {
-        for (DbKey { db, key }, old) in layer {
-            let hash = self.common.seed.hash(&key);
-            let seed = self.common.seed;
-            if let Kept::InPlace { expiry, access_clock } = old {
-                let spot = self.table(db).and_then(|table| table.find(hash, &key));
-                let spot = spot.expect("a frozen value that leaves its place is kept as an entry");
-                self.table_mut(db)
-                    .edit(spot, |entry| entry.roll_back(expiry, access_clock, seed));
-                self.count_frozen(db, &key);
+    fn restore_layer(&mut self, layer: Layer, holes: &mut HashMap<DbKey, Hole>, moved: &mut MovedBack) {
+        for (place, old) in layer {
+            let DbKey { db, key } = &place;
+            let (db, seed) = (*db, self.common.seed);
+            let hash = seed.hash(key);
+            let spot = self.table(db).and_then(|table| table.find(hash, key));
+            if let Kept::InPlace(mark) | Kept::InPlaceBefore(mark) = old {
+                // It has moved in a younger layer.
+                if let Some(hole) = holes.get_mut(&place) {
+                    hole.mark = mark;
+                    continue;
+                }
+                let spot = spot.expect("a frozen value that leaves its place is kept as an entry, or leaves a hole");
+                self.table_mut(db).edit(spot, |entry| match old {
+                    Kept::InPlace(_) => entry.roll_back(mark, seed),
+                    _ => entry.set_mark(mark),
+                });
+                self.count_frozen(db, key);
                 continue;
             }
-            if let Some(spot) = self.table(db).and_then(|table| table.find(hash, &key)) {
+            holes.remove(&place);
+            if let Some(spot) = spot {
                 let changed = self.table_mut(db).remove(spot, seed);
                 self.drop_if_empty(db);
-                self.free(changed);
+                self.give_up(changed, moved);
             }
-            if let Kept::Entry(entry) = old {
-                self.insert(db, hash, entry);
+            match old {
+                Kept::Entry(entry) => drop(self.insert(db, hash, entry)),
+                Kept::Hole(hole) => drop(holes.insert(place, hole)),
+                _ => {}
             }
         }
     }
@@ -196,12 +334,12 @@ impl Slot {
                 let table = self.table_mut(db);
                 let entry = table.entry(spot);
                 let is_frozen = entry.is_frozen(Use::Undo);
-                if is_frozen || entry.object().is_some_and(ObjectRef::freezes) {
-                    let kept = Kept::in_place(entry);
-                    if !is_frozen {
-                        table.edit(spot, |entry| entry.edit_object(|object| object.freeze(Use::Undo)));
-                    }
-                    kept
+                if is_frozen {
+                    Kept::InPlaceBefore(Mark::of(entry))
+                } else if entry.freezes() {
+                    let mark = Mark::of(entry);
+                    table.edit(spot, |entry| entry.freeze(Use::Undo));
+                    Kept::InPlace(mark)
                 } else {
                     Kept::Entry(entry.to_owned())
                 }
@@ -222,15 +360,57 @@ impl Slot {
         }
         let key: Box<[u8]> = entry.as_ref().key().into();
         if entry.as_ref().is_frozen(Use::Undo) {
-            let (expiry, access_clock) = match undo.layer.remove(&DbKeyRef { db, key: &key }) {
-                Some(Kept::InPlace { expiry, access_clock }) => (expiry, access_clock),
-                None => (entry.as_ref().expiry(), entry.as_ref().access_clock()),
-                Some(_) => unreachable!("what was kept otherwise was not frozen, and what came in its place is not"),
-            };
-            entry.roll_back(expiry, access_clock, seed);
+            match undo.layer.get(&DbKeyRef { db, key: &key }) {
+                Some(Kept::InPlace(mark)) => {
+                    entry.roll_back(*mark, seed);
+                    undo.layer.remove(&DbKeyRef { db, key: &key });
+                }
+                // What becomes of its value an older layer says.
+                Some(Kept::InPlaceBefore(mark)) => {
+                    entry.set_mark(*mark);
+                    undo.layer.remove(&DbKeyRef { db, key: &key });
+                }
+                None => {}
+                Some(Kept::Nothing | Kept::Entry(_) | Kept::Hole(_)) => {
+                    undo.loose.push(entry);
+                    return None;
+                }
+            }
         }
         undo.keep(db, &key, || Kept::Entry(entry));
         None
+    }
+
+    /// Keeps what must be known of an entry that has left its table and goes on living elsewhere, with its value: that is frozen for
+    /// the undo, if what it is now may be needed. False: it is no value that is frozen, and is to be kept in another way.
+    pub(super) fn keep_hole(&mut self, db: DbIndex, entry: &mut OwnedEntry) -> bool {
+        let Some(undo) = self.open_undo() else { return true };
+        let key: Box<[u8]> = entry.as_ref().key().into();
+        let mut mark = Mark::of(entry.as_ref());
+        match undo.layer.get(&DbKeyRef { db, key: &key }) {
+            None if !entry.as_ref().is_frozen(Use::Undo) => {
+                if !entry.as_ref().freezes() {
+                    return false;
+                }
+                entry.freeze(Use::Undo);
+            }
+            None => {}
+            Some(Kept::InPlace(was) | Kept::InPlaceBefore(was)) => mark = *was,
+            // It has come into being here, or from elsewhere.
+            Some(Kept::Nothing | Kept::Entry(_) | Kept::Hole(_)) => return true,
+        }
+        let address = entry.as_ref().value_address();
+        undo.layer.insert(DbKey { db, key }, Kept::Hole(Hole { address, mark }));
+        true
+    }
+
+    /// A value has come from elsewhere: if it is frozen for the undo, that must be thawed here.
+    pub(super) fn note_come(&mut self, entry: &OwnedEntry) {
+        if entry.as_ref().is_frozen(Use::Undo) {
+            let undo = self.open_undo();
+            undo.expect("all slots of a unit of work have an undo, or none")
+                .has_come = true;
+        }
     }
 
     fn thaw_undo(&mut self, db: DbIndex, key: &[u8]) -> Option<Spent> {
@@ -241,16 +421,27 @@ impl Slot {
         table
             .entry(spot)
             .is_frozen(Use::Undo)
-            .then(|| table.edit(spot, |entry| entry.edit_object(|object| object.thaw(Use::Undo))))
+            .then(|| table.edit(spot, |entry| entry.lend(|value| value.thaw(Use::Undo))))
     }
 }
 
-impl Kept {
-    fn in_place(entry: EntryRef<'_>) -> Kept {
-        Kept::InPlace {
+impl Mark {
+    fn of(entry: EntryRef<'_>) -> Mark {
+        Mark {
             expiry: entry.expiry(),
             access_clock: entry.access_clock(),
         }
+    }
+}
+
+impl DbKey {
+    /// Two dbs have been exchanged.
+    fn exchange(&mut self, a: DbIndex, b: DbIndex) {
+        self.db = match self.db {
+            db if db == a => b,
+            db if db == b => a,
+            db => db,
+        };
     }
 }
 
@@ -290,21 +481,17 @@ impl Undo {
 impl OwnedEntry {
     /// Takes back what has changed since its value was frozen for an undo, unless that has been done already; expiry and clock are put
     /// back in any case.
-    fn roll_back(&mut self, expiry: Option<UnixMs>, access_clock: u32, seed: HashSeed) {
+    fn roll_back(&mut self, mark: Mark, seed: HashSeed) {
         if self.as_ref().is_frozen(Use::Undo) {
-            self.edit_object(|object| object.roll_back(seed));
+            self.lend(|value| value.roll_back(seed));
         }
+        self.set_mark(mark);
+    }
+
+    fn set_mark(&mut self, Mark { expiry, access_clock }: Mark) {
         if self.as_ref().expiry() != expiry {
             self.set_expiry(expiry);
         }
         self.set_access_clock(access_clock);
-    }
-}
-
-impl EntryRef<'_> {
-    /// Whether its value is frozen for this use.
-    #[inline]
-    pub(super) fn is_frozen(self, to: Use) -> bool {
-        self.object().is_some_and(|object| object.is_frozen(to))
     }
 }

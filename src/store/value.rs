@@ -1,12 +1,12 @@
 //! A value on its way into an entry, and as it is seen in one.
 //!
 //! Long strings lie outside of their entry, in reference-counted `Bytes`: a reply can be sent from them while the key is
-//! already being overwritten. Changing one in place is possible while nobody else holds it; else it is copied first.
+//! already being overwritten (`data::string::LongString`).
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::base::numbers::{i64_text_bytes, parse_i64};
-use crate::data::string::{EMBSTR_BYTES_MAX, StringForm};
+use crate::data::string::{EMBSTR_BYTES_MAX, LongString, StringForm};
 use crate::data::{Object, ObjectRef};
 
 /// Strings beyond this lie outside of their entry. Copying this much into a reply takes about as long as the extra
@@ -64,7 +64,7 @@ pub(super) enum NewValue<'v> {
         is_raw: bool,
     },
     /// A longer one, which is always `raw`.
-    Large(Large),
+    Large(LongString),
     /// Any other type.
     Object(Object),
 }
@@ -73,7 +73,7 @@ impl<'v> NewValue<'v> {
     /// A string is encoded as `form` says; a long one is copied into a buffer of its own.
     pub(super) fn string(bytes: &'v [u8], form: StringForm) -> NewValue<'v> {
         if bytes.len() > INLINE_BYTES_MAX {
-            return NewValue::Large(Large::adopt(Bytes::copy_from_slice(bytes)));
+            return NewValue::Large(LongString::adopt(Bytes::copy_from_slice(bytes)));
         }
         if form == StringForm::Detect
             && let Some(integer) = parse_i64(bytes)
@@ -84,50 +84,5 @@ impl<'v> NewValue<'v> {
             bytes,
             is_raw: form == StringForm::Raw || bytes.len() > EMBSTR_BYTES_MAX,
         }
-    }
-}
-
-/// A string that lies outside of its entry.
-#[derive(Clone)]
-pub(super) struct Large {
-    bytes: Bytes,
-    /// Bytes of its buffer; `Bytes` does not tell. For one that is shared it is only its own length: who counts the rest
-    /// is not known.
-    capacity: usize,
-}
-
-impl Large {
-    pub(super) fn adopt(bytes: Bytes) -> Large {
-        let capacity = bytes.len();
-        Large { bytes, capacity }
-    }
-
-    /// Begins with `bytes`, with room for `capacity`.
-    pub(super) fn with_capacity(capacity: usize, bytes: &[u8]) -> Large {
-        let mut buffer = BytesMut::with_capacity(capacity);
-        buffer.extend_from_slice(bytes);
-        Large {
-            capacity: buffer.capacity(),
-            bytes: buffer.freeze(),
-        }
-    }
-
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Gives the bytes to `edit`, in place if nobody else holds them. Appending is amortised: the buffer doubles.
-    pub(super) fn edit<R>(&mut self, edit: impl FnOnce(&mut BytesMut) -> R) -> R {
-        let mut buffer = std::mem::take(&mut self.bytes)
-            .try_into_mut()
-            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        let result = edit(&mut buffer);
-        self.capacity = buffer.capacity();
-        self.bytes = buffer.freeze();
-        result
     }
 }

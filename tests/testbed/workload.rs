@@ -142,14 +142,17 @@ impl Workload for Commands {
                 for tag in &tags {
                     for number in 0..KEYS_EACH {
                         let key = format!("{kind}{{{tag}}}{number}");
-                        if has("field-expiry") {
+                        if has("huge") && !has("field-expiry") {
+                            // DUMP has the elements of a table in an order that nobody promises.
+                            requests.extend(all_of(&key));
+                        } else if has("field-expiry") {
                             // DUMP has the fields whose time is over until somebody has removed them.
                             requests.push(Request::new(&["HGETALL", &key], Judge::Unordered));
                             requests.push(Request::new(&["MGET", &key], Judge::Compared));
                         } else {
                             requests.push(Request::new(&["DUMP", &key], Judge::Compared));
                         }
-                        if has("expiry") && !has("field-expiry") {
+                        if has("expiry") && !has("field-expiry") && !has("huge") {
                             requests.push(Request::new(&["PTTL", &key], Judge::Compared));
                         }
                     }
@@ -159,6 +162,18 @@ impl Workload for Commands {
         requests.push(Request::new(&["FLUSHALL"], Judge::Compared));
         requests
     }
+}
+
+/// Asks for all that a key holds, whatever type it is.
+fn all_of(key: &str) -> [Request; 6] {
+    [
+        Request::new(&["SMEMBERS", key], Judge::Unordered),
+        Request::new(&["HGETALL", key], Judge::Unordered),
+        Request::new(&["ZRANGE", key, "0", "-1", "WITHSCORES"], Judge::Compared),
+        Request::new(&["LRANGE", key, "0", "-1"], Judge::Compared),
+        Request::new(&["XRANGE", key, "-", "+"], Judge::Compared),
+        Request::new(&["MGET", key], Judge::Compared),
+    ]
 }
 
 /// The first letters of keys, and the feature with which there are such keys.
@@ -513,6 +528,9 @@ impl Program<'_> {
     }
 
     fn data(&mut self) {
+        if self.has("huge") && !self.has("eviction") && self.one_in(20) {
+            return self.huge();
+        }
         for _ in 0..20 {
             match self.random.below(12) {
                 0 if self.has("counters") => return self.counters(),
@@ -531,6 +549,54 @@ impl Program<'_> {
             }
         }
         self.strings();
+    }
+
+    /// Values of so many elements that they are frozen while a snapshot runs, and copied in steps.
+    fn huge(&mut self) {
+        let kinds = ["t", "z", "l", "s", "x", "h"];
+        // A hash whose fields' time is over is there until somebody has removed it.
+        let kind = self.pick(if self.has("field-expiry") { &kinds[..5] } else { &kinds });
+        let (key, other) = (self.key(kind), self.key(kind));
+        // Most changes are of a few elements of what is there.
+        let count = [1200, 1200, 3, 1, 1, 1][self.random.below(6)];
+        let first = self.random.below(1000);
+        let names = (first..first + count).map(|number| format!("name {number}"));
+        let words: Vec<String> = match (kind, self.random.below(6)) {
+            (_, 0) => ["COPY", &key, &other, "REPLACE"].map(str::to_owned).into(),
+            (_, 1) => ["RENAME", &key, &other].map(str::to_owned).into(),
+            ("t", 2) => ["SREM", &key].map(str::to_owned).into_iter().chain(names).collect(),
+            ("t", _) => ["SADD", &key].map(str::to_owned).into_iter().chain(names).collect(),
+            ("h", 2) => ["HDEL", &key].map(str::to_owned).into_iter().chain(names).collect(),
+            ("h", _) => {
+                let fields = names.flat_map(|name| [name, first.to_string()]);
+                ["HSET", &key].map(str::to_owned).into_iter().chain(fields).collect()
+            }
+            ("z", 2) => ["ZREM", &key].map(str::to_owned).into_iter().chain(names).collect(),
+            ("z", _) => {
+                let scored = names.enumerate().flat_map(|(at, name)| [(at % 77).to_string(), name]);
+                ["ZADD", &key].map(str::to_owned).into_iter().chain(scored).collect()
+            }
+            ("l", 2) => ["LPOP", &key, &count.to_string()].map(str::to_owned).into(),
+            ("l", 3) => ["LSET", &key, &(first / 4).to_string(), "set"]
+                .map(str::to_owned)
+                .into(),
+            ("l", _) => ["RPUSH", &key].map(str::to_owned).into_iter().chain(names).collect(),
+            ("x", 2) => ["XTRIM", &key, "MAXLEN", &count.to_string()].map(str::to_owned).into(),
+            ("x", _) => {
+                let fields = names.flat_map(|name| [name, "v".repeat(40)]);
+                ["XADD", &key, "*"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain(fields)
+                    .collect()
+            }
+            (_, 2) if count > 100 => ["SETRANGE", &key, "270000", "end"].map(str::to_owned).into(),
+            (_, 3) => ["APPEND", &key, "tail"].map(str::to_owned).into(),
+            _ => ["SETRANGE", &key, &(first * 270).to_string(), "written over"]
+                .map(str::to_owned)
+                .into(),
+        };
+        self.say(&words, Judge::Compared);
     }
 
     fn strings(&mut self) {

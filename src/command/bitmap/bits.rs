@@ -54,7 +54,8 @@ fn setbit(op: &mut Op) -> Result<(), ReplyError> {
     if is_changed || old.is_some_and(|entry| entry.encoding() != Encoding::Raw) {
         let (db, moment) = (op.keys.db, op.keys.moment);
         op.keys.slot(key)?.edit_string(db, key, len_min, moment, |bytes| {
-            bitmap::set(bytes, bit, is_set);
+            let at = (bit / 8) as usize;
+            bitmap::set(bytes.write(at..at + 1), bit % 8, is_set);
             Edited::when(is_changed, ())
         });
     }

@@ -122,7 +122,9 @@ fn bitfield(op: &mut Op) -> Result<(), ReplyError> {
         for operation in &operations {
             let outcome = operation.outcome(bytes);
             if let Some(new) = outcome.new {
-                operation.kind.write(bytes, operation.at, new);
+                let at = (operation.at / 8) as usize;
+                let end = (operation.at + u64::from(operation.kind.width())).div_ceil(8) as usize;
+                operation.kind.write(bytes.write(at..end), operation.at % 8, new);
                 changes += 1;
             }
             answer(reply, outcome.answer);

@@ -6,7 +6,8 @@
 //! COPY copies a large value in steps, and lets others run in between, but not on the two slots, which its unit of work holds until the copy
 //! is in its place. (Freezing the source and letting its slot go would not do: who has changed the source and then finds no
 //! copy would later find one that is older than his change.) So nothing of a copy is seen before all of it, and what needs all
-//! slots (FLUSHALL, the cut of a snapshot) comes before or after it. Within EXEC a copy is made at once.
+//! slots (FLUSHALL, the cut of a snapshot) comes before or after it. Within EXEC a copy is made at once. RENAME makes such a copy only if what
+//! the value was must stay where it is for a snapshot (`store::cut`).
 //!
 //! What is under the new key goes before the value comes, as in Redis: so the key is new even where there was one before.
 
@@ -100,19 +101,24 @@ fn copy_in_steps(
     (target_db, target): (DbIndex, &[u8]),
     replaces: bool,
 ) -> Result<Option<Object>, ReplyError> {
+    if let Some(begun) = op.resumed::<Option<Copying>>() {
+        return go_on_copying(op, source, begun);
+    }
+    let is_large = op.keys.peek(source)?.and_then(EntryRef::object).is_some_and(is_large);
+    if !is_large || !op.may_pause() {
+        return Ok(None);
+    }
+    let moment = op.keys.moment;
+    let place = op.keys.slot(target)?;
+    if !replaces && place.get(target_db, target, moment, Access::Peek).is_some() {
+        return Ok(None);
+    }
+    Err(op.pause(None::<Copying>))
+}
+
+/// One step of a copy; the error ends the step, if it is not the last.
+fn go_on_copying(op: &mut Op, source: &[u8], begun: Option<Copying>) -> Result<Option<Object>, ReplyError> {
     let source_db = op.keys.db;
-    let Some(begun) = op.resumed::<Option<Copying>>() else {
-        let is_large = op.keys.peek(source)?.and_then(EntryRef::object).is_some_and(is_large);
-        if !is_large || !op.may_pause() {
-            return Ok(None);
-        }
-        let moment = op.keys.moment;
-        let place = op.keys.slot(target)?;
-        if !replaces && place.get(target_db, target, moment, Access::Peek).is_some() {
-            return Ok(None);
-        }
-        return Err(op.pause(None::<Copying>));
-    };
     let (limits, end) = (op.env.limits, op.end_of_step());
     let mut begun = begun;
     for _ in 0..SLICES_MAX {
@@ -174,7 +180,7 @@ fn move_to_db(op: &mut Op) -> Result<(), ReplyError> {
         None
     } else {
         let here = slot.as_destination();
-        slot.take_for(source_db, key, here, moment)
+        slot.take_for(source_db, key, here, None, moment)
     };
     let has_moved = moved.is_some();
     if let Some(entry) = moved {
@@ -263,7 +269,17 @@ fn find_both(op: &mut Op, source: &[u8], target: &[u8]) -> Result<Found, ReplyEr
 fn relocate(op: &mut Op, source: &[u8], target: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     let to = op.keys.slot(target)?.as_destination();
-    let Some(entry) = op.keys.slot(source)?.take_for(db, source, to, moment) else {
+    let copy = match op.resumed::<Option<Copying>>() {
+        Some(begun) => go_on_copying(op, source, begun)?,
+        None => {
+            let is_large = op.keys.peek(source)?.and_then(EntryRef::object).is_some_and(is_large);
+            if is_large && op.may_pause() && op.keys.slot(source)?.must_stay(db, source, to, moment) {
+                return Err(op.pause(None::<Copying>));
+            }
+            None
+        }
+    };
+    let Some(entry) = op.keys.slot(source)?.take_for(db, source, to, copy, moment) else {
         return Err(error::NO_SUCH_KEY);
     };
     op.keys.slot(target)?.put_taken(db, target, entry, moment);

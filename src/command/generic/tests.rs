@@ -7,8 +7,10 @@ use crate::base::slot::key_slot;
 use crate::command::bench::{Bench, NOW};
 use crate::config::{MaxmemoryPolicy, Permission, Settings};
 use crate::resp::Proto;
+use crate::shard::ConnRef;
 use crate::store::DbIndex;
 use std::collections::{BTreeSet, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 fn adjust(bench: &Bench, change: impl Fn(&mut Settings)) {
@@ -655,6 +657,40 @@ fn fill_large(bench: &mut Bench, key: &str, kind: &str) {
     if kind == "stream" {
         bench.run(&format!("xgroup create {key} group 0"));
         bench.run(&format!("xreadgroup group group consumer count 5 streams {key} >"));
+    }
+}
+
+/// To a shard that has saved its slot already, while what the value was is still to be saved by the other one.
+#[test]
+fn a_large_value_that_must_stay_for_a_snapshot_is_renamed_in_steps() {
+    for is_walked in [false, true] {
+        let mut bench = Bench::new(2);
+        adjust(&bench, |settings| settings.enable_debug_command = Permission::Yes);
+        let (source, target) = (bench.key_on(0, 0), bench.key_on(1, 1));
+        fill_large(&mut bench, &source, "set");
+        bench.run(&format!("set {target} old"));
+        let digest = bench.run(&format!("debug digest-value {source}"));
+        bench.shards[0].borrow().env.cut.open();
+        let first_frozen = |bench: &Bench, shard: usize, key: &str, walks: bool| {
+            let mut shard = bench.shards[shard].borrow_mut();
+            let (slot, connection) = (key_slot(key.as_bytes()), ConnRef::background(shard.env.shard));
+            let mut view = shard.core.try_view(&[slot], connection).expect("it is at home");
+            let content = view.slot(slot).expect("the view was given this slot");
+            assert!(!walks || content.save_some(|_, _| ControlFlow::Continue(())));
+            content.first_frozen().cloned()
+        };
+        assert_eq!(first_frozen(&bench, 1, &target, is_walked), None);
+        bench.forget();
+        bench.steps.take();
+        let line = format!("rename {source} {target}");
+        assert_eq!(bench.run(&line), "+OK");
+        assert_eq!(bench.steps.take() >= 2, is_walked);
+        assert_eq!(bench.logged_anywhere(), [line]);
+        assert_eq!(bench.run(&format!("debug digest-value {target}")), digest);
+        assert_eq!(bench.run(&format!("exists {source}")), ":0");
+        let at = if is_walked { (0, &source) } else { (1, &target) };
+        let frozen = first_frozen(&bench, at.0, at.1, false).expect("it is still to be saved");
+        assert_eq!(*frozen.key, *source.as_bytes());
     }
 }
 

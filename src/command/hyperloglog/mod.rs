@@ -68,7 +68,7 @@ fn edit<R>(op: &mut Op, key: &[u8], edit: impl FnOnce(&mut [u8]) -> R) -> Result
     Ok(op
         .keys
         .slot(key)?
-        .edit_string(db, key, 0, moment, |bytes| Edited::Changed(edit(bytes))))
+        .edit_string(db, key, 0, moment, |bytes| Edited::Changed(edit(bytes.write_all()))))
 }
 
 const PFADD: Command = Command {
@@ -300,7 +300,7 @@ fn reform(op: &mut Op, key: &[u8], value: &[u8]) -> Result<(), ReplyError> {
     let (db, moment) = (op.keys.db, op.keys.moment);
     let slot = op.keys.slot(key)?;
     slot.edit_string(db, key, value.len(), moment, |bytes| {
-        bytes[..value.len()].copy_from_slice(value);
+        bytes.write(0..value.len()).copy_from_slice(value);
         Edited::Same(())
     });
     Ok(())

@@ -180,7 +180,7 @@ fn destroy(op: &mut Op) -> Result<(), ReplyError> {
     let (key, name) = (op.args.at(2), op.args.at(3));
     let removed = op
         .keys
-        .edit_stream(key, |stream| Edited::Same(stream.groups.remove(name).is_some()))?;
+        .edit_stream(key, |stream| Edited::Same(stream.groups.remove(name)))?;
     let is_removed = removed.ok_or(error::STREAM_GROUP_NO_KEY)?;
     if is_removed {
         changed(op, "xgroup-destroy");

@@ -15,7 +15,6 @@
 //! block's entries lie between its master ID and the next block's; 4. `first_id` is the first live entry's; no ID is above `last_id`.
 
 use super::blocks::{Block, Entry};
-use super::groups::Groups;
 use super::id::{NewId, StreamId};
 use super::past::PastBlocks;
 use super::runs::{Runs, Spot};
@@ -425,15 +424,14 @@ impl Entries {
         &mut self.pasts
     }
 
-    pub(super) fn freeze(&mut self, to: Use, groups: Groups) {
-        let past = PastBlocks::new(self.blocks.len(), self.numbers, groups);
-        self.pasts.begin(to, past);
+    pub(super) fn freeze(&mut self, to: Use) {
+        self.pasts.begin(to, PastBlocks::new(self.blocks.len(), self.numbers));
     }
 
-    /// Makes the entries what they were when they were frozen for an undo, and answers the groups of then.
-    pub(super) fn roll_back(&mut self) -> Groups {
-        let mut past = self.pasts.end(Use::Undo).expect(NOT_FROZEN);
-        let (numbers, groups) = (past.numbers, std::mem::take(&mut past.groups));
+    /// Makes the entries what they were when they were frozen for an undo.
+    pub(super) fn roll_back(&mut self) {
+        let past = self.pasts.end(Use::Undo).expect(NOT_FROZEN);
+        let numbers = past.numbers;
         let (fresh, gone) = past.into_changes();
         for id in fresh {
             let spot = self.blocks.find(&id).expect("a past names living blocks only");
@@ -441,18 +439,16 @@ impl Entries {
         }
         gone.into_values().for_each(|block| self.push_block(block));
         self.numbers = numbers;
-        groups
     }
 
-    /// Shows blocks as they were, for about so much effort; true after the last.
-    pub(super) fn read(&mut self, to: Use, effort: usize, mut visit: impl FnMut(&Block)) -> bool {
+    /// Shows blocks as they were, for about so much effort, which it takes off; true after the last.
+    pub(super) fn read(&mut self, to: Use, effort: &mut usize, mut visit: impl FnMut(&Block)) -> bool {
         let past = self.pasts.get_mut(to).expect(NOT_FROZEN);
-        let mut left = effort;
-        while left > 0 {
+        while *effort > 0 {
             let Some(bytes) = past.read_next(&self.blocks, &mut visit) else {
                 return true;
             };
-            left = left.saturating_sub(1 + bytes / PART_BYTES);
+            *effort = effort.saturating_sub(1 + bytes / PART_BYTES);
         }
         false
     }

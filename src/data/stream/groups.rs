@@ -14,14 +14,22 @@
 //! deleted entries make it unknown, until the group reads up to a place whose number is known (`Entries::count_up_to`). From it
 //! follows the *lag*: how many are left to read. The rules are described in Redis's documentation of XINFO GROUPS.
 //!
+//! A group and the groups of a stream can be frozen with it: what they keep then stands in `past::groups`.
+//!
 //! Invariants: 1. an ID is in exactly one consumer's `pending` if and only if it is in the group's, under that consumer's number;
 //! 2. `names` and `consumers` name the same consumers; 3. `consumer_bytes` is what the consumers' allocations take.
 
+mod frozen;
+
+pub(super) use frozen::SpentStream;
+
 use super::entries::Entries;
 use super::id::StreamId;
+use super::past::groups::{Graves, Head, Name, PastGroup, PastGroups};
 use super::runs::{Ordered, Runs};
 use crate::base::clock::{Ms, UnixMs};
 use crate::base::size_class::allocated;
+use crate::data::past::Pasts;
 
 /// An entry that was delivered and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +83,17 @@ impl Consumer {
         &self.name
     }
 
+    /// What it is.
+    pub fn head(&self) -> ConsumerHead<'_> {
+        ConsumerHead {
+            name: &self.name,
+            seen_at: self.seen_at,
+            active_at: self.active_at,
+            pending_count: self.pending.len(),
+            number: self.number,
+        }
+    }
+
     /// How many entries are pending for it.
     pub fn pending_count(&self) -> usize {
         self.pending.len()
@@ -117,10 +136,29 @@ impl Ordered for Named {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerNumber(u64);
 
-/// A consumer group.
+/// What a group is, apart from what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupHead<'a> {
+    pub name: &'a [u8],
+    pub last_delivered_id: StreamId,
+    pub entries_read: Option<u64>,
+    pub pending_count: usize,
+}
+
+/// What a consumer is, apart from what is pending for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerHead<'a> {
+    pub name: &'a [u8],
+    pub seen_at: UnixMs,
+    pub active_at: Option<UnixMs>,
+    pub pending_count: usize,
+    pub(super) number: u64,
+}
+
+/// A consumer group. A clone is not frozen.
 #[derive(Clone, Debug)]
 pub struct Group {
-    name: Box<[u8]>,
+    name: Name,
     /// The last entry that was delivered to anyone.
     pub last_delivered_id: StreamId,
     /// How many entries the group has read; `None`: not known.
@@ -130,6 +168,7 @@ pub struct Group {
     names: Runs<Named>,
     consumer_bytes: usize,
     numbers: u64,
+    pasts: Pasts<PastGroup>,
 }
 
 impl Ordered for Group {
@@ -179,12 +218,23 @@ impl Group {
             names: Runs::default(),
             consumer_bytes: 0,
             numbers: 0,
+            pasts: Pasts::default(),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// What it is.
+    pub fn head(&self) -> GroupHead<'_> {
+        GroupHead {
+            name: &self.name,
+            last_delivered_id: self.last_delivered_id,
+            entries_read: self.entries_read,
+            pending_count: self.pending.len(),
+        }
     }
 
     /// What all its allocations take.
@@ -245,9 +295,10 @@ impl Group {
 
     /// As [`Group::numbered`], to set its times.
     pub fn numbered_mut(&mut self, number: ConsumerNumber) -> &mut Consumer {
-        self.consumers
-            .by_key_mut(&number.0)
-            .expect("the caller's number is of this group")
+        let consumer = self.consumers.by_key_mut(&number.0);
+        let consumer = consumer.expect("the caller's number is of this group");
+        self.pasts.for_each(|past| past.change_consumer(consumer));
+        consumer
     }
 
     /// Makes a consumer, unless there is one of that name. Says whether it did.
@@ -255,22 +306,38 @@ impl Group {
         if let Some(named) = self.names.by_key(name) {
             return (ConsumerNumber(named.number), false);
         }
-        let number = self.numbers;
-        self.numbers += 1;
-        let consumer = Box::new(Consumer {
-            number,
+        let head = Head {
+            number: self.numbers,
             name: name.into(),
             seen_at: now,
             active_at: None,
+        };
+        (self.insert_consumer(head), true)
+    }
+
+    /// Puts in a consumer whose name and number no other one has.
+    fn insert_consumer(&mut self, head: Head) -> ConsumerNumber {
+        let Head {
+            number,
+            name,
+            seen_at,
+            active_at,
+        } = head;
+        self.numbers = self.numbers.max(number + 1);
+        self.pasts.for_each(|past| past.consumers.note(name.clone()));
+        let consumer = Box::new(Consumer {
+            number,
+            name: name.clone(),
+            seen_at,
+            active_at,
             pending: Runs::default(),
         });
         self.consumer_bytes += consumer.allocated_bytes() + allocated(name.len());
         let is_new = self.consumers.insert(consumer).is_ok();
         debug_assert!(is_new, "numbers are given once");
-        let name = name.into();
         let is_new = self.names.insert(Named { name, number }).is_ok();
-        debug_assert!(is_new, "it was looked up above");
-        (ConsumerNumber(number), true)
+        debug_assert!(is_new, "the caller has looked it up");
+        ConsumerNumber(number)
     }
 
     /// Takes a consumer away with all that is pending for it. Answers how much that was; `None` if there is no such consumer.
@@ -278,8 +345,9 @@ impl Group {
         let named = self.names.remove_key(name)?;
         let consumer = self.consumers.remove_key(&named.number)?;
         self.consumer_bytes -= consumer.allocated_bytes() + allocated(name.len());
+        self.pasts.for_each(|past| past.remove_consumer(&consumer));
         for id in consumer.pending.iter() {
-            self.pending.remove_key(id);
+            self.remove_pending(id);
         }
         Some(consumer.pending.len())
     }
@@ -328,12 +396,16 @@ impl Group {
             delivery_count,
             consumer: consumer.0,
         };
+        let pasts = &mut self.pasts;
         let old = match self.pending.insert(pending) {
-            Ok(_) => None,
-            Err(pending) => self
-                .pending
-                .by_key_mut(&id)
-                .map(|place| std::mem::replace(place, pending).consumer),
+            Ok(_) => {
+                pasts.for_each(|past| past.pending.note(id));
+                None
+            }
+            Err(pending) => self.pending.by_key_mut(&id).map(|place| {
+                pasts.for_each(|past| past.change_pending(place));
+                std::mem::replace(place, pending).consumer
+            }),
         };
         if old == Some(consumer.0) {
             return;
@@ -350,6 +422,7 @@ impl Group {
         let Some(pending) = self.pending.by_key_mut(&id) else {
             return false;
         };
+        self.pasts.for_each(|past| past.change_pending(pending));
         pending.delivered_at = now;
         pending.delivery_count = pending.delivery_count.wrapping_add(1);
         true
@@ -361,8 +434,15 @@ impl Group {
     }
 
     fn forget(&mut self, id: StreamId) -> Option<Pending> {
-        let pending = self.pending.remove_key(&id)?;
+        let pending = self.remove_pending(&id)?;
         self.with_ids(pending.consumer, |ids| ids.remove_key(&id));
+        Some(pending)
+    }
+
+    /// Takes an entry out of the group's list only.
+    fn remove_pending(&mut self, id: &StreamId) -> Option<Pending> {
+        let pending = self.pending.remove_key(id)?;
+        self.pasts.for_each(|past| past.remove_pending(&pending));
         Some(pending)
     }
 
@@ -399,8 +479,13 @@ impl Group {
         answer
     }
 
-    fn free_step(&mut self, mut count: usize) -> bool {
-        if !self.pending.free_step(count) {
+    /// About how many allocations and pending entries there are to free, or to copy.
+    pub(super) fn effort(&self) -> usize {
+        1 + self.consumer_count() + self.pending_count()
+    }
+
+    pub(super) fn free_step(&mut self, mut count: usize) -> bool {
+        if !self.pasts.free_step(count) || !self.pending.free_step(count) {
             return false;
         }
         while count > 0 {
@@ -440,9 +525,22 @@ impl Group {
 }
 
 /// The groups of a stream, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Groups {
     groups: Runs<Box<Group>>,
+    pasts: Pasts<PastGroups>,
+    /// None: nothing has gone that somebody wants. There never is while nothing is frozen.
+    graves: Option<Box<Graves>>,
+}
+
+/// A copy is not frozen.
+impl Clone for Groups {
+    fn clone(&self) -> Groups {
+        Groups {
+            groups: self.groups.clone(),
+            ..Groups::default()
+        }
+    }
 }
 
 impl Groups {
@@ -458,8 +556,19 @@ impl Groups {
 
     /// About how many allocations and pending entries there are to free, or to copy.
     pub fn effort(&self) -> usize {
-        let of_group = |group: &Group| 1 + group.consumer_count() + group.pending_count();
-        self.iter().map(of_group).sum()
+        self.iter().map(Group::effort).sum()
+    }
+
+    /// Whether there is more than so much to copy.
+    pub(super) fn takes_more_than(&self, effort: usize) -> bool {
+        let mut left = effort;
+        self.iter().any(|group| match left.checked_sub(group.effort()) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        })
     }
 
     /// All groups, ordered by name.
@@ -474,17 +583,33 @@ impl Groups {
 
     /// As [`Groups::get`], to be changed.
     pub fn get_mut(&mut self, name: &[u8]) -> Option<&mut Group> {
-        self.groups.by_key_mut(name).map(|group| &mut **group)
+        let group = self.groups.by_key_mut(name)?;
+        if self.pasts.is_any() {
+            frozen::begin_wanted(&mut self.pasts, group);
+        }
+        Some(&mut **group)
     }
 
     /// Adds a group; false if there is one of that name.
     pub fn add(&mut self, group: Group) -> bool {
+        if self.get(&group.name).is_some() {
+            return false;
+        }
+        self.pasts
+            .iter_mut()
+            .for_each(|past| past.groups.note(group.name.clone()));
         self.groups.insert(Box::new(group)).is_ok()
     }
 
-    /// Takes a group away with all that is pending in it.
-    pub fn remove(&mut self, name: &[u8]) -> Option<Box<Group>> {
-        self.groups.remove_key(name)
+    /// Takes a group away with all that is pending in it; false if there is none of that name.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let Some(group) = self.groups.remove_key(name) else {
+            return false;
+        };
+        if self.pasts.is_any() {
+            self.bury(group);
+        }
+        true
     }
 
     /// What all allocations take.
@@ -494,6 +619,15 @@ impl Groups {
 
     /// Frees about `count` pending entries, consumers or groups; true when nothing is left.
     pub fn free_step(&mut self, count: usize) -> bool {
+        if !self.pasts.free_step(count) {
+            return false;
+        }
+        if let Some(graves) = &mut self.graves {
+            if graves.free_step(count) {
+                self.graves = None;
+            }
+            return false;
+        }
         if let Some(group) = self.groups.last_mut() {
             if !group.free_step(count) {
                 return false;
@@ -508,5 +642,6 @@ impl Groups {
     pub(super) fn check(&self) {
         self.groups.check();
         self.iter().for_each(Group::check);
+        self.check_pasts();
     }
 }

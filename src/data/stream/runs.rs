@@ -170,6 +170,16 @@ impl<T: Ordered> Runs<T> {
         self.find(key).and_then(|spot| self.get_mut(spot))
     }
 
+    /// The first element whose key is greater; the first of all if none is given.
+    pub fn after(&self, key: Option<&T::Key>) -> Option<&T> {
+        let Some(key) = key else { return self.first() };
+        let spot = self.lower_bound(key);
+        match self.get(spot) {
+            Some(element) if element.order_key() == key => self.get(self.next(spot)),
+            other => other,
+        }
+    }
+
     /// The place behind that one.
     pub fn next(&self, spot: Spot) -> Spot {
         match self.runs.get(spot.run) {

@@ -474,6 +474,8 @@ impl Reference {
         let there = local.clients.at(client).expect("it was connected");
         (there.session.db, there.session.proto) = (db.0, proto);
         local.receive(client, bytes);
+        // Here nothing can come between the steps of a command.
+        while local.step_held() {}
         drop(local);
         while self.tasks.ready_count() > 0 {
             self.tasks.poll(0);

@@ -64,11 +64,13 @@ pub use story::{ClientStory, Death, End, FEATURES, Features, Judge, Meaning, PIN
 
 use super::{LocalHandle, Node, Registry};
 use crate::base::clock::UnixMs;
+use crate::runtime::disk::Disk;
 use crate::store::HashSeed;
 use run::{Manner, Outcome};
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +89,9 @@ pub trait Recovery {
     /// Looks what is on the disk of this process at this time, and begins to read it if there is anything. The error is what the process
     /// ends with.
     fn begin(&self, node: &Arc<Node>, seed: HashSeed, now: UnixMs) -> Result<Option<Reading>, String>;
+
+    /// The files that a start would read which finds this disk; none: there is no data set.
+    fn files(&self, disk: &dyn Disk) -> Result<Vec<PathBuf>, String>;
 }
 
 /// What a shard does while a data set is read.

@@ -14,14 +14,13 @@ use super::fault::Fault;
 use super::history::History;
 use super::judge::Failure;
 use super::run::Run;
-use super::saves::{CutSeen, FILE, check_file, first_difference};
+use super::saves::{CutSeen, DataSet, check_files, first_difference};
 use super::story::{Death, Story};
 use super::syncs::has_file;
 use crate::base::clock::UnixMs;
 use crate::base::random::Random;
 use crate::engine::assembly::BEGIN;
 use crate::runtime::disk::{Disk, Failing, SimulatedDisk};
-use std::path::Path;
 use std::sync::Arc;
 
 /// The snapshots of each process have numbers above those of the one before.
@@ -114,13 +113,15 @@ pub(super) fn die(run: &mut Run<'_>, death: Death) -> Result<Estate, Failure> {
             history: None,
         });
     }
-    let file = Path::new(FILE);
-    if run.manner.fault == Fault::LoseSaved && disk.content(file).is_some() {
-        let removed = disk.remove(file);
-        removed.map_err(|error| Failure::new("story", error.to_string()))?;
+    let mut found = DataSet::on(&disk, run.recovery)?;
+    if run.manner.fault == Fault::LoseSaved {
+        for name in disk.names() {
+            let removed = disk.remove(&name);
+            removed.map_err(|error| Failure::new("story", error.to_string()))?;
+        }
+        found = DataSet::on(&disk, run.recovery)?;
     }
-    let content = disk.content(file);
-    check_file(run, content.as_deref(), false)?;
+    check_files(run, &found, false)?;
     let mut cuts = std::mem::take(&mut run.judge.cuts);
     let saved = run.saves.saved();
     cuts.retain(|cut| Some(cut.number) >= saved);
@@ -133,7 +134,7 @@ pub(super) fn die(run: &mut Run<'_>, death: Death) -> Result<Estate, Failure> {
         disk,
         course_ns: run.engine.course_ns.get() + death.gap_ms * 1_000_000,
         saved: match has_crashed {
-            true => content.map(|_| numbers_from),
+            true => (!found.is_empty()).then_some(numbers_from),
             false => saved,
         },
         cuts,
@@ -151,7 +152,7 @@ pub(super) fn fail_to_start(story: &Story, bed: &Testbed<'_>, estate: &Estate) -
         return Ok(());
     }
     let disk = &estate.disk;
-    let before = disk.content(Path::new(FILE));
+    let before = DataSet::on(disk, bed.recovery)?;
     disk.fail_at(disk.operations() + random.u64_in(0..OPERATIONS), Failing::Broken);
     // It may end before there are any shards.
     if let Ok(mut engine) = Engine::new(story, bed.registry, estate, bed.recovery) {
@@ -173,7 +174,7 @@ pub(super) fn fail_to_start(story: &Story, bed: &Testbed<'_>, estate: &Estate) -
         engine.abandon();
     }
     disk.end_process();
-    match disk.content(Path::new(FILE)) == before {
+    match DataSet::on(disk, bed.recovery)?.holds_what(&before) {
         true => Ok(()),
         false => Err(Failure::new("load", "a start whose disk fails has changed the file")),
     }

@@ -7,7 +7,6 @@
 //! When all clients are done, one more comes, asks what the data has become, and removes it. Then all leave, time goes on for a
 //! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
 
-use super::Testbed;
 use super::engine::{Engine, Record, What, uncharged};
 use super::fault::Fault;
 use super::host::Host;
@@ -20,6 +19,7 @@ use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
 use super::syncs::{Syncs, has_file, survives, sync};
+use super::{Recovery, Testbed};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
 use crate::engine::Local;
@@ -131,6 +131,7 @@ pub(super) struct Run<'a> {
     pub(super) story: &'a Story,
     pub(super) manner: Manner,
     pub(super) without: &'a [String],
+    pub(super) recovery: &'a dyn Recovery,
     pub(super) engine: Engine,
     pub(super) judge: Judge,
     pub(super) random: Random,
@@ -202,6 +203,7 @@ impl<'a> Run<'a> {
             story,
             manner,
             without: &bed.without,
+            recovery: bed.recovery,
             judge,
             random,
             peers,

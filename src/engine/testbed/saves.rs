@@ -1,11 +1,14 @@
 //! Snapshots in a run: they are begun and cancelled whenever it is drawn, the disk fails now and then, and what is on it is compared with
 //! what the reference had at the cut.
 //!
-//! * When a snapshot is reported as saved, its file holds what there was at its cut.
-//! * At moments that are drawn, a copy of the disk crashes: what its file holds then is what there was at the cut of the last snapshot that
+//! * When a snapshot is reported as saved, its files hold what there was at its cut.
+//! * At moments that are drawn, a copy of the disk crashes: what its files hold then is what there was at the cut of the last snapshot that
 //!   was reported as saved, or at a later one's. The run itself goes on undisturbed.
-//! * What a snapshot that has ended has left beside its file is gone.
+//! * What a snapshot that has ended has left beside its files is gone.
+//!
+//! Which files those are says who would read them at a start ([`Recovery::files`]), so it is the same in either layout.
 
+use super::Recovery;
 use super::engine::{Picture, Record, What, uncharged};
 use super::judge::Failure;
 use super::run::Run;
@@ -24,7 +27,7 @@ use crate::runtime::disk::{Disk, DiskFile, Failing, SimulatedDisk};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Steps between two snapshots that are begun, on average.
@@ -54,7 +57,13 @@ pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
     } else {
         "64mb"
     };
+    // Processes that follow each other may have others.
+    let layout = match has("rdb-layout") && story.schedule_seed >> 5 & 1 == 0 {
+        true => "per-shard",
+        false => "merged",
+    };
     let all = [
+        ("rdb-layout", layout),
         (
             "save",
             if (has("snapshots") || has("restarts")) && !has_file(story) {
@@ -136,9 +145,9 @@ pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
             let copy = run.saves.disk.fork(seed);
             copy.crash();
             copy.restart();
-            copy.content(Path::new(FILE))
-        });
-        check_file(run, after.as_deref(), false)?;
+            DataSet::on(&copy, run.recovery)
+        })?;
+        check_files(run, &after, false)?;
     }
     Ok(())
 }
@@ -155,18 +164,18 @@ fn note_endings(run: &mut Run<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     run.saves.saved = saved;
-    let content = run.saves.disk.content(Path::new(FILE));
-    check_file(run, content.as_deref(), true)?;
+    let found = DataSet::on(&run.saves.disk, run.recovery)?;
+    check_files(run, &found, true)?;
     // Only this one and later ones can be found from here on.
     run.judge.cuts.retain(|cut| Some(cut.number) >= saved);
     check_changes(run)?;
     // What could not be removed when the disk failed is there still.
     if !snapshots.is_under_way() && !run.story.features.has("failing-disk") {
         let names = run.saves.disk.names();
-        if names.len() > 1 {
+        if names.len() > found.files.len() {
             return Err(Failure::new(
                 "snapshot",
-                format!("something is left beside the file: {names:?}"),
+                format!("something is left beside {:?}: {names:?}", found.files),
             ));
         }
     }
@@ -197,19 +206,50 @@ fn check_changes(run: &Run<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The file is of the last snapshot that was saved, or, if it need not be, of a later one.
-pub(super) fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) -> Result<(), Failure> {
+/// The files of a snapshot, as a start would find them.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct DataSet {
+    pub(super) files: Vec<PathBuf>,
+    contents: Vec<Vec<u8>>,
+}
+
+impl DataSet {
+    /// On a copy of the disk: it stays as it is.
+    pub(super) fn on(disk: &SimulatedDisk, recovery: &dyn Recovery) -> Result<DataSet, Failure> {
+        uncharged(|| {
+            let copy = disk.fork(0);
+            let found = recovery.files(&*copy);
+            let files = found.map_err(|error| Failure::new("snapshot", format!("a start would find: {error}")))?;
+            let contents = files.iter().filter_map(|file| copy.content(file)).collect();
+            Ok(DataSet { files, contents })
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether they hold the same, under whatever names.
+    pub(super) fn holds_what(&self, other: &DataSet) -> bool {
+        self.contents == other.contents
+    }
+}
+
+/// The files are of the last snapshot that was saved, or, if they need not be, of a later one.
+pub(super) fn check_files(run: &Run<'_>, found: &DataSet, is_exact: bool) -> Result<(), Failure> {
     let wrong = |text: String| Err(Failure::new("snapshot", text));
-    let Some(content) = content else {
+    if found.is_empty() {
         return match run.saves.saved {
             None => Ok(()),
             Some(number) => wrong(format!("snapshot {number} was saved, and there is no file")),
         };
-    };
-    let entries = match read(content) {
-        Ok(entries) => entries,
-        Err(error) => return wrong(format!("the file cannot be read: {error}")),
-    };
+    }
+    let mut entries = Picture::new();
+    for content in &found.contents {
+        if let Err(error) = read(content, &mut entries) {
+            return wrong(format!("a file cannot be read: {error}"));
+        }
+    }
     let mut difference = None;
     for cut in run.judge.cuts.iter().filter(|cut| Some(cut.number) >= run.saves.saved) {
         if is_exact && Some(cut.number) > run.saves.saved {
@@ -229,8 +269,6 @@ pub(super) fn check_file(run: &Run<'_>, content: Option<&[u8]>, is_exact: bool) 
         None => wrong("there is a file, and there was no cut".to_owned()),
     }
 }
-
-pub(super) const FILE: &str = "/dump.rdb";
 
 /// What there was at the cut of a snapshot.
 #[derive(Clone)]
@@ -258,8 +296,8 @@ pub(super) fn first_difference(found: &Picture, expected: &Picture) -> String {
     })
 }
 
-/// What a file holds; each key once.
-fn read(content: &[u8]) -> Result<Picture, String> {
+/// What a file holds; each key once in all files.
+fn read(content: &[u8], picture: &mut Picture) -> Result<(), String> {
     let limits = Limits::default();
     let making = Making {
         limits: &limits,
@@ -267,7 +305,7 @@ fn read(content: &[u8]) -> Result<Picture, String> {
     };
     let mut reader = Reader::new(content, Some(content.len() as u64), true).map_err(|error| error.to_string())?;
     let version = reader.version();
-    let (mut picture, mut db) = (Picture::new(), 0);
+    let mut db = 0;
     let mut entries: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
     loop {
         let next = reader.look().map_err(|error| error.to_string())?;
@@ -299,7 +337,7 @@ fn read(content: &[u8]) -> Result<Picture, String> {
             }
         }
         if is_end {
-            return Ok(picture);
+            return Ok(());
         }
     }
 }

@@ -39,7 +39,8 @@ pub const FEATURES: &[&str] = &[
     "logged",
 ];
 
-/// Features that came later. They are drawn by themselves, so that a seed is about what it has always been about.
+/// Features that came later. They are drawn by themselves, so that a seed is about what it has always been about. What is `huge` is the
+/// workload's: values that are frozen while a snapshot runs, and copied in steps.
 const LATER_FEATURES: &[&str] = &[
     "listening",
     "torn-passes",
@@ -47,6 +48,8 @@ const LATER_FEATURES: &[&str] = &[
     "snapshots",
     "failing-disk",
     "restarts",
+    "huge",
+    "rdb-layout",
 ];
 
 /// And later still.
@@ -66,7 +69,11 @@ impl Features {
         // Some runs have few, some have most.
         let chance = random.u64_in(1..=7);
         let drawn = all.iter().copied().filter(|name| {
-            let rare = if *name == "every-slot" { 4 } else { 1 };
+            let rare = match *name {
+                // They are dear.
+                "every-slot" | "huge" => 4,
+                _ => 1,
+            };
             random.chance(chance, 8 * rare) && !without.iter().any(|other| other == name)
         });
         Features(drawn.collect())

@@ -13,11 +13,12 @@
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
 use crate::base::numbers::format_f64_shortest;
-use crate::data::frozen::{Head, Part, Sink, Use};
+use crate::data::ObjectRef;
+use crate::data::frozen::{Head, Lent, Part, Sink, Use};
 use crate::data::list::NodeView;
-use crate::data::stream::{Block, Group, Groups, Numbers, StreamId};
-use crate::data::{Object, ObjectRef};
+use crate::data::stream::{Block, Group, GroupHead, Numbers, Pending, StreamId};
 use crate::store::{EntryRef, ValueRef};
+use std::collections::HashMap;
 
 /// Elements in one command, as in Redis.
 const TOGETHER: usize = 64;
@@ -66,6 +67,14 @@ fn write_expiry(out: &mut Vec<u8>, key: &[u8], expiry: Option<UnixMs>) {
     }
 }
 
+/// What stands before the bytes of a string, which end with a line's end.
+fn head_of_string(out: &mut Vec<u8>, key: &[u8], len: usize) {
+    head(out, b'*', 3);
+    bulk(out, b"SET");
+    bulk(out, key);
+    head(out, b'$', len);
+}
+
 /// The writing of one value, from its first slice to its last.
 pub struct Script {
     key: Box<[u8]>,
@@ -76,6 +85,12 @@ pub struct Script {
     word_count: usize,
     /// HPEXPIREAT of fields that no command has yet.
     deadlines: Vec<u8>,
+    /// A string is begun whose bytes have come, and the line does not end yet.
+    is_in_string: bool,
+    /// The group of a stream that is being written, and what is pending in it: whose that is comes behind.
+    group: Box<[u8]>,
+    consumer: Box<[u8]>,
+    pending: HashMap<StreamId, Pending>,
 }
 
 impl Script {
@@ -88,14 +103,18 @@ impl Script {
             held: Vec::new(),
             word_count: 0,
             deadlines: Vec::new(),
+            is_in_string: false,
+            group: Box::default(),
+            consumer: Box::default(),
+            pending: HashMap::new(),
         }
     }
 
-    /// Writes about `effort` more parts of an object behind what is in `out`; true when that were the last. One that is not frozen is written
+    /// Writes about `effort` more parts of a value behind what is in `out`; true when that were the last. One that is not frozen is written
     /// whole, as it is.
-    pub fn write_slice(&mut self, out: &mut Vec<u8>, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+    pub fn write_slice(&mut self, out: &mut Vec<u8>, value: &mut Lent<'_>, seed: HashSeed, effort: usize) -> bool {
         let mut writing = Writing { out, script: self };
-        let is_written = object.read_slice(Use::Snapshot, seed, effort, &mut writing);
+        let is_written = value.read_slice(Use::Snapshot, seed, effort, &mut writing);
         if is_written {
             writing.flush();
             write_expiry(out, &self.key, self.expiry);
@@ -131,6 +150,9 @@ impl Writing<'_> {
             script.word_count = 0;
         }
         self.out.append(&mut script.deadlines);
+        if std::mem::take(&mut script.is_in_string) {
+            self.out.extend_from_slice(b"\r\n");
+        }
     }
 
     fn field(&mut self, field: &[u8], value: &[u8], expiry: Option<UnixMs>) {
@@ -158,7 +180,7 @@ impl Writing<'_> {
         }
     }
 
-    fn rest(&mut self, numbers: &Numbers, groups: &Groups) {
+    fn numbers(&mut self, numbers: &Numbers) {
         let key = &*self.script.key;
         let last_id = numbers.last_id.to_string();
         if numbers.len == 0 {
@@ -180,13 +202,12 @@ impl Writing<'_> {
             max_deleted_id.as_bytes(),
         ];
         command(self.out, &words);
-        groups.iter().for_each(|group| self.group(group));
     }
 
-    fn group(&mut self, group: &Group) {
-        let (key, name) = (&*self.script.key, group.name());
-        let last_id = group.last_delivered_id.to_string();
-        let read = group.entries_read.map_or("-1".to_owned(), |read| read.to_string());
+    fn begin_group(&mut self, name: &[u8], last_delivered_id: StreamId, entries_read: Option<u64>) {
+        let key = &*self.script.key;
+        let last_id = last_delivered_id.to_string();
+        let read = entries_read.map_or("-1".to_owned(), |read| read.to_string());
         let words: [&[u8]; 7] = [
             b"XGROUP",
             b"CREATE",
@@ -197,29 +218,64 @@ impl Writing<'_> {
             read.as_bytes(),
         ];
         command(self.out, &words);
+    }
+
+    fn begin_consumer(&mut self, group: &[u8], name: &[u8]) {
+        command(self.out, &[b"XGROUP", b"CREATECONSUMER", &self.script.key, group, name]);
+    }
+
+    fn claim(&mut self, group: &[u8], consumer: &[u8], id: StreamId, delivered_at: UnixMs, delivery_count: u64) {
+        let id = id.to_string();
+        let (at, count) = (delivered_at.0.to_string(), delivery_count.to_string());
+        let words: [&[u8]; 12] = [
+            b"XCLAIM",
+            &self.script.key,
+            group,
+            consumer,
+            b"0",
+            id.as_bytes(),
+            b"TIME",
+            at.as_bytes(),
+            b"RETRYCOUNT",
+            count.as_bytes(),
+            b"JUSTID",
+            b"FORCE",
+        ];
+        command(self.out, &words);
+    }
+
+    fn group(&mut self, group: &Group) {
+        let name = group.name();
+        self.begin_group(name, group.last_delivered_id, group.entries_read);
         for consumer in group.consumers() {
-            command(self.out, &[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
+            self.begin_consumer(name, consumer.name());
             for id in consumer.pending_from(StreamId::MIN) {
-                let Some(pending) = group.pending(id) else { continue };
-                let id = id.to_string();
-                let (at, count) = (pending.delivered_at.0.to_string(), pending.delivery_count.to_string());
-                let words: [&[u8]; 12] = [
-                    b"XCLAIM",
-                    key,
-                    name,
-                    consumer.name(),
-                    b"0",
-                    id.as_bytes(),
-                    b"TIME",
-                    at.as_bytes(),
-                    b"RETRYCOUNT",
-                    count.as_bytes(),
-                    b"JUSTID",
-                    b"FORCE",
-                ];
-                command(self.out, &words);
+                if let Some(pending) = group.pending(id) {
+                    self.claim(name, consumer.name(), id, pending.delivered_at, pending.delivery_count);
+                }
             }
         }
+    }
+
+    /// The beginning of a group that comes in parts.
+    fn group_head(&mut self, head: &GroupHead<'_>) {
+        self.begin_group(head.name, head.last_delivered_id, head.entries_read);
+        self.script.group = head.name.into();
+        self.script.pending.clear();
+    }
+
+    /// IDs that are pending for the consumer that came before.
+    fn ids(&mut self, ids: &[StreamId]) {
+        let (group, consumer) = (
+            std::mem::take(&mut self.script.group),
+            std::mem::take(&mut self.script.consumer),
+        );
+        for id in ids {
+            if let Some(pending) = self.script.pending.remove(id) {
+                self.claim(&group, &consumer, *id, pending.delivered_at, pending.delivery_count);
+            }
+        }
+        (self.script.group, self.script.consumer) = (group, consumer);
     }
 }
 
@@ -250,7 +306,8 @@ impl Sink for Writing<'_> {
             }
             ObjectRef::Stream(stream) => {
                 stream.entries.blocks().for_each(|block| self.block(block));
-                self.rest(&stream.entries.numbers(), &stream.groups);
+                self.numbers(&stream.entries.numbers());
+                stream.groups.iter().for_each(|group| self.group(group));
             }
         }
     }
@@ -262,6 +319,11 @@ impl Sink for Writing<'_> {
             Head::SortedSet { .. } => b"ZADD",
             Head::List { .. } => b"RPUSH",
             Head::Stream { .. } => b"",
+            Head::String { len } => {
+                head_of_string(self.out, &self.script.key, len);
+                self.script.is_in_string = true;
+                b""
+            }
         };
     }
 
@@ -282,7 +344,20 @@ impl Sink for Writing<'_> {
                 }
             },
             Part::Block(block) => self.block(block),
-            Part::Rest(numbers, groups) => self.rest(numbers, groups),
+            Part::Numbers(numbers, _) => self.numbers(numbers),
+            Part::Group(head) => self.group_head(head),
+            Part::Pending(pending) => {
+                self.script.pending.insert(pending.id, *pending);
+            }
+            Part::Consumers(_) => {}
+            Part::Consumer(consumer) => {
+                let group = std::mem::take(&mut self.script.group);
+                self.begin_consumer(&group, consumer.name);
+                self.script.group = group;
+                self.script.consumer = consumer.name.into();
+            }
+            Part::Ids(ids) => self.ids(ids),
+            Part::Bytes(bytes) => self.out.extend_from_slice(bytes),
         }
     }
 }

@@ -317,7 +317,8 @@ impl Replaced {
 }
 
 /// Gives the files of a snapshot their names, and takes away what it has replaced, as the essay above says. After an error nothing has been
-/// changed, unless it was in syncing the new name of the first file: then the snapshot is there, and a crash may still undo it.
+/// changed, unless it was in syncing the new name of the first file: then the snapshot is there, a start finds it, and a crash of the machine may
+/// still undo it. It is reported as not saved then, as it is in Redis: what was reported as saved must be there whatever happens.
 pub fn commit(
     disk: &dyn Disk,
     directory: &Path,

@@ -20,8 +20,8 @@ use crate::base::clock::UnixMs;
 use crate::base::crc64::{combine, crc64};
 use crate::base::hash::HashSeed;
 use crate::config::{MaxmemoryPolicy, Settings};
-use crate::data::Object;
 use crate::data::access::{frequency, idle_s};
+use crate::data::frozen::Lent;
 use crate::persist::aof::script::{self, Script};
 use crate::persist::payload::Form;
 use crate::persist::rdb::RdbWriter;
@@ -130,16 +130,16 @@ impl Scribe {
     }
 
     /// Writes the next slice of it, about `effort` parts; true when that was the last.
-    pub fn write_slice(&mut self, value: &mut SlicedEntry, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+    pub fn write_slice(&mut self, value: &mut SlicedEntry, lent: &mut Lent<'_>, seed: HashSeed, effort: usize) -> bool {
         let is_written = match value {
             SlicedEntry::Value(value) => {
-                let is_written = value.write_slice(&mut self.out, object, seed, effort);
+                let is_written = value.write_slice(&mut self.out, lent, seed, effort);
                 if is_written {
                     self.version = self.version.max(value.lowest_rdb_version());
                 }
                 is_written
             }
-            SlicedEntry::Script(script) => script.write_slice(&mut self.out, object, seed, effort),
+            SlicedEntry::Script(script) => script.write_slice(&mut self.out, lent, seed, effort),
         };
         self.key_count += u64::from(is_written);
         is_written

@@ -1,17 +1,18 @@
 //! A large value written in slices, while it changes.
 //!
 //! What is written is what the value was when it was frozen (`data::frozen`), and is a value of the same type and layout as
-//! [`write()`](super::write()) makes of it at once: whoever reads it sees no difference. There are two that can be seen in the bytes. The
+//! [`write()`](super::write()) makes of it at once: whoever reads it sees no difference. There are three that can be seen in the bytes. A
+//! string is not compressed, since that takes all of it at once. The
 //! elements of a set, a sorted set or a hash that has changed since stand in another order. And a hash with expiries begins with a time before which no
 //! field expires, rather than with the earliest expiry itself: finding that would take a walk over the whole value before its first slice, and
 //! the format means no more by it than what the expiries are counted from.
 
 use super::super::rdb::RdbWriter;
-use super::{hash, list, lowest_version, set, sorted_set, stream, write_object};
+use super::{STRING, hash, list, lowest_version, set, sorted_set, stream, write_object};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
-use crate::data::frozen::{Head, Part, Sink, Use};
-use crate::data::{Object, ObjectRef};
+use crate::data::ObjectRef;
+use crate::data::frozen::{Head, Lent, Part, Sink, Use};
 
 /// The writing of one value, from its first slice to its last.
 #[derive(Clone, Debug)]
@@ -45,9 +46,9 @@ impl SlicedValue {
         }
     }
 
-    /// Writes about `effort` more parts of an object behind what is in `out`; true when that were the last. One that is not frozen is written
+    /// Writes about `effort` more parts of a value behind what is in `out`; true when that were the last. One that is not frozen is written
     /// whole, as it is.
-    pub fn write_slice(&mut self, out: &mut Vec<u8>, object: &mut Object, seed: HashSeed, effort: usize) -> bool {
+    pub fn write_slice(&mut self, out: &mut Vec<u8>, value: &mut Lent<'_>, seed: HashSeed, effort: usize) -> bool {
         let key = self.key.take();
         let mut writing = Writing {
             writer: match &key {
@@ -56,7 +57,7 @@ impl SlicedValue {
             },
             value: self,
         };
-        object.read_slice(Use::Snapshot, seed, effort, &mut writing)
+        value.read_slice(Use::Snapshot, seed, effort, &mut writing)
     }
 
     /// The RDB version whose layout it took, known from the first slice on.
@@ -87,6 +88,10 @@ impl Sink for Writing<'_, '_> {
             Head::Set { len } => set::begin(&mut self.writer, len),
             Head::List { node_count } => list::begin(&mut self.writer, node_count),
             Head::Stream { block_count } => stream::begin(&mut self.writer, block_count, self.value.rdb_version),
+            Head::String { len } => {
+                self.writer.kind(STRING);
+                self.writer.length(len as u64);
+            }
             Head::SortedSet { len } => sorted_set::begin(&mut self.writer, len),
             Head::Hash { len, earliest } => {
                 self.value.earliest = earliest;
@@ -99,10 +104,14 @@ impl Sink for Writing<'_, '_> {
     fn part(&mut self, part: Part<'_>) {
         match part {
             Part::Member(member) => self.writer.string(member),
+            Part::Bytes(bytes) => self.writer.raw(bytes),
             Part::Block(block) => stream::write_block(&mut self.writer, block),
-            Part::Rest(numbers, groups) => {
-                stream::write_rest(&mut self.writer, numbers, groups, self.value.rdb_version);
-            }
+            Part::Numbers(numbers, group_count) => stream::write_numbers(&mut self.writer, numbers, group_count),
+            Part::Group(group) => stream::write_group(&mut self.writer, group),
+            Part::Pending(pending) => stream::write_pending(&mut self.writer, pending),
+            Part::Consumers(count) => stream::write_consumer_count(&mut self.writer, count),
+            Part::Consumer(consumer) => stream::write_consumer(&mut self.writer, consumer, self.value.rdb_version),
+            Part::Ids(ids) => stream::write_ids(&mut self.writer, ids),
             Part::Node(node) => list::write_node(&mut self.writer, node),
             Part::Scored(member, score) => sorted_set::write_element(&mut self.writer, member, score),
             Part::Field(field, value, expiry) => {
@@ -120,11 +129,13 @@ mod tests {
     use super::super::super::rdb::RdbReader;
     use super::super::{Making, Value, write_keyed};
     use super::*;
+    use crate::data::Object;
     use crate::data::hash::{FieldExpiry, Hash};
     use crate::data::list::{End, List};
     use crate::data::set::Set;
     use crate::data::sorted_set::{AddOptions, SortedSet};
     use crate::data::stream::{Group, Stream, StreamId, Trim, TrimBound};
+    use crate::data::string::LongString;
     use crate::data::{Limits, TypedValue};
     use crate::store::OwnedEntry;
 
@@ -288,7 +299,7 @@ mod tests {
     fn write_sliced(object: &mut Object, mut between: impl FnMut(&mut Object, usize)) -> (Vec<u8>, u16, usize) {
         let (mut out, mut slices) = (Vec::new(), 0);
         let mut value = SlicedValue::new(VERSION, true);
-        while !value.write_slice(&mut out, object, SEED, 100) {
+        while !value.write_slice(&mut out, &mut Lent::Object(object), SEED, 100) {
             slices += 1;
             between(object, slices);
         }
@@ -371,13 +382,37 @@ mod tests {
                     case.object.freeze(Use::Snapshot);
                 }
                 let (mut out, mut value) = (Vec::new(), SlicedValue::keyed(VERSION, true, b"the key"));
-                while !value.write_slice(&mut out, &mut case.object, SEED, 100) {}
+                while !value.write_slice(&mut out, &mut Lent::Object(&mut case.object), SEED, 100) {}
                 assert!(
                     (out == whole) && value.lowest_rdb_version() == lowest,
                     "{:?}",
                     case.object
                 );
             }
+        }
+    }
+
+    /// A string is written as it is, as no slice of it can be compressed by itself; read it is the same.
+    #[test]
+    fn slices_of_a_string_are_its_bytes() {
+        let was = b"a text that could be compressed ".repeat(10_000);
+        for is_frozen in [false, true] {
+            let mut string = LongString::with_capacity(was.len(), &was);
+            if is_frozen {
+                Lent::String(&mut string).freeze(Use::Snapshot);
+            }
+            let (mut out, mut value) = (Vec::new(), SlicedValue::keyed(VERSION, true, b"key"));
+            let mut slices = 1;
+            while !value.write_slice(&mut out, &mut Lent::String(&mut string), SEED, 100) {
+                slices += 1;
+                string.edit(0, |bytes| bytes.write_all().fill(b'x'));
+                string.append(b"tail");
+            }
+            assert_eq!((slices > 20, value.lowest_rdb_version()), (is_frozen, 0));
+            let mut reader = RdbReader::new(&out);
+            assert_eq!(reader.byte(), Ok(STRING));
+            assert_eq!(reader.string().unwrap(), &b"key"[..]);
+            assert!(reader.string().unwrap() == was && reader.left() == 0);
         }
     }
 

@@ -16,7 +16,7 @@ use super::super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 use super::{STREAM_LISTPACKS_2, STREAM_LISTPACKS_3, WITH_ACTIVE_TIMES};
 use crate::base::clock::UnixMs;
 use crate::data::listpack::Listpack;
-use crate::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId};
+use crate::data::stream::{Block, ConsumerHead, Group, GroupHead, Numbers, Pending, Stream, StreamId};
 use hashbrown::HashMap;
 
 /// What is said of a consumer that was never given an entry.
@@ -132,7 +132,10 @@ pub(super) fn write(writer: &mut RdbWriter<'_>, stream: &Stream, rdb_version: u1
     for block in stream.entries.blocks() {
         write_block(writer, block);
     }
-    write_rest(writer, &stream.entries.numbers(), &stream.groups, rdb_version);
+    write_numbers(writer, &stream.entries.numbers(), stream.groups.len());
+    for group in stream.groups.iter() {
+        write_whole_group(writer, group, rdb_version);
+    }
 }
 
 /// The beginning of a stream's blocks.
@@ -150,42 +153,60 @@ pub(super) fn write_block(writer: &mut RdbWriter<'_>, block: &Block) {
     writer.string(block.listpack().as_bytes());
 }
 
-/// What stands behind the blocks.
-pub(super) fn write_rest(writer: &mut RdbWriter<'_>, numbers: &Numbers, groups: &Groups, rdb_version: u16) {
+/// What stands behind the blocks: the groups follow.
+pub(super) fn write_numbers(writer: &mut RdbWriter<'_>, numbers: &Numbers, group_count: usize) {
     writer.length(numbers.len);
     for id in [numbers.last_id, numbers.first_id, numbers.max_deleted_id] {
         write_id(writer, id);
     }
     writer.length(numbers.added);
-    writer.length(groups.len() as u64);
-    for group in groups.iter() {
-        write_group(writer, group, rdb_version >= WITH_ACTIVE_TIMES);
+    writer.length(group_count as u64);
+}
+
+fn write_whole_group(writer: &mut RdbWriter<'_>, group: &Group, rdb_version: u16) {
+    write_group(writer, &group.head());
+    for pending in group.pending_from(StreamId::MIN) {
+        write_pending(writer, pending);
+    }
+    write_consumer_count(writer, group.consumer_count());
+    for consumer in group.consumers() {
+        write_consumer(writer, &consumer.head(), rdb_version);
+        for id in consumer.pending_from(StreamId::MIN) {
+            write_ids(writer, &[id]);
+        }
     }
 }
 
-fn write_group(writer: &mut RdbWriter<'_>, group: &Group, has_active_times: bool) {
-    writer.string(group.name());
+/// The beginning of a group: its pending entries follow, then its consumers, each with its IDs.
+pub(super) fn write_group(writer: &mut RdbWriter<'_>, group: &GroupHead<'_>) {
+    writer.string(group.name);
     write_id(writer, group.last_delivered_id);
     writer.length(group.entries_read.unwrap_or(NOT_KNOWN));
-    writer.length(group.pending_count() as u64);
-    for pending in group.pending_from(StreamId::MIN) {
-        writer.raw(&bytes_of(pending.id));
-        writer.raw(&pending.delivered_at.signed().to_le_bytes());
-        writer.length(pending.delivery_count);
+    writer.length(group.pending_count as u64);
+}
+
+pub(super) fn write_pending(writer: &mut RdbWriter<'_>, pending: &Pending) {
+    writer.raw(&bytes_of(pending.id));
+    writer.raw(&pending.delivered_at.signed().to_le_bytes());
+    writer.length(pending.delivery_count);
+}
+
+pub(super) fn write_consumer_count(writer: &mut RdbWriter<'_>, count: usize) {
+    writer.length(count as u64);
+}
+
+pub(super) fn write_consumer(writer: &mut RdbWriter<'_>, consumer: &ConsumerHead<'_>, rdb_version: u16) {
+    writer.string(consumer.name);
+    writer.raw(&consumer.seen_at.signed().to_le_bytes());
+    if rdb_version >= WITH_ACTIVE_TIMES {
+        let active_at = consumer.active_at.map_or(NEVER, UnixMs::signed);
+        writer.raw(&active_at.to_le_bytes());
     }
-    writer.length(group.consumer_count() as u64);
-    for consumer in group.consumers() {
-        writer.string(consumer.name());
-        writer.raw(&consumer.seen_at.signed().to_le_bytes());
-        if has_active_times {
-            let active_at = consumer.active_at.map_or(NEVER, UnixMs::signed);
-            writer.raw(&active_at.to_le_bytes());
-        }
-        writer.length(consumer.pending_count() as u64);
-        for id in consumer.pending_from(StreamId::MIN) {
-            writer.raw(&bytes_of(id));
-        }
-    }
+    writer.length(consumer.pending_count as u64);
+}
+
+pub(super) fn write_ids(writer: &mut RdbWriter<'_>, ids: &[StreamId]) {
+    ids.iter().for_each(|id| writer.raw(&bytes_of(*id)));
 }
 
 fn write_id(writer: &mut RdbWriter<'_>, id: StreamId) {

@@ -3,14 +3,14 @@
 use super::*;
 use crate::base::clock::UnixMs;
 use crate::base::random::{Random, fewer_if_checked};
-use crate::data::Limits;
 use crate::data::access::Moment;
 use crate::data::frozen::{Head, Part, Sink};
 use crate::data::hash::{FieldExpiry, Hash};
 use crate::data::list::{End, List};
 use crate::data::set::Set;
 use crate::data::string::StringForm;
-use crate::store::{Access, Edited, Expiry, HashSeed, SlotCommon};
+use crate::data::{Limits, ObjectRef};
+use crate::store::{Access, Edited, Expiry, HashSeed, MovedBack, SlotCommon};
 use std::collections::BTreeMap;
 
 const AT: Moment = Moment::lru(UnixMs(1));
@@ -28,14 +28,14 @@ fn picture(slot: &Slot) -> Picture {
 fn note(all: &mut Picture, db: DbIndex, entry: EntryRef<'_>) {
     let value = match entry.value() {
         // A copy is not frozen, whatever has become of the value itself.
-        crate::store::ValueRef::Object(_) => {
+        _ if entry.lent().is_some() => {
             let mut copy = entry.to_owned();
             let mut parts = Parts::default();
-            copy.edit_object(|object| {
-                if object.as_ref().freezes() {
-                    object.freeze(Use::Snapshot);
+            copy.lend(|value| {
+                if value.as_ref().freezes() {
+                    value.freeze(Use::Snapshot);
                 }
-                assert!(object.read_slice(Use::Snapshot, HashSeed([0, 0]), usize::MAX, &mut parts));
+                assert!(value.read_slice(Use::Snapshot, HashSeed([0, 0]), usize::MAX, &mut parts));
             });
             parts.text()
         }
@@ -54,12 +54,17 @@ fn insert(all: &mut Picture, db: DbIndex, key: &[u8], value: String, expiry: Opt
 struct Parts {
     all: Vec<String>,
     is_list: bool,
+    bytes: Vec<u8>,
 }
 
 impl Parts {
     fn text(mut self) -> String {
         if !self.is_list {
             self.all.sort();
+        }
+        if !self.bytes.is_empty() {
+            let hash = HashSeed([1, 1]).hash(&self.bytes);
+            self.all.push(format!("{} bytes: {hash:x}", self.bytes.len()));
         }
         self.all.join(" ")
     }
@@ -76,6 +81,7 @@ impl Sink for Parts {
 
     fn part(&mut self, part: Part<'_>) {
         self.all.push(match part {
+            Part::Bytes(bytes) => return self.bytes.extend_from_slice(bytes),
             Part::Node(node) => format!("{node:?}"),
             Part::Member(member) => format!("{}", member.escape_ascii()),
             part => format!("{part:?}"),
@@ -138,7 +144,7 @@ fn change(slot: &mut Slot, random: &mut Random) {
             let large = format!("large:{}", random.below(4)).into_bytes();
             let key = if random.chance(1, 4) { large } else { key };
             let here = slot.as_destination();
-            if let Some(entry) = slot.take_for(db, &key, here, AT) {
+            if let Some(entry) = slot.take_for(db, &key, here, None, AT) {
                 let key = match random.chance(1, 4) {
                     true => format!("large:{}", random.below(4)).into_bytes(),
                     false => random.below(300).to_string().into_bytes(),
@@ -169,7 +175,7 @@ fn change(slot: &mut Slot, random: &mut Random) {
     }
 }
 
-/// Changes two values that may be large: many elements make them so at once.
+/// Changes three values that may be large: many elements make them so at once.
 fn change_large(slot: &mut Slot, db: DbIndex, key: &[u8], random: &mut Random) {
     let count = [1, 3, 100, 1500][random.below(4)];
     let limits = Limits::default();
@@ -200,6 +206,14 @@ fn change_large(slot: &mut Slot, db: DbIndex, key: &[u8], random: &mut Random) {
         Edited::Changed(())
     });
     assert!(edited.is_ok());
+    let key = [key, b"string"].concat();
+    match (removes, count) {
+        (true, 100) => drop(slot.remove(db, &key, AT)),
+        (true, 1500) => slot.set_string(db, &key, &[b's'; 20_000], StringForm::Raw, Expiry::Keep, AT),
+        (true, _) => drop(slot.append(db, &key, b"tail", AT)),
+        (false, 1500) => drop(slot.set_range(db, &key, 300_000, &member(7), AT)),
+        (false, _) => drop(slot.set_range(db, &key, first * 100, &member(count), AT)),
+    }
 }
 
 /// A slot that is the only one, and its cut.
@@ -347,9 +361,10 @@ impl Home {
         for slot in self.slots.clone().iter().filter(|slot| has_captured(slot)) {
             saved.captured(&mut slots[*slot], cut, usize::MAX);
             if self.at.is_none()
-                && let Some(named) = slots[*slot].first_frozen()
+                && let Some(named) = slots[*slot].first_frozen().cloned()
             {
-                self.named = Some(named.clone());
+                slots[*slot].take_forward();
+                self.named = Some(named);
                 self.at = Some(*slot);
             }
         }
@@ -417,36 +432,47 @@ fn what_has_moved_to_another_slot_is_saved_as_what_it_was() {
             ..Home::default()
         });
         while homes.iter().any(|home| !home.is_done) {
-            let (from, to) = (random.below(4), random.below(4));
             let name = |slot: usize, random: &mut Random| format!("{slot}:{}", random.below(4)).into_bytes();
-            let (key, other) = (name(from, random), name(to, random));
             let (db, other_db) = (DbIndex(random.below(2) as u32), DbIndex(random.below(2) as u32));
-            let has_undo = random.chance(1, 10);
+            let has_undo = random.chance(1, 4);
             if has_undo {
                 slots.iter_mut().for_each(Slot::begin_undo);
             }
-            match random.below(8) {
-                0..3 => {
-                    let destination = slots[to].as_destination();
-                    let frozen_count = |slot: &Slot| {
-                        slot.rare()
-                            .and_then(|rare| rare.cut.as_ref())
-                            .map_or(0, |cut| cut.frozen.len())
-                    };
-                    let before = frozen_count(&slots[to]);
-                    if let Some(taken) = slots[from].take_for(db, &key, destination, AT) {
-                        slots[to].put_taken(other_db, &other, taken, AT);
-                        moved_along += usize::from(from != to && frozen_count(&slots[to]) > before);
+            for _ in 0..if has_undo { 1 + random.below(4) } else { 1 } {
+                let (from, to) = (random.below(4), random.below(4));
+                let (key, other) = (name(from, random), name(to, random));
+                match random.below(8) {
+                    0..3 => {
+                        // Now and then the one that is being read, if it has its name of then still.
+                        let read = homes.iter().find_map(|home| home.at.zip(home.named.as_ref()));
+                        let (from, db, key) = match read.filter(|_| random.chance(1, 3)) {
+                            Some((at, named)) => (at, named.db, named.key.to_vec()),
+                            None => (from, db, key),
+                        };
+                        let destination = slots[to].as_destination();
+                        let frozen_count = |slot: &Slot| {
+                            slot.rare()
+                                .and_then(|rare| rare.cut.as_ref())
+                                .map_or(0, |cut| cut.frozen.len())
+                        };
+                        let before = frozen_count(&slots[to]);
+                        if let Some(taken) = slots[from].take_for(db, &key, destination, None, AT) {
+                            slots[to].put_taken(other_db, &other, taken, AT);
+                            moved_along += usize::from(from != to && frozen_count(&slots[to]) > before);
+                        }
                     }
+                    3 => change_large(&mut slots[from], db, &key, random),
+                    4 if random.chance(1, 8) => drop(slots[from].clear_db(db)),
+                    5 if random.chance(1, 4) => slots.iter_mut().for_each(|slot| slot.swap_dbs(db, other_db, AT)),
+                    6 if random.chance(1, 4) => drop(slots[from].remove(db, &key, AT)),
+                    _ => {}
                 }
-                3 => change_large(&mut slots[from], db, &key, random),
-                4 if random.chance(1, 8) => drop(slots[from].clear_db(db)),
-                5 if random.chance(1, 4) => slots.iter_mut().for_each(|slot| slot.swap_dbs(db, other_db, AT)),
-                6 if random.chance(1, 4) => drop(slots[from].remove(db, &key, AT)),
-                _ => {}
             }
             if has_undo && random.chance(1, 2) {
-                slots.iter_mut().for_each(Slot::rollback);
+                let mut moved = MovedBack::default();
+                slots.iter_mut().for_each(|slot| slot.roll_back_into(&mut moved));
+                slots.iter_mut().for_each(|slot| slot.fill_from(&mut moved));
+                drop(moved.into_detached());
             } else if has_undo {
                 slots.iter_mut().for_each(|slot| drop(slot.commit_undo()));
             }
@@ -583,6 +609,42 @@ fn what_a_frozen_value_keeps_is_counted_at_once() {
     slot.take_told();
 }
 
+/// A long string keeps what is written over, whoever writes it, and what has been appended is no part of what it was; to read it back to its
+/// end frees that.
+#[test]
+fn what_a_frozen_string_keeps_is_counted_at_once() {
+    let (mut slot, cut) = slot_of(4);
+    let (db, key) = (DbIndex(0), b"string");
+    slot.set_range(db, key, 400_000, b"end", AT);
+    let expected = picture(&slot);
+    cut.open();
+    slot.append(db, key, b"tail", AT);
+    assert_eq!(cut.captured_bytes(), 0);
+    slot.set_range(db, key, 5000, b"x", AT);
+    let one = cut.captured_bytes();
+    assert!(one > 4096 && one < 4200, "{one}");
+    slot.set_range(db, key, 5001, b"y", AT);
+    assert_eq!(cut.captured_bytes(), one, "it is kept once");
+    for goes_back in [true, false] {
+        slot.begin_undo();
+        slot.set_range(db, key, 100_000, &[b'z'; 8192], AT);
+        assert!(cut.captured_bytes() >= one + 2 * 4096);
+        match goes_back {
+            true => slot.rollback(),
+            false => drop(slot.commit_undo()),
+        }
+    }
+    let mut saved = Saved::default();
+    saved.frozen(&mut slot, 1500);
+    assert!(saved.all.is_empty(), "it takes several slices");
+    // Overwritten it is put aside.
+    slot.set_int(db, key, 7, Expiry::Clear, AT);
+    while slot.first_frozen().is_some() {
+        saved.frozen(&mut slot, 1500);
+    }
+    assert!(saved.all == expected && cut.captured_bytes() == 0);
+}
+
 /// To a slot of another home that is still to be walked, even if that has not heard of the cut yet; but not to one that has been walked.
 #[test]
 fn a_value_moves_to_another_home_while_that_is_not_done() {
@@ -605,7 +667,7 @@ fn a_value_moves_to_another_home_while_that_is_not_done() {
             assert!(to.save_some(|_, _| unreachable!("it is frozen")));
         }
         let destination = to.as_destination();
-        let taken = from.take_for(db, b"set", destination, AT).expect("it is there");
+        let taken = from.take_for(db, b"set", destination, None, AT).expect("it is there");
         to.put_taken(db, b"moved", taken, AT);
         assert_eq!(
             from.first_frozen().is_some(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::base::clock::UnixMs;
 use crate::base::random::{Random, fewer_if_checked};
 use crate::data::Limits;
+use crate::data::ObjectRef;
 use crate::data::access::Moment;
 use crate::data::hash::{FieldExpiry, Hash};
 use crate::data::list::{End, List};
@@ -187,7 +188,12 @@ fn change(slot: &mut Slot, db: DbIndex, key: &[u8], random: &mut Random, count: 
             // The caller looks at the type, and at expiry.
             let entry = slot.get(db, key, at, Access::Peek);
             if entry.is_none_or(|entry| entry.object().is_none()) {
-                slot.append(db, key, b"tail", at);
+                // Many make it so long that it is frozen.
+                let offset = [random.below(1000) * 250, 300_000][usize::from(count > 200)];
+                match removes {
+                    true => drop(slot.append(db, key, b"tail", at)),
+                    false => drop(slot.set_range(db, key, offset, &texts.concat(), at)),
+                }
             }
             Ok(())
         }
@@ -221,8 +227,13 @@ fn step(slot: &mut Slot, random: &mut Random) {
             } else {
                 KEYS[random.below(KEYS.len())]
             };
-            if let Some(entry) = slot.take(one, key, AT) {
-                slot.put(two, to, entry, AT);
+            let here = slot.as_destination();
+            if random.below(4) == 0 {
+                if let Some(entry) = slot.take(one, key, AT) {
+                    slot.put(two, to, entry, AT);
+                }
+            } else if let Some(taken) = slot.take_for(one, key, here, None, AT) {
+                slot.put_taken(two, to, taken, AT);
             }
         }
         4 if one != two => slot.swap_dbs(one, two, AT),
@@ -305,6 +316,127 @@ fn large_values_come_back_whatever_became_of_them() {
             slot.take_told();
             drop(slot.take_discarded());
         }
+    }
+}
+
+/// Large values move between the slots of a unit of work, over others and back, and change where they come to; taken back, each is where
+/// it was and what it was, and none has been copied.
+#[test]
+fn large_values_come_back_from_other_slots() {
+    let seeds = fewer_if_checked(60);
+    let (mut rolled_back, mut moved_count) = (0, 0);
+    for seed in 0..seeds {
+        let mut random = Random::with_seed(seed);
+        let mut slots = [0, 1, 2].map(|index| Slot::new(index, SEED));
+        for slot in &mut slots {
+            for key in KEYS {
+                change(slot, DbIndex(0), key, &mut random, 400);
+            }
+        }
+        for round in 0..12 {
+            let before = slots.each_ref().map(content);
+            let addresses = slots.each_ref().map(addresses);
+            slots.iter_mut().for_each(Slot::begin_undo);
+            for _ in 0..1 + random.below(30) {
+                let (from, to) = (random.below(3), random.below(3));
+                if random.below(3) > 0 {
+                    step(&mut slots[from], &mut random);
+                    continue;
+                }
+                let (one, two) = (DbIndex(random.below(3) as u32), DbIndex(random.below(3) as u32));
+                let (key, other) = (KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]);
+                let there = slots[to].as_destination();
+                if let Some(taken) = slots[from].take_for(one, key, there, None, AT) {
+                    slots[to].put_taken(two, other, taken, AT);
+                    moved_count += 1;
+                }
+            }
+            if random.below(3) > 0 {
+                let mut moved = MovedBack::default();
+                slots.iter_mut().for_each(|slot| slot.roll_back_into(&mut moved));
+                slots.iter_mut().for_each(|slot| slot.fill_from(&mut moved));
+                let mut detached = moved.into_detached();
+                while !detached.free_step(20) {}
+                assert!(slots.each_ref().map(content) == before, "seed {seed}, round {round}");
+                for (slot, before) in slots.iter().zip(addresses) {
+                    assert_eq!(
+                        self::addresses(slot),
+                        before,
+                        "seed {seed}, round {round}: it has been copied"
+                    );
+                }
+                rolled_back += 1;
+            } else {
+                let after = slots.each_ref().map(content);
+                slots.iter_mut().for_each(|slot| {
+                    let mut detached = slot.commit_undo();
+                    while !detached.free_step(20) {}
+                });
+                assert!(slots.each_ref().map(content) == after, "seed {seed}, round {round}");
+            }
+            for slot in &mut slots {
+                slot.check();
+                for db in slot.dbs() {
+                    slot.for_each(db, UnixMs(0), |entry| assert!(!entry.is_frozen(Use::Undo)));
+                }
+                slot.take_told();
+                drop(slot.take_discarded());
+            }
+        }
+    }
+    assert!(
+        rolled_back > seeds && moved_count > 5 * seeds,
+        "{rolled_back}, {moved_count}"
+    );
+}
+
+/// Where the large values of a slot lie.
+fn addresses(slot: &Slot) -> Vec<(DbIndex, Vec<u8>, usize)> {
+    let mut all = Vec::new();
+    for db in slot.dbs() {
+        slot.for_each(db, UnixMs(0), |entry| {
+            if entry.freezes() && entry.object().is_some() {
+                all.push((db, entry.key().to_vec(), entry.value_address()));
+            }
+        });
+    }
+    all.sort();
+    all
+}
+
+/// Renamed within an undo, a large value is the same one, there and back.
+#[test]
+fn a_large_value_moves_without_being_copied() {
+    for (is_other_slot, is_taken_back) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut slots = [0, 1].map(|index| Slot::new(index, SEED));
+        let (db, to) = (DbIndex(0), usize::from(is_other_slot));
+        change(&mut slots[0], db, b"set", &mut Random::with_seed(1), 5000);
+        let address = addresses(&slots[0])[0].2;
+        slots.iter_mut().for_each(Slot::begin_undo);
+        let there = slots[to].as_destination();
+        let taken = slots[0].take_for(db, b"set", there, None, AT).expect("it is there");
+        slots[to].put_taken(db, b"other set", taken, AT);
+        assert_eq!(addresses(&slots[to]), [(db, b"other set".to_vec(), address)]);
+        let kept = |slot: &Slot, key: &[u8]| slot.peek(db, key, AT.now).unwrap().object().unwrap().kept_bytes();
+        change(&mut slots[to], db, b"other set", &mut Random::with_seed(2), 1);
+        assert!(
+            kept(&slots[to], b"other set") < 200,
+            "what has changed, and nothing else"
+        );
+        let key = if is_taken_back {
+            let mut moved = MovedBack::default();
+            slots.iter_mut().for_each(|slot| slot.roll_back_into(&mut moved));
+            slots.iter_mut().for_each(|slot| slot.fill_from(&mut moved));
+            assert!(moved.into_detached().is_empty());
+            &b"set"[..]
+        } else {
+            slots.iter_mut().for_each(|slot| drop(slot.commit_undo()));
+            &b"other set"[..]
+        };
+        let at = if is_taken_back { 0 } else { to };
+        assert_eq!(addresses(&slots[at]), [(db, key.to_vec(), address)]);
+        assert_eq!(kept(&slots[at], key), 0);
+        assert!(!slots[at].peek(db, key, AT.now).unwrap().is_frozen(Use::Undo));
     }
 }
 

@@ -8,13 +8,14 @@ use shardis::base::clock::UnixMs;
 use shardis::base::hash::HashSeed;
 use shardis::base::random::Random;
 use shardis::data::copying::Copying;
-use shardis::data::frozen::{Head, Part, Sink, Use};
+use shardis::data::frozen::{Head, Lent, Part, Sink, Use};
 use shardis::data::hash::{FieldExpiry, Hash};
 use shardis::data::list::{End, List, NewNode};
 use shardis::data::listpack::Listpack;
 use shardis::data::set::Set;
 use shardis::data::sorted_set::{AddOptions, SortedSet};
-use shardis::data::stream::{Block, Group, Groups, Numbers, Stream, StreamId, Trim, TrimBound};
+use shardis::data::stream::{Block, Group, Numbers, Stream, StreamId, Trim, TrimBound};
+use shardis::data::string::LongString;
 use shardis::data::{Limits, Object, ObjectRef, TypedValue};
 
 const SEED: HashSeed = HashSeed([3, 4]);
@@ -43,8 +44,26 @@ fn of_block(block: &Block) -> Vec<u8> {
     [format!("{:?} ", block.id()).as_bytes(), block.listpack().as_bytes()].concat()
 }
 
-fn of_rest(numbers: &Numbers, groups: &Groups) -> Vec<u8> {
-    format!("{numbers:?} {groups:?}").into_bytes()
+fn of_numbers(numbers: &Numbers, group_count: usize) -> Vec<u8> {
+    told(&(numbers, group_count))
+}
+
+fn told(what: &dyn std::fmt::Debug) -> Vec<u8> {
+    format!("{what:?}").into_bytes()
+}
+
+/// What a stream has behind its blocks.
+fn of_rest(stream: &Stream, all: &mut Vec<Vec<u8>>) {
+    all.push(of_numbers(&stream.entries.numbers(), stream.groups.len()));
+    for group in stream.groups.iter() {
+        all.push(told(&group.head()));
+        group.pending_from(StreamId::MIN).for_each(|pending| all.push(told(pending)));
+        all.push(told(&group.consumer_count()));
+        for consumer in group.consumers() {
+            all.push(told(&consumer.head()));
+            consumer.pending_from(StreamId::MIN).for_each(|id| all.push(told(&id)));
+        }
+    }
 }
 
 /// The elements: in order, if it is a list or a stream.
@@ -67,7 +86,7 @@ fn picture(object: ObjectRef<'_>) -> Vec<Vec<u8>> {
         }
         ObjectRef::Stream(stream) => {
             all.extend(stream.entries.blocks().map(of_block));
-            all.push(of_rest(&stream.entries.numbers(), &stream.groups));
+            of_rest(stream, &mut all);
             return all;
         }
     }
@@ -95,12 +114,18 @@ impl Sink for Reading {
         assert!(self.has_begun);
         match part {
             Part::Member(member) => self.parts.push(member.to_vec()),
+            Part::Bytes(bytes) => self.parts.push(bytes.to_vec()),
             Part::Field(field, value, expiry) => {
                 self.parts.push(format!("{field:?} {value:?} {expiry:?}").into_bytes());
             }
             Part::Scored(member, score) => self.parts.push(format!("{member:?} {score:?}").into_bytes()),
             Part::Block(block) => self.parts.push(of_block(block)),
-            Part::Rest(numbers, groups) => self.parts.push(of_rest(numbers, groups)),
+            Part::Numbers(numbers, group_count) => self.parts.push(of_numbers(numbers, group_count)),
+            Part::Group(group) => self.parts.push(told(group)),
+            Part::Pending(pending) => self.parts.push(told(pending)),
+            Part::Consumers(count) => self.parts.push(told(&count)),
+            Part::Consumer(consumer) => self.parts.push(told(consumer)),
+            Part::Ids(ids) => self.parts.extend(ids.iter().map(|id| told(id))),
             Part::Node(node) => {
                 let node = match node.is_plain() {
                     true => NewNode::Plain(node.bytes()),
@@ -122,7 +147,7 @@ fn make(choice: u8) -> Object {
         3 => List::default().into_object(),
         _ => {
             let mut stream = Stream::new();
-            stream.groups.add(Group::new(b"group", StreamId::MIN, None));
+            stream.groups.add(Group::new(b"group0", StreamId::MIN, None));
             stream.into_object()
         }
     };
@@ -156,8 +181,12 @@ fn add(object: &mut Object, element: &[u8], choice: u8, limits: &Limits) {
         Object::Stream(stream) => {
             let id = StreamId::new(stream.entries.last_id().ms + 1, 0);
             let _ = stream.entries.append(id, [element, b"value"].into_iter(), limits);
-            if let Some(group) = stream.groups.get_mut(b"group")
-                && choice % 8 == 0
+            let name = [b"group", &[b'0' + choice % 3][..]].concat();
+            if choice % 64 == 7 {
+                stream.groups.add(Group::new(&name, StreamId::MIN, None));
+            }
+            if let Some(group) = stream.groups.get_mut(&name)
+                && choice % 8 < 3
             {
                 let (consumer, _) = group.add_consumer(&[choice % 32], UnixMs(1));
                 group.deliver(id, consumer, UnixMs(2));
@@ -208,6 +237,16 @@ fn remove(object: &mut Object, choice: u8, count: u8, limits: &Limits) {
                         limit: None,
                     });
                 }
+                2 => drop(stream.groups.remove(&[b"group", &[b'0' + choice % 3][..]].concat())),
+                3 | 4 => {
+                    if let Some(group) = stream.groups.get_mut(&[b"group", &[b'0' + choice % 3][..]].concat()) {
+                        let pending = group.pending_from(id).next().map(|pending| pending.id);
+                        match count % 16 == 3 {
+                            true => drop(group.acknowledge(pending.unwrap_or(id))),
+                            false => drop(group.remove_consumer(&[choice % 32])),
+                        }
+                    }
+                }
                 1 => {
                     // Back behind what was deleted at the end.
                     (0..choice % 16).for_each(|_| {
@@ -236,10 +275,68 @@ fn check(object: &Object) {
     }
 }
 
+/// The same for a long string.
+fn change_string(steps: &[u8]) {
+    let bytes: Vec<u8> = (0..300_000u32).map(|at| (at / 7) as u8).collect();
+    let mut string = LongString::with_capacity(bytes.len(), &bytes);
+    let (mut undo, mut snapshot): (Option<Vec<u8>>, Option<(Vec<u8>, Reading)>) = (None, None);
+    let mut shared = None;
+    for step in steps.chunks_exact(3) {
+        let (choice, count) = (step[1], step[2]);
+        let len = string.bytes().len();
+        match step[0] % 8 {
+            0 => match undo.take() {
+                None => {
+                    undo = Some(string.bytes().to_vec());
+                    Lent::String(&mut string).freeze(Use::Undo);
+                }
+                Some(was) => {
+                    Lent::String(&mut string).roll_back(SEED);
+                    assert!(string.bytes() == &was);
+                }
+            },
+            1 if snapshot.is_none() => {
+                snapshot = Some((string.bytes().to_vec(), Reading::default()));
+                Lent::String(&mut string).freeze(Use::Snapshot);
+            }
+            1 | 2 => {
+                if let Some((was, mut reading)) = snapshot.take() {
+                    let effort = 1 + 16 * usize::from(count);
+                    if !Lent::String(&mut string).read_slice(Use::Snapshot, SEED, effort, &mut reading) {
+                        snapshot = Some((was, reading));
+                        continue;
+                    }
+                    while !Lent::String(&mut string).thaw(Use::Snapshot).free_step(10) {}
+                    assert!(reading.parts.concat() == was);
+                }
+            }
+            3 if choice == 0 => {
+                let to = [Use::Undo, Use::Snapshot][usize::from(count % 2)];
+                let _ = Lent::String(&mut string).thaw(to).free_step(1000);
+                match to {
+                    Use::Undo => undo = None,
+                    _ => snapshot = None,
+                }
+            }
+            3 => shared = (choice % 2 == 0).then(|| string.bytes().clone()),
+            4 => string.append(&text(choice).repeat(usize::from(count))),
+            _ => {
+                let from = usize::from(choice) * 2000 % len;
+                let end = from + usize::from(count) * 60;
+                string.edit(end, |bytes| bytes.write(from..end).fill(count));
+            }
+        }
+    }
+    drop(shared);
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, steps)) = data.split_first() else {
         return;
     };
+    if kind % 6 == 5 {
+        return change_string(steps);
+    }
     let limits = limits();
     let mut object = make(kind);
     let (mut undo, mut snapshot): (Option<Object>, Option<(Object, Reading)>) = (None, None);
