@@ -76,6 +76,8 @@ pub struct Env {
     pub(super) reply_bytes_max: usize,
     /// A data set is being read: commands that cannot run meanwhile are refused, nothing expires and nothing is evicted.
     pub(super) is_loading: bool,
+    /// What runs is what the data set is made of: nothing of it is logged or counted, and nothing is over for it.
+    pub(super) is_replaying: bool,
     /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
     pub skips_checksums: bool,
     /// `DEBUG PAUSE-CRON`.
@@ -203,6 +205,7 @@ impl Env {
             limits: limits_of(&settings, Limits::default().list_packed_threshold),
             reply_bytes_max: reply_bytes_max(&settings),
             is_loading: node.loading.is_loading(),
+            is_replaying: node.loading.is_loading(),
             skips_checksums: false,
             is_cron_paused: false,
             reply_resizing: ReplyResizing::DEFAULT,
@@ -304,7 +307,7 @@ impl Env {
     #[inline]
     pub fn moment(&self) -> Moment {
         let moment = self.moment_of_entering();
-        match self.is_loading {
+        match self.is_replaying {
             false => moment,
             true => Moment {
                 now: UnixMs::EPOCH,
@@ -405,7 +408,7 @@ impl Env {
     #[inline]
     pub(super) fn arm(&mut self, attempt: &mut Attempt) {
         // What is read from a file stands there already.
-        let is_logged = self.log.is_wanted() && !self.is_loading;
+        let is_logged = self.log.is_wanted() && !self.is_replaying;
         if is_logged || attempt.can_undo || attempt.consequences.is_some() || self.attention.is_paid() {
             self.arm_in_full(attempt, is_logged);
         }

@@ -201,11 +201,19 @@ impl Local {
     /// A data set is read from here on, and commands that cannot run meanwhile are refused.
     pub fn begin_loading(&mut self) {
         self.env.is_loading = true;
+        self.env.is_replaying = true;
     }
 
     /// The data set is whole.
     pub fn end_loading(&mut self) {
+        self.end_replaying();
         self.env.is_loading = false;
+    }
+
+    /// All of the data set that concerns this shard is there: what runs from here on is somebody's. Clients of this shard are refused until
+    /// that is so on all shards.
+    pub fn end_replaying(&mut self) {
+        self.env.is_replaying = false;
         self.begin_logging();
     }
 

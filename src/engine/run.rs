@@ -113,7 +113,7 @@ pub fn run_keys(
     };
     if attempt.can_undo {
         attempt.put_aside(counted);
-    } else if !env.is_loading {
+    } else if !env.is_replaying {
         // (What runs over keys meanwhile comes from a file.)
         counted.count(&mut env.stats);
         env.note_slow(found.command, args, elapsed_us);

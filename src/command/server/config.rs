@@ -151,7 +151,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             is_local_client: context.session.is_local,
             is_loading: node.loading.is_loading(),
         };
-        let settings = {
+        let (settings, changes_log) = {
             // Two clients that change parameters at once do so one after the other.
             let mut config = node.lock_config();
             let change = config
@@ -163,14 +163,18 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
                     None => Ok(()),
                 })
                 .map_err(|refused| ReplyError::owned(refused.to_string()))?;
-            *config = changed;
-            config.shared_settings()
+            let had_log = std::mem::replace(&mut *config, changed).settings().appendonly;
+            let settings = config.shared_settings();
+            let changes_log = settings.appendonly != had_log;
+            (settings, changes_log)
         };
         let wants_log = settings.appendonly;
         let follow = move |local: &mut Local| local.follow(settings);
         context.ask_all(follow).await;
         let local = context.with(|local| local.handle());
         match wants_log {
+            // What is on stays on, be it that its beginning is still read.
+            _ if !changes_log => {}
             false => rewrites::turn_off(&local).await,
             true => {
                 if rewrites::turn_on(&local).await.is_err() {

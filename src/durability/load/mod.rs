@@ -162,6 +162,7 @@ struct State {
     /// Shards that have taken in all there was.
     idle: usize,
     /// Shards that refuse nothing any more.
+    ready: usize,
     released: usize,
     /// Marks that shards have come to in their queues, and units of work that have ended.
     marks: usize,
@@ -548,6 +549,12 @@ impl Load {
         }
         self.change(|state| state.idle += 1);
         queue.released().await;
+        local.with(Local::end_replaying);
+        self.change(|state| state.ready += 1);
+        // A shard that serves has others run what its clients send.
+        if !self.wait_for(|state| state.ready).await {
+            return;
+        }
         local.with(Local::end_loading);
         self.change(|state| state.released += 1);
     }
