@@ -232,9 +232,14 @@ impl Durable {
         marks.is_syncing = false;
     }
 
-    /// It has failed: nothing more counts as durable.
-    pub fn fail_sync(&self, shard: ShardId) {
+    /// A sync has failed: nothing more counts as durable.
+    pub fn stand_still(&self) {
         self.is_broken.store(true, Ordering::SeqCst);
+    }
+
+    /// That sync has failed.
+    pub fn fail_sync(&self, shard: ShardId) {
+        self.stand_still();
         let mut marks = lock(self.part(shard));
         marks.newer = NONE;
         marks.is_syncing = false;

@@ -46,6 +46,7 @@ use crate::persist::aof::manifest::Manifest;
 use crate::runtime::disk::Disk;
 use crate::shard::ShardId;
 use crate::shard::turns::Turns;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -359,6 +360,16 @@ impl Aof {
     pub fn finish(&self) -> Result<(), String> {
         self.writers.retry();
         self.writers.sync_all()
+    }
+
+    /// Syncs the increment that is written now, if it is plain. Blocks.
+    fn sync_plain(&self) -> io::Result<()> {
+        let increment = match self.annotated {
+            None => self.figures().increments.first().cloned(),
+            Some(_) => None,
+        };
+        // (Not under its lock, which a shard would wait for.)
+        increment.map_or(Ok(()), |increment| increment.again()?.sync())
     }
 
     /// Bytes of all files that a start would read.

@@ -10,6 +10,11 @@
 //! Before the manifest of the last step is on the disk a start reads the old base and all increments, also those of this generation;
 //! afterwards the new base and this generation. Both come to the same.
 //!
+//! Chunks say which they are only in annotated increments. Where they are plain, one that is followed by another must be whole on the disk
+//! before anything stands in that: a crash of the machine could otherwise keep later commands and lose earlier ones, and nobody would see it.
+//! So the increment of before is synced in the cut, while everybody stands still anyhow; nearly all of it was synced a moment before, by
+//! the thread that prepares the rewrite.
+//!
 //! The first rewrite after `CONFIG SET appendonly yes` differs: what the manifest knows is of another time, so its increments have temporary
 //! names until there is a base to go before them.
 
@@ -69,6 +74,10 @@ impl Rewrite {
             directory: Directory::of(settings),
             era: aof.era.load(Ordering::SeqCst),
         };
+        if let Err(error) = aof.sync_plain() {
+            // (Which is tried again in the cut.)
+            tracing::warn!("Fail to fsync the AOF file before it is rewritten: {error}");
+        }
         if let (Some(files), Mode::On) = (&mut *lock, mode) {
             rewrite.first_seq = files.next_increment_seq();
             rewrite.increments = files.add_generation("on background rewrite")?;
@@ -133,6 +142,9 @@ impl Order for Rewrite {
         self.next_number.store(next_number, Ordering::SeqCst);
         if self.increments.is_empty() || !self.is_of_now() {
             return;
+        }
+        if let Err(error) = aof.sync_plain() {
+            aof.writers.note_failed_sync(&error);
         }
         for (place, file) in aof.writers.places.iter().zip(self.synced().drain(..)) {
             place.follow(file);

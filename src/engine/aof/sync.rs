@@ -144,23 +144,29 @@ impl Writers {
                 self.sync_errno.store(0, Ordering::SeqCst);
             }
             Err(error) => {
-                let errno = errno_of(&error);
                 at.put_back(files);
-                if policy == AppendFsync::Always {
-                    tracing::warn!(
-                        "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {}. Exiting...",
-                        text_of(errno)
-                    );
-                    self.die();
-                }
-                if self.sync_errno.swap(errno, Ordering::SeqCst) == 0 {
-                    tracing::warn!("Fail to fsync the AOF file: {}", text_of(errno));
-                }
+                self.note_failed_sync(&error);
                 shards.into_iter().for_each(|shard| self.turns.durable.fail_sync(shard));
-                self.has_lost.store(true, Ordering::SeqCst);
             }
         }
         at.is_syncing.store(false, Ordering::SeqCst);
+    }
+
+    /// A sync has failed: what the kernel has dropped by that nobody will write again.
+    pub(super) fn note_failed_sync(&self, error: &io::Error) {
+        let errno = errno_of(error);
+        if self.policy() == AppendFsync::Always {
+            tracing::warn!(
+                "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {}. Exiting...",
+                text_of(errno)
+            );
+            self.die();
+        }
+        if self.sync_errno.swap(errno, Ordering::SeqCst) == 0 {
+            tracing::warn!("Fail to fsync the AOF file: {}", text_of(errno));
+        }
+        self.turns.durable.stand_still();
+        self.has_lost.store(true, Ordering::SeqCst);
     }
 
     /// Begins a sync, does it, and ends it; false: there was nothing to sync.

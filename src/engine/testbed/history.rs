@@ -429,7 +429,16 @@ impl History {
 
     /// A pass has been released.
     pub(super) fn released(&mut self, turn: Option<u64>) {
-        if let Some(taken) = turn.and_then(|turn| self.taken.get_mut(&turn)) {
+        let Some((turn, shard)) = turn.and_then(|turn| Some((turn, self.taken.get(&turn)?.shard))) else {
+            return;
+        };
+        // What was logged before a cut has a turn of its own, and leaves with the rest of its pass.
+        let own = self
+            .taken
+            .range_mut(..=turn)
+            .rev()
+            .filter(|(_, taken)| taken.shard == shard);
+        for (_, taken) in own.take_while(|(_, taken)| !taken.is_released) {
             taken.is_released = true;
         }
     }

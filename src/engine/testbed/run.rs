@@ -18,7 +18,7 @@ use super::restarts::{Estate, die, fail_to_start, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
 use super::story::{ClientStory, End, Story};
-use super::syncs::{Syncs, has_file, survives, sync};
+use super::syncs::{Syncs, has_file, is_garbage_at_the_end, survives, sync};
 use super::{Recovery, Testbed};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
@@ -64,9 +64,11 @@ pub(super) fn run(story: &Story, bed: &Testbed<'_>, manner: Manner) -> Outcome {
             return outcome;
         }
         let left_behind = estate.history.take();
-        let has_crashed = estate.has_crashed;
+        let (has_crashed, disk) = (estate.has_crashed, estate.disk.clone());
         let mut run = match Run::new(act, bed, manner, estate) {
             Ok(run) => run,
+            // Whoever runs the server has to mend that: what a plain file says of itself does not tell garbage from damage.
+            Err(text) if has_crashed && is_garbage_at_the_end(&disk, &text) => return outcome,
             Err(text) => {
                 outcome.failure = Some(Failure::new("story", text));
                 return outcome;

@@ -53,7 +53,7 @@ const LATER_FEATURES: &[&str] = &[
 ];
 
 /// And later still.
-const LATEST_FEATURES: &[&str] = &["always", "file"];
+const LATEST_FEATURES: &[&str] = &["always"];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {

@@ -19,8 +19,9 @@ use super::story::Story;
 use crate::base::clock::UnixMs;
 use crate::engine::aof::Sync;
 use crate::engine::rewrites;
-use crate::runtime::disk::Failing;
+use crate::runtime::disk::{Failing, SimulatedDisk};
 use crate::shard::ShardId;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -170,6 +171,19 @@ pub(super) fn look_at_file(run: &mut Run<'_>) -> Result<(), Failure> {
         run.engine.disk.fail_at(operation, Failing::Crash);
     }
     Ok(())
+}
+
+/// Whether this refusal to start is about the plain increment that was written last: a crash may leave anything behind what was synced.
+pub(super) fn is_garbage_at_the_end(disk: &SimulatedDisk, refusal: &str) -> bool {
+    let manifest = disk.content(Path::new("/appendonlydir/appendonly.aof.manifest"));
+    let manifest = String::from_utf8(manifest.unwrap_or_default()).unwrap_or_default();
+    let last = manifest.lines().rfind(|line| line.contains(" type i"));
+    let last = last.filter(|line| !line.contains(" shard "));
+    let name = last.and_then(|line| line.split(' ').nth(1));
+    name.is_some_and(|name| {
+        let is_of_it = refusal.starts_with(&format!("/appendonlydir/{name}: at offset "));
+        is_of_it && !refusal.contains("Unexpected end of file")
+    })
 }
 
 /// Holds what a process has read against what happened in the one before.
