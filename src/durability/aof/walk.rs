@@ -14,6 +14,7 @@ use super::life::{Cut, Life, LifeEnd};
 use super::{AofError, Found};
 use crate::persist::aof::command::{self, Next};
 use crate::persist::aof::manifest::{Entry, Manifest, Section};
+use crate::persist::file::source::Source;
 use crate::resp::{Args, Span};
 use crate::runtime::disk::Disk;
 use std::collections::VecDeque;
@@ -127,8 +128,14 @@ impl Walk {
                 },
             });
         }
-        if let Some(Leg::Plain { is_last, .. }) = legs.back_mut() {
+        // Behind the last one that anything was written to stands only what a rewrite has made that never came to its cut.
+        for leg in legs.iter_mut().rev() {
+            let Leg::Plain { entry, is_last } = leg else { break };
             *is_last = true;
+            let source = Source::open(&*disk, &entry.path(&found.dir));
+            if source.and_then(|source| source.bytes()).unwrap_or(1) > 0 {
+                break;
+            }
         }
         let number = base.as_ref().and_then(|base| base.number).unwrap_or(1);
         Walk {

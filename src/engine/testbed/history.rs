@@ -52,6 +52,8 @@ pub(super) struct History {
     is_logged: bool,
     /// What is written goes into the append-only file of the engine, and is looked at when somebody has read that.
     has_file: bool,
+    /// And says nothing of chunks: it is cut between any two units.
+    is_plain: bool,
     /// Turns and numbers go on behind what was read.
     is_adrift: bool,
     replica: Reference,
@@ -131,6 +133,7 @@ impl History {
         History {
             is_logged,
             has_file: false,
+            is_plain: false,
             is_adrift: false,
             replica,
             durable: None,
@@ -148,9 +151,10 @@ impl History {
     }
 
     /// Of an engine with an append-only file; both references have what that held at the start.
-    pub(super) fn of_file(replica: Reference, durable: Reference, shard_count: usize) -> History {
+    pub(super) fn of_file(is_plain: bool, replica: Reference, durable: Reference, shard_count: usize) -> History {
         History {
             has_file: true,
+            is_plain,
             is_adrift: true,
             durable: Some((durable, 1)),
             ..History::new(true, replica, shard_count)
@@ -285,6 +289,12 @@ impl History {
             ref offsets,
             ..
         } = turn;
+        if self.taken.contains_key(&number_of_turn) && self.has_file {
+            // What was logged before a cut had a turn of its own, and nothing has been logged since.
+            let answer = known(number_of_turn);
+            self.shards[shard].saw = saw;
+            return Ok(answer);
+        }
         for unit in &units {
             let (saw, floor) = (unit.saw, unit.floor);
             if saw >= number_of_turn || floor >= number_of_turn {
@@ -293,12 +303,6 @@ impl History {
                     unit.text
                 )));
             }
-        }
-        if self.taken.contains_key(&number_of_turn) && self.has_file {
-            // What was logged before a cut had a turn of its own, and nothing has been logged since.
-            let answer = known(number_of_turn);
-            self.shards[shard].saw = saw;
-            return Ok(answer);
         }
         if number.is_some_and(|number| number != self.next_number) || turn.earlier_numbers != self.next_number {
             return Err(wrong(format!(
@@ -485,17 +489,26 @@ impl History {
             (true, Some(durable)) => durable,
             _ => (self.replica, self.next_turn),
         };
+        let expected_of = |server: &Reference| {
+            let (mut expected, own) = (server.picture(now), server.fading(now));
+            expected.retain(|key, _| !fading.contains(key) && !own.contains(key));
+            expected
+        };
+        let holds = |server: &Reference| expected_of(server) == *found;
         let first_turn = next_turn;
         let mut difference = None;
         loop {
-            let mut expected = least.picture(now);
-            expected.retain(|key, _| !fading.contains(key) && !least.fading(now).contains(key));
-            if expected == *found {
+            if holds(&least) {
                 return Ok(());
             }
-            difference.get_or_insert_with(|| first_difference(found, &expected));
+            difference.get_or_insert_with(|| first_difference(found, &expected_of(&least)));
             let Some(taken) = self.taken.get(&next_turn) else { break };
-            apply(&mut least, taken)?;
+            for unit in &taken.units {
+                if self.is_plain && holds(&least) {
+                    return Ok(());
+                }
+                apply_unit(&mut least, unit)?;
+            }
             next_turn += 1;
         }
         let difference = difference.unwrap_or_default();
@@ -593,13 +606,15 @@ impl History {
 
 /// Runs on a server what was logged in a turn.
 fn apply(server: &mut Reference, taken: &Taken) -> Result<(), Failure> {
-    for unit in &taken.units {
-        for (db, command) in &unit.effects {
-            server.apply(*db, command, unit.now).map_err(|error| {
-                let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
-                Failure::new("log", text)
-            })?;
-        }
+    taken.units.iter().try_for_each(|unit| apply_unit(server, unit))
+}
+
+fn apply_unit(server: &mut Reference, unit: &Unit) -> Result<(), Failure> {
+    for (db, command) in &unit.effects {
+        server.apply(*db, command, unit.now).map_err(|error| {
+            let text = format!("{} was logged, and elsewhere it answers {error}", shortened(command));
+            Failure::new("log", text)
+        })?;
     }
     Ok(())
 }

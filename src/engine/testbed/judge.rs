@@ -25,7 +25,7 @@ use super::restarts::Estate;
 use super::roles::Role;
 use super::saves::CutSeen;
 use super::story::{Meaning, Request, Story, shortened};
-use super::syncs::has_file;
+use super::syncs::{has_file, is_plain};
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::engine::Registry;
@@ -136,6 +136,7 @@ impl Judge {
                 true => {
                     let durable = Reference::new(story, registry, estate, recovery)?;
                     History::of_file(
+                        is_plain(story),
                         Reference::new(story, registry, estate, recovery)?,
                         durable,
                         story.shard_count,

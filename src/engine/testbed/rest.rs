@@ -2,6 +2,7 @@
 
 use super::judge::Failure;
 use super::run::Run;
+use super::syncs::has_file;
 use crate::client::Stall;
 use crate::engine::{attempt, log};
 use crate::shard::link::STAGED_BYTES_KEPT;
@@ -11,6 +12,8 @@ const KEPT_BYTES_MAX: isize = 64 << 10;
 /// And more if its log is read: the log's buffer, those of two units (what is logged instead of a command has one of its own), and
 /// lists of what follows from a unit.
 const LOGGED_KEPT_BYTES_MAX: isize = (log::KEPT_BYTES_MAX + 4 * attempt::KEPT_BYTES_MAX) as isize;
+/// And what is kept to encode chunks for an append-only file.
+const FILED_KEPT_BYTES_MAX: isize = 64 << 10;
 
 impl Run<'_> {
     /// What must be true when everything has come to rest.
@@ -89,9 +92,10 @@ impl Run<'_> {
         let left = self.engine.taken_bytes() - self.taken_at_start;
         let shards = self.shards.len();
         let staged_max = shards * (shards - 1) * STAGED_BYTES_KEPT;
-        let logged_max = match self.story.features.has("logged") {
-            true => LOGGED_KEPT_BYTES_MAX,
-            false => 0,
+        let logged_max = match (has_file(self.story), self.story.features.has("logged")) {
+            (true, _) => LOGGED_KEPT_BYTES_MAX + FILED_KEPT_BYTES_MAX,
+            (false, true) => LOGGED_KEPT_BYTES_MAX,
+            (false, false) => 0,
         };
         let kept_max = (KEPT_BYTES_MAX + logged_max) * shards as isize + staged_max as isize;
         let is_checked = !self.without.iter().any(|check| check == "memory-check");

@@ -53,7 +53,7 @@ const LATER_FEATURES: &[&str] = &[
 ];
 
 /// And later still.
-const LATEST_FEATURES: &[&str] = &["always"];
+const LATEST_FEATURES: &[&str] = &["always", "file"];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {

@@ -35,6 +35,15 @@ pub(super) fn has_file(story: &Story) -> bool {
     story.features.has("file")
 }
 
+fn layout(story: &Story) -> &'static str {
+    ["per-shard", "per-shard", "single"][(story.schedule_seed >> 17) as usize % 3]
+}
+
+/// Whether that is as Redis writes it, so that it says nothing of chunks.
+pub(super) fn is_plain(story: &Story) -> bool {
+    story.shard_count == 1 || layout(story) == "single"
+}
+
 /// The parameters of a story that concern its append-only file.
 pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
     if !has_file(story) {
@@ -45,11 +54,10 @@ pub(super) fn parameters(story: &Story) -> Vec<(String, String)> {
         true => "always",
         false => ["everysec", "no"][(seed & 1) as usize],
     };
-    let layout = ["per-shard", "per-shard", "single"][(seed >> 1) as usize % 3];
     let all = [
         ("appendonly", "yes"),
         ("appendfsync", policy),
-        ("aof-layout", layout),
+        ("aof-layout", layout(story)),
         ("auto-aof-rewrite-percentage", "0"),
     ];
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
