@@ -237,6 +237,11 @@ impl Durable {
         self.is_broken.store(true, Ordering::SeqCst);
     }
 
+    /// A new base has what was lost by it, and nothing has been lost since: what is synced counts again.
+    pub(super) fn go_on(&self) {
+        self.is_broken.store(false, Ordering::SeqCst);
+    }
+
     /// That sync has failed.
     pub fn fail_sync(&self, shard: ShardId) {
         self.stand_still();

@@ -215,6 +215,12 @@ impl Turns {
         self.durable.publish(self.next_number.load(Ordering::SeqCst));
     }
 
+    /// After a sync that failed: a base has everything that it concerned, and is on the disk.
+    pub fn is_whole_again(&self) {
+        self.durable.go_on();
+        self.durable.publish(self.next_number.load(Ordering::SeqCst));
+    }
+
     /// The number that the next effects for the file get.
     pub fn next_number(&self) -> u64 {
         self.next_number.load(Ordering::SeqCst)

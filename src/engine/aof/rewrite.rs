@@ -50,6 +50,8 @@ pub struct Rewrite {
     is_first: bool,
     life: u64,
     next_number: AtomicU64,
+    /// How many syncs had failed by the cut.
+    failed_syncs: AtomicU64,
     is_script: bool,
     directory: Directory,
     era: u64,
@@ -69,6 +71,7 @@ impl Rewrite {
             life: 0,
             is_first: mode == Mode::Waiting,
             next_number: AtomicU64::new(0),
+            failed_syncs: AtomicU64::new(0),
             // Libraries of functions are not written as commands: nobody could read them yet.
             is_script: !settings.aof_use_rdb_preamble && aof.writers.snapshots.libraries().is_empty(),
             directory: Directory::of(settings),
@@ -116,6 +119,11 @@ impl Rewrite {
             files.life = self.life;
         }
         files.put_base(file.path(), !self.is_script, number, self.first_seq, &self.temporary)?;
+        // What a sync has lost before the cut is in the base.
+        let failed_syncs = aof.writers.failed_syncs.load(Ordering::SeqCst);
+        if !self.increments.is_empty() && failed_syncs == self.failed_syncs.load(Ordering::SeqCst) {
+            aof.turns.is_whole_again();
+        }
         let base_bytes = file.bytes();
         let mut figures = aof.figures();
         figures.older_bytes = base_bytes;
@@ -146,6 +154,8 @@ impl Order for Rewrite {
         if let Err(error) = aof.sync_plain() {
             aof.writers.note_failed_sync(&error);
         }
+        let failed_syncs = aof.writers.failed_syncs.load(Ordering::SeqCst);
+        self.failed_syncs.store(failed_syncs, Ordering::SeqCst);
         for (place, file) in aof.writers.places.iter().zip(self.synced().drain(..)) {
             place.follow(file);
         }

@@ -166,6 +166,7 @@ impl Writers {
             tracing::warn!("Fail to fsync the AOF file: {}", text_of(errno));
         }
         self.turns.durable.stand_still();
+        self.failed_syncs.fetch_add(1, Ordering::SeqCst);
         self.has_lost.store(true, Ordering::SeqCst);
     }
 

@@ -203,3 +203,31 @@ fn a_rewrite_that_fails_leaves_all_as_it_was_and_the_next_one_succeeds() {
         assert!(failed > 10, "{failed}");
     }
 }
+
+#[test]
+fn after_a_sync_that_failed_a_new_base_makes_all_count_again() {
+    for (shard_count, layout) in SHAPES {
+        let server = Server::start(shard_count, layout, 3);
+        let node = server.assembly.shards[0].borrow().node.clone();
+        let (turns, writers) = (&node.turns, &node.aof.writers);
+        let before = turns.durable.prefix();
+        assert_eq!(before, turns.next_number() - 1, "all was synced");
+        server.put("lost:0");
+        server.disk.fail_at(server.disk.operations(), Failing::Broken);
+        (0..writers.place_count()).for_each(|place| {
+            writers.sync(place);
+        });
+        server.put("later:0");
+        writers.sync_all().expect("the disk works again");
+        assert_eq!(
+            turns.durable.prefix(),
+            before,
+            "what was lost is lost, whatever is synced later"
+        );
+        server.rewrite();
+        writers.sync_all().expect("the disk works");
+        assert_eq!(turns.durable.prefix(), turns.next_number() - 1);
+        server.has_all("lost", 1);
+        server.has_all("later", 1);
+    }
+}

@@ -47,6 +47,8 @@ pub struct Writers {
     /// `errno` of the last sync, if that has failed.
     pub(super) sync_errno: AtomicI32,
     pub(super) has_lost: AtomicBool,
+    /// How many syncs have failed.
+    pub(super) failed_syncs: AtomicU64,
     policy: AtomicU8,
     pub(super) spares_disk_meanwhile: AtomicBool,
     stamps: AtomicBool,
@@ -85,6 +87,7 @@ impl Writers {
             stop: Mutex::default(),
             sync_errno: AtomicI32::new(0),
             has_lost: AtomicBool::new(false),
+            failed_syncs: AtomicU64::new(0),
             policy: AtomicU8::new(AppendFsync::Everysec as u8),
             spares_disk_meanwhile: AtomicBool::new(false),
             stamps: AtomicBool::new(false),
