@@ -2,7 +2,6 @@
 //!
 //! The server does it with threads ([`begin`]); the testbed has the same done in one thread, in an order that it draws ([`Simulated`]).
 
-use super::aof::find::Location;
 use super::aof::{AofError, Found};
 use super::directory;
 use super::load::{Load, Options, Threads};
@@ -69,7 +68,7 @@ pub fn begin(
 
 /// The append-only file that there is, or one of nothing.
 fn find_aof(node: &Node, settings: &Settings) -> Result<Found, AofError> {
-    let (disk, location) = (&*node.snapshots.disk, Location::of(settings));
+    let (disk, location) = (&*node.snapshots.disk, Directory::of(settings));
     if let Some(found) = location.find(disk)? {
         return Ok(found);
     }
@@ -77,13 +76,13 @@ fn find_aof(node: &Node, settings: &Settings) -> Result<Found, AofError> {
     if set::found(disk, dir, name).is_ok_and(|files| !files.is_empty()) {
         tracing::warn!(
             "`appendonly` is yes, and there is no append only file in {}: the server starts empty, and {} is not loaded. To start with what is in it, start with `appendonly no`, and then say CONFIG SET appendonly yes.",
-            location.aof_dir.display(),
+            location.path.display(),
             name.display()
         );
     }
     Ok(Found {
-        dir: location.aof_dir,
-        manifest: Manifest::new(&location.stem),
+        dir: location.path,
+        manifest: Manifest::new(&location.name),
     })
 }
 

@@ -7,9 +7,9 @@ use super::debug::leading_f64;
 use super::save::is_saved;
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
-use crate::durability::aof::find::Location;
 use crate::durability::directory;
 use crate::durability::load::{Load, LoadError, Options, Threads};
+use crate::engine::aof::Directory;
 use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, Node, NodeFuture, saves};
 use crate::persist::aof::manifest::manifest_name;
@@ -170,16 +170,16 @@ async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
         }
         Source::AppendOnly => {
             let (location, found) = found_elsewhere(context, |node, settings| {
-                let location = Location::of(settings);
+                let location = Directory::of(settings);
                 let found = location.look(&*node.snapshots.disk);
                 (location, found)
             })
             .await;
             // What is there stays there, if there is nothing to take its place.
             let Some(found) = found? else {
-                let name = String::from_utf8_lossy(&manifest_name(&location.stem)).into_owned();
+                let name = String::from_utf8_lossy(&manifest_name(&location.name)).into_owned();
                 return Err(LoadError::Io {
-                    file: location.aof_dir.join(name),
+                    file: location.path.join(name),
                     error: io::ErrorKind::NotFound.into(),
                 });
             };

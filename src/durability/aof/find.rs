@@ -12,55 +12,35 @@
 //! ```
 
 use super::{AofError, Found};
-use crate::config::Settings;
+use crate::engine::aof::Directory;
 use crate::persist::aof::manifest::{Entry, Manifest, path_of};
 use crate::runtime::disk::Disk;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Where the files are to be found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
-    /// The directory of all files.
-    pub dir: PathBuf,
-    /// The directory of the append-only file, in it.
-    pub aof_dir: PathBuf,
-    /// `appendfilename`.
-    pub stem: Vec<u8>,
-}
-
-impl Location {
-    pub fn of(settings: &Settings) -> Location {
-        let dir = settings.dir.as_path().to_owned();
-        Location {
-            aof_dir: path_of(&dir, settings.appenddirname.as_bytes()),
-            stem: settings.appendfilename.as_bytes().to_vec(),
-            dir,
-        }
-    }
-
+impl Directory {
     /// Finds the files; None: there are none. A single file of before is moved to where it belongs now.
     pub fn find(&self, disk: &dyn Disk) -> Result<Option<Found>, AofError> {
-        let manifest = Manifest::load(disk, &self.aof_dir, &self.stem)?;
+        let manifest = Manifest::load(disk, &self.path, &self.name)?;
         let manifest = match manifest {
             Some(manifest) if !self.is_half_moved(disk, &manifest) => Some(manifest),
-            before => match is_there(disk, &path_of(&self.dir, &self.stem))? {
+            before => match is_there(disk, &path_of(&self.outer, &self.name))? {
                 true => Some(self.move_in(disk)?),
                 false => before,
             },
         };
         let found = manifest.filter(|manifest| manifest.files().next().is_some());
         Ok(found.map(|manifest| Found {
-            dir: self.aof_dir.clone(),
+            dir: self.path.clone(),
             manifest,
         }))
     }
 
     /// The same, for who changes nothing.
     pub fn look(&self, disk: &dyn Disk) -> Result<Option<Found>, AofError> {
-        let manifest = Manifest::load(disk, &self.aof_dir, &self.stem)?;
+        let manifest = Manifest::load(disk, &self.path, &self.name)?;
         Ok(manifest.map(|manifest| Found {
-            dir: self.aof_dir.clone(),
+            dir: self.path.clone(),
             manifest,
         }))
     }
@@ -71,34 +51,34 @@ impl Location {
         }
         match &manifest.base {
             None => true,
-            Some(base) => base.name == self.stem && !is_there(disk, &base.path(&self.aof_dir)).unwrap_or(false),
+            Some(base) => base.name == self.name && !is_there(disk, &base.path(&self.path)).unwrap_or(false),
         }
     }
 
     fn move_in(&self, disk: &dyn Disk) -> Result<Manifest, AofError> {
-        let old = path_of(&self.dir, &self.stem);
-        let new = path_of(&self.aof_dir, &self.stem);
+        let old = path_of(&self.outer, &self.name);
+        let new = path_of(&self.path, &self.name);
         let failed = |what, file: &Path| {
             let file = file.to_owned();
             move |error| AofError::Change { what, file, error }
         };
-        let dir_failed = failed("Can't open or create append-only dir", &self.aof_dir);
-        disk.make_dir(&self.aof_dir)
-            .and_then(|()| disk.sync_dir(&self.dir))
+        let dir_failed = failed("Can't open or create append-only dir", &self.path);
+        disk.make_dir(&self.path)
+            .and_then(|()| disk.sync_dir(&self.outer))
             .map_err(dir_failed)?;
-        let mut manifest = Manifest::new(&self.stem);
-        manifest.base = Some(Entry::plain(self.stem.clone(), 1));
+        let mut manifest = Manifest::new(&self.name);
+        manifest.base = Some(Entry::plain(self.name.clone(), 1));
         manifest
-            .save(disk, &self.aof_dir)
+            .save(disk, &self.path)
             .map_err(failed("Error trying to write the AOF manifest of", &new))?;
         disk.rename(&old, &new)
-            .and_then(|()| disk.sync_dir(&self.aof_dir))
-            .and_then(|()| disk.sync_dir(&self.dir))
+            .and_then(|()| disk.sync_dir(&self.path))
+            .and_then(|()| disk.sync_dir(&self.outer))
             .map_err(failed("Error trying to move the old AOF file", &old))?;
         tracing::info!(
             "Successfully migrated an old-style AOF file ({}) into the AOF directory ({}).",
             old.display(),
-            self.aof_dir.display()
+            self.path.display()
         );
         Ok(manifest)
     }
@@ -119,12 +99,13 @@ fn is_there(disk: &dyn Disk, path: &Path) -> Result<bool, AofError> {
 mod tests {
     use super::*;
     use crate::runtime::disk::{Failing, SimulatedDisk};
+    use std::path::PathBuf;
 
-    fn location() -> Location {
-        Location {
-            dir: PathBuf::from("/data"),
-            aof_dir: PathBuf::from("/data/aof"),
-            stem: b"a.aof".to_vec(),
+    fn location() -> Directory {
+        Directory {
+            outer: PathBuf::from("/data"),
+            path: PathBuf::from("/data/aof"),
+            name: b"a.aof".to_vec(),
         }
     }
 

@@ -20,7 +20,7 @@
 
 mod buffer;
 pub mod check;
-pub mod find;
+mod find;
 pub mod keep;
 pub mod life;
 pub mod walk;

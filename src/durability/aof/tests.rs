@@ -1,11 +1,11 @@
 //! Recovery of annotated increments on a simulated disk: whatever is torn, missing, changed or from elsewhere, what is kept is a beginning of
 //! the log, whole; and it is the same however often a start is cut off.
 
-use super::find::Location;
 use super::keep::{keep, tell};
 use super::walk::{Kept, Step, Walk};
 use super::{AofError, Recovered};
 use crate::base::random::Random;
+use crate::engine::aof::Directory;
 use crate::persist::aof::chunk::{self, Head, Place};
 use crate::persist::aof::manifest::Manifest;
 use crate::resp::OwnedArgs;
@@ -16,11 +16,11 @@ use std::sync::Arc;
 const DIR: &str = "/data/aof";
 const DATABASES: u32 = 16;
 
-fn location() -> Location {
-    Location {
-        dir: PathBuf::from("/data"),
-        aof_dir: PathBuf::from(DIR),
-        stem: b"a".to_vec(),
+fn location() -> Directory {
+    Directory {
+        outer: PathBuf::from("/data"),
+        path: PathBuf::from(DIR),
+        name: b"a".to_vec(),
     }
 }
 
