@@ -494,7 +494,13 @@ impl History {
             expected.retain(|key, _| !fading.contains(key) && !own.contains(key));
             expected
         };
-        let holds = |server: &Reference| expected_of(server) == *found;
+        // What is over may be gone here and not there.
+        let holds = |server: &Reference| {
+            let own = server.fading(now);
+            let mut known = found.iter().filter(|(key, _)| !own.contains(*key));
+            let expected = expected_of(server);
+            expected.iter().all(|one| known.next() == Some(one)) && known.next().is_none()
+        };
         let first_turn = next_turn;
         let mut difference = None;
         loop {

@@ -52,8 +52,9 @@ const LATER_FEATURES: &[&str] = &[
     "rdb-layout",
 ];
 
-/// And later still.
-const LATEST_FEATURES: &[&str] = &["always", "file"];
+/// And later still. (An append-only file is one that is not drawn yet: `file`, see `syncs`. Some thousand runs with it are right, and then one
+/// finds a place where the comparison itself is not.)
+const LATEST_FEATURES: &[&str] = &["always"];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {
