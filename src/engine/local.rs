@@ -92,6 +92,20 @@ pub trait Executor {
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
+/// Runs work that may block on another thread; answers what it answers.
+pub(super) async fn on_another_thread<T: Send + 'static>(
+    executor: &dyn Executor,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let work = Box::new(move || {
+        // The other end waits until this has been run.
+        let _ = sender.send(work());
+    });
+    executor.run_blocking(work).await;
+    receiver.recv().expect("the work has been run")
+}
+
 /// How tasks of the shard's executor reach its [`Local`].
 #[derive(Clone)]
 pub struct LocalHandle(pub Rc<RefCell<Local>>);

@@ -1,6 +1,6 @@
 //! Commands that come from a file: what was logged once, run again.
 //!
-//! A shard that loads runs them as it runs those of clients, by the same handlers; what is different follows from its being loading
+//! A shard that loads runs them as it runs those of clients, by the same handlers; what is different follows from `Env::is_replaying`
 //! ([`Env::moment`](super::Env::moment)): nothing is over, nothing is logged, counted or told.
 //!
 //! What lies on one shard is run there at once ([`run_here`]). The rest is a unit of work like any other, which collects its slots
@@ -102,14 +102,15 @@ pub fn run_apart(
     footprint: Footprint,
     then: Box<dyn FnOnce() + Send>,
 ) {
-    let mut work = Task::in_background(local.env.shard, TaskKind::Command { args });
-    work.found = Some(found);
-    work.caller = caller(db);
-    work.then = Some(then);
+    let origin = ConnRef::background(local.env.shard);
+    let work = Task {
+        then: Some(then),
+        ..Task::of(origin, Some(found), caller(db), TaskKind::Command { args })
+    };
     let unit = Unit {
         work: Box::new(work),
         footprint,
-        origin: ConnRef::background(local.env.shard),
+        origin,
         ticket: None,
     };
     local.core.dispatch(unit, &mut local.env, &mut local.outbox);

@@ -4,12 +4,11 @@
 //! the first shard's cron's.
 
 use super::aof::{Aof, Directory, Mode, Rewrite};
-use super::local::{Executor, Local, LocalHandle};
+use super::local::{Local, LocalHandle, on_another_thread};
 use super::node::Node;
 use super::saves;
 use super::snapshot::Reason;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 
 /// What came of asking for a rewrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +60,6 @@ fn begin(local: &mut Local) {
             }),
         }
     }));
-}
-
-/// Runs work that may block on another thread; answers what it answers.
-async fn on_another_thread<T: Send + 'static>(executor: &dyn Executor, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = channel();
-    let work = Box::new(move || {
-        // The other end waits until this has been run.
-        let _ = sender.send(work());
-    });
-    executor.run_blocking(work).await;
-    receiver.recv().expect("the work has been run")
 }
 
 /// `CONFIG SET appendonly yes`: from the first rewrite on, which begins here, there is an append-only file. The error is said in the log.

@@ -361,19 +361,11 @@ impl Local {
     /// Makes a unit of work of a command that was shipped here and has to wait.
     fn start_shipped(&mut self, from: ShardId, header: &CommandHeader, args: OwnedArgs, footprint: Footprint) {
         let origin = origin_of(from, header);
+        let found = Some(self.registry.get(header.command));
         let work = Box::new(Task {
             sequence: header.sequence,
-            origin,
-            found: Some(self.registry.get(header.command)),
             is_write: header.flags & CALLER_WRITES != 0,
-            caller: caller_of(header),
-            reply: ReplyBuf::default(),
-            slow_entries: Vec::new(),
-            kind: TaskKind::Command { args },
-            steps: None,
-            need: Need::NONE,
-            ran_on: from,
-            then: None,
+            ..Task::of(origin, found, caller_of(header), TaskKind::Command { args })
         });
         let unit = Unit {
             work,

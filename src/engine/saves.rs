@@ -3,9 +3,8 @@
 //! The cut is a unit of work on the shard that begins the snapshot; when it has run, every shard is told to save, in front of the slots
 //! that go home (`pass`, rule 3). What a shard's saver wants written goes to another thread, and comes back as a task of the shard.
 
-use super::local::{Envelope, Executor, Local, LocalHandle};
+use super::local::{Envelope, Local, LocalHandle, on_another_thread};
 use super::order::Order;
-use super::saver::{Job, Written};
 use super::snapshot::{Begun, Ending, Plan, Reason, Whole};
 use super::task::TaskKind;
 use crate::shard::{Footprint, ShardId};
@@ -100,16 +99,6 @@ pub(super) fn run_job(local: &mut Local) {
             }
         });
     }));
-}
-
-async fn on_another_thread(executor: &dyn Executor, job: Job) -> Written {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let work = Box::new(move || {
-        // The other end waits until this has been run.
-        let _ = sender.send(job());
-    });
-    executor.run_blocking(work).await;
-    receiver.recv().expect("the work has been run")
 }
 
 /// To be called in each pass: what a command has left to be done.

@@ -73,20 +73,26 @@ pub enum TaskKind {
 impl Task {
     /// A task of `client`; its place among the replies is taken when it is started.
     pub fn new(client: &Client, found: &'static Registered, kind: TaskKind) -> Box<Task> {
-        Box::new(Task {
+        let caller = Caller::of(&client.session);
+        Box::new(Task::of(client.place, Some(found), caller, kind))
+    }
+
+    /// A task that has not run.
+    pub(super) fn of(origin: ConnRef, found: Option<&'static Registered>, caller: Caller, kind: TaskKind) -> Task {
+        Task {
             sequence: 0,
-            origin: client.place,
-            found: Some(found),
+            origin,
+            found,
             is_write: false,
-            caller: Caller::of(&client.session),
+            caller,
             reply: ReplyBuf::default(),
             slow_entries: Vec::new(),
             kind,
             steps: None,
             need: Need::NONE,
-            ran_on: client.place.shard,
+            ran_on: origin.shard,
             then: None,
-        })
+        }
     }
 
     /// The number of its command.
@@ -113,20 +119,7 @@ impl Task {
             is_nested: false,
             is_silent: false,
         };
-        Task {
-            sequence: 0,
-            origin: ConnRef::background(shard),
-            found: None,
-            is_write: false,
-            caller,
-            reply: ReplyBuf::default(),
-            slow_entries: Vec::new(),
-            kind,
-            steps: None,
-            need: Need::NONE,
-            ran_on: shard,
-            then: None,
-        }
+        Task::of(ConnRef::background(shard), None, caller, kind)
     }
 }
 

@@ -107,7 +107,7 @@ pub enum LoadError {
     #[error("{0}")]
     Aof(#[from] AofError),
     #[error("the log cannot be gone on with: {0}")]
-    Successor(String),
+    Writing(String),
     /// The process is to end.
     #[error("the process is to end")]
     Stopped,
@@ -345,7 +345,7 @@ impl Load {
         let recovered = keep::keep(&*self.disk, found.clone(), kept)?;
         let directory = Directory::of(self.node.lock_config().settings());
         let begun = self.node.aof.begin(directory, recovered);
-        begun.map_err(LoadError::Successor)
+        begun.map_err(LoadError::Writing)
     }
 
     /// Waits until that is so; false if nobody wants more to be read.

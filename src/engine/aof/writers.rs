@@ -233,7 +233,7 @@ impl Writers {
             return false;
         }
         stop.is_on = true;
-        stop.errno = failed.error.raw_os_error().unwrap_or(nix::libc::EIO);
+        stop.errno = errno_of(&failed.error);
         stop.wait(number, increment, bytes);
         self.is_stopped.store(true, Ordering::SeqCst);
         true
