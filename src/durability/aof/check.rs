@@ -14,7 +14,6 @@ use crate::durability::directory::{Denied, Owned};
 use crate::persist::aof::manifest::{Entry, Manifest, ManifestError};
 use crate::persist::file::reader::{Item, Next, Reader};
 use crate::persist::file::source::Source;
-use crate::persist::file::writer::PARTS_FIELD;
 use crate::runtime::disk::Disk;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -259,8 +258,6 @@ fn keys_end(disk: &dyn Disk, path: &Path) -> Result<u64, AofError> {
             match reader.look()? {
                 Next::Item(Item::End) => return Ok(reader.offset()),
                 Next::PageEnd => drop(reader.turn_page()),
-                // The parts that follow are parts of the file to who reads it in one go.
-                Next::Item(Item::Aux(field, _)) if field == PARTS_FIELD.as_bytes() => {}
                 Next::Item(_) => {}
             }
         }
