@@ -1,6 +1,6 @@
 //! How many clients there are and what they take, over any number of them, for those who tell people.
 
-use super::Client;
+use super::{Client, Mode};
 use crate::base::section::Section;
 use crate::config::Settings;
 
@@ -11,6 +11,7 @@ pub struct ClientFigures {
     /// How many have keys under WATCH, and how many keys that are.
     watching: usize,
     watched_keys: usize,
+    subscribed: usize,
     /// The most input that one of them has in memory, and the most output.
     query_bytes_max: usize,
     output_bytes_max: usize,
@@ -27,6 +28,7 @@ impl ClientFigures {
             count: 1,
             watching: usize::from(!client.watched.is_empty()),
             watched_keys: client.watched.len(),
+            subscribed: usize::from(client.mode == Mode::Subscribed),
             query_bytes_max: query_bytes,
             output_bytes_max: memory.waiting_bytes + memory.behind_bytes,
             total_bytes: memory.total_bytes,
@@ -38,6 +40,7 @@ impl ClientFigures {
         self.count += other.count;
         self.watching += other.watching;
         self.watched_keys += other.watched_keys;
+        self.subscribed += other.subscribed;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.output_bytes_max = self.output_bytes_max.max(other.output_bytes_max);
         self.total_bytes += other.total_bytes;
@@ -52,7 +55,7 @@ impl ClientFigures {
         out.field("client_recent_max_output_buffer", self.output_bytes_max);
         out.field("blocked_clients", 0);
         out.field("tracking_clients", 0);
-        out.field("pubsub_clients", 0);
+        out.field("pubsub_clients", self.subscribed);
         out.field("watching_clients", self.watching);
         out.field("clients_in_timeout_table", 0);
         out.field("total_watched_keys", self.watched_keys);

@@ -257,7 +257,9 @@ impl Assembly {
         for _ in 0..PASSES_OF_A_COMMAND {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
+                let stable = shard.stable_turn();
                 shard.drain_links();
+                shard.hear(stable);
                 while shard.step_held() {
                     self.steps.set(self.steps.get() + 1);
                 }

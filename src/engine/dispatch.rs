@@ -258,6 +258,10 @@ impl Local {
                 self.run_over_slots(client, found, args)
             }
             Run::Session(_) => {
+                if found.command.changes_subscriptions && !client.pending.is_empty() {
+                    // What comes of the commands before it comes from before the subscription.
+                    return Flow::Wait(Stall::Barrier);
+                }
                 let buffer = if client.pending.is_empty() {
                     &mut client.out
                 } else {
@@ -276,6 +280,7 @@ impl Local {
                 counted.count(&mut self.env.stats);
                 self.env.note_slow(found.command, args, counted.elapsed_us);
                 client.is_closing |= client.session.closes;
+                client.follow_session();
                 Flow::Go
             }
             Run::Node(_) => start_asynchronous(self, client, found, args),
@@ -292,6 +297,10 @@ impl Local {
         }
         if !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);
+        }
+        if control == Control::Reset {
+            self.env.stop_listening(&mut client.session);
+            client.follow_session();
         }
         let began = self.env.ticks;
         let is_open = self.env.settings.requirepass.is_empty();
@@ -353,7 +362,11 @@ impl Local {
                 return flow;
             }
             // CLIENT REPLY ON has set it to on by now, and is itself answered, SKIP before it or not.
-            Flow::Go if !client.pending.is_last_unanswered() && client.session.reply_mode != ReplyMode::On => {
+            Flow::Go
+                if !client.pending.is_last_unanswered()
+                    && client.session.reply_mode != ReplyMode::On
+                    && !found.command.changes_subscriptions =>
+            {
                 client.reply_buffer().truncate(mark);
             }
             // The reply comes later: its place was reserved as silent.

@@ -7,21 +7,23 @@
 //! changes are final, and what follows from them is handed on.
 
 use super::aof::Writers;
-use super::attempt::{Attempt, Consequences, KeyEvent};
-use super::listening::Hearers;
+use super::attempt::{Attempt, Consequences};
+use super::listening::{Hearers, Mailbox, Message};
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
+use super::receipts::{Receipt, ReceiptId};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
-use crate::client::ReplyResizing;
+use crate::client::{ReplyResizing, Session};
 use crate::config::{ClientClass, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
+use crate::pubsub::{Kind, Name};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::durable::{Durable, Need};
 use crate::shard::turns::{Turn, Turns};
@@ -98,8 +100,15 @@ pub struct Env {
     pub(super) promises: Promises,
     turns: Arc<Turns>,
     /// What this pass has to tell those who listen.
-    pub(super) messages: Vec<KeyEvent>,
+    pub(super) messages: Vec<Message>,
+    /// For publishers among those whose messages these are.
+    pub(super) receipts: Vec<Receipt>,
+    next_receipt: u64,
+    /// Of the unit that has ended last.
+    unit_receipt: Option<ReceiptId>,
     hearers: Arc<Hearers>,
+    /// Those who listen on this shard.
+    pub(super) mailbox: Mailbox,
     /// For the next unit that leads to anything.
     spare: Option<Box<Consequences>>,
     /// This shard's settings ask for events.
@@ -225,7 +234,11 @@ impl Env {
             promises: Promises::default(),
             turns: node.turns.clone(),
             messages: Vec::new(),
+            receipts: Vec::new(),
+            next_receipt: 0,
+            unit_receipt: None,
             hearers: node.hearers.clone(),
+            mailbox: Mailbox::new(shard, node.hearers.clone(), node.turns.clone()),
             spare: None,
             pays_attention: false,
             settings: settings.clone(),
@@ -463,13 +476,13 @@ impl Env {
                 self.log.append(&consequences.effects, is_broad);
             }
         }
+        let Ended {
+            origin,
+            command,
+            db,
+            what,
+        } = unit;
         if let Some(observer) = &mut self.observer {
-            let Ended {
-                origin,
-                command,
-                db,
-                what,
-            } = unit;
             observer(&Observed {
                 origin,
                 command,
@@ -480,11 +493,78 @@ impl Env {
             });
         }
         if let Some(mut spare) = consequences {
-            if !spare.events.is_empty() && self.hearers.is_any() {
-                self.messages.append(&mut spare.events);
+            if (!spare.events.is_empty() || !spare.posts.is_empty()) && self.hearers.is_any() {
+                self.tell(&mut spare, origin);
             }
             spare.clear();
             self.spare = Some(spare);
+        }
+    }
+
+    /// Puts down what is to be told of a unit, events and what was published in the order in which they were, and makes out a receipt for
+    /// a publisher.
+    fn tell(&mut self, consequences: &mut Consequences, origin: ConnRef) {
+        let from = self.messages.len();
+        let classes = consequences.classes;
+        let has_posts = !consequences.posts.is_empty();
+        let mut posts = consequences.posts.drain(..).peekable();
+        for (index, event) in consequences.events.drain(..).enumerate() {
+            while let Some((_, post)) = posts.next_if(|(behind, _)| *behind <= index) {
+                self.messages.push(Message::Post(post));
+            }
+            self.messages.push(Message::Event(event, classes));
+        }
+        self.messages.extend(posts.map(|(_, post)| Message::Post(post)));
+        if has_posts && origin.keeps_order() {
+            let id = ReceiptId {
+                shard: self.shard,
+                number: self.next_receipt,
+            };
+            self.next_receipt += 1;
+            self.receipts.push(Receipt {
+                id,
+                origin,
+                messages: from..self.messages.len(),
+            });
+            self.unit_receipt = Some(id);
+        }
+    }
+
+    /// What the reply to the unit that has ended last waits for, if its messages are to be delivered before.
+    #[inline]
+    pub(super) fn take_receipt(&mut self) -> Option<ReceiptId> {
+        self.unit_receipt.take()
+    }
+
+    /// How many deliveries a message would make now.
+    pub fn deliveries(&self, kind: Kind, channel: &[u8]) -> u64 {
+        match self.hearers.is_any() {
+            true => self.hearers.directory.deliveries(kind, channel),
+            false => 0,
+        }
+    }
+
+    /// A client of this shard subscribes to what it was not subscribed to.
+    pub fn subscribe(&mut self, kind: Kind, name: &Name, place: ConnRef) {
+        let takes_turn = !self.messages.is_empty() || self.log.has_gathered();
+        let within_pass = takes_turn.then_some(self.messages.len() as u32);
+        self.mailbox.subscribe(kind, name, place, within_pass);
+    }
+
+    /// It leaves.
+    pub fn unsubscribe(&mut self, kind: Kind, name: &Name, place: ConnRef) {
+        self.mailbox.unsubscribe(kind, name, place);
+    }
+
+    /// A client listens to nothing any more.
+    #[inline]
+    pub(super) fn stop_listening(&mut self, session: &mut Session) {
+        if let Some(subscriptions) = session.subscriptions.take() {
+            for kind in Kind::ALL {
+                for name in subscriptions.names(kind) {
+                    self.mailbox.unsubscribe(kind, name, session.place);
+                }
+            }
         }
     }
 

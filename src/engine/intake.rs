@@ -10,6 +10,7 @@
 //! A command that goes in steps is held in the same way, and each step is background work ([`Local::step_held`]).
 
 use super::asynchronous::run_asynchronous;
+use super::delivery;
 use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
 use super::registry::CommandId;
@@ -77,7 +78,8 @@ impl Local {
             }
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
-            Envelope::Announcement(announcement) => self.mailbox.take_in(announcement),
+            Envelope::Announcement(announcement) => self.env.mailbox.take_in(announcement),
+            Envelope::Word(word) => delivery::take_word(self, word),
         }
     }
 

@@ -14,10 +14,11 @@ use super::clients::Clients;
 use super::env::Env;
 use super::foresight::Foreseen;
 use super::ground::{Core, Ground};
-use super::listening::{Announcement, Hearer, Mailbox};
+use super::listening::{Announcement, Hearer};
 use super::literal::Registry;
 use super::log::Log;
 use super::node::Node;
+use super::receipts::{Awaited, Word};
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
 use super::wire::Passes;
@@ -57,6 +58,8 @@ pub enum Envelope {
     },
     /// For those who listen at the receiver.
     Announcement(Announcement),
+    /// For a publisher among the receiver's clients: the sender has delivered.
+    Word(Word),
 }
 
 /// One shard's thread, sockets excepted.
@@ -75,7 +78,8 @@ pub struct Local {
     /// gone leaves them to run.
     pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
-    pub(super) mailbox: Mailbox,
+    /// Replies of this shard's clients that wait for deliveries.
+    pub(super) awaited: Awaited,
     pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
@@ -161,7 +165,7 @@ impl Local {
                 outbox: Outbox::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
-                mailbox: Mailbox::default(),
+                awaited: Awaited::default(),
                 upkeep: Upkeep::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
@@ -189,6 +193,10 @@ impl Local {
     #[inline]
     pub fn link(&mut self) -> &mut Outbound<Envelope> {
         self.outbound.now = self.env.now;
+        if !self.env.messages.is_empty() {
+            // Somebody may have begun to listen since the pass began: no reply overtakes what its command tells.
+            self.outbound.hold(true);
+        }
         &mut self.outbound
     }
 
@@ -245,16 +253,14 @@ impl Local {
         &mut self.env.log
     }
 
-    /// Hears of keyspace events on this shard from now on, in the one order in which they happened on all shards.
+    /// Hears of everything that is told on this shard from now on, in the one order in which it happened on all shards.
     pub fn listen(&mut self, hearer: Hearer) {
-        let Local { mailbox, env, node, .. } = self;
-        mailbox.listen(env.shard, &node.hearers, &node.turns, hearer);
+        self.env.mailbox.listen(hearer);
     }
 
     /// Hears of nothing any more.
     pub fn stop_listening(&mut self) {
-        let Local { mailbox, env, node, .. } = self;
-        mailbox.stop(env.shard, &node.hearers);
+        self.env.mailbox.stop();
     }
 
     /// Starts a unit of work that no client waits for.
@@ -288,7 +294,7 @@ impl Local {
     #[inline]
     pub(super) fn post_messages(&mut self) {
         if !self.outbox.messages.is_empty() {
-            self.outbound.now = self.env.now;
+            self.link();
             for (to, message) in self.outbox.messages.drain(..) {
                 match message {
                     // It carries a reply: rule 3.

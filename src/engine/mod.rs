@@ -11,7 +11,7 @@
 //! | `registry` | all commands, numbered and found by name |
 //! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
-//! | `listening` | messages, in the order of turns |
+//! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
@@ -25,6 +25,7 @@
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `local` | the shard: its parts together, and how others reach it |
+//! | `delivery` | messages into the outputs of clients |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
 //! | `replay` | commands that come from a file |
@@ -45,6 +46,7 @@ mod asynchronous;
 mod attempt;
 mod clients;
 mod counted;
+mod delivery;
 mod dispatch;
 pub(crate) mod env;
 mod evict_clients;
@@ -66,6 +68,7 @@ mod op;
 mod order;
 mod pass;
 mod promise;
+mod receipts;
 mod registry;
 pub(crate) mod replay;
 mod report;
@@ -85,9 +88,10 @@ mod under_way;
 mod upkeep;
 pub mod wire;
 
-pub use attempt::{Audience, Event, KeyEvent, Signal};
+pub use attempt::{Audience, Event, KeyEvent, Post, Signal};
 pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
+pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
 pub use node::Node;

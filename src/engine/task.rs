@@ -10,6 +10,7 @@ use super::attempt::{Attempt, Paused};
 use super::env::{Ended, Env, Observation};
 use super::exec::ExecStep;
 use super::literal::{Caller, Registered};
+use super::receipts::ReceiptId;
 use super::registry::CommandId;
 use super::run::{Outcome, run_keys};
 use super::snapshot::Plan;
@@ -42,6 +43,8 @@ pub struct Task {
     /// What its reply waits for: its own pass's number is that of the shard on which it ran.
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
+    /// Its reply waits until its messages are delivered.
+    pub(super) receipt: Option<ReceiptId>,
     /// Called when it has run, by whoever has no client to be answered.
     pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -91,6 +94,7 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: origin.shard,
+            receipt: None,
             then: None,
         }
     }
@@ -278,6 +282,7 @@ impl Task {
     /// Takes down what its reply waits for, if it has ended here and now.
     #[inline]
     fn note_need(&mut self, env: &mut Env) {
+        self.receipt = env.take_receipt();
         if env.promises.hold() {
             self.ran_on = env.shard;
             self.need = env.promises.of_unit();

@@ -22,7 +22,7 @@ use crate::engine::assembly::{BEGIN, Equipment, Plan};
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::Executor;
 use crate::engine::log::{Chunk, LogFile};
-use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Registry};
+use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Message, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::resp::{OwnedArgs, Proto};
 use crate::runtime::disk::SimulatedDisk;
@@ -171,7 +171,11 @@ impl Engine {
                 let heard = Heard::default();
                 engine.heard[index] = Some(heard.clone());
                 local.listen(Box::new(move |turn, messages| {
-                    uncharged(|| heard.borrow_mut().push((turn, messages.iter().map(told).collect())));
+                    let events = messages.iter().filter_map(|message| match message {
+                        Message::Event(event, _) => Some(told(event)),
+                        Message::Post(_) => None,
+                    });
+                    uncharged(|| heard.borrow_mut().push((turn, events.collect())));
                 }));
             }
             local.env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
