@@ -14,6 +14,7 @@ use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
 use super::registry::CommandId;
 use super::route::REPLY_TO_WRITE;
+use super::unblock;
 use crate::client::Client;
 use crate::resp::ReplyBuf;
 use crate::shard::link::{CommandHeader, Frame, ReplyHeader, Take};
@@ -77,6 +78,7 @@ impl Local {
             }
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
+            Envelope::Served(answer) => unblock::take_answer(self, *answer),
             Envelope::Announcement(announcement) => self.mailbox.take_in(announcement),
         }
     }
@@ -129,7 +131,10 @@ impl Local {
 
     /// Sends what the shard wants sent, and hands out what it has finished.
     pub(super) fn post(&mut self) {
-        while !self.outbox.is_empty() {
+        while !self.outbox.is_empty() || !self.env.waiting.is_empty() {
+            if !self.env.waiting.is_empty() {
+                unblock::hand_out(self);
+            }
             self.post_messages();
             for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
                 if self.core.held(ticket).is_some_and(|task| task.goes_in_steps()) {

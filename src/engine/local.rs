@@ -18,8 +18,10 @@ use super::listening::{Announcement, Hearer, Mailbox};
 use super::literal::Registry;
 use super::log::Log;
 use super::node::Node;
+use super::room::Room;
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
+use super::waiting::Served;
 use super::wire::Passes;
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -55,6 +57,8 @@ pub enum Envelope {
         place: ConnRef,
         entries: Vec<SlowEntry>,
     },
+    /// A client of the receiver has waited for keys, and was served.
+    Served(Box<Served>),
     /// For those who listen at the receiver.
     Announcement(Announcement),
 }
@@ -76,6 +80,7 @@ pub struct Local {
     pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
     pub(super) mailbox: Mailbox,
+    pub room: Room,
     pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
@@ -162,6 +167,7 @@ impl Local {
                 writes_under_way: 0,
                 passes: Passes::default(),
                 mailbox: Mailbox::default(),
+                room: Room::default(),
                 upkeep: Upkeep::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
