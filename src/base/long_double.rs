@@ -115,6 +115,35 @@ impl LongDouble {
         matches!(self.magnitude, Magnitude::Finite { .. })
     }
 
+    /// A thousand times the number, rounded as any result is, and then up to a whole one: seconds as milliseconds. `None` if that is above
+    /// all integers of 64 bits; what lies below them is the smallest.
+    pub fn ceil_thousandfold(self) -> Option<i64> {
+        let beyond = match self.is_negative {
+            true => Some(i64::MIN),
+            false => None,
+        };
+        let Magnitude::Finite { mantissa, exponent } = self.magnitude else {
+            return beyond;
+        };
+        let product = Unrounded::normalized(u128::from(mantissa) * 1000, exponent);
+        let Magnitude::Finite { mantissa, exponent } = LongDouble::round(self.is_negative, product).magnitude else {
+            return beyond;
+        };
+        if mantissa == 0 {
+            return Some(0);
+        }
+        if exponent > 0 {
+            return beyond;
+        }
+        let point = exponent.unsigned_abs();
+        let whole = mantissa.checked_shr(point).unwrap_or(0);
+        let has_fraction = point >= 64 || mantissa & ((1u128 << point) - 1) as u64 != 0;
+        match self.is_negative {
+            true => Some(i64::try_from(whole).map_or(i64::MIN, |whole| -whole)),
+            false => i64::try_from(whole + u64::from(has_fraction)).ok(),
+        }
+    }
+
     /// Appends it as Redis prints it for people: up to seventeen decimals without trailing zeros, never an exponent, no `-0`.
     pub fn write_human(self, out: &mut Vec<u8>) {
         let sign: &[u8] = if self.is_negative { b"-" } else { b"" };

@@ -3,6 +3,7 @@
 use super::{Client, Mode};
 use crate::base::section::Section;
 use crate::config::Settings;
+use crate::store::Attention;
 
 /// Some clients.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +13,9 @@ pub struct ClientFigures {
     watching: usize,
     watched_keys: usize,
     subscribed: usize,
+    /// How many wait for keys, and how many of them not for ever.
+    blocked: usize,
+    pub timed: usize,
     /// The most input that one of them has in memory, and the most output.
     query_bytes_max: usize,
     output_bytes_max: usize,
@@ -29,6 +33,8 @@ impl ClientFigures {
             watching: usize::from(!client.watched.is_empty()),
             watched_keys: client.watched.len(),
             subscribed: usize::from(client.mode == Mode::Subscribed),
+            blocked: usize::from(client.mode == Mode::Blocked),
+            timed: 0,
             query_bytes_max: query_bytes,
             output_bytes_max: memory.waiting_bytes + memory.behind_bytes,
             total_bytes: memory.total_bytes,
@@ -41,25 +47,27 @@ impl ClientFigures {
         self.watching += other.watching;
         self.watched_keys += other.watched_keys;
         self.subscribed += other.subscribed;
+        self.blocked += other.blocked;
+        self.timed += other.timed;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
         self.output_bytes_max = self.output_bytes_max.max(other.output_bytes_max);
         self.total_bytes += other.total_bytes;
     }
 
-    /// Writes what INFO says of clients.
-    pub fn write_section(&self, settings: &Settings, out: &mut Section) {
+    /// Writes what INFO says of clients, and of the keys for which some of them wait.
+    pub fn write_section(&self, settings: &Settings, attention: &Attention, out: &mut Section) {
         out.field("connected_clients", self.count);
         out.field("cluster_connections", 0);
         out.field("maxclients", settings.maxclients);
         out.field("client_recent_max_input_buffer", self.query_bytes_max);
         out.field("client_recent_max_output_buffer", self.output_bytes_max);
-        out.field("blocked_clients", 0);
+        out.field("blocked_clients", self.blocked);
         out.field("tracking_clients", 0);
         out.field("pubsub_clients", self.subscribed);
         out.field("watching_clients", self.watching);
-        out.field("clients_in_timeout_table", 0);
+        out.field("clients_in_timeout_table", self.timed);
         out.field("total_watched_keys", self.watched_keys);
-        out.field("total_blocking_keys", 0);
-        out.field("total_blocking_keys_on_nokey", 0);
+        out.field("total_blocking_keys", attention.awaited_keys());
+        out.field("total_blocking_keys_on_nokey", attention.minded_keys());
     }
 }

@@ -75,6 +75,8 @@ pub enum Stall {
     Paused,
     /// As much is captured for a snapshot as may be.
     Snapshot,
+    /// Its command waits for keys.
+    Blocked,
 }
 
 /// Bytes of a client's buffers, as its shard has counted them.
@@ -239,9 +241,11 @@ impl Client {
         allocated(self.out.memory_bytes()) + self.pending.memory_bytes() + held_bytes
     }
 
-    /// Whether requests have arrived that are still to be run, or run.
+    /// Whether requests have arrived that are still to be run, or run. Nobody knows when one will be that waits for keys, or whether: a
+    /// peer that has closed its side is not waited for.
     pub fn has_work(&self) -> bool {
-        self.stall != Stall::Not || self.has_waiting_requests || !self.pending.is_empty()
+        self.stall != Stall::Blocked
+            && (self.stall != Stall::Not || self.has_waiting_requests || !self.pending.is_empty())
     }
 
     /// Unconsumed bytes of input.

@@ -19,6 +19,7 @@
 //! the order in which they first came, each once.
 
 use super::counted::{Counted, Expirations};
+use super::parked::Park;
 use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::pubsub;
@@ -39,6 +40,10 @@ pub struct Attempt {
     /// Changes can be taken back: set for a transaction, whose later commands may find out which slots they need after the
     /// earlier ones have changed theirs. A single command looks for all its slots before it changes any.
     pub can_undo: bool,
+    /// The command may wait for its keys.
+    pub(super) may_park: bool,
+    /// Somebody who has waited is served: of its keys only those count that are held.
+    pub(super) is_serving: bool,
     seldom: Option<Box<Seldom>>,
     /// None: nobody wants to know.
     pub consequences: Option<Box<Consequences>>,
@@ -54,6 +59,8 @@ struct Seldom {
     resumed: Option<Paused>,
     /// What this step leaves to the next one.
     paused: Option<Paused>,
+    /// The command waits for this.
+    parked: Option<Box<Park>>,
 }
 
 /// What a command that goes in steps keeps between two of them.
@@ -135,6 +142,16 @@ pub enum Signal {
     Swapped(DbIndex, DbIndex),
 }
 
+impl Signal {
+    /// The key that it is about; None: whole dbs.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Signal::Ready(_, key) | Signal::Gone(_, key) => Some(key),
+            Signal::Flushed(_) | Signal::Swapped(..) => None,
+        }
+    }
+}
+
 macro_rules! classes {
     ($($function:ident $class:ident $what:literal;)+) => {
         impl Event {
@@ -202,6 +219,22 @@ impl Attempt {
     #[cold]
     pub(super) fn pause(&mut self, state: Box<dyn Any + Send>) {
         self.seldom_mut().paused = Some(Paused { state, spent_us: 0 });
+    }
+
+    /// The command has found nothing, and is to wait.
+    #[cold]
+    pub(super) fn park(&mut self, park: Park) {
+        self.seldom_mut().parked = Some(Box::new(park));
+    }
+
+    #[inline]
+    pub(super) fn is_parked(&self) -> bool {
+        self.seldom.as_deref().is_some_and(|seldom| seldom.parked.is_some())
+    }
+
+    /// What the command waits for.
+    pub(super) fn take_parked(&mut self) -> Option<Box<Park>> {
+        self.seldom.as_deref_mut()?.parked.take()
     }
 
     /// What the steps before this one have taken.

@@ -15,6 +15,7 @@ use super::promise::Promises;
 use super::receipts::{Receipt, ReceiptId};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
+use super::waiting::Waiting;
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
@@ -109,6 +110,8 @@ pub struct Env {
     hearers: Arc<Hearers>,
     /// Those who listen on this shard.
     pub(super) mailbox: Mailbox,
+    /// What is to be done for those who wait for keys.
+    pub(super) waiting: Waiting,
     /// For the next unit that leads to anything.
     spare: Option<Box<Consequences>>,
     /// This shard's settings ask for events.
@@ -146,6 +149,8 @@ pub(super) struct Ended<'a> {
 pub enum Observation<'a> {
     /// A command over keys ran, alone.
     Ran(Args<'a>),
+    /// The same, and it waits: whoever makes one of its keys ready runs it again.
+    Parked(Args<'a>),
     /// These keys are watched from now on.
     Watched(Args<'a>),
     /// A transaction ran to its end.
@@ -239,6 +244,7 @@ impl Env {
             unit_receipt: None,
             hearers: node.hearers.clone(),
             mailbox: Mailbox::new(shard, node.hearers.clone(), node.turns.clone()),
+            waiting: Waiting::default(),
             spare: None,
             pays_attention: false,
             settings: settings.clone(),
@@ -360,6 +366,19 @@ impl Env {
     #[inline]
     pub(super) fn wants_turns(&self) -> bool {
         self.log.is_wanted() || self.hearers.is_any()
+    }
+
+    /// Whether anybody waits who makes another key when he is served.
+    #[inline]
+    pub(super) fn is_anybody_reaching(&self) -> bool {
+        self.attention.is_anybody_reaching()
+    }
+
+    /// Whether CLIENT PAUSE holds back who is about to be served.
+    pub(super) fn holds_back(&self, flags: Flags) -> bool {
+        let writes = flags.intersects(Flags::WRITE.union(Flags::MAY_REPLICATE));
+        let holds = |pause: Pause| pause.until > self.now && (writes || !pause.writes_only);
+        self.pause.is_some_and(holds)
     }
 
     /// Whether this pass has logged something, which nobody elsewhere may know of before it is written: what is said to all shards at once
@@ -495,6 +514,9 @@ impl Env {
         if let Some(mut spare) = consequences {
             if (!spare.events.is_empty() || !spare.posts.is_empty()) && self.hearers.is_any() {
                 self.tell(&mut spare, origin);
+            }
+            if !spare.signals.is_empty() && self.attention.awaited_keys() > 0 {
+                self.waiting.ready.append(&mut spare.signals);
             }
             spare.clear();
             self.spare = Some(spare);

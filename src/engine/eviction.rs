@@ -26,6 +26,7 @@
 use super::attempt::{Attempt, EVICTED};
 use super::env::{Ended, Observation};
 use super::ground::Ground;
+use super::serve::end_unit;
 use super::under_way::UnderWay;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::base::random::Random;
@@ -372,7 +373,7 @@ impl Eviction {
                 Observation::Expired
             },
         };
-        env.end_unit(&mut attempt, &mut view, ended);
+        end_unit(env, &mut attempt, &mut view, ended);
         is_gone
     }
 

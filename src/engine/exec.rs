@@ -3,14 +3,15 @@
 use super::attempt::Attempt;
 use super::counted::Counted;
 use super::env::{Ended, Env};
-use super::literal::{Caller, Registry, Run};
+use super::literal::{Caller, Registry, Run, each_key};
 use super::node::Node;
-use super::run::{Outcome, run_keys, run_session};
+use super::run::{Outcome, lacking_of_chains, run_keys, run_session};
+use super::serve::end_unit;
 use crate::base::clock::UnixMs;
 use crate::base::random::Random;
 use crate::client::{Client, Queued, Session};
 use crate::resp::{Proto, Reply, ReplyBuf};
-use crate::shard::{Verdict, View};
+use crate::shard::{SlotSet, Verdict, View};
 use crate::store::{Slot, WatchToken};
 use std::sync::Arc;
 
@@ -135,6 +136,22 @@ impl ExecStep {
         }
     }
 
+    /// The slots that it lacks of keys to which those can move what it pushes who wait for it.
+    pub(super) fn lacks_chains(&self, view: &View<'_, Slot>, env: &Env) -> Option<SlotSet> {
+        if !env.is_anybody_reaching() || view.has_everything() {
+            return None;
+        }
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
+        for queued in &self.queue {
+            let command = self.registry.get(queued.command).command;
+            let args = queued.args.as_args();
+            // Of a call with an error in it nothing becomes ready.
+            let _ = each_key(command, args, |position| keys.push(args[position.index].into()));
+        }
+        let lacking = lacking_of_chains(view, keys);
+        (!lacking.is_empty()).then_some(lacking)
+    }
+
     fn forget_watches(&mut self, view: &mut View<'_, Slot>) {
         for (slot, token) in self.watched.drain(..) {
             view.slot(slot)
@@ -201,7 +218,7 @@ impl ExecStep {
                 );
             }
         }
-        env.end_unit(&mut self.attempt, view, ended);
+        end_unit(env, &mut self.attempt, view, ended);
     }
 
     fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {

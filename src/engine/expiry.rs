@@ -14,6 +14,7 @@
 use super::attempt::Attempt;
 use super::env::{Ended, Observation};
 use super::ground::Ground;
+use super::serve::end_unit;
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::shard::ConnRef;
 use crate::store::DbIndex;
@@ -132,7 +133,7 @@ impl Expiry {
             db: DbIndex(0),
             what: Observation::Expired,
         };
-        env.end_unit(&mut attempt, &mut view, ended);
+        end_unit(env, &mut attempt, &mut view, ended);
         let expiry = self;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;

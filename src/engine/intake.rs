@@ -15,6 +15,7 @@ use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
 use super::registry::CommandId;
 use super::route::REPLY_TO_WRITE;
+use super::unblock;
 use crate::client::Client;
 use crate::resp::ReplyBuf;
 use crate::shard::link::{CommandHeader, Frame, ReplyHeader, Take};
@@ -80,6 +81,7 @@ impl Local {
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
             Envelope::Announcement(announcement) => self.env.mailbox.take_in(announcement),
             Envelope::Word(word) => delivery::take_word(self, word),
+            Envelope::Served(answer) => unblock::take_answer(self, *answer),
         }
     }
 
@@ -131,7 +133,10 @@ impl Local {
 
     /// Sends what the shard wants sent, and hands out what it has finished.
     pub(super) fn post(&mut self) {
-        while !self.outbox.is_empty() {
+        while !self.outbox.is_empty() || !self.env.waiting.is_empty() {
+            if !self.env.waiting.is_empty() {
+                unblock::hand_out(self);
+            }
             self.post_messages();
             for (ticket, origin) in std::mem::take(&mut self.outbox.held) {
                 if self.core.held(ticket).is_some_and(|task| task.goes_in_steps()) {

@@ -19,8 +19,10 @@ use super::literal::Registry;
 use super::log::Log;
 use super::node::Node;
 use super::receipts::{Awaited, Word};
+use super::room::Room;
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
+use super::waiting::Served;
 use super::wire::Passes;
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -56,6 +58,8 @@ pub enum Envelope {
         place: ConnRef,
         entries: Vec<SlowEntry>,
     },
+    /// A client of the receiver has waited for keys, and was served.
+    Served(Box<Served>),
     /// For those who listen at the receiver.
     Announcement(Announcement),
     /// For a publisher among the receiver's clients: the sender has delivered.
@@ -80,6 +84,7 @@ pub struct Local {
     pub(super) passes: Passes,
     /// Replies of this shard's clients that wait for deliveries.
     pub(super) awaited: Awaited,
+    pub room: Room,
     pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
@@ -166,6 +171,7 @@ impl Local {
                 writes_under_way: 0,
                 passes: Passes::default(),
                 awaited: Awaited::default(),
+                room: Room::default(),
                 upkeep: Upkeep::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),

@@ -9,7 +9,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `registry` | all commands, numbered and found by name |
-//! | `counted`, `attempt` | what follows from a unit of work, kept until it has ended |
+//! | `counted`, `parked`, `attempt` | what follows from a unit of work, kept until it has ended |
+//! | `waiting` | what a unit leaves to be done for clients that wait for keys |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
@@ -20,12 +21,15 @@
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
-//! | `run`, `exec`, `task` | running a command, a transaction, a unit that travels |
+//! | `blocked` | a client that waits for keys, as those know it who may end that |
+//! | `run`, `serve`, `exec`, `task` | running a command, serving who has waited, a transaction, a unit that travels |
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
+//! | `room` | the blocked clients of a shard |
 //! | `local` | the shard: its parts together, and how others reach it |
 //! | `delivery` | messages into the outputs of clients |
+//! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
 //! | `replay` | commands that come from a file |
@@ -44,6 +48,7 @@ pub(crate) mod arguments;
 pub mod assembly;
 mod asynchronous;
 mod attempt;
+mod blocked;
 mod clients;
 mod counted;
 mod delivery;
@@ -66,6 +71,7 @@ pub(crate) mod log;
 pub(crate) mod node;
 mod op;
 mod order;
+mod parked;
 mod pass;
 mod promise;
 mod receipts;
@@ -73,10 +79,12 @@ mod registry;
 pub(crate) mod replay;
 mod report;
 pub(crate) mod rewrites;
+mod room;
 mod route;
 pub(crate) mod run;
 mod saver;
 pub(crate) mod saves;
+mod serve;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
@@ -84,8 +92,10 @@ mod task;
 pub mod testbed;
 mod transaction;
 pub(crate) mod typed;
+pub(crate) mod unblock;
 mod under_way;
 mod upkeep;
+mod waiting;
 pub mod wire;
 
 pub use attempt::{Audience, Event, KeyEvent, Post, Signal};
@@ -95,6 +105,8 @@ pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
 pub use node::Node;
+pub use parked::{Nothing, Park};
 pub use registry::CommandId;
 pub use report::{Report, write_server, write_shards};
 pub use task::Task;
+pub use unblock::{Unblock, unblock};

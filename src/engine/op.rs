@@ -8,6 +8,7 @@
 use super::attempt::{Audience, Event, Post};
 use super::keyspace::STEP_IS_OVER;
 use super::literal::Op;
+use super::parked::Park;
 use crate::base::clock::Ticks;
 use crate::resp::ReplyError;
 use crate::store::DbIndex;
@@ -50,6 +51,33 @@ impl Op<'_, '_> {
     /// Whether a step that ends then is over.
     pub fn is_over(&self, end: Ticks) -> bool {
         self.env.clock.ticks() >= end
+    }
+}
+
+/// Commands that wait for their keys.
+///
+/// Such a handler looks at those keys that are [within reach](Op::is_within_reach). Where none has anything for it, it returns what
+/// [`Op::wait`] answers. It is run again, whole, when one of the keys is ready, and then answers, or says again that it waits.
+impl Op<'_, '_> {
+    /// Whether this key is to be looked at: when a client is served that has waited, another one of its keys may be in use elsewhere. What
+    /// that has for it, it will be offered there.
+    pub fn is_within_reach(&self, key: &[u8]) -> bool {
+        !self.keys.attempt.is_serving || self.keys.view.peek(self.keys.slot_of(key)).is_some()
+    }
+
+    /// Whether it may wait: what runs within another unit (EXEC) answers at once that there is nothing.
+    pub fn may_wait(&self) -> bool {
+        self.keys.attempt.may_park
+    }
+
+    /// There is nothing for it. It waits, or answers that if it may not.
+    pub fn wait(&mut self, park: Park) -> Result<(), ReplyError> {
+        if !self.may_wait() {
+            park.nothing.write(&mut self.reply);
+            return Ok(());
+        }
+        self.keys.attempt.park(park);
+        Err(STEP_IS_OVER)
     }
 }
 

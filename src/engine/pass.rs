@@ -31,6 +31,7 @@ use super::local::Local;
 use super::rewrites;
 use super::saves::{follow_flush, look_after, run_job};
 use super::shutdown::obey_signal;
+use super::unblock;
 use super::upkeep::is_over_output_limit;
 use super::wire::{Handed, Passes, Wire};
 use crate::base::clock::Ticks;
@@ -97,9 +98,13 @@ impl Local {
             let pause = self.cron();
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
         }
+        unblock::end_overdue(self);
+        unblock::look_again(self);
         self.upkeep.under_way.count_wire(wire.held_bytes());
         self.publish_memory();
         self.passes.is_busy |= self.relieve();
+        // Keys that were evicted or whose time was over.
+        self.post();
         if self.clients.wait_for_disk_anywhere() {
             self.look_at_disk();
         }
@@ -280,7 +285,8 @@ impl Local {
         let uncork = self.passes.corked.front().map(|(since, _)| corked_until(*since));
         let waits = self.clients.wait_for_snapshot_anywhere();
         let look = waits.then(|| Ticks(self.env.ticks.0 + HELD_WRITERS_LOOK_EVERY.as_nanos() as u64));
-        let others = [uncork, self.passes.next_look, look];
+        let overdue = self.room.next_due(self.env.now, self.env.ticks);
+        let others = [uncork, self.passes.next_look, look, overdue];
         others.into_iter().flatten().fold(self.passes.cron_due, Ticks::min)
     }
 
@@ -373,6 +379,7 @@ impl Local {
             self.env.stop_listening(&mut client.session);
             self.upkeep.under_way.forget(&mut client);
             self.unwatch(&mut client);
+            unblock::leave(self, index);
             self.post();
         }
     }
@@ -439,7 +446,8 @@ fn corked_until(since: Ticks) -> Ticks {
 
 /// Stops reading from a peer that sends on while an earlier request of it is under way.
 fn throttle(client: &mut Client, wire: &mut impl Wire) {
-    let reads = client.stall == Stall::Not || client.query_bytes() <= STALLED_QUERY_BYTES_MAX;
+    // Who is blocked may be so for days: that its peer has gone is seen only by reading.
+    let reads = matches!(client.stall, Stall::Not | Stall::Blocked) || client.query_bytes() <= STALLED_QUERY_BYTES_MAX;
     if reads != client.is_read {
         client.is_read = reads;
         wire.read_on(client.place.index, reads);

@@ -43,6 +43,7 @@ impl Report {
         for client in local.clients.iter() {
             report.clients.count(client);
         }
+        report.clients.timed = local.room.timed_count();
         report
     }
 

@@ -16,7 +16,9 @@ use super::local::{Envelope, Local};
 use super::receipts::KeptReply;
 use super::run::{Outcome, run_keys};
 use super::saves::cut_has_run;
+use super::serve::end_unit;
 use super::task::{Task, TaskKind};
+use super::unblock;
 use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
 use crate::client::{Client, ReplyMode, Stall};
@@ -25,6 +27,7 @@ use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
 use crate::shard::durable::Need;
 use crate::shard::link::{CommandHeader, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Route, ShardId, Unit};
+use crate::spec::Flags;
 use crate::store::DbIndex;
 
 /// A command's bytes beyond which it goes to another shard as an object of its own instead of a copy in the link's ring.
@@ -75,6 +78,14 @@ impl Local {
             }
             None => unreachable!("commands over slots have a footprint"),
         };
+        // What may wait is a unit of its own: it owns its arguments, and nothing of its client overtakes it.
+        if found.command.flags.contains(Flags::BLOCKING) {
+            if !client.pending.is_empty() {
+                return Flow::Wait(Stall::Barrier);
+            }
+            let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
+            return self.start(client, task, footprint);
+        }
         // What may reach further is a command on a single slot by chance only, and overtakes nothing.
         if let Footprint::Slots(slots) = &footprint
             && let [slot] = *slots.as_slice()
@@ -178,7 +189,7 @@ impl Local {
                     db: caller.db,
                     what: Observation::Ran(args),
                 };
-                self.env.end_unit(&mut attempt, &mut view, ended);
+                end_unit(&mut self.env, &mut attempt, &mut view, ended);
                 if self.env.promises.hold() {
                     client.needs(self.env.promises.of_unit());
                 }
@@ -196,6 +207,7 @@ impl Local {
                 footprint.merge(&attempt.into_footprint());
                 self.start(client, task, footprint)
             }
+            Outcome::Parked { .. } => unreachable!("what may wait runs as a task"),
         }
     }
 
@@ -316,7 +328,7 @@ impl Local {
                         db: caller.db,
                         what: Observation::Ran(args),
                     };
-                    self.env.end_unit(&mut attempt, &mut view, ended);
+                    end_unit(&mut self.env, &mut attempt, &mut view, ended);
                     if self.env.promises.hold() {
                         waits = self.waiting_flags();
                     }
@@ -421,7 +433,7 @@ impl Local {
         task.is_write = match &task.kind {
             TaskKind::Command { .. } => task.found.is_some_and(|found| writes(found.command)),
             TaskKind::Exec(step) => any_writes(self.registry, &step.queue),
-            TaskKind::Watch { .. } | TaskKind::Unwatch { .. } | TaskKind::Cut { .. } => false,
+            _ => false,
         };
         self.writes_under_way += usize::from(task.is_write);
         task.sequence = client.pending.reserve(client.is_silent(), task.memory_bytes());
@@ -460,6 +472,7 @@ impl Local {
             need,
             ran_on,
             receipt,
+            parked,
             then,
             ..
         } = task;
@@ -474,6 +487,9 @@ impl Local {
             TaskKind::Cut { plan, is_made } => return cut_has_run(self, plan, is_made),
             kind => kind,
         };
+        if let Some(wait) = parked {
+            return unblock::block(self, sequence, wait);
+        }
         let Some(client) = self.clients.get(origin) else {
             // Its watches must not stay behind, nor what it listens to.
             match kind {

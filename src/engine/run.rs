@@ -5,18 +5,22 @@
 //! unit's [`Attempt`].
 
 use super::attempt::Attempt;
+use super::blocked::Blocked;
 use super::counted::Counted;
 use super::env::Env;
 use super::keyspace::Keyspace;
-use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp};
+use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp, each_key};
 use super::node::Node;
 use super::registry::CommandId;
 use crate::base::limits;
+use crate::base::slot::key_slot;
 use crate::client::Session;
 use crate::resp::{Args, Reply, ReplyBuf};
-use crate::shard::View;
+use crate::shard::{SlotMarks, SlotSet, View};
+use crate::spec::Flags;
 use crate::store::Slot;
 use std::cell::Cell;
+use std::collections::HashSet;
 
 /// How the run of a command over keys ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +29,11 @@ pub enum Outcome {
     Ran,
     /// It needs more slots, or goes on in another step; its reply is gone, its changes are still to be taken back.
     Lacking,
+    /// It has found nothing, and waits for what its attempt says. Nothing is counted yet.
+    Parked {
+        /// How long it has taken so far.
+        spent_us: u64,
+    },
 }
 
 /// Runs one command over keys in `view` and appends its reply.
@@ -56,6 +65,12 @@ pub fn run_keys(
     };
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
+    if env.is_anybody_reaching() && !caller.is_nested && !attempt.is_serving && !view.has_everything() {
+        lack_chains(found, args, view, attempt);
+        if attempt.is_lacking() {
+            return Outcome::Lacking;
+        }
+    }
     let moment = env.moment();
     env.arm(attempt);
     let mut op = Op {
@@ -97,6 +112,12 @@ pub fn run_keys(
         consequences.end_command(caller.db, args, changes > 0, is_replaced);
     }
     let elapsed_us = attempt.spent_us() + env.tick().us_since(began);
+    if attempt.is_parked() {
+        reply.truncate(mark);
+        expirations.count(&mut env.stats);
+        env.stats.counts.changes += changes;
+        return Outcome::Parked { spent_us: elapsed_us };
+    }
     let error = result.err();
     if let Some(error) = &error {
         reply.truncate(mark);
@@ -119,6 +140,43 @@ pub fn run_keys(
         env.note_slow(found.command, args, elapsed_us);
     }
     Outcome::Ran
+}
+
+/// What a command makes ready may be moved on by those who wait, to keys of other slots: asks for these slots, so that all of it is one unit.
+#[cold]
+fn lack_chains(found: &Registered, args: Args, view: &View<'_, Slot>, attempt: &mut Attempt) {
+    if !found.command.flags.contains(Flags::WRITE) {
+        return;
+    }
+    let mut keys: Vec<Box<[u8]>> = Vec::new();
+    // Of a call with an error in it nothing becomes ready.
+    let _ = each_key(found.command, args, |position| keys.push(args[position.index].into()));
+    for slot in lacking_of_chains(view, keys).iter() {
+        attempt.lack(slot);
+    }
+}
+
+/// The slots that are not held of keys to which those can move what they are served who wait for these keys, and so on.
+pub(super) fn lacking_of_chains(view: &View<'_, Slot>, keys: impl IntoIterator<Item = Box<[u8]>>) -> SlotSet {
+    let mut open: Vec<Box<[u8]>> = keys.into_iter().collect();
+    let mut seen: HashSet<Box<[u8]>> = open.iter().cloned().collect();
+    let mut lacking = SlotMarks::new();
+    while let Some(key) = open.pop() {
+        let number = key_slot(&key);
+        let Some(slot) = view.peek(number) else {
+            lacking.insert(number);
+            continue;
+        };
+        for waiter in slot.reaching_waiters(&key) {
+            let target = waiter.who.downcast_ref::<Blocked>().and_then(|who| who.target.clone());
+            if let Some(target) = target
+                && seen.insert(target.clone())
+            {
+                open.push(target);
+            }
+        }
+    }
+    lacking.into_set()
 }
 
 /// Runs one command over the session and appends its reply. What comes back is still to be counted.

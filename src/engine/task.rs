@@ -6,19 +6,24 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
-use super::attempt::{Attempt, Paused};
+use super::attempt::{Attempt, Paused, Signal};
+use super::blocked::Blocked;
 use super::env::{Ended, Env, Observation};
 use super::exec::ExecStep;
 use super::literal::{Caller, Registered};
 use super::receipts::ReceiptId;
 use super::registry::CommandId;
-use super::run::{Outcome, run_keys};
+use super::run::{Outcome, lacking_of_chains, run_keys};
+use super::serve::{end_unit, serve};
 use super::snapshot::Plan;
+use super::waiting::Place;
 use crate::base::clock::UnixMs;
+use crate::base::slot::key_slot;
 use crate::client::{Client, Session};
 use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
-use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
+use crate::shard::{ConnRef, Footprint, ShardId, Verdict, View, Work};
+use crate::spec::Flags;
 use crate::stats::SlowEntry;
 use crate::store::{DbIndex, Slot, WatchToken};
 use std::sync::Arc;
@@ -45,6 +50,8 @@ pub struct Task {
     pub(super) ran_on: ShardId,
     /// Its reply waits until its messages are delivered.
     pub(super) receipt: Option<ReceiptId>,
+    /// Its command waits for keys.
+    pub(super) parked: Option<Arc<Blocked>>,
     /// Called when it has run, by whoever has no client to be answered.
     pub(super) then: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -69,6 +76,10 @@ pub enum TaskKind {
     Unwatch { tokens: Vec<(u16, WatchToken)> },
     /// A transaction.
     Exec(Box<ExecStep>),
+    /// Takes away places in the queues of keys.
+    EndWaits { places: Vec<Place> },
+    /// Looks whether somebody waits for these keys who can be served.
+    Serve { signals: Vec<Signal> },
     /// The cut of a snapshot, if that is not given up before.
     Cut { plan: Arc<Plan>, is_made: bool },
 }
@@ -95,6 +106,7 @@ impl Task {
             need: Need::NONE,
             ran_on: origin.shard,
             receipt: None,
+            parked: None,
             then: None,
         }
     }
@@ -108,8 +120,17 @@ impl Task {
     pub fn memory_bytes(&self) -> usize {
         match &self.kind {
             TaskKind::Command { args } | TaskKind::Watch { keys: args, .. } => args.memory_bytes(),
-            TaskKind::Unwatch { .. } | TaskKind::Cut { .. } => 0,
+            TaskKind::Unwatch { .. } | TaskKind::EndWaits { .. } | TaskKind::Serve { .. } | TaskKind::Cut { .. } => 0,
             TaskKind::Exec(step) => step.queue.iter().map(|queued| queued.args.memory_bytes()).sum(),
+        }
+    }
+
+    /// What it takes to look at the keys of these signals.
+    pub(super) fn footprint_of_signals(signals: &[Signal]) -> Footprint {
+        let keys: Option<Vec<&[u8]>> = signals.iter().map(Signal::key).collect();
+        match keys {
+            Some(keys) => Footprint::Slots(keys.into_iter().map(key_slot).collect()),
+            None => Footprint::Everything,
         }
     }
 
@@ -150,6 +171,7 @@ impl Task {
                 let found = self.found.expect("a command was found before it became a unit of work");
                 // A single command looks for its slots before it changes any of them, so nothing is ever taken back.
                 let mut attempt = Attempt::default();
+                attempt.may_park = found.command.flags.contains(Flags::BLOCKING) && !env.is_replaying;
                 let (began, now) = (env.ticks, env.now);
                 if let Some(steps) = self.steps.take() {
                     attempt.resume(steps.paused);
@@ -173,8 +195,23 @@ impl Task {
                             db: self.caller.db,
                             what: Observation::Ran(args.as_args()),
                         };
-                        env.end_unit(&mut attempt, view, ended);
+                        end_unit(env, &mut attempt, view, ended);
                         env.now = now;
+                        Verdict::Done
+                    }
+                    Outcome::Parked { spent_us } => {
+                        let park = attempt.take_parked().expect("it says what it waits for");
+                        let ended = Ended {
+                            origin: self.origin,
+                            command: id,
+                            db: self.caller.db,
+                            what: Observation::Parked(args.as_args()),
+                        };
+                        end_unit(env, &mut attempt, view, ended);
+                        env.now = now;
+                        let args = std::mem::take(args);
+                        let blocked = Blocked::enter(*park, self.origin, found, args, self.caller, spent_us, view);
+                        self.parked = Some(blocked);
                         Verdict::Done
                     }
                     Outcome::Lacking => {
@@ -223,6 +260,24 @@ impl Task {
                 }
                 Verdict::Done
             }
+            TaskKind::EndWaits { places } => {
+                for Place { slot, db, key, number } in places.drain(..) {
+                    view.slot(slot)
+                        .expect("the slots of the places are in the footprint")
+                        .end_wait(db, &key, number);
+                }
+                Verdict::Done
+            }
+            TaskKind::Serve { signals } => {
+                let keys = signals.iter().filter_map(Signal::key);
+                let lacking = lacking_of_chains(view, keys.map(Into::into));
+                if !lacking.is_empty() && !view.has_everything() {
+                    return Verdict::Lacks(Footprint::Slots(lacking));
+                }
+                env.waiting.ready.append(signals);
+                serve(env, view);
+                Verdict::Done
+            }
             TaskKind::Cut { plan, is_made } => {
                 assert!(view.has_everything(), "a cut is made by who holds all slots");
                 if !plan.is_given_up() {
@@ -254,6 +309,9 @@ impl Task {
                 Verdict::Done
             }
             TaskKind::Exec(step) => {
+                if let Some(lacking) = step.lacks_chains(view, env) {
+                    return Verdict::Lacks(Footprint::Slots(lacking));
+                }
                 let began = env.tick();
                 let mut ended = Ended {
                     origin: self.origin,

@@ -14,6 +14,7 @@
 //!                           positions in the order of the hashes                   scan
 //! KeyFigures               how many keys, and what they take, for people          figures
 //! Told                     what happened to keys, for who ran the command          told
+//! Waiter                   who waits for a key                                  wait
 //! Cut                      the last snapshot's moment, and what of it is unsaved   cut
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
@@ -42,6 +43,7 @@ mod tables;
 mod told;
 mod undo;
 mod value;
+mod wait;
 mod watch;
 
 pub use crate::base::hash::HashSeed;
@@ -58,6 +60,7 @@ pub use table::{TABLE_BYTES_EACH, TableStats};
 pub use told::{Attention, Happening, Told};
 pub use undo::MovedBack;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
+pub use wait::Waiter;
 pub use watch::WatchToken;
 
 // What an entry says about its value.

@@ -32,6 +32,7 @@ use super::tables::find_table;
 use super::told::{Attention, Happening, Told};
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, NewValue};
+use super::wait::Waiters;
 use super::watch::{OldVersions, Watches};
 use crate::base::clock::UnixMs;
 use crate::base::hash::HashSeed;
@@ -88,6 +89,7 @@ pub(super) struct Rare {
     /// In ascending order, exactly as long as it must be: a node of a BTreeMap takes 1.5 KB if it has a single db.
     pub(super) others: Vec<(DbIndex, Table)>,
     pub(super) watches: Option<Box<Watches>>,
+    pub(super) waiters: Option<Box<Waiters>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) told: Vec<Told>,
     pub(super) cut: Option<Box<SlotCut>>,
@@ -781,12 +783,14 @@ impl Rare {
         let Rare {
             others,
             watches,
+            waiters,
             undo,
             told,
             cut,
             discarded,
         } = self;
-        let has_table_or_books = !others.is_empty() || watches.is_some() || undo.is_some() || cut.is_some();
+        let is_observed = watches.is_some() || waiters.is_some();
+        let has_table_or_books = !others.is_empty() || is_observed || undo.is_some() || cut.is_some();
         !has_table_or_books && told.is_empty() && discarded.is_none()
     }
 

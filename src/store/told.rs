@@ -10,7 +10,7 @@
 use super::slot::{DbIndex, Slot};
 use crate::data::ValueType;
 use crate::data::dict::Spot;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Something that happened to a key, or to a whole db.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,25 +48,82 @@ pub enum Happening {
     Swapped(DbIndex),
 }
 
-/// How many in the process want to be told more than that keys have expired.
+/// How many in the process want to be told more than that keys have expired, and how many keys are awaited ([`wait`](super::wait)).
+///
+/// Who waits is entered while its slot is held, and who changes a key holds the slot later: so it sees the count as it was left or higher,
+/// and none of this needs an order of its own.
 #[derive(Debug, Default)]
-pub struct Attention(AtomicUsize);
+pub struct Attention {
+    /// Those who want to be told, and the keys that somebody waits for.
+    paid: AtomicUsize,
+    awaited: AtomicUsize,
+    minded: AtomicUsize,
+    reaching: AtomicUsize,
+    last_number: AtomicU64,
+}
 
 impl Attention {
     /// One more.
     pub fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.paid.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One less.
     pub fn end(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.paid.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether there is anybody.
     #[inline]
     pub fn is_paid(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.paid.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many keys somebody waits for.
+    pub fn awaited_keys(&self) -> usize {
+        self.awaited.load(Ordering::Relaxed)
+    }
+
+    /// How many of them have somebody who is to know when they are gone.
+    pub fn minded_keys(&self) -> usize {
+        self.minded.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody waits who makes another key when it is served.
+    #[inline]
+    pub fn is_anybody_reaching(&self) -> bool {
+        self.reaching.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn begin_key(&self) {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        self.begin();
+    }
+
+    pub(super) fn end_key(&self) {
+        self.awaited.fetch_sub(1, Ordering::Relaxed);
+        self.end();
+    }
+
+    pub(super) fn begin_minding(&self) {
+        self.minded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_minding(&self) {
+        self.minded.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_reaching(&self) {
+        self.reaching.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_reaching(&self) {
+        self.reaching.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A number for somebody who begins to wait: higher than all before.
+    pub(super) fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

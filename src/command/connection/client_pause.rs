@@ -9,7 +9,7 @@ use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
 use crate::engine::Context;
 use crate::engine::env::Pause;
-use crate::engine::{Command, Local, NodeFuture, Run, SessionOp};
+use crate::engine::{Command, Local, NodeFuture, Run, Unblock, unblock as unblock_client};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
 use std::time::Duration;
@@ -116,20 +116,35 @@ pub(super) const UNBLOCK: Command = Command {
         )
         .optional(),
     ],
-    ..command("unblock", Run::Session(unblock))
+    ..command("unblock", Run::Node(unblock))
 };
 
-fn unblock(op: &mut SessionOp) -> Result<(), ReplyError> {
-    match (op.args.len(), op.args.get(3)) {
-        (_, None) => {}
-        (4, Some(reason)) if reason.eq_ignore_ascii_case(b"TIMEOUT") || reason.eq_ignore_ascii_case(b"ERROR") => {}
-        (4, Some(_)) => {
-            return Err(error::UNBLOCK_REASON_INVALID);
-        }
-        _ => return Err(error::unknown_subcommand_or_arity("CLIENT", op.args.at(1))),
-    }
-    parse_i64(&op.args[2]).ok_or(error::NOT_AN_INTEGER)?;
-    // No command blocks, so whoever is meant is not blocked.
-    op.reply.integer(0);
-    Ok(())
+/// How soon UNBLOCK asks again for a client that is just being served, and may have to wait on.
+const SERVED_LOOKED_AT_EVERY: Duration = Duration::from_micros(100);
+
+fn unblock(context: &mut Context) -> NodeFuture<'_> {
+    Box::pin(async move {
+        let args = context.args();
+        let how = match (args.len(), args.get(3)) {
+            (_, None) => Unblock::AsTimeout,
+            (4, Some(reason)) if reason.eq_ignore_ascii_case(b"TIMEOUT") => Unblock::AsTimeout,
+            (4, Some(reason)) if reason.eq_ignore_ascii_case(b"ERROR") => Unblock::WithError,
+            (4, Some(_)) => return Err(error::UNBLOCK_REASON_INVALID),
+            _ => return Err(error::unknown_subcommand_or_arity("CLIENT", args.at(1))),
+        };
+        let id = parse_i64(&args[2]).ok_or(error::NOT_AN_INTEGER)?;
+        let was_blocked = loop {
+            let place = u64::try_from(id)
+                .ok()
+                .and_then(|id| context.with(|local| local.node.clients.find(id)));
+            let Some(place) = place else { break false };
+            let answer = context.ask(place.shard, move |local: &mut Local| unblock_client(local, place, how));
+            match answer.await {
+                Some(was_blocked) => break was_blocked,
+                None => context.sleep(SERVED_LOOKED_AT_EVERY).await,
+            }
+        };
+        context.reply().integer(i64::from(was_blocked));
+        Ok(())
+    })
 }

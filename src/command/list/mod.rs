@@ -1,5 +1,5 @@
 //! The list family: looking into lists ([`read`]), adding to them ([`write`]), taking from them ([`remove`]), and moving an
-//! element from one to another ([`relocate`]).
+//! element from one to another ([`relocate`]); and those that wait for a list ([`blocking`]).
 //!
 //! How a list is laid out is `data::list`'s matter. Replies are written from its stored bytes, element by element; the one
 //! element that is ever copied out is the one that moves.
@@ -9,8 +9,11 @@
 //!
 //! | command | its effect |
 //! |---|---|
-//! | LMPOP | `LPOP key count` or `RPOP key count`, with the count that was there |
+//! | LMPOP BLMPOP | `LPOP key count` or `RPOP key count`, with the count that was there |
+//! | BLPOP BRPOP | `LPOP key` or `RPOP key` |
+//! | BLMOVE BRPOPLPUSH | `LMOVE` or `RPOPLPUSH` |
 
+mod blocking;
 mod read;
 mod relocate;
 mod remove;
@@ -25,6 +28,11 @@ use crate::spec::{Argument, ArgumentKind, arg};
 use std::ops::Range;
 
 pub const COMMANDS: &[Command] = &[
+    blocking::BLMOVE,
+    blocking::BLMPOP,
+    blocking::BLPOP,
+    blocking::BRPOP,
+    blocking::BRPOPLPUSH,
     read::LINDEX,
     write::LINSERT,
     read::LLEN,

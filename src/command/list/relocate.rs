@@ -10,7 +10,7 @@ use crate::engine::{Command, Op, Run};
 use crate::resp::ReplyError;
 use crate::spec::{Argument, Categories, Flags, Group, KeyFlags, KeySpec, command};
 
-const KEYS: &[KeySpec] = &[
+pub(super) const KEYS: &[KeySpec] = &[
     KeySpec::one(1, KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE)),
     KeySpec::one(2, KeyFlags::RW.union(KeyFlags::INSERT)),
 ];
@@ -57,10 +57,17 @@ fn rpoplpush(op: &mut Op) -> Result<(), ReplyError> {
 }
 
 fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
+    if !try_to_relocate(op, from, to)? {
+        op.reply.null();
+    }
+    Ok(())
+}
+
+/// Moves an element and answers it; false: there is no source, and nothing is answered.
+pub(super) fn try_to_relocate(op: &mut Op, from: End, to: End) -> Result<bool, ReplyError> {
     let (source, target) = (op.args.at(1), op.args.at(2));
     if op.keys.peek_list(source)?.is_none() {
-        op.reply.null();
-        return Ok(());
+        return Ok(false);
     }
     op.keys.peek_list(target)?;
     let limits = &op.env.limits;
@@ -84,5 +91,5 @@ fn relocate(op: &mut Op, from: End, to: End) -> Result<(), ReplyError> {
     op.wrote(target, pushed(to));
     op.also(source, popped(from));
     op.reply.bulk(&element);
-    Ok(())
+    Ok(true)
 }

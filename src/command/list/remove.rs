@@ -10,7 +10,7 @@ use crate::engine::{Command, Event, Op, Run};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeyFlags, KeySpec, arg, command};
 
-const TAKE: KeyFlags = KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE);
+pub(super) const TAKE: KeyFlags = KeyFlags::RW.union(KeyFlags::ACCESS).union(KeyFlags::DELETE);
 const REMOVE: KeyFlags = KeyFlags::RW.union(KeyFlags::DELETE);
 const POP_KEYS: &[KeySpec] = &[KeySpec::one(1, TAKE)];
 
@@ -96,17 +96,18 @@ fn pop_many(op: &mut Op, key: &[u8], end: End, count: usize) -> Result<bool, Rep
     Ok(taken.is_some())
 }
 
-/// LMPOP with its options read.
-struct MultiPop<'a> {
-    keys: Args<'a>,
+/// LMPOP or BLMPOP with its options read.
+pub(super) struct MultiPop<'a> {
+    pub(super) keys: Args<'a>,
     end: End,
     count: usize,
 }
 
 impl<'a> MultiPop<'a> {
-    fn parse(args: Args<'a>) -> Result<MultiPop<'a>, ReplyError> {
-        let key_count = natural(args.at(1), 1, error::NUMKEYS_NOT_POSITIVE)?;
-        let side_at = key_count.checked_add(2).ok_or(error::SYNTAX)?;
+    /// `at` is where the number of keys stands.
+    pub(super) fn parse(args: Args<'a>, at: usize) -> Result<MultiPop<'a>, ReplyError> {
+        let key_count = natural(args.at(at), 1, error::NUMKEYS_NOT_POSITIVE)?;
+        let side_at = key_count.checked_add(at + 1).ok_or(error::SYNTAX)?;
         let mut options = Options::behind(args, side_at);
         let end = end_of(options.word()?)?;
         let mut count = 1;
@@ -116,8 +117,28 @@ impl<'a> MultiPop<'a> {
         if !options.is_empty() {
             return Err(error::SYNTAX);
         }
-        let keys = args.range(2, side_at);
+        let keys = args.range(at + 1, side_at);
         Ok(MultiPop { keys, end, count })
+    }
+
+    /// Takes from the first list that there is, and answers; false: there is none, and nothing is answered.
+    pub(super) fn run(&self, op: &mut Op) -> Result<bool, ReplyError> {
+        for key in self.keys.iter() {
+            if !op.is_within_reach(key) {
+                continue;
+            }
+            let Some(len) = op.keys.peek_list(key)?.map(|list| list.len()) else {
+                continue;
+            };
+            let count = self.count.min(len);
+            op.reply.array(2);
+            op.reply.bulk(key);
+            pop_many(op, key, self.end, count)?;
+            let mut digits = itoa::Buffer::new();
+            op.instead(&[pop_command(self.end), key, digits.format(count).as_bytes()]);
+            return Ok(true);
+        }
+        Ok(false)
     }
 }
 
@@ -140,25 +161,18 @@ pub(super) const LMPOP: Command = Command {
 };
 
 fn lmpop(op: &mut Op) -> Result<(), ReplyError> {
-    let MultiPop { keys, end, count } = MultiPop::parse(op.args)?;
-    for key in keys.iter() {
-        let Some(len) = op.keys.peek_list(key)?.map(|list| list.len()) else {
-            continue;
-        };
-        let count = count.min(len);
-        op.reply.array(2);
-        op.reply.bulk(key);
-        pop_many(op, key, end, count)?;
-        let verb = match end {
-            End::Front => b"LPOP",
-            End::Back => b"RPOP",
-        };
-        let mut digits = itoa::Buffer::new();
-        op.instead(&[verb, key, digits.format(count).as_bytes()]);
-        return Ok(());
+    if !MultiPop::parse(op.args, 1)?.run(op)? {
+        op.reply.null_array();
     }
-    op.reply.null_array();
     Ok(())
+}
+
+/// The command that takes from this end.
+pub(super) fn pop_command(end: End) -> &'static [u8] {
+    match end {
+        End::Front => b"LPOP",
+        End::Back => b"RPOP",
+    }
 }
 
 pub(super) const LREM: Command = Command {

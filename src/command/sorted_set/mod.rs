@@ -1,9 +1,10 @@
-//! The sorted set family: elements that come ([`add`]) and go ([`remove`], [`pop`]), what is asked about one of them or about all
+//! The sorted set family: elements that come ([`add`]) and go ([`remove`], [`pop`], waited for: [`blocking`]), what is asked about one of them or about all
 //! ([`read`]), ranges of them ([`range`]), and what several sorted sets have in common or apart ([`algebra`]).
 //!
 //! How a sorted set is laid out, what ranks a range has, and what scores are combined to is `data::sorted_set`'s matter. What is
 //! kept here is what clients and replicas can see: which error comes first, the shape of each reply in either protocol, what counts as a
-//! hit. A write is logged as itself, but ZMPOP as `ZPOPMIN key n` or `ZPOPMAX key n`, `n` being how many were taken.
+//! hit. A write is logged as itself, but ZMPOP and BZMPOP as `ZPOPMIN key n` or `ZPOPMAX key n`, `n` being how many were taken, and
+//! BZPOPMIN and BZPOPMAX without a B.
 //!
 //! In RESP3 a score is a double, and elements with their scores are pairs; in RESP2 a score is its text, and the pairs
 //! lie flat in one array. What departs from this rule says so where it is written.
@@ -13,6 +14,7 @@
 
 mod add;
 mod algebra;
+mod blocking;
 mod pop;
 mod range;
 mod read;
@@ -27,6 +29,9 @@ use crate::resp::{Reply, ReplyError};
 use crate::spec::{Argument, ArgumentKind, Flags, KeyFlags, KeySpec, arg};
 
 pub const COMMANDS: &[Command] = &[
+    blocking::BZMPOP,
+    blocking::BZPOPMAX,
+    blocking::BZPOPMIN,
     add::ZADD,
     read::ZCARD,
     read::ZCOUNT,

@@ -12,7 +12,7 @@ use crate::engine::arguments::numbers::{element_count, natural};
 use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Event, Op, Run};
-use crate::resp::{ReplyError, error};
+use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 
 const TAKE_ONE: &[KeySpec] = &[KeySpec::one(1, TAKE)];
@@ -53,20 +53,20 @@ fn zpopmax(op: &mut Op) -> Result<(), ReplyError> {
 
 /// From where elements are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
+pub(super) enum End {
     Lowest,
     Highest,
 }
 
 impl End {
-    fn event(self) -> Event {
+    pub(super) fn event(self) -> Event {
         Event::sorted_set(match self {
             End::Lowest => "zpopmin",
             End::Highest => "zpopmax",
         })
     }
 
-    fn command(self) -> &'static [u8] {
+    pub(super) fn command(self) -> &'static [u8] {
         match self {
             End::Lowest => b"ZPOPMIN",
             End::Highest => b"ZPOPMAX",
@@ -125,54 +125,79 @@ pub(super) const ZMPOP: Command = Command {
 };
 
 fn zmpop(op: &mut Op) -> Result<(), ReplyError> {
-    let args = op.args;
-    let key_count = natural(args.at(1), 1, error::NUMKEYS_NOT_POSITIVE)?;
-    if key_count >= args.len() - 2 {
-        return Err(error::SYNTAX);
+    if !MultiPop::parse(op.args, 1)?.run(op)? {
+        op.reply.null_array();
     }
-    let mut options = Options::behind(args, 2 + key_count);
-    let end = if options.flag(b"MIN") {
-        End::Lowest
-    } else if options.flag(b"MAX") {
-        End::Highest
-    } else {
-        return Err(error::SYNTAX);
-    };
-    let mut given = None;
-    while !options.is_empty() {
-        if given.is_some() || !options.flag(b"COUNT") {
+    Ok(())
+}
+
+/// ZMPOP or BZMPOP with its options read.
+pub(super) struct MultiPop<'a> {
+    pub(super) keys: Args<'a>,
+    end: End,
+    count: usize,
+}
+
+impl<'a> MultiPop<'a> {
+    /// `at` is where the number of keys stands.
+    pub(super) fn parse(args: Args<'a>, at: usize) -> Result<MultiPop<'a>, ReplyError> {
+        let key_count = natural(args.at(at), 1, error::NUMKEYS_NOT_POSITIVE)?;
+        if key_count >= args.len() - at - 1 {
             return Err(error::SYNTAX);
         }
-        given = Some(natural(options.word()?, 1, error::COUNT_NOT_POSITIVE)?);
+        let end_at = at + 1 + key_count;
+        let mut options = Options::behind(args, end_at);
+        let end = if options.flag(b"MIN") {
+            End::Lowest
+        } else if options.flag(b"MAX") {
+            End::Highest
+        } else {
+            return Err(error::SYNTAX);
+        };
+        let mut given = None;
+        while !options.is_empty() {
+            if given.is_some() || !options.flag(b"COUNT") {
+                return Err(error::SYNTAX);
+            }
+            given = Some(natural(options.word()?, 1, error::COUNT_NOT_POSITIVE)?);
+        }
+        let (keys, count) = (args.range(at + 1, end_at), given.unwrap_or(1));
+        Ok(MultiPop { keys, end, count })
     }
-    let keys = args.range(2, 2 + key_count);
-    let mut found = None;
+
+    /// Takes from the first sorted set that there is, and answers; false: there is none, and nothing is answered.
+    pub(super) fn run(&self, op: &mut Op) -> Result<bool, ReplyError> {
+        let Some(key) = first_of(op, self.keys)? else {
+            return Ok(false);
+        };
+        let end = self.end;
+        let (seed, reply) = (op.env.seed, &mut op.reply);
+        let taken = op.keys.edit_sorted_set(key, |set| {
+            let count = self.count.min(set.len());
+            reply.array(2);
+            reply.bulk(key);
+            reply.array(count);
+            set.pop(seed, count, end == End::Highest, |element| {
+                reply.array(2);
+                reply_item(reply, element.member);
+                reply.double(element.score);
+            });
+            Edited::when(count > 0, count)
+        })?;
+        let count = taken.expect("the key has just been looked at");
+        op.wrote_times(key, end.event(), count as u64);
+        let mut digits = itoa::Buffer::new();
+        op.instead(&[end.command(), key, digits.format(count).as_bytes()]);
+        Ok(true)
+    }
+}
+
+/// The first of these keys within reach that has a sorted set.
+pub(super) fn first_of<'k>(op: &mut Op, keys: Args<'k>) -> Result<Option<&'k [u8]>, ReplyError> {
     for key in keys.iter() {
-        if op.keys.peek_sorted_set(key)?.is_some() {
-            found = Some(key);
-            break;
+        if op.is_within_reach(key) && op.keys.peek_sorted_set(key)?.is_some() {
+            return Ok(Some(key));
         }
     }
-    let Some(key) = found else {
-        op.reply.null_array();
-        return Ok(());
-    };
-    let (seed, reply) = (op.env.seed, &mut op.reply);
-    let taken = op.keys.edit_sorted_set(key, |set| {
-        let count = given.unwrap_or(1).min(set.len());
-        reply.array(2);
-        reply.bulk(key);
-        reply.array(count);
-        set.pop(seed, count, end == End::Highest, |element| {
-            reply.array(2);
-            reply_item(reply, element.member);
-            reply.double(element.score);
-        });
-        Edited::when(count > 0, count)
-    })?;
-    let count = taken.expect("the key has just been looked at");
-    op.wrote_times(key, end.event(), count as u64);
-    let mut digits = itoa::Buffer::new();
-    op.instead(&[end.command(), key, digits.format(count).as_bytes()]);
-    Ok(())
+    Ok(None)
 }

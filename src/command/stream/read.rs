@@ -7,12 +7,14 @@ use super::{
     CONSUMER, COUNT, END, GROUP, GroupEffects, KEY, READ, START, on_stream, parse_id, reply_entries, reply_entry,
     reply_id,
 };
+use crate::base::clock::UnixMs;
+use crate::data::ValueType;
 use crate::data::stream::{BoundError, Group, Stream, StreamId};
 use crate::engine::arguments::Options;
-use crate::engine::arguments::numbers::integer;
+use crate::engine::arguments::timeout::deadline_ms;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Op};
-use crate::resp::{Args, Reply, ReplyError, error};
+use crate::engine::{Command, Nothing, Op, Park};
+use crate::resp::{Args, OwnedArgs, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Begin, Find, Flags, KeyFlags, KeySpec, arg};
 
 const BLOCK: Argument = arg("milliseconds", ArgumentKind::Integer).token("BLOCK").optional();
@@ -152,23 +154,26 @@ struct Reading<'a> {
     group: Option<(&'a [u8], &'a [u8])>,
     /// `NOACK`
     leaves_nothing_pending: bool,
+    /// `BLOCK`: it waits, until then if that is said.
+    waits_until: Option<Option<UnixMs>>,
     keys: Args<'a>,
     ids: Args<'a>,
 }
 
 impl<'a> Reading<'a> {
-    fn parse(args: Args<'a>, is_group: bool) -> Result<Reading<'a>, ReplyError> {
+    fn parse(args: Args<'a>, is_group: bool, now: UnixMs) -> Result<Reading<'a>, ReplyError> {
         let mut reading = Reading {
             count: usize::MAX,
             group: None,
             leaves_nothing_pending: false,
+            waits_until: None,
             keys: args,
             ids: args,
         };
         let mut options = Options::behind(args, 1);
         let streams = loop {
             if options.flag(b"BLOCK") {
-                check_timeout(options.word()?)?;
+                reading.waits_until = Some(deadline_ms(options.word()?, now)?);
             } else if options.flag(b"COUNT") {
                 // None, and fewer than none, is no limit.
                 let count = usize::try_from(options.integer()?).unwrap_or(0);
@@ -206,15 +211,6 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Refuses what is no timeout of BLOCK.
-fn check_timeout(text: &[u8]) -> Result<(), ReplyError> {
-    match integer(text) {
-        Err(_) => Err(error::TIMEOUT_NOT_AN_INTEGER),
-        Ok(timeout) if timeout < 0 => Err(error::TIMEOUT_NEGATIVE),
-        Ok(_) => Ok(()),
-    }
-}
-
 pub(super) const XREAD: Command = Command {
     summary: "Answers the entries of streams behind given IDs; waits for some if asked to.",
     complexity: "O(N) for each stream, N being the number of entries answered.",
@@ -226,7 +222,7 @@ pub(super) const XREAD: Command = Command {
 };
 
 fn xread(op: &mut Op) -> Result<(), ReplyError> {
-    let reading = Reading::parse(op.args, false)?;
+    let reading = Reading::parse(op.args, false, op.env.now)?;
     read(op, &reading)
 }
 
@@ -247,18 +243,20 @@ pub(super) const XREADGROUP: Command = Command {
 };
 
 fn xreadgroup(op: &mut Op) -> Result<(), ReplyError> {
-    let reading = Reading::parse(op.args, true)?;
+    let reading = Reading::parse(op.args, true, op.env.now)?;
     read(op, &reading)
 }
 
 fn read(op: &mut Op, reading: &Reading) -> Result<(), ReplyError> {
     let mut froms = Vec::with_capacity(reading.keys.len());
     for (key, id) in reading.keys.iter().zip(reading.ids.iter()) {
-        froms.push(begin(op, reading, key, id)?);
+        if op.is_within_reach(key) {
+            froms.push((key, begin(op, reading, key, id)?));
+        }
     }
     let mark = op.reply.deferred();
     let mut count = 0;
-    for (key, from) in reading.keys.iter().zip(froms) {
+    for &(key, from) in &froms {
         let has_answered = match (reading.group, from) {
             (Some((group, consumer)), from) => read_group(op, reading, key, group, consumer, from)?,
             (None, From::After(id)) => read_stream(op, key, id, reading.count)?,
@@ -267,14 +265,41 @@ fn read(op: &mut Op, reading: &Reading) -> Result<(), ReplyError> {
         count += usize::from(has_answered);
     }
     if count == 0 {
-        // Here a client that said BLOCK begins to wait, unless it may not (MULTI, a script).
-        op.reply.null_array();
+        match reading.waits_until {
+            Some(deadline) if op.may_wait() => return wait(op, reading, deadline, &froms),
+            _ => op.reply.null_array(),
+        }
     } else if op.reply.is_resp3() {
         op.reply.end_map(mark, count);
     } else {
         op.reply.end_array(mark, count);
     }
     Ok(())
+}
+
+/// Waits for entries. Who reads on from the end of a stream means the end that it has now. A group goes with its stream, which who waits
+/// for it is to know.
+fn wait(op: &mut Op, reading: &Reading, deadline: Option<UnixMs>, froms: &[(&[u8], From)]) -> Result<(), ReplyError> {
+    let mut instead = None;
+    if reading.ids.iter().any(|id| id == b"$") {
+        let mut words: Vec<Vec<u8>> = op.args.iter().map(<[u8]>::to_vec).collect();
+        let first = words.len() - reading.ids.len();
+        for (word, (_, from)) in words[first..].iter_mut().zip(froms) {
+            if let (b"$", From::After(id)) = (word.as_slice(), from) {
+                *word = id.to_string().into_bytes();
+            }
+        }
+        instead = Some(OwnedArgs::from_slices(&words));
+    }
+    op.wait(Park {
+        kind: ValueType::Stream,
+        keys: reading.keys.iter().map(Into::into).collect(),
+        target: None,
+        minds_absence: reading.group.is_some(),
+        deadline,
+        nothing: Nothing::NullArray,
+        instead,
+    })
 }
 
 /// From where the stream at `key` is read, if that can be done at all.

@@ -18,6 +18,7 @@
 pub mod element_scan;
 pub mod expiry;
 pub mod numbers;
+pub mod timeout;
 
 use crate::resp::{Args, ReplyError, error};
 use numbers::integer;

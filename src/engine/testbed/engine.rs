@@ -371,7 +371,7 @@ fn observer(
     Box::new(move |observed| {
         uncharged(|| {
             let what = match &observed.what {
-                Observation::Ran(args) => What::Ran(words(args)),
+                Observation::Ran(args) | Observation::Parked(args) => What::Ran(words(args)),
                 Observation::Watched(args) => What::Watched(words(args)),
                 Observation::Committed => What::Committed,
                 Observation::Aborted => What::Aborted,

@@ -96,7 +96,8 @@ const SECTIONS: &[Row] = &[
         write_server(&overview.node, &overview.settings, overview.now, out);
     }),
     row("clients", "Clients", USUAL, |overview, out| {
-        overview.total.clients.write_section(&overview.settings, out);
+        let attention = &overview.node.attention;
+        overview.total.clients.write_section(&overview.settings, attention, out);
     }),
     row("memory", "Memory", USUAL, |overview, out| {
         let (held, counts) = (overview.total.held(), &overview.total.stats.counts);
