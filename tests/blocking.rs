@@ -925,3 +925,47 @@ fn who_hangs_up_while_blocked_is_forgotten() {
         is_blocked(&server, 0);
     }
 }
+
+#[test]
+fn what_is_on_disk_can_be_waited_for() {
+    for shards in SHARD_COUNTS {
+        for policy in ["everysec", "always"] {
+            let server = Server::shardis(shards, &["--appendonly", "yes", "--appendfsync", policy]);
+            let mut client = server.client();
+            let pair = |value: Value| value.items().iter().map(Value::integer).collect::<Vec<_>>();
+            assert_eq!(pair(client.line("WAITAOF 0 0 0"))[1], 0);
+            for key in ["one", "two", "three"] {
+                client.line(&format!("SET {key} x"));
+            }
+            assert_eq!(pair(client.line("WAITAOF 1 0 0")), [1, 0], "{}, {policy}", server.name);
+            assert_eq!(pair(client.line("WAITAOF 1 1 10")), [1, 0]);
+            client.line("MULTI");
+            client.line("SET one y");
+            client.line("WAITAOF 1 0 0");
+            let inside = client.line("EXEC").items().pop().expect("two replies");
+            assert_eq!(pair(inside), [1, 0], "what came before the transaction");
+            client.line("CONFIG SET appendonly no");
+            assert!(client.line("WAITAOF 1 0 0").is_error());
+        }
+    }
+}
+
+#[test]
+fn calls_of_waitaof_are_refused_as_in_redis() {
+    compare(
+        &["a > WAITAOF 2 0 0
+           a > WAITAOF -1 0 0
+           a > WAITAOF x 0 0
+           a > WAITAOF 0 -1 0
+           a > WAITAOF 0 x 0
+           a > WAITAOF 0 0 -1
+           a > WAITAOF 0 0 x
+           a > WAITAOF 1 0 0
+           a > WAITAOF 0 0 0
+           a > WAITAOF 0 1 10
+           a > MULTI
+           a > WAITAOF 0 1 0
+           a > EXEC"],
+        LATER,
+    );
+}

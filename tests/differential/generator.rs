@@ -17,6 +17,7 @@ pub type Words = Vec<Vec<u8>>;
 /// Commands that no stream contains, and why.
 const EXCLUDED: &[(&str, &str)] = &[
     ("wait", "waits for time"),
+    ("waitaof", "waits for time"),
     ("memory", "counts the bytes of our own structures"),
     ("time", "is another at every call"),
     ("quit", "ends the connection"),
