@@ -12,6 +12,7 @@
 mod support;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::client::encode;
 use support::value::split_words;
@@ -685,4 +686,289 @@ fn no_wait_ends_early() {
             );
         }
     }
+}
+
+/// Sends a command that is to be blocked, without waiting for that.
+fn send(client: &mut Client, line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    client.send(&encode(&words)).expect("the server reads");
+}
+
+fn is_blocked(server: &Server, count: u64) {
+    eventually("all are blocked", || {
+        server.info_number("clients", "blocked_clients") == count
+    });
+}
+
+/// Everything that is pushed is taken once, by whichever ways; and in the end nobody waits for a key that could serve him.
+#[test]
+fn each_element_is_taken_once() {
+    const KEYS: usize = 6;
+    const TAKERS: usize = 8;
+    const PUSHERS: usize = 3;
+    const PUSHES: usize = 400;
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let is_over = AtomicBool::new(false);
+        let taken: Vec<Vec<String>> = std::thread::scope(|scope| {
+            let (server, is_over) = (&server, &is_over);
+            let takers: Vec<_> = (0..TAKERS)
+                .map(|number| {
+                    scope.spawn(move || {
+                        let mut random = fastrand::Rng::with_seed(number as u64);
+                        let mut client = server.client();
+                        let mut taken = Vec::new();
+                        loop {
+                            let mut key = || format!("key{}", random.usize(..KEYS));
+                            let words: Vec<String> = match number % 4 {
+                                // These move elements in circles.
+                                0 => vec![
+                                    "BLMOVE".into(),
+                                    key(),
+                                    key(),
+                                    "LEFT".into(),
+                                    "RIGHT".into(),
+                                    "0.02".into(),
+                                ],
+                                1 => vec!["BLPOP".into(), key(), "0.02".into()],
+                                2 => vec!["BRPOP".into(), key(), key(), key(), "0.02".into()],
+                                _ => ["BLMPOP", "0.02", "2", &key(), &key(), "LEFT", "COUNT", "2"]
+                                    .map(str::to_owned)
+                                    .into(),
+                            };
+                            let is_last = is_over.load(Ordering::SeqCst);
+                            match client.call(&words) {
+                                Value::Nil if is_last => return taken,
+                                Value::Nil => {}
+                                Value::Bulk(_) if is_last => return taken,
+                                Value::Bulk(_) => {}
+                                Value::Array(items) => match &items[1] {
+                                    Value::Array(several) => taken.extend(several.iter().map(Value::text)),
+                                    one => taken.push(one.text()),
+                                },
+                                other => panic!("{other}"),
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let pushers: Vec<_> = (0..PUSHERS)
+                .map(|number| {
+                    scope.spawn(move || {
+                        let mut random = fastrand::Rng::with_seed(1000 + number as u64);
+                        let mut client = server.client();
+                        for push in 0..PUSHES {
+                            let element = format!("{number}-{push}");
+                            let mut key = || format!("key{}", random.usize(..KEYS));
+                            match push % 3 {
+                                0 => {
+                                    client.line("MULTI");
+                                    client.call(&["RPUSH", &key(), &element]);
+                                    client.call(&["LLEN", &key()]);
+                                    client.line("EXEC");
+                                }
+                                _ => {
+                                    client.call(&["LPUSH", &key(), &element]);
+                                }
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for pusher in pushers {
+                pusher.join().expect("all was pushed");
+            }
+            is_over.store(true, Ordering::SeqCst);
+            takers
+                .into_iter()
+                .map(|taker| taker.join().expect("it ended"))
+                .collect()
+        });
+        let mut client = server.client();
+        let mut all: Vec<String> = taken.into_iter().flatten().collect();
+        for key in 0..KEYS {
+            let left = client.call(&["LRANGE", &format!("key{key}"), "0", "-1"]);
+            all.extend(left.items().iter().map(Value::text));
+        }
+        let mut expected: Vec<String> = (0..PUSHERS)
+            .flat_map(|number| (0..PUSHES).map(move |push| format!("{number}-{push}")))
+            .collect();
+        all.sort_unstable();
+        expected.sort_unstable();
+        assert!(
+            all == expected,
+            "{}: {} of {} elements",
+            server.name,
+            all.len(),
+            expected.len()
+        );
+        eventually("nothing is awaited any more", || {
+            server.info_number("clients", "total_blocking_keys") == 0
+        });
+    }
+}
+
+/// How many clients wait where many do.
+const CROWD: usize = 2000;
+
+/// A server that takes so many.
+fn roomy(shards: usize) -> Server {
+    Server::shardis(shards, &["--maxclients", "12000"])
+}
+
+#[test]
+fn a_crowd_waits_for_one_key_and_for_many() {
+    for shards in [1, 4] {
+        for has_one_key in [true, false] {
+            let server = roomy(shards);
+            let key = |number: usize| match has_one_key {
+                true => "list".to_owned(),
+                false => format!("list{number}"),
+            };
+            let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.client()).collect();
+            for (number, client) in crowd.iter_mut().enumerate() {
+                send(client, &format!("BLPOP {} 0", key(number)));
+                if has_one_key && number == CROWD / 2 {
+                    // Those of the first half stand before those of the second.
+                    is_blocked(&server, CROWD as u64 / 2 + 1);
+                }
+            }
+            is_blocked(&server, CROWD as u64);
+            let keys = if has_one_key { 1 } else { CROWD as u64 };
+            assert_eq!(server.info_number("clients", "total_blocking_keys"), keys);
+            // Every second one goes.
+            let mut left = Vec::new();
+            for (number, client) in crowd.into_iter().enumerate() {
+                if number % 2 == 0 {
+                    left.push((number, client));
+                }
+            }
+            is_blocked(&server, left.len() as u64);
+            let mut control = server.client();
+            for (number, _) in &left {
+                control.call(&["RPUSH", &key(*number), "x"]);
+            }
+            for (number, client) in &mut left {
+                assert_eq!(client.reply().items()[0].text(), key(*number));
+            }
+            assert_eq!(control.line("DBSIZE").integer(), 0);
+            assert_eq!(server.info_number("clients", "blocked_clients"), 0);
+            eventually("nothing is awaited any more", || {
+                server.info_number("clients", "total_blocking_keys") == 0
+            });
+        }
+    }
+}
+
+#[test]
+fn a_crowd_whose_time_is_over_at_once_leaves_nothing_behind() {
+    for shards in [1, 4] {
+        let server = roomy(shards);
+        let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.client()).collect();
+        for _ in 0..2 {
+            for client in &mut crowd {
+                send(client, "BLPOP one two 0.5");
+            }
+            for client in &mut crowd {
+                assert_eq!(client.reply(), Value::Nil);
+            }
+        }
+        assert_eq!(server.info_number("clients", "blocked_clients"), 0);
+        assert_eq!(server.info_number("clients", "clients_in_timeout_table"), 0);
+        eventually("nothing is awaited any more", || {
+            server.info_number("clients", "total_blocking_keys") == 0
+        });
+        let mut control = server.client();
+        control.line("RPUSH one x");
+        assert_eq!(control.line("LLEN one").integer(), 1);
+    }
+}
+
+#[test]
+fn who_is_killed_while_blocked_takes_nothing() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &["--client-query-buffer-limit", "1mb"]);
+        let (mut killed, mut greedy, mut control) = (server.client(), server.client(), server.client());
+        let id = killed.line("CLIENT ID").text();
+        send(&mut killed, "BLMOVE one two LEFT LEFT 0");
+        is_blocked(&server, 1);
+        assert_eq!(control.line(&format!("CLIENT KILL ID {id}")).integer(), 1);
+        assert!(killed.try_reply().is_err());
+        is_blocked(&server, 0);
+        // What is sent behind a blocked command has a bound.
+        send(&mut greedy, "BLPOP one two 0");
+        is_blocked(&server, 1);
+        let more = encode(&["SET", "k", &"x".repeat(2 << 20)]);
+        // The connection may end before all is sent.
+        let _ = greedy.send(&more);
+        is_blocked(&server, 0);
+        eventually("nothing is awaited any more", || {
+            server.info_number("clients", "total_blocking_keys") == 0
+        });
+        control.line("RPUSH one x");
+        assert_eq!(control.line("LLEN one").integer(), 1);
+    }
+}
+
+#[test]
+fn who_hangs_up_while_blocked_is_forgotten() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut waiting = server.client();
+        send(&mut waiting, "BZPOPMIN one two 0");
+        is_blocked(&server, 1);
+        waiting
+            .stream()
+            .shutdown(std::net::Shutdown::Write)
+            .expect("it is open");
+        assert!(
+            waiting.try_reply().is_err(),
+            "nobody waits for a peer that sends nothing more"
+        );
+        is_blocked(&server, 0);
+    }
+}
+
+#[test]
+fn what_is_on_disk_can_be_waited_for() {
+    for shards in SHARD_COUNTS {
+        for policy in ["everysec", "always"] {
+            let server = Server::shardis(shards, &["--appendonly", "yes", "--appendfsync", policy]);
+            let mut client = server.client();
+            let pair = |value: Value| value.items().iter().map(Value::integer).collect::<Vec<_>>();
+            assert_eq!(pair(client.line("WAITAOF 0 0 0"))[1], 0);
+            for key in ["one", "two", "three"] {
+                client.line(&format!("SET {key} x"));
+            }
+            assert_eq!(pair(client.line("WAITAOF 1 0 0")), [1, 0], "{}, {policy}", server.name);
+            assert_eq!(pair(client.line("WAITAOF 1 1 10")), [1, 0]);
+            client.line("MULTI");
+            client.line("SET one y");
+            client.line("WAITAOF 1 0 0");
+            let inside = client.line("EXEC").items().pop().expect("two replies");
+            assert_eq!(pair(inside), [1, 0], "what came before the transaction");
+            client.line("CONFIG SET appendonly no");
+            assert!(client.line("WAITAOF 1 0 0").is_error());
+        }
+    }
+}
+
+#[test]
+fn calls_of_waitaof_are_refused_as_in_redis() {
+    compare(
+        &["a > WAITAOF 2 0 0
+           a > WAITAOF -1 0 0
+           a > WAITAOF x 0 0
+           a > WAITAOF 0 -1 0
+           a > WAITAOF 0 x 0
+           a > WAITAOF 0 0 -1
+           a > WAITAOF 0 0 x
+           a > WAITAOF 1 0 0
+           a > WAITAOF 0 0 0
+           a > WAITAOF 0 1 10
+           a > MULTI
+           a > WAITAOF 0 1 0
+           a > EXEC"],
+        LATER,
+    );
 }

@@ -279,7 +279,16 @@ fn every_write_is_told() {
             let call = writer.call();
             let words: Vec<&[u8]> = call.iter().map(|word| &word[..]).collect();
             bench.events();
-            if bench.run_words(&words).starts_with(b"-") {
+            // Within a transaction nobody waits.
+            let waits = found.command.flags.contains(Flags::BLOCKING);
+            if waits {
+                bench.run("multi");
+            }
+            let is_refused = bench.run_words(&words).starts_with(b"-");
+            if waits {
+                bench.run("exec");
+            }
+            if is_refused {
                 continue;
             }
             let events: Vec<String> = bench.events();

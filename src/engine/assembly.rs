@@ -16,6 +16,7 @@ use super::local::{Executor, Local, LocalOptions};
 use super::log::{LogSwitch, ReaderId};
 use super::node::{Node, Surroundings};
 use super::snapshot::Snapshots;
+use super::unblock;
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
 use crate::base::random::Random;
 use crate::base::slot::{SLOT_COUNT, key_slot};
@@ -254,12 +255,22 @@ impl Assembly {
         let mut request = Vec::new();
         OwnedArgs::from_slices(words).as_args().encode_resp(&mut request);
         self.shards[0].borrow_mut().receive(0, &request);
+        self.go_round();
+        let mut first = self.shards[0].borrow_mut();
+        let reply = first.clients.at(0).expect("the client is there").out.take();
+        reply.to_contiguous().into_owned()
+    }
+
+    /// Passes over all shards until the command of a client has been answered, if it can be.
+    pub fn go_round(&self) {
         for _ in 0..PASSES_OF_A_COMMAND {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
                 let stable = shard.stable_turn();
                 shard.drain_links();
                 shard.hear(stable);
+                unblock::look_again(&mut shard);
+                shard.post();
                 while shard.step_held() {
                     self.steps.set(self.steps.get() + 1);
                 }
@@ -267,9 +278,6 @@ impl Assembly {
             }
             self.tasks.poll_all();
         }
-        let mut first = self.shards[0].borrow_mut();
-        let reply = first.clients.at(0).expect("the client is there").out.take();
-        reply.to_contiguous().into_owned()
     }
 
     /// Tells somebody of every unit of work of a shard, in the order in which they take effect.

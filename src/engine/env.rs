@@ -291,7 +291,8 @@ impl Env {
         self.promises.number(number, &self.turns.durable);
     }
 
-    pub(super) fn durable(&self) -> &Durable {
+    /// How far the one history is on disk.
+    pub fn durable(&self) -> &Durable {
         &self.turns.durable
     }
 

@@ -86,6 +86,11 @@ impl Promises {
         std::mem::take(&mut self.unit)
     }
 
+    /// That is what the last unit waits for: those that have ended since were only its consequences.
+    pub(super) fn put_unit_back(&mut self, need: Need) {
+        self.unit = need;
+    }
+
     /// What waits for all that has been numbered, and for what this pass is about to number.
     pub(super) fn of_everything(&self, durable: &Durable) -> Need {
         match self.has_own {

@@ -39,6 +39,12 @@ pub(super) fn end_unit(env: &mut Env, attempt: &mut Attempt, view: &mut View<'_,
 /// Serves those who wait for keys that are ready, round by round.
 #[cold]
 pub(super) fn serve(env: &mut Env, view: &mut View<'_, Slot>) {
+    let need_of_unit = env.promises.of_unit();
+    serve_rounds(env, view);
+    env.promises.put_unit_back(need_of_unit);
+}
+
+fn serve_rounds(env: &mut Env, view: &mut View<'_, Slot>) {
     while !env.waiting.ready.is_empty() {
         let signals = std::mem::take(&mut env.waiting.ready);
         let mut seen = HashSet::new();

@@ -13,11 +13,12 @@ use super::blocked::{Blocked, Taken};
 use super::local::{Envelope, Local};
 use super::room::Entry;
 use super::task::{Task, TaskKind};
-use super::waiting::Served;
+use super::waiting::{Place, Served};
 use crate::client::{Client, Mode, Stall};
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::shard::durable::Need;
-use crate::shard::{ConnRef, Footprint};
+use crate::shard::{ConnRef, Footprint, ShardId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How CLIENT UNBLOCK ends a wait.
@@ -206,10 +207,14 @@ pub(super) fn hand_out(local: &mut Local) {
             local.link().message(to, Envelope::Served(Box::new(answer)));
         }
     }
-    let stale = std::mem::take(&mut local.env.waiting.stale);
-    if !stale.is_empty() {
-        let slots = stale.iter().map(|place| place.slot).collect();
-        local.start_in_background(TaskKind::EndWaits { places: stale }, Footprint::Slots(slots));
+    // A unit for each home: none of them has to borrow anything.
+    let mut stale: BTreeMap<ShardId, Vec<Place>> = BTreeMap::new();
+    for place in std::mem::take(&mut local.env.waiting.stale) {
+        stale.entry(local.core.owner(place.slot)).or_default().push(place);
+    }
+    for places in stale.into_values() {
+        let slots = places.iter().map(|place| place.slot).collect();
+        local.start_in_background(TaskKind::EndWaits { places }, Footprint::Slots(slots));
     }
     let mut ready = std::mem::take(&mut local.env.waiting.ready);
     local.env.waiting.put_off.append(&mut ready);

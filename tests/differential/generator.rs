@@ -17,6 +17,7 @@ pub type Words = Vec<Vec<u8>>;
 /// Commands that no stream contains, and why.
 const EXCLUDED: &[(&str, &str)] = &[
     ("wait", "waits for time"),
+    ("waitaof", "waits for time"),
     ("memory", "counts the bytes of our own structures"),
     ("time", "is another at every call"),
     ("quit", "ends the connection"),
@@ -221,6 +222,8 @@ pub struct Generator {
     rng: Rng,
     commands: Vec<(&'static Command, Option<&'static Command>, u32)>,
     weight_sum: u32,
+    /// Commands that wait for keys: within a transaction they do not.
+    blocking: Vec<&'static Command>,
     /// Serialised values for RESTORE.
     payloads: Vec<Vec<u8>>,
     oracle: Oracle,
@@ -229,9 +232,13 @@ pub struct Generator {
 impl Generator {
     pub fn new(seed: u64, payloads: Vec<Vec<u8>>, oracle: Oracle) -> Generator {
         let mut commands = Vec::new();
+        let mut blocking = Vec::new();
         for command in FAMILIES.iter().flat_map(|family| family.iter()) {
             if EXCLUDED.iter().any(|(name, _)| *name == command.name) || is_unknown_to(oracle, command.since) {
                 continue;
+            }
+            if command.flags.contains(Flags::BLOCKING) {
+                blocking.push(command);
             }
             if command.subcommands.is_empty() {
                 if let Some(weight) = weight(command, INCLUDED.contains(&command.name)) {
@@ -251,6 +258,7 @@ impl Generator {
             rng: Rng::with_seed(seed),
             commands,
             weight_sum,
+            blocking,
             payloads,
             oracle,
         }
@@ -295,6 +303,30 @@ impl Generator {
             dice -= candidate.2;
         }
         let (command, parent, _) = chosen;
+        self.call(command, parent)
+    }
+
+    /// The next command of a transaction.
+    pub fn queued(&mut self) -> Words {
+        if !self.chance(15) {
+            return self.command();
+        }
+        let command = self.pick(&self.blocking.clone());
+        let mut words = self.call(command, None);
+        // It may be that there is no transaction any more: then nobody waits for long.
+        let last = words.len() - 1;
+        for at in [1, last].into_iter().filter(|at| (1..=last).contains(at)) {
+            let text = String::from_utf8_lossy(&words[at]).trim().to_ascii_lowercase();
+            let is_number = text.parse::<f64>().is_ok_and(|seconds| seconds > -1.0) || text.starts_with("0x");
+            let is_timeout = !command.name.starts_with("xread") && (at == last) != command.name.ends_with("mpop");
+            if is_number && is_timeout {
+                words[at] = b"0.001".to_vec();
+            }
+        }
+        words
+    }
+
+    fn call(&mut self, command: &'static Command, parent: Option<&'static Command>) -> Words {
         let mut words = Words::new();
         words.extend(parent.map(|parent| self.cased(parent.name)));
         words.push(self.cased(command.name));
@@ -719,7 +751,7 @@ fn takes_a_time(command: &str) -> bool {
 /// How often a command comes, or nothing if it does not.
 fn weight(command: &Command, is_included: bool) -> Option<u32> {
     if command.name == "help" || (command.flags.contains(Flags::BLOCKING) && !command.name.starts_with("xread")) {
-        // A blocked connection would wait for the other one's batch (XREAD waits only if told to); the help texts are our own.
+        // Who waits costs time, and is in transactions instead (XREAD waits only if told to); the help texts are our own.
         return None;
     }
     match command.run {

@@ -320,7 +320,7 @@ fn stream(generator: &mut Generator) -> Vec<Sent> {
                     }
                     commands.push((connection, plain(&["MULTI"])));
                     for _ in 0..generator.below(6) {
-                        commands.push((connection, generator.command()));
+                        commands.push((connection, generator.queued()));
                     }
                     let end = if generator.chance(15) { "DISCARD" } else { "EXEC" };
                     commands.push((connection, plain(&[end])));

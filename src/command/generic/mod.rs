@@ -9,7 +9,7 @@
 //! | [`traverse`] | KEYS RANDOMKEY SCAN |
 //! | [`transfer`] | DUMP RESTORE |
 //! | [`object`] | OBJECT |
-//! | [`wait`] | WAIT |
+//! | [`wait`] | WAIT WAITAOF |
 //!
 //! Most effects are the commands themselves. The others, so that every reader of a log sees what happened whenever it
 //! reads it: a relative time becomes an absolute one, and a time in the past becomes a deletion.
@@ -57,6 +57,7 @@ pub const COMMANDS: &[Command] = &[
     keys::TYPE,
     keys::UNLINK,
     wait::WAIT,
+    wait::WAITAOF,
 ];
 
 /// The number of a db, as COPY and MOVE take it.

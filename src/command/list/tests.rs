@@ -148,3 +148,76 @@ fn nothing_is_null_in_resp3() {
         assert_eq!(bench.run(line), "_", "{line}");
     }
 }
+
+/// A second client on the first shard.
+fn second_client(bench: &Bench) {
+    let mut first = bench.shards[0].borrow_mut();
+    assert!(first.connect(1, 0, "127.0.0.1:3", "127.0.0.1:2", true));
+}
+
+/// What it sends; and what it has been answered.
+fn send(bench: &Bench, bytes: &str) -> String {
+    let mut first = bench.shards[0].borrow_mut();
+    first.receive(1, bytes.as_bytes());
+    let client = first.clients.at(1).expect("it is there");
+    String::from_utf8_lossy(&client.out.take().to_contiguous()).into_owned()
+}
+
+#[test]
+fn who_is_served_is_logged_behind_who_has_pushed_and_by_itself() {
+    let mut bench = Bench::new(1);
+    second_client(&bench);
+    assert_eq!(send(&bench, "blmove a b left right 0\r\n"), "");
+    bench.forget();
+    for line in ["multi", "rpush a x", "set k v", "exec"] {
+        bench.run(line);
+    }
+    assert_eq!(send(&bench, ""), "$1\r\nx\r\n");
+    assert_eq!(
+        bench.events(),
+        [
+            "new a", "rpush a", "new k", "set k", "new b", "rpush b", "lpop a", "del a"
+        ]
+    );
+    assert_eq!(bench.logged(0), ["rpush a x", "set k v", "LMOVE a b left right"]);
+    send(&bench, "blpop a 0\r\n");
+    bench.forget();
+    let reader = bench.subscribe(0);
+    for line in ["multi", "rpush a x y", "rpush a z", "exec"] {
+        bench.run(line);
+    }
+    let raw = String::from_utf8(bench.read_log(0, reader)).unwrap();
+    let (exec_at, pop_at) = (
+        raw.find("EXEC").expect("of two effects"),
+        raw.find("LPOP").expect("it was served"),
+    );
+    assert!(exec_at < pop_at, "{raw}");
+}
+
+#[test]
+fn what_was_ready_while_clients_were_paused_is_served_afterwards() {
+    let bench = Bench::new(2);
+    second_client(&bench);
+    let key = bench.key_on(1, 0);
+    send(&bench, &format!("blpop {key} 0\r\n"));
+    bench.go_round();
+    // The home of the key is paused already, the shard of who pushes is not yet.
+    let pause = crate::engine::env::Pause {
+        until: crate::base::clock::UnixMs(u64::MAX),
+        writes_only: true,
+    };
+    bench.shards[1].borrow_mut().env.begin_pause(pause);
+    let mut bench = bench;
+    assert_eq!(bench.run(&format!("rpush {key} x")), ":1");
+    assert_eq!(send(&bench, ""), "");
+    {
+        let mut second = bench.shards[1].borrow_mut();
+        let second = &mut *second;
+        second.clients.end_pause(&mut second.env);
+    }
+    bench.go_round();
+    assert_eq!(
+        send(&bench, ""),
+        format!("*2\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len())
+    );
+}

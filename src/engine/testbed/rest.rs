@@ -65,13 +65,14 @@ impl Run<'_> {
             }
             for (index, slot) in local.core.contents_here() {
                 slots_seen += 1;
-                if slot.key_count() > 0 || slot.watched_count() > 0 {
+                if slot.key_count() > 0 || slot.watched_count() > 0 || slot.has_waiters() {
                     return wrong(
                         "rest",
                         format!(
-                            "slot {index} has {} keys, {} watched",
+                            "slot {index} has {} keys, {} watched, {} waited for",
                             slot.key_count(),
-                            slot.watched_count()
+                            slot.watched_count(),
+                            slot.awaited_count()
                         ),
                     );
                 }
