@@ -6,7 +6,7 @@
 
 use super::attempt::Attempt;
 use super::counted::Counted;
-use super::env::Env;
+use super::env::{Env, shown_arguments};
 use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp};
 use super::node::Node;
@@ -94,6 +94,9 @@ pub fn run_keys(
     }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
     if let Some(consequences) = &mut attempt.consequences {
+        if env.shows_commands() {
+            consequences.show(caller.db, shown_arguments(found.command, args));
+        }
         consequences.end_command(caller.db, args, changes > 0, is_replaced);
     }
     let elapsed_us = attempt.spent_us() + env.tick().us_since(began);

@@ -7,16 +7,16 @@
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
 use super::attempt::{Attempt, Paused};
-use super::env::{Ended, Env, Observation};
+use super::env::{Ended, Env, Observation, shown_arguments};
 use super::exec::ExecStep;
-use super::literal::{Caller, Registered};
+use super::literal::{Caller, Command, Registered};
 use super::receipts::ReceiptId;
 use super::registry::CommandId;
 use super::run::{Outcome, run_keys};
 use super::snapshot::Plan;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Session};
-use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
 use crate::shard::{ConnRef, ShardId, Verdict, View, Work};
 use crate::stats::SlowEntry;
@@ -292,6 +292,13 @@ impl Task {
         }
     }
 
+    /// It is a transaction, and is shown to those who watch all commands.
+    pub(super) fn show_as(&mut self, command: &Command, args: Args) {
+        if let TaskKind::Exec(step) = &mut self.kind {
+            step.shown_as = shown_arguments(command, args);
+        }
+    }
+
     /// Whether it holds its slots between two steps.
     pub(super) fn goes_in_steps(&self) -> bool {
         self.steps.is_some()
@@ -336,12 +343,15 @@ impl Task {
         Verdict::Done
     }
 
-    /// Takes the reply and the session of the asynchronous command that has just run.
-    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf) {
+    /// Takes the reply and the session of the asynchronous command that has just run. `is_shown`: somebody watches all commands.
+    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf, is_shown: bool) {
         let TaskKind::Exec(step) = &mut self.kind else {
             unreachable!("only a transaction is ever held")
         };
         step.session = session;
+        if is_shown {
+            step.show_next();
+        }
         step.next_index += 1;
         self.reply.append(output);
     }
@@ -370,7 +380,9 @@ mod tests {
         assert_eq!(Task::in_background(background, unwatch).memory_bytes(), 0);
 
         let place = ConnRef::background(background);
-        let registration = ClientTable::new().register(place, 1).expect("there is room");
+        let registration = ClientTable::new()
+            .register(place, "127.0.0.1:1", 1)
+            .expect("there is room");
         let session = Session::new(1, "127.0.0.1:1", "127.0.0.1:2", true);
         let mut client = Client::new(session, place, registration, UnixMs(0));
         assert!(!Caller::of(&client.session).is_silent);
