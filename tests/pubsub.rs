@@ -465,3 +465,180 @@ fn ten_thousand_listen() {
     assert_eq!(publisher.line("publish c x").integer(), count as i64 / 2);
     std::thread::sleep(Duration::from_millis(1));
 }
+
+/// What a client that watches all commands is shown, without the times, and with clients in the place of their addresses.
+fn watched(server: &Server) -> Vec<String> {
+    server.client().line("flushall");
+    let mut monitor = server.client();
+    assert_eq!(monitor.line("monitor").text(), "OK");
+    let mut names = HashMap::new();
+    let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
+    for line in MONITORED.lines().filter(|line| !line.is_empty()) {
+        let (name, command) = line.split_once("> ").expect("a client and a command");
+        let client = clients.entry(name).or_insert_with(|| server.client());
+        let address = client.stream().local_addr().expect("it is connected").to_string();
+        names.insert(address, name);
+        client.call(&split_words(command).expect("the quotes are balanced"));
+    }
+    // It is shown its own commands, too, and none over keys are its own.
+    let mut shown = Vec::new();
+    for command in ["ping end", "get k", "reset", "get k"] {
+        monitor
+            .send(&support::client::encode(&split_words(command).expect("words")))
+            .expect("the server reads");
+        loop {
+            let reply = monitor.reply();
+            let Value::Simple(line) = &reply else {
+                shown.push(reply.to_string());
+                break;
+            };
+            let line = String::from_utf8_lossy(line).into_owned();
+            match line.split_once(" [") {
+                Some((time, rest)) if time.parse::<f64>().is_ok() => {
+                    let (place, words) = rest.split_once("] ").expect("its form");
+                    let (db, address) = place.split_once(' ').expect("its form");
+                    let name = names.get(address).copied().unwrap_or("monitor");
+                    shown.push(format!("[{db} {name}] {words}"));
+                }
+                _ => {
+                    shown.push(line);
+                    break;
+                }
+            }
+        }
+    }
+    // The line of its own PING comes behind the answer to that.
+    shown.sort_by_key(|line| line.contains("monitor"));
+    shown
+}
+
+const MONITORED: &str = r#"
+a> PING
+a> set k "a\x01\n\"b\\"
+a> mset a 1 b 2 c 3
+a> rename a {t}b
+b> get k
+a> select 3
+b> get missing
+a> lpush k x
+a> get k
+a> multi
+a> set a 1
+a> select 0
+a> get a
+a> ping
+a> info server
+b> set between 1
+a> eXec
+a> multi
+a> get a
+a> discard
+a> watch x k
+a> multi
+b> set x 1
+a> get k
+a> exec
+a> multi
+a> nosuch
+a> exec
+a> unwatch
+a> auth x
+a> auth u p
+a> hello 2 auth default x
+a> config get maxmemory
+a> client id
+a> client list
+a> nosuch
+a> get
+a> subscribe x
+a> unsubscribe
+b> publish a b
+b> spublish a b
+a> reset
+a> command count
+a> slowlog len
+a> sort k by w_*
+a> multi
+a> sort {l}ist by w_*
+a> set k v
+a> exec
+a> dbsize
+a> scan 0
+a> randomkey
+a> swapdb 0 1
+"#;
+
+#[test]
+fn commands_are_shown_as_by_a_real_server() {
+    let (Some(newer), Some(older)) = (Oracle::Redis82.start(&[]), Oracle::Redis70.start(&[])) else {
+        return;
+    };
+    let expected = watched(&newer);
+    assert_eq!(expected, watched(&older));
+    assert!(expected.len() > 40, "{expected:?}");
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        assert_eq!(watched(&server), expected, "{shards} shards");
+        // When it has gone, nobody is shown anything.
+        assert_eq!(server.client().line("publish x y").integer(), 0);
+        let monitor = {
+            let mut monitor = server.client();
+            monitor.line("monitor");
+            let list = server.client().line("client list").text();
+            assert!(list.contains(" flags=O "), "{list}");
+            monitor
+        };
+        drop(monitor);
+        eventually("it has left", || {
+            !server.client().line("client list").text().contains(" flags=O ")
+        });
+    }
+}
+
+/// What all clients do, seen by several who watch: one order, with each client's own in its.
+#[test]
+fn all_who_watch_see_one_order() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let monitors: Vec<Client> = (0..3)
+            .map(|_| {
+                let mut monitor = server.client();
+                monitor.line("monitor");
+                monitor
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for writer in 0..3 {
+                let mut client = server.client();
+                scope.spawn(move || {
+                    for number in 0..100 {
+                        client.line(&format!("set {writer}:{} {number}", number % 7));
+                        client.line(&format!(
+                            "mset {writer}:x {number} {writer}:y {number} {writer}:z {number}"
+                        ));
+                    }
+                });
+            }
+            let readers: Vec<_> = monitors
+                .into_iter()
+                .map(|mut monitor| {
+                    scope.spawn(move || (0..600).map(|_| monitor.reply().text()).collect::<Vec<String>>())
+                })
+                .collect();
+            let seen: Vec<Vec<String>> = readers
+                .into_iter()
+                .map(|reader| reader.join().expect("it sees all"))
+                .collect();
+            assert!(seen.iter().all(|lines| *lines == seen[0]), "{shards} shards");
+            for writer in 0..3 {
+                let own = format!("\" \"{writer}:");
+                let own = seen[0].iter().filter(|line| line.contains(&own));
+                let numbers: Vec<usize> = own
+                    .map(|line| line.rsplit('"').nth(1).expect("a value").parse().expect("a number"))
+                    .collect();
+                assert_eq!(numbers.len(), 200);
+                assert!(numbers.is_sorted(), "{numbers:?}");
+            }
+        });
+    }
+}

@@ -53,6 +53,8 @@ pub struct Session {
     pub is_local: bool,
     /// What it is subscribed to; None: nothing. Changed where the connection is only.
     pub subscriptions: Option<Arc<Subscriptions>>,
+    /// MONITOR: it is shown all commands.
+    pub is_monitor: bool,
 }
 
 impl Session {
@@ -76,12 +78,14 @@ impl Session {
             local_address: local_address.into(),
             is_local,
             subscriptions: None,
+            is_monitor: false,
         }
     }
 
     /// The mode that follows from what it listens to.
     pub fn mode(&self) -> Mode {
         match self.subscriptions {
+            _ if self.is_monitor => Mode::Monitor,
             Some(_) => Mode::Subscribed,
             None => Mode::Normal,
         }

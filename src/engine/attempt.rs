@@ -87,6 +87,8 @@ pub struct Consequences {
     pub events: Vec<KeyEvent>,
     /// What its commands have published, each behind so many of the events.
     pub posts: Vec<(usize, Post)>,
+    /// What those who watch all commands are shown of those that have run: the db, and the arguments as text.
+    pub(super) shown: Vec<(DbIndex, String)>,
     /// The command that runs goes into the log though it changes nothing.
     is_told_to_replicas: bool,
     pub signals: Vec<Signal>,
@@ -395,6 +397,7 @@ impl Consequences {
         self.audience = Audience::Both;
         self.events.clear();
         self.posts.clear();
+        self.shown.clear();
         self.is_told_to_replicas = false;
         self.signals.clear();
         self.counted.clear();
@@ -499,6 +502,12 @@ impl Consequences {
         self.is_told_to_replicas = true;
     }
 
+    /// Puts down what is shown of a command, if it is not hidden.
+    #[cold]
+    pub(super) fn show(&mut self, db: DbIndex, arguments: Option<String>) {
+        self.shown.extend(arguments.map(|arguments| (db, arguments)));
+    }
+
     /// Whether something of it goes into the file.
     pub(super) fn has_effects_for_file(&self) -> bool {
         self.effects.iter().any(|effect| effect.audience != Audience::Stream)
@@ -522,6 +531,7 @@ impl Consequences {
     pub(super) fn keep_expiries(&mut self) {
         self.own.clear();
         self.posts.clear();
+        self.shown.clear();
         self.events
             .retain(|told| told.event == EXPIRED || told.event == FIELDS_EXPIRED);
     }

@@ -13,7 +13,7 @@
 //! The reply to whoever has published is kept until all shards have sent word ([`Awaited`]). PUBLISH, which answers to how many a message
 //! went, is answered by what they say; inside EXEC the answer was written when it ran, from what stood in the directory then.
 
-use super::listening::{Announcement, Publication, address};
+use super::listening::{Announcement, Message, Publication, address};
 use super::local::{Envelope, Local};
 use super::receipts::{KeptReply, ReceiptId, Word};
 use crate::client::Client;
@@ -24,7 +24,7 @@ use crate::shard::turns::Turn;
 
 /// Rule 8: sends what the pass has to tell to the shards that listen.
 pub(super) fn announce(local: &mut Local, turn: &Turn) {
-    local.env.mailbox.roll.settle_moments(turn.turn);
+    local.env.mailbox.settle(turn.turn);
     if local.env.messages.is_empty() {
         return;
     }
@@ -58,6 +58,7 @@ pub(super) fn deliver(local: &mut Local, announcement: Announcement) {
         true => Need::of(number),
         false => Need::NONE,
     };
+    show_commands(local, turn, need, &content.messages);
     let mut counts = Vec::with_capacity(content.publications.len());
     for publication in &content.publications {
         let mut delivery = Delivery {
@@ -76,6 +77,31 @@ pub(super) fn deliver(local: &mut Local, announcement: Announcement) {
         let own = counts.iter().filter(|(index, _)| receipt.messages.contains(index));
         let deliveries = own.map(|(_, count)| count).sum();
         send_word(local, receipt.word(of, deliveries));
+    }
+}
+
+/// Commands to those who watch all of them.
+fn show_commands(local: &mut Local, turn: u64, need: Need, messages: &[Message]) {
+    if local.env.mailbox.monitors.is_empty() {
+        return;
+    }
+    let monitors = local.env.mailbox.monitors.clone();
+    for (index, message) in messages.iter().enumerate() {
+        let Message::Command(line) = message else { continue };
+        let moment = Moment {
+            turn,
+            index: index as u32,
+        };
+        for Subscriber { place, since } in &monitors {
+            if moment >= *since
+                && let Some(client) = local.clients.get(*place).filter(|client| !client.is_killed)
+            {
+                let proto = client.session.proto;
+                Reply::new(client.message_buffer(), proto).simple(line);
+                client.needs(need);
+                local.clients.list(place.index);
+            }
+        }
     }
 }
 

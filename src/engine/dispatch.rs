@@ -281,6 +281,9 @@ impl Local {
                 self.env.note_slow(found.command, args, counted.elapsed_us);
                 client.is_closing |= client.session.closes;
                 client.follow_session();
+                if self.env.shows_commands() {
+                    self.env.show(found.command, args, &client.session);
+                }
                 Flow::Go
             }
             Run::Node(_) => start_asynchronous(self, client, found, args),
@@ -302,6 +305,8 @@ impl Local {
             self.env.stop_listening(&mut client.session);
             client.follow_session();
         }
+        // What EXEC runs is shown when that has run, and EXEC behind it.
+        let is_shown = self.env.shows_commands();
         let began = self.env.ticks;
         let is_open = self.env.settings.requirepass.is_empty();
         let step = transaction::control(client, control, found, args, self.registry, &self.node, is_open);
@@ -316,13 +321,22 @@ impl Local {
                 }
             }
             // What EXEC takes is its commands'.
-            Controlled::Start(task, footprint) if control == Control::Exec => {
+            Controlled::Start(mut task, footprint) if control == Control::Exec => {
+                if self.env.shows_commands() {
+                    task.show_as(found.command, args);
+                }
                 return self.start(client, task, footprint);
             }
             Controlled::Start(task, footprint) => {
+                if is_shown {
+                    self.env.show(found.command, args, &client.session);
+                }
                 self.note_slow_since(began, found, args);
                 return self.start(client, task, footprint);
             }
+        }
+        if is_shown {
+            self.env.show(found.command, args, &client.session);
         }
         self.note_slow_since(began, found, args);
         Flow::Go

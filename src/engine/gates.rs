@@ -130,16 +130,24 @@ impl Applicant<'_> {
         Ok(())
     }
 
-    /// Who has subscriptions in RESP2 could not tell replies from messages.
+    /// Who has subscriptions in RESP2 could not tell replies from messages; and who watches all commands sends none over keys.
     #[inline(always)]
     fn gate_of_subscribers(&mut self, _: &mut Local) -> Result<(), Refusal> {
         match &self.client {
             Some(client)
-                if client.mode == Mode::Subscribed
+                if client.session.subscriptions.is_some()
                     && client.session.proto == Proto::Resp2
                     && !self.found.command.is_for_subscribers =>
             {
                 Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)))
+            }
+            // As in Redis, to which it is a kind of replica.
+            Some(client) if client.mode == Mode::Monitor => {
+                let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
+                match self.found.command.flags.intersects(over_keys) {
+                    true => Err(Refusal::Error(error::REPLICA_KEYSPACE)),
+                    false => Ok(()),
+                }
             }
             _ => Ok(()),
         }

@@ -194,8 +194,8 @@ async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
             let Local { core, env, outbox, .. } = shard;
             core.continue_held(
                 ticket,
-                |task, _, _| {
-                    task.take_asynchronous(session, &mut output);
+                |task, _, env| {
+                    task.take_asynchronous(session, &mut output, env.shows_commands());
                     Verdict::Hold
                 },
                 env,

@@ -10,8 +10,8 @@
 //! replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
 //! held for its order ([`delivery`](super::delivery)).
 //!
-//! Two things are told: what is published, and keyspace events, which become messages to the channels that Redis has for them when the
-//! turn has been taken.
+//! Three things are told: what is published; keyspace events, which become messages to the channels that Redis has for them when the
+//! turn has been taken; and, while somebody watches (MONITOR), every command that has run.
 //!
 //! Whoever publishes is answered when all who listen have the message in their queues. So a unit that publishes has a *receipt*: the shard
 //! that tells of it sends it along, each shard that has delivered sends word to the shard of the publisher, and the reply waits there until all have.
@@ -24,7 +24,7 @@ use super::attempt::{KeyEvent, Post};
 use super::receipts::{Receipt, Word};
 use crate::base::clock::Ticks;
 use crate::config::KeyspaceEvents;
-use crate::pubsub::{Directory, Found, Kind, Moment, Name, PatternId, Roll};
+use crate::pubsub::{Directory, Found, Kind, Moment, Name, PatternId, Roll, Subscriber};
 use crate::shard::turns::{Turn, Turns};
 use crate::shard::{ConnRef, ShardId};
 use bytes::Bytes;
@@ -44,6 +44,9 @@ pub struct Hearers {
     shards: Box<[AtomicBool]>,
     /// Those on which somebody hears everything.
     whole: Box<[AtomicBool]>,
+    /// Those on which somebody watches all commands.
+    watched: Box<[AtomicBool]>,
+    watched_count: AtomicUsize,
     count: AtomicUsize,
     pub directory: Directory,
 }
@@ -55,6 +58,8 @@ impl Hearers {
         Hearers {
             shards: none(),
             whole: none(),
+            watched: none(),
+            watched_count: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
             directory: Directory::default(),
         }
@@ -66,12 +71,16 @@ impl Hearers {
         self.count.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether somebody watches all commands.
+    #[inline]
+    pub fn shows_commands(&self) -> bool {
+        self.watched_count.load(Ordering::Relaxed) > 0
+    }
+
     /// The shards on which somebody hears everything. To be asked once the turn is taken: who is not among them then has begun at that turn or
     /// later.
     fn whole(&self) -> impl Iterator<Item = ShardId> {
-        let listens = |(_, listens): &(usize, &AtomicBool)| listens.load(Ordering::SeqCst);
-        let shards = self.whole.iter().enumerate().filter(listens);
-        shards.map(|(shard, _)| ShardId(shard as u16))
+        set_in(&self.whole)
     }
 
     fn set(&self, shard: ShardId, listens: bool) {
@@ -85,12 +94,21 @@ impl Hearers {
     }
 }
 
+/// The shards for which it is set.
+fn set_in(shards: &[AtomicBool]) -> impl Iterator<Item = ShardId> {
+    let shards = shards.iter().enumerate();
+    let set = shards.filter(|(_, is_set)| is_set.load(Ordering::SeqCst));
+    set.map(|(shard, _)| ShardId(shard as u16))
+}
+
 /// Something that a unit has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// With the classes that were asked for then, of which two say in which form it is told.
     Event(KeyEvent, KeyspaceEvents),
     Post(Post),
+    /// A command has run: a line for those who watch all of them.
+    Command(Arc<str>),
 }
 
 /// A message as it goes to subscribers.
@@ -132,10 +150,12 @@ pub(super) struct Addressed {
 /// Finds out who is to be told, once the pass has taken that turn.
 pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Turn, hearers: &Hearers) -> Addressed {
     let mut posts = Vec::with_capacity(messages.len());
+    let mut shows_commands = false;
     for (index, message) in messages.iter().enumerate() {
         match message {
             Message::Post(post) => posts.push((index as u32, post.clone())),
             Message::Event(event, classes) => told_as(event, *classes, |post| posts.push((index as u32, post))),
+            Message::Command(_) => shows_commands = true,
         }
     }
     let names = posts.iter().map(|(_, post)| (post.kind, &post.channel[..]));
@@ -151,7 +171,13 @@ pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Tur
         }
         shards
     };
-    let of_all = targets(&(0..messages.len()));
+    let mut of_all = targets(&(0..messages.len()));
+    if shows_commands {
+        let watched: Vec<ShardId> = set_in(&hearers.watched)
+            .filter(|shard| !of_all.contains(shard))
+            .collect();
+        of_all.extend(watched);
+    }
     let targets_of: Vec<Vec<ShardId>> = receipts.iter().map(|receipt| targets(&receipt.messages)).collect();
     let publications = posts.into_iter().zip(found);
     let publications = publications.filter(|(_, found)| !found.shards.is_empty());
@@ -215,6 +241,8 @@ pub struct Mailbox {
     /// The last turn when that one began to listen: what came up to then is not for it.
     since: u64,
     pub(super) roll: Roll,
+    /// Those who watch all commands.
+    pub(super) monitors: Vec<Subscriber>,
     /// By their turns.
     held: BTreeMap<u64, Announcement>,
     /// What has been delivered, at least.
@@ -230,6 +258,7 @@ impl Mailbox {
             hearer: None,
             since: 0,
             roll: Roll::default(),
+            monitors: Vec::new(),
             held: BTreeMap::new(),
             delivered: 0,
         }
@@ -259,11 +288,23 @@ impl Mailbox {
     pub(super) fn subscribe(&mut self, kind: Kind, name: &Name, place: ConnRef, within_pass: Option<u32>) {
         self.roll.add(&self.hearers.directory, kind, name, place);
         self.follow();
-        let since = match within_pass {
+        let since = self.moment(within_pass);
+        self.roll.set_moment(kind, name, place, since);
+    }
+
+    fn moment(&self, within_pass: Option<u32>) -> Moment {
+        match within_pass {
             Some(index) => Moment::within_pass(index),
             None => Moment::after(self.turns.counter()),
-        };
-        self.roll.set_moment(kind, name, place, since);
+        }
+    }
+
+    /// The pass under way has this turn.
+    pub(super) fn settle(&mut self, turn: u64) {
+        self.roll.settle_moments(turn);
+        for monitor in &mut self.monitors {
+            monitor.since.settle(turn);
+        }
     }
 
     /// It leaves, if it was there.
@@ -272,10 +313,31 @@ impl Mailbox {
         self.follow();
     }
 
+    /// A client of this shard watches all commands from now on.
+    pub(super) fn watch(&mut self, place: ConnRef, within_pass: Option<u32>) {
+        if self.monitors.is_empty() {
+            self.hearers.watched[self.shard.0 as usize].store(true, Ordering::SeqCst);
+        }
+        self.hearers.watched_count.fetch_add(1, Ordering::SeqCst);
+        let since = self.moment(within_pass);
+        self.monitors.push(Subscriber { place, since });
+        self.follow();
+    }
+
+    /// It does so no more.
+    pub(super) fn unwatch(&mut self, place: ConnRef) {
+        self.monitors.retain(|monitor| monitor.place != place);
+        self.hearers.watched_count.fetch_sub(1, Ordering::SeqCst);
+        if self.monitors.is_empty() {
+            self.hearers.watched[self.shard.0 as usize].store(false, Ordering::SeqCst);
+        }
+        self.follow();
+    }
+
     /// Whether anybody listens here.
     #[inline]
     pub(super) fn listens(&self) -> bool {
-        self.hearer.is_some() || !self.roll.is_empty()
+        self.hearer.is_some() || !self.roll.is_empty() || !self.monitors.is_empty()
     }
 
     /// Something has come.

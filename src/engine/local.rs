@@ -214,7 +214,7 @@ impl Local {
             generation,
         };
         let maxclients = self.env.settings.maxclients as usize;
-        let Some(registration) = self.node.clients.clone().register(place, maxclients) else {
+        let Some(registration) = self.node.clients.clone().register(place, address, maxclients) else {
             self.env.stats.counts.rejected_connections += 1;
             return false;
         };

@@ -532,7 +532,7 @@ mod tests {
         listening.listen(Box::new(move |turn, events| {
             let keys = events.iter().map(|message| match message {
                 Message::Event(event, _) => (turn, event.key.clone()),
-                Message::Post(_) => unreachable!("nobody publishes"),
+                Message::Post(_) | Message::Command(_) => unreachable!("nobody publishes or watches"),
             });
             hears.borrow_mut().extend(keys);
         }));

@@ -8,9 +8,9 @@
 
 use super::attempt::{Attempt, Paused, Signal};
 use super::blocked::Blocked;
-use super::env::{Ended, Env, Observation};
+use super::env::{Ended, Env, Observation, shown_arguments};
 use super::exec::ExecStep;
-use super::literal::{Caller, Registered};
+use super::literal::{Caller, Command, Registered};
 use super::receipts::ReceiptId;
 use super::registry::CommandId;
 use super::run::{Outcome, lacking_of_chains, run_keys};
@@ -20,7 +20,7 @@ use super::waiting::Place;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::client::{Client, Session};
-use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
 use crate::shard::{ConnRef, Footprint, ShardId, Verdict, View, Work};
 use crate::spec::Flags;
@@ -350,6 +350,13 @@ impl Task {
         }
     }
 
+    /// It is a transaction, and is shown to those who watch all commands.
+    pub(super) fn show_as(&mut self, command: &Command, args: Args) {
+        if let TaskKind::Exec(step) = &mut self.kind {
+            step.shown_as = shown_arguments(command, args);
+        }
+    }
+
     /// Whether it holds its slots between two steps.
     pub(super) fn goes_in_steps(&self) -> bool {
         self.steps.is_some()
@@ -394,12 +401,15 @@ impl Task {
         Verdict::Done
     }
 
-    /// Takes the reply and the session of the asynchronous command that has just run.
-    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf) {
+    /// Takes the reply and the session of the asynchronous command that has just run. `is_shown`: somebody watches all commands.
+    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf, is_shown: bool) {
         let TaskKind::Exec(step) = &mut self.kind else {
             unreachable!("only a transaction is ever held")
         };
         step.session = session;
+        if is_shown {
+            step.show_next();
+        }
         step.next_index += 1;
         self.reply.append(output);
     }
@@ -428,7 +438,9 @@ mod tests {
         assert_eq!(Task::in_background(background, unwatch).memory_bytes(), 0);
 
         let place = ConnRef::background(background);
-        let registration = ClientTable::new().register(place, 1).expect("there is room");
+        let registration = ClientTable::new()
+            .register(place, "127.0.0.1:1", 1)
+            .expect("there is room");
         let session = Session::new(1, "127.0.0.1:1", "127.0.0.1:2", true);
         let mut client = Client::new(session, place, registration, UnixMs(0));
         assert!(!Caller::of(&client.session).is_silent);

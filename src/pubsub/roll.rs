@@ -25,6 +25,13 @@ impl Moment {
     pub const fn within_pass(index: u32) -> Moment {
         Moment { turn: u64::MAX, index }
     }
+
+    /// The pass under way has got this turn.
+    pub fn settle(&mut self, turn: u64) {
+        if self.turn == u64::MAX {
+            self.turn = turn;
+        }
+    }
 }
 
 /// A client, and since when it listens.
@@ -89,9 +96,7 @@ impl Roll {
     pub fn settle_moments(&mut self, turn: u64) {
         for (kind, name) in std::mem::take(&mut self.fresh) {
             for subscriber in self.subscribers_mut(kind, &name).into_iter().flatten() {
-                if subscriber.since.turn == u64::MAX {
-                    subscriber.since.turn = turn;
-                }
+                subscriber.since.settle(turn);
             }
         }
     }

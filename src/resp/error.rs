@@ -147,6 +147,8 @@ errors! {
     RESET_IN_SCRIPT = "ERR can't reset script clients";
 
     // Subscriptions.
+    REPLICA_KEYSPACE = "ERR Replica can't interact with the keyspace";
+    MONITOR_DENIED = "ERR MONITOR isn't allowed for DENY BLOCKING client";
     SSUBSCRIBE_DENIED = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
 
     // Databases.

@@ -325,6 +325,7 @@ fn told(message: &Message) -> Told {
     match message {
         Message::Event(event, _) => told_event(event),
         Message::Post(post) => told_post(post),
+        Message::Command(line) => ("command", DbIndex(0), line.as_bytes().to_vec()),
     }
 }
 
