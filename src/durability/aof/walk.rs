@@ -80,8 +80,15 @@ pub(in crate::durability) struct Walk {
 }
 
 enum Leg {
-    Plain { entry: Entry, is_last: bool },
-    Life { entries: Vec<Entry> },
+    /// Behind the last one stand only such as are empty.
+    Plain {
+        entry: Entry,
+        is_last: bool,
+        is_empty: bool,
+    },
+    Life {
+        entries: Vec<Entry>,
+    },
 }
 
 enum Current {
@@ -118,6 +125,7 @@ impl Walk {
         let plain = |entry: &Entry| Leg::Plain {
             entry: entry.clone(),
             is_last: false,
+            is_empty: false,
         };
         legs.extend(base.iter().map(plain));
         for section in found.manifest.sections() {
@@ -130,10 +138,18 @@ impl Walk {
         }
         // Behind the last one that anything was written to stands only what a rewrite has made that never came to its cut.
         for leg in legs.iter_mut().rev() {
-            let Leg::Plain { entry, is_last } = leg else { break };
+            let Leg::Plain {
+                entry,
+                is_last,
+                is_empty,
+            } = leg
+            else {
+                break;
+            };
             *is_last = true;
             let source = Source::open(&*disk, &entry.path(&found.dir));
-            if source.and_then(|source| source.bytes()).unwrap_or(1) > 0 {
+            *is_empty = source.and_then(|source| source.bytes()).is_ok_and(|bytes| bytes == 0);
+            if !*is_empty {
                 break;
             }
         }
@@ -215,9 +231,11 @@ impl Walk {
         }
     }
 
-    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life.
+    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life. (The last file
+    /// is one behind which nothing was written, as for a start.)
     pub fn stop(&mut self) -> Result<(), AofError> {
-        if !self.legs.is_empty() {
+        let is_empty = |leg: &Leg| matches!(leg, Leg::Plain { is_empty: true, .. });
+        if !self.legs.iter().all(is_empty) {
             let (file, offset) = self.place();
             let file = file.to_path_buf();
             return Err(AofError::NotLast { file, offset });
@@ -245,7 +263,7 @@ impl Walk {
     fn open(&mut self, leg: Leg) -> Result<Current, AofError> {
         self.end = 0;
         Ok(match leg {
-            Leg::Plain { entry, is_last } => Current::Plain(Plain {
+            Leg::Plain { entry, is_last, .. } => Current::Plain(Plain {
                 buffer: FileBuffer::open(&*self.disk, &entry.path(&self.dir))?,
                 is_last,
                 db: 0,
