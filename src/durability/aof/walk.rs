@@ -77,6 +77,7 @@ pub(in crate::durability) struct Walk {
     kept: Kept,
     /// Passed, and told nobody yet.
     counted_bytes: u64,
+    passed: Vec<Arc<Path>>,
 }
 
 enum Leg {
@@ -168,6 +169,7 @@ impl Walk {
                 ..Kept::default()
             },
             counted_bytes: 0,
+            passed: Vec::new(),
         }
     }
 
@@ -222,6 +224,11 @@ impl Walk {
     /// Bytes that were passed since it was asked last.
     pub fn take_counted_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.counted_bytes)
+    }
+
+    /// Files of which the way has come to the end since it was asked last; those of a life end together.
+    pub fn take_passed(&mut self) -> Vec<Arc<Path>> {
+        std::mem::take(&mut self.passed)
     }
 
     /// The keys with which the file begins end there.
@@ -355,6 +362,7 @@ impl Walk {
             let cut = plain.cut(kept_bytes);
             self.kept.cuts.push(cut);
         }
+        self.passed.push(plain.buffer.path.clone());
         self.leg = Current::None;
         Ok(None)
     }
@@ -432,6 +440,8 @@ impl Walk {
         let Current::Merged(merged) = std::mem::replace(&mut self.leg, Current::None) else {
             unreachable!("asked for a life only")
         };
+        self.passed
+            .extend(merged.life.parts().map(|part| part.buffer.path.clone()));
         let end = merged.life.end()?;
         let is_open = end.is_open;
         self.keep_life(end, is_open);
