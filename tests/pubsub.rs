@@ -376,6 +376,80 @@ fn who_does_not_read_ends_and_holds_nobody_up() {
     }
 }
 
+/// What is published is no change of the data: replicas are told of it, and a file is not.
+#[test]
+fn no_file_has_what_was_published() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"]);
+        let (mut subscriber, mut client) = (server.client(), server.client());
+        subscriber.line("subscribe secret-channel");
+        client.line("publish secret-channel x");
+        client.line("multi");
+        client.line("publish secret-channel y");
+        client.line("set a-key 1");
+        client.line("publish secret-channel z");
+        client.line("spublish secret-channel z");
+        assert_eq!(client.line("exec").items().len(), 4);
+        for text in ["x", "y", "z"] {
+            assert_eq!(subscriber.reply().items()[2].text(), text);
+        }
+        assert_eq!(server.info_number("persistence", "rdb_changes_since_last_save"), 1);
+        let files = std::fs::read_dir(server.dir.join("appendonlydir")).expect("it is there");
+        let written: Vec<u8> = files
+            .flat_map(|file| std::fs::read(file.expect("it can be read").path()).expect("it can be read"))
+            .collect();
+        let has = |text: &str| written.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(has("a-key") && !has("secret-channel"), "{shards} shards");
+    }
+}
+
+/// Events that no command leads to: of keys that are evicted, and of those whose time is over while nobody looks.
+#[test]
+fn what_happens_by_itself_is_told() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(
+            shards,
+            &[
+                "--notify-keyspace-events",
+                "Exe",
+                "--maxmemory-policy",
+                "allkeys-random",
+            ],
+        );
+        let mut subscriber = server.client();
+        subscriber.line("psubscribe __keyevent@*__:*");
+        let mut client = server.client();
+        for number in 0..20 {
+            client.line(&format!("set short:{number} x px 1"));
+        }
+        let mut expired = Vec::new();
+        while expired.len() < 20 {
+            let items = subscriber.reply().items();
+            assert_eq!(items[2].text(), "__keyevent@0__:expired");
+            expired.push(items[3].text());
+        }
+        expired.sort();
+        expired.dedup();
+        assert_eq!(expired.len(), 20, "each once");
+        let used = server.info_number("memory", "used_memory");
+        assert_eq!(
+            client
+                .line(&format!("config set maxmemory {}", used + 1_000_000))
+                .text(),
+            "OK"
+        );
+        let value = "x".repeat(10_000);
+        for number in 0..300 {
+            assert_eq!(client.call(&["set", &format!("key:{number}"), &value]).text(), "OK");
+        }
+        eventually("keys are evicted", || server.info_number("stats", "evicted_keys") > 0);
+        client.line("config set maxmemory 0");
+        let items = subscriber.reply().items();
+        assert_eq!(items[2].text(), "__keyevent@0__:evicted");
+        assert_eq!(client.call(&["exists", &items[3].text()]).integer(), 0);
+    }
+}
+
 /// Clients come and go while others publish: whoever is answered hears all that is published from then on, and nothing from before.
 #[test]
 fn who_subscribes_hears_all_from_then_on() {

@@ -61,7 +61,7 @@ gates! {
     REQUEST => gate_of_arity;
     REQUEST => gate_of_protection;
     REQUEST => gate_of_password;
-    REQUEST => gate_of_subscribers;
+    REQUEST => gate_of_listeners;
     REQUEST => gate_of_pause;
     REQUEST => gate_of_loading;
     BOTH => gate_of_memory;
@@ -130,27 +130,29 @@ impl Applicant<'_> {
         Ok(())
     }
 
-    /// Who has subscriptions in RESP2 could not tell replies from messages; and who watches all commands sends none over keys.
+    /// What those may not send who listen.
     #[inline(always)]
-    fn gate_of_subscribers(&mut self, _: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_listeners(&mut self, _: &mut Local) -> Result<(), Refusal> {
         match &self.client {
-            Some(client)
-                if client.session.subscriptions.is_some()
-                    && client.session.proto == Proto::Resp2
-                    && !self.found.command.is_for_subscribers =>
-            {
-                Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)))
-            }
-            // As in Redis, to which it is a kind of replica.
-            Some(client) if client.mode == Mode::Monitor => {
-                let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
-                match self.found.command.flags.intersects(over_keys) {
-                    true => Err(Refusal::Error(error::REPLICA_KEYSPACE)),
-                    false => Ok(()),
-                }
-            }
+            Some(client) if client.mode != Mode::Normal => self.check_listener(client),
             _ => Ok(()),
         }
+    }
+
+    /// Who has subscriptions in RESP2 could not tell replies from messages; and who watches all commands sends none over keys, being a
+    /// kind of replica to Redis.
+    #[cold]
+    fn check_listener(&self, client: &Client) -> Result<(), Refusal> {
+        let command = self.found.command;
+        let is_restricted = client.session.subscriptions.is_some() && client.session.proto == Proto::Resp2;
+        if is_restricted && !command.is_for_subscribers {
+            return Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)));
+        }
+        let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
+        if client.mode == Mode::Monitor && command.flags.intersects(over_keys) {
+            return Err(Refusal::Error(error::REPLICA_KEYSPACE));
+        }
+        Ok(())
     }
 
     #[inline(always)]

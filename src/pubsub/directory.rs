@@ -196,12 +196,8 @@ impl Book {
             take(counts);
         }
         if kind != Kind::ShardChannel && !self.index.is_empty() {
-            let mut patterns = Vec::new();
-            self.index.each_match(name, |id| {
-                patterns.push(id);
-                take(&self.patterns[&id]);
-            });
-            patterns.sort_unstable();
+            let patterns = self.index.matching(name);
+            patterns.iter().for_each(|id| take(&self.patterns[id]));
             found.patterns = patterns;
         }
         found

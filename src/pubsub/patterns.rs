@@ -5,10 +5,13 @@
 //! beginnings of all lengths that occur among the patterns are looked up, and behind each that is there, its ends of the lengths that
 //! occur there. What is found so is matched in full, unless the frame says all (one star between the two texts).
 //!
-//! So a look-up costs as many look-ups in a hash table as there are different lengths of beginnings (and of ends, behind beginnings that the
-//! name has), and as many matches as there are patterns that very nearly match: not as many as there are patterns.
+//! Where more than one star stands between the two, the longest text among them is a third key: the name must have it somewhere. So the pieces of
+//! the name of the lengths that occur are looked up, too.
 //!
-//! What is in brackets or behind a backslash does not belong to a frame, nor does an end that either stands before: to tell where a class ends is
+//! So a look-up costs as many look-ups in hash tables as there are different lengths of these texts (behind a beginning and an end that the
+//! name has, times its length for the third), and as many matches as there are patterns that very nearly match: not as many as there are patterns.
+//!
+//! What is in brackets or behind a backslash belongs to none of the texts, nor does what stands behind either: to tell where a class ends is
 //! [`glob`]'s affair.
 
 use crate::base::glob;
@@ -30,8 +33,17 @@ pub struct PatternIndex {
 /// The patterns of one beginning.
 #[derive(Debug, Default)]
 struct Node {
-    by_suffix: HashMap<Vec<u8>, Vec<Entry>>,
+    by_suffix: HashMap<Vec<u8>, Bucket>,
     suffix_lengths: BTreeMap<usize, usize>,
+}
+
+/// The patterns of one frame.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Those with no text within.
+    plain: Vec<Entry>,
+    by_inner: HashMap<Vec<u8>, Vec<Entry>>,
+    inner_lengths: BTreeMap<usize, usize>,
 }
 
 #[derive(Debug)]
@@ -46,6 +58,8 @@ struct Entry {
 struct Frame<'a> {
     prefix: &'a [u8],
     suffix: &'a [u8],
+    /// Empty if there is none.
+    inner: &'a [u8],
     is_all: bool,
 }
 
@@ -54,13 +68,21 @@ impl Frame<'_> {
         let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
         let prefix_length = pattern.iter().position(is_special).unwrap_or(pattern.len());
         let (prefix, rest) = pattern.split_at(prefix_length);
-        let suffix: &[u8] = match rest.iter().rposition(is_special) {
-            Some(last) if !rest.iter().any(|byte| matches!(byte, b'[' | b'\\')) => &rest[last + 1..],
-            _ => b"",
+        let has_only_stars = !rest.iter().any(|byte| matches!(byte, b'[' | b'\\'));
+        let (suffix, inner): (&[u8], &[u8]) = match rest.iter().rposition(is_special) {
+            Some(last) if has_only_stars => {
+                let within = rest[..last].split(is_special);
+                (
+                    &rest[last + 1..],
+                    within.max_by_key(|text| text.len()).unwrap_or_default(),
+                )
+            }
+            _ => (b"", b""),
         };
         Frame {
             prefix,
             suffix,
+            inner,
             is_all: rest.len() == suffix.len() + 1 && rest[0] == b'*',
         }
     }
@@ -74,10 +96,17 @@ impl PatternIndex {
             *self.prefix_lengths.entry(frame.prefix.len()).or_default() += 1;
             Node::default()
         });
-        let entries = node.by_suffix.entry_ref(frame.suffix).or_insert_with(|| {
+        let bucket = node.by_suffix.entry_ref(frame.suffix).or_insert_with(|| {
             *node.suffix_lengths.entry(frame.suffix.len()).or_default() += 1;
-            Vec::new()
+            Bucket::default()
         });
+        let entries = match frame.inner {
+            b"" => &mut bucket.plain,
+            inner => bucket.by_inner.entry_ref(inner).or_insert_with(|| {
+                *bucket.inner_lengths.entry(inner.len()).or_default() += 1;
+                Vec::new()
+            }),
+        };
         entries.push(Entry {
             id,
             pattern: pattern.into(),
@@ -91,11 +120,11 @@ impl PatternIndex {
         let Some(node) = self.by_prefix.get_mut(frame.prefix) else {
             return;
         };
-        let Some(entries) = node.by_suffix.get_mut(frame.suffix) else {
+        let Some(bucket) = node.by_suffix.get_mut(frame.suffix) else {
             return;
         };
-        entries.retain(|entry| entry.id != id);
-        if entries.is_empty() {
+        bucket.remove(id, frame.inner);
+        if bucket.plain.is_empty() && bucket.by_inner.is_empty() {
             node.by_suffix.remove(frame.suffix);
             count_down(&mut node.suffix_lengths, frame.suffix.len());
         }
@@ -105,28 +134,63 @@ impl PatternIndex {
         }
     }
 
-    /// Calls `found` with each pattern that the name matches, in no order.
-    pub fn each_match(&self, name: &[u8], mut found: impl FnMut(PatternId)) {
+    /// The patterns that the name matches, in the order of their numbers.
+    pub fn matching(&self, name: &[u8]) -> Vec<PatternId> {
+        let mut found = Vec::new();
         for &prefix_length in self.prefix_lengths.keys().take_while(|length| **length <= name.len()) {
             let (prefix, rest) = name.split_at(prefix_length);
             let Some(node) = self.by_prefix.get(prefix) else {
                 continue;
             };
             for &suffix_length in node.suffix_lengths.keys().take_while(|length| **length <= rest.len()) {
-                let suffix = &rest[rest.len() - suffix_length..];
-                for entry in node.by_suffix.get(suffix).into_iter().flatten() {
-                    // A star alone matches every name but the empty one, which only glob knows.
-                    let is_match = entry.is_frame_only && !name.is_empty() || glob::matches(&entry.pattern, name);
-                    if is_match {
-                        found(entry.id);
-                    }
+                let (within, suffix) = rest.split_at(rest.len() - suffix_length);
+                if let Some(bucket) = node.by_suffix.get(suffix) {
+                    bucket.find(name, within, &mut found);
                 }
             }
         }
+        found.sort_unstable();
+        // A text may stand in a name twice.
+        found.dedup();
+        found
     }
 
     pub fn is_empty(&self) -> bool {
         self.by_prefix.is_empty()
+    }
+}
+
+impl Bucket {
+    fn remove(&mut self, id: PatternId, inner: &[u8]) {
+        if inner.is_empty() {
+            return self.plain.retain(|entry| entry.id != id);
+        }
+        let Some(entries) = self.by_inner.get_mut(inner) else {
+            return;
+        };
+        entries.retain(|entry| entry.id != id);
+        if entries.is_empty() {
+            self.by_inner.remove(inner);
+            count_down(&mut self.inner_lengths, inner.len());
+        }
+    }
+
+    /// Those that a name matches which has this within the frame.
+    fn find(&self, name: &[u8], within: &[u8], found: &mut Vec<PatternId>) {
+        let mut look_at = |entries: &[Entry]| {
+            // A star alone matches every name but the empty one, which only glob knows.
+            let is_match =
+                |entry: &&Entry| entry.is_frame_only && !name.is_empty() || glob::matches(&entry.pattern, name);
+            found.extend(entries.iter().filter(is_match).map(|entry| entry.id));
+        };
+        look_at(&self.plain);
+        for &length in self.inner_lengths.keys().take_while(|length| **length <= within.len()) {
+            for piece in within.windows(length) {
+                if let Some(entries) = self.by_inner.get(piece) {
+                    look_at(entries);
+                }
+            }
+        }
     }
 }
 
@@ -146,10 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn matching(index: &PatternIndex, name: &[u8]) -> Vec<u64> {
-        let mut found = Vec::new();
-        index.each_match(name, |id| found.push(id.0));
-        found.sort_unstable();
-        found
+        index.matching(name).into_iter().map(|id| id.0).collect()
     }
 
     #[test]
@@ -157,28 +218,30 @@ mod tests {
         let frame = |pattern: &str| {
             let frame = Frame::of(pattern.as_bytes());
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            (text(frame.prefix), text(frame.suffix), frame.is_all)
+            ([frame.prefix, frame.inner, frame.suffix].map(text), frame.is_all)
         };
-        let expected = |prefix: &str, suffix: &str, is_all| (prefix.to_owned(), suffix.to_owned(), is_all);
-        assert_eq!(frame("a:*:b"), expected("a:", ":b", true));
-        assert_eq!(frame("*"), expected("", "", true));
-        assert_eq!(frame("a*b*c"), expected("a", "c", false));
-        assert_eq!(frame("a?"), expected("a", "", false));
-        assert_eq!(frame("plain"), expected("plain", "", false));
-        assert_eq!(frame("a[xy]b"), expected("a", "", false));
-        assert_eq!(frame("a*\\*b"), expected("a", "", false));
-        assert_eq!(frame("[a*b"), expected("", "", false));
+        let expected = |texts: [&str; 3], is_all| (texts.map(str::to_owned), is_all);
+        assert_eq!(frame("a:*:b"), expected(["a:", "", ":b"], true));
+        assert_eq!(frame("*"), expected(["", "", ""], true));
+        assert_eq!(frame("a*b*c"), expected(["a", "b", "c"], false));
+        assert_eq!(frame("a*b?cde*"), expected(["a", "cde", ""], false));
+        assert_eq!(frame("a?"), expected(["a", "", ""], false));
+        assert_eq!(frame("plain"), expected(["plain", "", ""], false));
+        assert_eq!(frame("a[xy]b"), expected(["a", "", ""], false));
+        assert_eq!(frame("a*b*\\*b"), expected(["a", "", ""], false));
+        assert_eq!(frame("[a*b*"), expected(["", "", ""], false));
     }
 
     #[test]
     fn what_was_taken_out_leaves_nothing_behind() {
         let mut index = PatternIndex::default();
-        let patterns = ["a*", "a*b", "a*b", "*", "ab"];
+        let patterns = ["a*", "a*b", "a*b", "*", "ab", "*a*a*"];
         for (id, pattern) in patterns.iter().enumerate() {
             index.insert(PatternId(id as u64), pattern.as_bytes());
         }
         assert_eq!(matching(&index, b"ab"), [0, 1, 2, 3, 4]);
         assert_eq!(matching(&index, b"a"), [0, 3]);
+        assert_eq!(matching(&index, b"xaaa"), [3, 5]);
         for (id, pattern) in patterns.iter().enumerate() {
             index.remove(PatternId(id as u64), pattern.as_bytes());
         }

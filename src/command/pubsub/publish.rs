@@ -63,3 +63,22 @@ fn post(op: &mut Op, kind: Kind) -> Result<(), ReplyError> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::command::bench::Bench;
+
+    /// It is told to replicas with all that its unit logs, in its place, and counts as no change.
+    #[test]
+    fn what_is_published_goes_into_the_stream() {
+        for shards in [1, 2] {
+            let mut bench = Bench::new(shards);
+            assert_eq!(bench.run("PUBLISH c x"), ":0");
+            assert_eq!(bench.logged_anywhere(), ["PUBLISH c x"]);
+            for line in ["MULTI", "SET k v", "SPUBLISH c y", "GET k", "EXEC"] {
+                bench.run(line);
+            }
+            assert_eq!(bench.logged_anywhere(), ["SET k v", "SPUBLISH c y"]);
+        }
+    }
+}
