@@ -467,8 +467,7 @@ impl Snapshots {
 
     /// What has been published of changes counts as saved.
     pub fn forget_changes(&self) {
-        let changes = self.counted_changes();
-        self.lock().saved_changes = changes;
+        self.lock().saved_changes = self.counted_changes();
     }
 
     /// How many of so many changes the last one that was saved lacks.
@@ -523,11 +522,7 @@ impl Snapshots {
     pub fn write_figures(&self, key_count: u64, changes: u64, now: UnixMs, out: &mut Section) {
         let state = self.lock();
         let current = state.current.as_deref();
-        let captured = if current.is_some() {
-            self.cut.captured_bytes() as u64
-        } else {
-            0
-        };
+        let captured = current.map_or(0, |_| self.cut.captured_bytes() as u64);
         let peak = current.map_or(0, |plan| plan.note_captured(captured));
         let written = current.map_or(0, |plan| plan.keys_written.load(Ordering::Relaxed));
         let total = if current.is_some() { key_count.max(written) } else { 0 };

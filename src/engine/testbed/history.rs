@@ -241,6 +241,18 @@ impl History {
         Ok(())
     }
 
+    /// What has run for one request has run for the other, and the other way round.
+    pub(super) fn exchange(&mut self, one: Origin, other: Origin) {
+        let units = self.shards.iter_mut().flat_map(|pass| &mut pass.units);
+        for origin in units.filter_map(|unit| unit.origin.as_mut()) {
+            *origin = match *origin {
+                origin if origin == one => other,
+                origin if origin == other => one,
+                origin => origin,
+            };
+        }
+    }
+
     /// A pass has taken a turn, or none. Answers what its clients will know of when they are answered.
     pub(super) fn took(&mut self, shard: usize, turn: Option<Turn>) -> Result<Vec<Shown>, Failure> {
         let Pass { units, saw } = std::mem::take(&mut self.shards[shard]);

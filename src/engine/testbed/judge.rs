@@ -83,6 +83,8 @@ pub(super) struct Judge {
     is_strict: bool,
     /// What shards log goes into an append-only file.
     has_file: bool,
+    /// Values are so large that a command may go in steps: its time is that of the first.
+    has_huge: bool,
     /// Replies leave when what they show is on disk.
     pub(super) waits_for_disk: bool,
     pub(super) is_short_of_memory: bool,
@@ -161,6 +163,7 @@ impl Judge {
             floors: vec![Floor::default(); story.shard_count],
             is_strict: is_set("pipeline-order", "strict"),
             has_file: has_file(story),
+            has_huge: story.features.has("huge"),
             waits_for_disk: waits_for_disk(story),
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
@@ -295,6 +298,7 @@ impl Judge {
                 let state = &judged.states[index];
                 let known_bytes = match &state.expected {
                     Expected::Reply(reply) => reply.len(),
+                    Expected::InOtherWords(reply) => 2 * reply.len() + ANSWER_BYTES_MAX,
                     Expected::Unknown => ANSWER_BYTES_MAX,
                 };
                 let asked_bytes = match state.traits.role {
@@ -514,7 +518,7 @@ impl Judge {
     fn check_time(&mut self, client: usize, index: usize, record: &Record, step_ns: u64) -> Result<(), Failure> {
         let judged = &self.clients[client];
         let traits = &judged.states[index].traits;
-        let (mut readings, mut may_be_old) = (READINGS_MAX, false);
+        let (mut readings, mut may_be_old) = (READINGS_MAX, self.has_huge && traits.role == Role::Data);
         let footprint = judged.footprint(index);
         if let Role::Exec(multi) = traits.role {
             for queued in &judged.states[multi..index] {
@@ -588,6 +592,7 @@ impl Judge {
 
     /// Has the reference run what a unit was.
     fn execute(&mut self, client: usize, index: usize, record: &Record) {
+        let is_replaying = self.has_file && self.is_loading;
         let Judge { reference, clients, .. } = self;
         let judged = &mut clients[client];
         let protos = client as u32 * 4;
@@ -616,16 +621,27 @@ impl Judge {
             _ => {
                 if judged.has_let_go(index) {
                     reference.unwatch(watcher);
+                    judged.watched_replay = false;
                 }
                 judged.watched_until = index + 1;
-                if let Role::Exec(multi) = role {
-                    for place in multi..index {
-                        if !judged.states[place].traits.is_asynchronous {
-                            run(reference, watcher, &judged.program[place]);
-                        }
+                judged.watched_replay |= role == Role::Watch && is_replaying;
+                match (role, &record.what) {
+                    // A command of the file has changed the key since: the reference had read all of it before anybody came.
+                    (Role::Exec(_), What::Aborted) if std::mem::take(&mut judged.watched_replay) => {
+                        reference.unwatch(watcher);
+                        reply::null_array(judged.program[index].proto).to_vec()
                     }
+                    (Role::Exec(multi), _) => {
+                        judged.watched_replay = false;
+                        for place in multi..index {
+                            if !judged.states[place].traits.is_asynchronous {
+                                run(reference, watcher, &judged.program[place]);
+                            }
+                        }
+                        run(reference, watcher, &judged.program[index])
+                    }
+                    _ => run(reference, watcher, &judged.program[index]),
                 }
-                run(reference, watcher, &judged.program[index])
             }
         };
         let state = &mut judged.states[index];
@@ -675,16 +691,15 @@ impl Judge {
             ));
         }
         judged.next_reply += 1;
-        if is_short_of_memory && is_refusal(reply) {
-            judged.was_refused(index);
-        }
-        let is_refused = reply == LOADING && self.may_find_it_loading(client, index);
+        let is_loading = reply == LOADING && self.may_find_it_loading(client, index);
         let judged = &mut self.clients[client];
-        let error = match is_refused {
-            true => {
-                judged.was_refused(index);
-                None
+        if is_loading || is_short_of_memory && is_refusal(reply) {
+            for later in judged.was_refused(index) {
+                self.history.exchange((client, index), (client, later));
             }
+        }
+        let error = match is_loading {
+            true => None,
             false => judged.objection(index, reply, is_short_of_memory),
         };
         if let Some((kind, text)) = error {

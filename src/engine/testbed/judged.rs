@@ -22,6 +22,8 @@ pub(super) struct Judged {
     pub(super) first_open: usize,
     /// Requests before this one have had their effect on what the reference's client watches.
     pub(super) watched_until: usize,
+    /// It watches something since the commands of a file were run, which change it.
+    pub(super) watched_replay: bool,
     pub(super) output: Vec<u8>,
     /// Its connection has ended, or may end at any moment: what it is still owed is not known.
     pub(super) is_lost: bool,
@@ -63,6 +65,8 @@ pub(super) struct State {
 pub(super) enum Expected {
     Unknown,
     Reply(Vec<u8>),
+    /// It is known in the other protocol only.
+    InOtherWords(Vec<u8>),
 }
 
 impl Judged {
@@ -102,6 +106,7 @@ impl Judged {
             next_reply: 0,
             first_open: 0,
             watched_until: 0,
+            watched_replay: false,
             output: Vec::new(),
             is_lost: false,
             known: UnixMs(0),
@@ -137,12 +142,14 @@ impl Judged {
             })
     }
 
-    /// A request was refused for lack of memory: what was taken for it was a later one of the same words, and so on with that.
-    pub(super) fn was_refused(&mut self, index: usize) {
+    /// A request was refused for lack of memory: what was taken for it was a later one of the same words, and so on with that. Answers which of them
+    /// have changed places with the first.
+    pub(super) fn was_refused(&mut self, index: usize) -> Vec<usize> {
         self.states[index].is_refused = true;
+        let mut exchanged = Vec::new();
         for later in index + 1..self.arrived {
             if !self.states[index].is_executed {
-                return;
+                break;
             }
             let is_same = self.states[later].traits.role == self.states[index].traits.role
                 && self.program[later].words == self.program[index].words;
@@ -151,9 +158,20 @@ impl Judged {
                 let (one, other) = (&mut before[index], &mut behind[0]);
                 std::mem::swap(&mut one.is_executed, &mut other.is_executed);
                 std::mem::swap(&mut one.now, &mut other.now);
+                std::mem::swap(&mut one.turn, &mut other.turn);
+                std::mem::swap(&mut one.durable_turn, &mut other.durable_turn);
+                exchanged.push(later);
                 std::mem::swap(&mut one.expected, &mut other.expected);
+                if self.program[index].proto != self.program[later].proto {
+                    let expected = std::mem::replace(&mut other.expected, Expected::Unknown);
+                    other.expected = match expected {
+                        Expected::Reply(reply) => Expected::InOtherWords(reply),
+                        expected => expected,
+                    };
+                }
             }
         }
+        exchanged
     }
 
     pub(super) fn move_on(&mut self) {
@@ -202,8 +220,10 @@ impl Judged {
     }
 
     pub(super) fn objection_to_exec(&self, multi: usize, exec: usize, got: &[u8]) -> Option<String> {
-        let Expected::Reply(expected) = &self.states[exec].expected else {
-            return Some("was not run".to_owned());
+        let expected = match &self.states[exec].expected {
+            Expected::Reply(expected) => expected,
+            Expected::InOtherWords(_) => return None,
+            Expected::Unknown => return Some("was not run".to_owned()),
         };
         if reply::is_null(got) || reply::is_null(expected) {
             return (got != expected).then(|| differs(expected, got));
@@ -235,7 +255,7 @@ impl Judged {
 
 fn objection_by(by: By, expected: &Expected, got: &[u8]) -> Option<String> {
     match (by, expected) {
-        (By::Any, _) => None,
+        (By::Any, _) | (_, Expected::InOtherWords(_)) => None,
         (By::Holds(holds), _) => (!holds(got)).then(|| format!("is not right: {}", shortened(got))),
         (By::Exactly(text), _) => (got != text).then(|| differs(text, got)),
         (By::Compared, Expected::Reply(expected)) => (got != expected).then(|| differs(expected, got)),

@@ -2,6 +2,8 @@
 //!
 //! The testbed compares bytes and understands as little of them as it can; this is all that it must know of RESP.
 
+use crate::resp::Proto;
+
 /// The length of the first reply in `bytes`; `None`: it is not whole yet. An error is what is wrong with it.
 pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, String> {
     let mut at = 0;
@@ -47,6 +49,14 @@ pub(super) fn is_error(reply: &[u8]) -> bool {
 /// Whether this is a null of any kind.
 pub(super) fn is_null(reply: &[u8]) -> bool {
     matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
+}
+
+/// The null of an array, in that protocol.
+pub(super) fn null_array(proto: Proto) -> &'static [u8] {
+    match proto {
+        Proto::Resp2 => b"*-1\r\n",
+        Proto::Resp3 => b"_\r\n",
+    }
 }
 
 struct Head {
