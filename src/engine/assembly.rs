@@ -267,6 +267,7 @@ impl Assembly {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
                 shard.drain_links();
+                unblock::end_overdue(&mut shard);
                 unblock::look_again(&mut shard);
                 shard.post();
                 while shard.step_held() {
