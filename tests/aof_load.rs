@@ -558,7 +558,10 @@ fn a_file_is_loaded_again_when_that_is_asked_for() {
             assert_eq!(client.line("DEBUG LOADAOF").text(), "OK");
             assert_eq!(client.line("DBSIZE").text(), "3");
             assert_eq!(client.line("GET a").text(), "2");
+            let unsaved = || server.info_number("persistence", "rdb_changes_since_last_save");
+            assert_eq!(unsaved(), 0, "what was read is no change");
             client.line("DEL a");
+            assert_eq!(unsaved(), 1);
         }
         assert!(
             dir.read("1.incr.aof").len() > lines.len(),

@@ -441,6 +441,56 @@ fn times_are_written_where_that_is_asked_for() {
     compare(&server, REAL[0]);
 }
 
+/// Of several shards each chunk says when it was written, where that is asked for; the log is cut at a second for all of them at once.
+#[test]
+fn the_log_of_several_shards_is_cut_at_a_second() {
+    let mut server = start(2, "per-shard", &["--aof-timestamp-enabled", "yes"]);
+    let mut client = server.client();
+    let now = || {
+        let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        elapsed.expect("it is later than 1970").as_secs()
+    };
+    let put = |client: &mut Client, what: &str| {
+        for number in 0..20 {
+            client.line(&format!("SET {what}:{number} value"));
+        }
+    };
+    put(&mut client, "early");
+    let second = now();
+    eventually("a second is over", || now() > second + 1);
+    put(&mut client, "late");
+    for name in ["appendonly.aof.1.incr.aof", "appendonly.aof.2.incr.aof"] {
+        let bytes = std::fs::read(directory(&server).join(name)).expect("it is there");
+        let text = String::from_utf8_lossy(&bytes);
+        let stamps = text.lines().filter(|line| line.starts_with("#TS:")).count();
+        assert!(stamps >= 2, "{name}: {text}");
+    }
+    assert!(client.try_call(&["SHUTDOWN", "NOSAVE"]).is_err(), "it ends");
+    assert!(server.ending().success());
+    let copy = Copy::of(&server);
+    let check = Command::new(env!("CARGO_BIN_EXE_shardis"))
+        .args(["--check-aof", "--truncate-to-timestamp", &second.to_string()])
+        .arg(copy.0.join("appendonlydir/appendonly.aof.manifest"))
+        .output()
+        .expect("it can be started");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
+    let dir = copy.0.to_string_lossy().into_owned();
+    for shards in [1, 2] {
+        let later = Server::shardis(shards, &["--appendonly", "yes", "--dir", &dir]);
+        eventually("it is loaded", || later.info("persistence", "loading") == "0");
+        let mut reader = later.client();
+        assert_eq!(reader.line("DBSIZE").text(), "20");
+        assert_eq!(reader.line("GET early:19").text(), "value");
+        let log = later.log();
+        assert!(
+            log.contains("DB loaded from base file appendonly.aof.1.base.rdb: ")
+                && log.contains("DB loaded from incr file appendonly.aof.1.incr.aof: ")
+                && log.contains("DB loaded from incr file appendonly.aof.2.incr.aof: "),
+            "{log}"
+        );
+    }
+}
+
 /// A value of each type that is large enough to be written in slices, and what streams know besides their entries.
 fn make_large_values(client: &mut Client, count: usize) {
     let mut commands: Vec<Vec<String>> = Vec::new();

@@ -967,3 +967,33 @@ fn calls_of_waitaof_are_refused_as_in_redis() {
         LATER,
     );
 }
+
+/// A command that waits is shown to who watches all commands when it begins to, and not again when it is served.
+#[test]
+fn what_waits_is_shown_once() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let (mut monitor, mut waiting, mut other) = (server.client(), server.client(), server.client());
+        assert_eq!(monitor.line("MONITOR").text(), "OK");
+        send(&mut waiting, "BLMOVE list target LEFT LEFT 0");
+        is_blocked(&server, 1);
+        other.line("RPUSH list x");
+        assert_eq!(waiting.reply().text(), "x");
+        other.line("GET end");
+        let mut shown = Vec::new();
+        loop {
+            let line = monitor.reply().text();
+            let (_, words) = line.split_once("] ").expect("its form");
+            match words {
+                "\"GET\" \"end\"" => break,
+                words if words.starts_with("\"INFO\"") => {}
+                words => shown.push(words.to_owned()),
+            }
+        }
+        let expected = [
+            "\"BLMOVE\" \"list\" \"target\" \"LEFT\" \"LEFT\" \"0\"",
+            "\"RPUSH\" \"list\" \"x\"",
+        ];
+        assert_eq!(shown, expected, "{}", server.name);
+    }
+}

@@ -12,6 +12,7 @@ pub struct ClientFigures {
     /// How many have keys under WATCH, and how many keys that are.
     watching: usize,
     watched_keys: usize,
+    subscribed: usize,
     /// How many wait for keys, and how many of them not for ever.
     blocked: usize,
     pub timed: usize,
@@ -31,6 +32,7 @@ impl ClientFigures {
             count: 1,
             watching: usize::from(!client.watched.is_empty()),
             watched_keys: client.watched.len(),
+            subscribed: usize::from(client.mode == Mode::Subscribed),
             blocked: usize::from(client.mode == Mode::Blocked),
             timed: 0,
             query_bytes_max: query_bytes,
@@ -44,6 +46,7 @@ impl ClientFigures {
         self.count += other.count;
         self.watching += other.watching;
         self.watched_keys += other.watched_keys;
+        self.subscribed += other.subscribed;
         self.blocked += other.blocked;
         self.timed += other.timed;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
@@ -60,7 +63,7 @@ impl ClientFigures {
         out.field("client_recent_max_output_buffer", self.output_bytes_max);
         out.field("blocked_clients", self.blocked);
         out.field("tracking_clients", 0);
-        out.field("pubsub_clients", 0);
+        out.field("pubsub_clients", self.subscribed);
         out.field("watching_clients", self.watching);
         out.field("clients_in_timeout_table", self.timed);
         out.field("total_watched_keys", self.watched_keys);

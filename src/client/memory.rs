@@ -143,7 +143,12 @@ impl Client {
                 + self.pending.under_way_bytes()
                 + queue_bytes
                 + watched_bytes
-                + self.session.name.capacity(),
+                + self.session.name.capacity()
+                + self
+                    .session
+                    .subscriptions
+                    .as_ref()
+                    .map_or(0, |subscriptions| subscriptions.memory_bytes()),
         }
     }
 

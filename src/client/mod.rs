@@ -115,6 +115,8 @@ pub struct Client {
     /// What has left `out` and waits for the disk.
     pub held: Option<Box<HeldReplies>>,
     pub pending: PendingReplies,
+    /// How many of its pending commands have run, and wait only until all have their messages in their queues.
+    pub undelivered: usize,
     /// The only shard on which its pending commands are under way; `None` when there are several, or nobody knows.
     pub pending_home: Option<ShardId>,
     pub stall: Stall,
@@ -145,7 +147,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(session: Session, place: ConnRef, registration: Registration, now: UnixMs) -> Client {
+    pub fn new(mut session: Session, place: ConnRef, registration: Registration, now: UnixMs) -> Client {
+        session.place = place;
         Client {
             session,
             mode: Mode::Normal,
@@ -164,6 +167,7 @@ impl Client {
             need: Need::NONE,
             held: None,
             pending: PendingReplies::default(),
+            undelivered: 0,
             pending_home: None,
             stall: Stall::Not,
             has_waiting_requests: false,
@@ -189,6 +193,28 @@ impl Client {
         } else {
             self.pending.tail()
         }
+    }
+
+    /// Where a message goes: behind every reply that has come, or will, for what it has sent. One whose command waits for a key has no
+    /// reply under way before that ends, and hears in the meantime.
+    pub fn message_buffer(&mut self) -> &mut ReplyBuf {
+        match self.mode {
+            Mode::Blocked => &mut self.out,
+            _ => self.reply_buffer(),
+        }
+    }
+
+    /// Its mode is what follows from its session, where nothing else determines it.
+    #[inline]
+    pub fn follow_session(&mut self) {
+        if matches!(self.mode, Mode::Normal | Mode::Subscribed | Mode::Monitor) {
+            self.mode = self.session.mode();
+        }
+    }
+
+    /// Whether commands before it are still to be run: those that only wait for deliveries have been.
+    pub fn has_commands_to_run(&self) -> bool {
+        self.pending.unanswered() > self.undelivered
     }
 
     /// Makes room for the argument that is arriving, so that it is not moved again and again as it grows. What a client

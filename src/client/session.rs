@@ -3,7 +3,11 @@
 //! A session is plain data and `Send`: an EXEC that runs on another shard takes it along (its commands may SELECT, or
 //! set a name) and brings it back. While it is away its connection starts nothing, so there is never more than one.
 
+use super::Mode;
+use crate::pubsub::Subscriptions;
 use crate::resp::Proto;
+use crate::shard::{ConnRef, ShardId};
+use std::sync::Arc;
 
 /// Which replies the client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,6 +26,8 @@ pub enum ReplyMode {
 pub struct Session {
     /// Unique in the life of the process, ascending.
     pub id: u64,
+    /// The connection.
+    pub place: ConnRef,
     /// The selected db.
     pub db: u32,
     pub proto: Proto,
@@ -45,6 +51,10 @@ pub struct Session {
     pub local_address: Box<str>,
     /// A Unix socket, or a loopback address: what `local` means in the `enable-*-command` parameters.
     pub is_local: bool,
+    /// What it is subscribed to; None: nothing. Changed where the connection is only.
+    pub subscriptions: Option<Arc<Subscriptions>>,
+    /// MONITOR: it is shown all commands.
+    pub is_monitor: bool,
 }
 
 impl Session {
@@ -52,6 +62,7 @@ impl Session {
     pub fn new(id: u64, address: &str, local_address: &str, is_local: bool) -> Session {
         Session {
             id,
+            place: ConnRef::background(ShardId(0)),
             db: 0,
             proto: Proto::Resp2,
             name: Vec::new(),
@@ -66,6 +77,17 @@ impl Session {
             address: address.into(),
             local_address: local_address.into(),
             is_local,
+            subscriptions: None,
+            is_monitor: false,
+        }
+    }
+
+    /// The mode that follows from what it listens to.
+    pub fn mode(&self) -> Mode {
+        match self.subscriptions {
+            _ if self.is_monitor => Mode::Monitor,
+            Some(_) => Mode::Subscribed,
+            None => Mode::Normal,
         }
     }
 
@@ -79,7 +101,8 @@ impl Session {
         copy
     }
 
-    /// What RESET does: everything back to how the connection began, its id and addresses kept.
+    /// What RESET does: everything back to how the connection began, its id and addresses kept. (Whoever calls it has taken the client out of
+    /// the subscribers.)
     pub fn reset(&mut self, is_authenticated: bool) {
         let fresh = Session::new(self.id, &self.address, &self.local_address, self.is_local);
         let (lib_name, lib_ver) = (std::mem::take(&mut self.lib_name), std::mem::take(&mut self.lib_ver));
@@ -87,6 +110,7 @@ impl Session {
             is_authenticated,
             lib_name,
             lib_ver,
+            place: self.place,
             ..fresh
         };
     }

@@ -6,6 +6,7 @@
 //! here: it is the shard's own, and CLIENT LIST asks the shards.
 
 use crate::shard::ConnRef;
+use hashbrown::HashMap;
 use sharded_slab::Slab;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ pub struct Record {
 pub struct ClientTable {
     records: Slab<Record>,
     by_id: Mutex<BTreeMap<u64, usize>>,
+    /// Where the peers are, for a shard that tells of another one's client.
+    addresses: Mutex<HashMap<ConnRef, Box<str>>>,
     next_id: AtomicU64,
     count: AtomicUsize,
 }
@@ -32,6 +35,7 @@ pub struct Registration {
     table: Arc<ClientTable>,
     key: usize,
     id: u64,
+    place: ConnRef,
 }
 
 impl ClientTable {
@@ -40,7 +44,7 @@ impl ClientTable {
     }
 
     /// Enters a client and gives it the next id. None when `maxclients` are there already.
-    pub fn register(self: &Arc<ClientTable>, place: ConnRef, maxclients: usize) -> Option<Registration> {
+    pub fn register(self: &Arc<ClientTable>, place: ConnRef, address: &str, maxclients: usize) -> Option<Registration> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= maxclients {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -51,10 +55,12 @@ impl ClientTable {
             return None;
         };
         self.index().insert(id, key);
+        self.addresses().insert(place, address.into());
         Some(Registration {
             table: self.clone(),
             key,
             id,
+            place,
         })
     }
 
@@ -65,6 +71,11 @@ impl ClientTable {
         (record.id == id).then_some(record.place)
     }
 
+    /// Where the peer of that connection is, if it is still there.
+    pub fn address_of(&self, place: ConnRef) -> Option<Box<str>> {
+        self.addresses().get(&place).cloned()
+    }
+
     /// How many clients there are.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -72,6 +83,10 @@ impl ClientTable {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<ConnRef, Box<str>>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn index(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
@@ -89,6 +104,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.table.index().remove(&self.id);
+        self.table.addresses().remove(&self.place);
         self.table.records.remove(self.key);
         self.table.count.fetch_sub(1, Ordering::Relaxed);
     }
@@ -107,9 +123,11 @@ mod tests {
             index,
             generation: 0,
         };
-        let first = table.register(place(7), 2).expect("there is room");
-        let second = table.register(place(8), 2).expect("there is room");
-        assert!(table.register(place(9), 2).is_none());
+        let first = table.register(place(7), "here:7", 2).expect("there is room");
+        let second = table.register(place(8), "here:8", 2).expect("there is room");
+        assert!(table.register(place(9), "here:9", 2).is_none());
+        assert_eq!(table.address_of(place(8)).as_deref(), Some("here:8"));
+        assert_eq!(table.address_of(place(9)), None);
         assert_eq!(table.len(), 2);
         assert!(second.id() > first.id());
         assert_eq!(table.find(second.id()), Some(place(8)));
@@ -117,7 +135,8 @@ mod tests {
         drop(first);
         assert_eq!(table.find(id), None);
         assert_eq!(table.len(), 1);
-        let third = table.register(place(9), 2).expect("there is room again");
+        assert_eq!(table.address_of(place(7)), None);
+        let third = table.register(place(9), "here:9", 2).expect("there is room again");
         assert_eq!(table.find(third.id()), Some(place(9)));
     }
 }

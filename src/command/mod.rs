@@ -14,6 +14,7 @@ mod hash;
 mod hyperloglog;
 pub mod introspection;
 mod list;
+mod pubsub;
 mod scripting;
 mod server;
 mod set;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     stream::COMMANDS,
     generic::COMMANDS,
+    pubsub::COMMANDS,
     connection::COMMANDS,
     introspection::COMMANDS,
     cluster::COMMANDS,

@@ -266,7 +266,9 @@ impl Assembly {
         for _ in 0..PASSES_OF_A_COMMAND {
             for shard in &self.shards {
                 let mut shard = shard.borrow_mut();
+                let stable = shard.stable_turn();
                 shard.drain_links();
+                shard.hear(stable);
                 unblock::end_overdue(&mut shard);
                 unblock::look_again(&mut shard);
                 shard.post();

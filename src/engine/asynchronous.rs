@@ -130,6 +130,7 @@ pub(super) async fn run_asynchronous(id: CommandId, mut context: Context) -> Con
         context.reply().error(error);
     }
     let arguments = std::mem::take(&mut context.arguments);
+    let is_nested = context.is_nested;
     context.with(|local| {
         let Local { env, registry, .. } = local;
         let microseconds = elapsed.us_since(began);
@@ -141,6 +142,9 @@ pub(super) async fn run_asynchronous(id: CommandId, mut context: Context) -> Con
             }
         }
         env.note_slow(registry.get(id).command, arguments.as_args(), microseconds);
+        if env.shows_commands() && !is_nested {
+            env.show(registry.get(id).command, arguments.as_args(), &context.session);
+        }
     });
     context
 }

@@ -22,9 +22,11 @@ use super::counted::{Counted, Expirations};
 use super::parked::Park;
 use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
+use crate::pubsub;
 use crate::resp::Args;
 use crate::shard::{Footprint, SlotMarks, SlotSet, View};
 use crate::store::{DbIndex, Detached, Happening, MovedBack, Slot, Told};
+use bytes::Bytes;
 use std::any::Any;
 use std::collections::HashSet;
 
@@ -83,6 +85,12 @@ pub struct Consequences {
     /// Who gets what the command that runs logs.
     pub(super) audience: Audience,
     pub events: Vec<KeyEvent>,
+    /// What its commands have published, each behind so many of the events.
+    pub posts: Vec<(usize, Post)>,
+    /// What those who watch all commands are shown of those that have run: the db, and the arguments as text.
+    pub(super) shown: Vec<(DbIndex, String)>,
+    /// The command that runs goes into the log though it changes nothing.
+    is_told_to_replicas: bool,
     pub signals: Vec<Signal>,
     /// What its commands count, as far as that waits for the end.
     pub counted: Vec<Counted>,
@@ -112,6 +120,15 @@ pub struct KeyEvent {
     pub event: Event,
     pub db: DbIndex,
     pub key: Box<[u8]>,
+}
+
+/// Something that was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// Whether it was to a channel or to a shard channel.
+    pub kind: pubsub::Kind,
+    pub channel: Bytes,
+    pub payload: Bytes,
 }
 
 /// What clients that wait for keys are to be told when the unit has ended.
@@ -379,6 +396,9 @@ impl Consequences {
         self.own.clear();
         self.audience = Audience::Both;
         self.events.clear();
+        self.posts.clear();
+        self.shown.clear();
+        self.is_told_to_replicas = false;
         self.signals.clear();
         self.counted.clear();
         self.emptied.clear();
@@ -475,6 +495,19 @@ impl Consequences {
         }
     }
 
+    /// Puts down what was published. Replicas get the command, and no file does.
+    pub(super) fn post(&mut self, post: Post) {
+        self.posts.push((self.events.len(), post));
+        self.audience = Audience::Stream;
+        self.is_told_to_replicas = true;
+    }
+
+    /// Puts down what is shown of a command, if it is not hidden.
+    #[cold]
+    pub(super) fn show(&mut self, db: DbIndex, arguments: Option<String>) {
+        self.shown.extend(arguments.map(|arguments| (db, arguments)));
+    }
+
     /// Whether something of it goes into the file.
     pub(super) fn has_effects_for_file(&self) -> bool {
         self.effects.iter().any(|effect| effect.audience != Audience::Stream)
@@ -482,7 +515,8 @@ impl Consequences {
 
     /// The command has ended: what it logs joins the effects of the unit, if it has changed anything.
     pub(super) fn end_command(&mut self, db: DbIndex, args: Args, has_changed: bool, is_replaced: bool) {
-        if has_changed && self.is_logged {
+        let is_told_to_replicas = std::mem::take(&mut self.is_told_to_replicas);
+        if (has_changed || is_told_to_replicas) && self.is_logged {
             if is_replaced {
                 self.effects.append(&self.own);
             } else {
@@ -496,6 +530,8 @@ impl Consequences {
     /// Keeps what is so whatever becomes of the command: keys whose time was over are gone.
     pub(super) fn keep_expiries(&mut self) {
         self.own.clear();
+        self.posts.clear();
+        self.shown.clear();
         self.events
             .retain(|told| told.event == EXPIRED || told.event == FIELDS_EXPIRED);
     }

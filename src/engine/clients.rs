@@ -126,6 +126,7 @@ impl Clients {
         if let Some(client) = self.get(place) {
             client.is_closing |= session.closes;
             client.session = session;
+            client.follow_session();
         }
     }
 

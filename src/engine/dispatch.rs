@@ -258,6 +258,10 @@ impl Local {
                 self.run_over_slots(client, found, args)
             }
             Run::Session(_) => {
+                if found.command.changes_subscriptions && !client.pending.is_empty() {
+                    // What comes of the commands before it comes from before the subscription.
+                    return Flow::Wait(Stall::Barrier);
+                }
                 let buffer = if client.pending.is_empty() {
                     &mut client.out
                 } else {
@@ -276,6 +280,10 @@ impl Local {
                 counted.count(&mut self.env.stats);
                 self.env.note_slow(found.command, args, counted.elapsed_us);
                 client.is_closing |= client.session.closes;
+                client.follow_session();
+                if self.env.shows_commands() {
+                    self.env.show(found.command, args, &client.session);
+                }
                 Flow::Go
             }
             Run::Node(_) => start_asynchronous(self, client, found, args),
@@ -293,6 +301,12 @@ impl Local {
         if !client.pending.is_empty() {
             return Flow::Wait(Stall::Barrier);
         }
+        if control == Control::Reset {
+            self.env.stop_listening(&mut client.session);
+            client.follow_session();
+        }
+        // What EXEC runs is shown when that has run, and EXEC behind it.
+        let is_shown = self.env.shows_commands();
         let began = self.env.ticks;
         let is_open = self.env.settings.requirepass.is_empty();
         let step = transaction::control(client, control, found, args, self.registry, &self.node, is_open);
@@ -307,13 +321,22 @@ impl Local {
                 }
             }
             // What EXEC takes is its commands'.
-            Controlled::Start(task, footprint) if control == Control::Exec => {
+            Controlled::Start(mut task, footprint) if control == Control::Exec => {
+                if self.env.shows_commands() {
+                    task.show_as(found.command, args);
+                }
                 return self.start(client, task, footprint);
             }
             Controlled::Start(task, footprint) => {
+                if is_shown {
+                    self.env.show(found.command, args, &client.session);
+                }
                 self.note_slow_since(began, found, args);
                 return self.start(client, task, footprint);
             }
+        }
+        if is_shown {
+            self.env.show(found.command, args, &client.session);
         }
         self.note_slow_since(began, found, args);
         Flow::Go
@@ -353,7 +376,11 @@ impl Local {
                 return flow;
             }
             // CLIENT REPLY ON has set it to on by now, and is itself answered, SKIP before it or not.
-            Flow::Go if !client.pending.is_last_unanswered() && client.session.reply_mode != ReplyMode::On => {
+            Flow::Go
+                if !client.pending.is_last_unanswered()
+                    && client.session.reply_mode != ReplyMode::On
+                    && !found.command.changes_subscriptions =>
+            {
                 client.reply_buffer().truncate(mark);
             }
             // The reply comes later: its place was reserved as silent.

@@ -7,22 +7,25 @@
 //! changes are final, and what follows from them is handed on.
 
 use super::aof::Writers;
-use super::attempt::{Attempt, Consequences, KeyEvent};
-use super::listening::Hearers;
+use super::attempt::{Attempt, Consequences};
+use super::listening::{Hearers, Mailbox, Message};
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
+use super::receipts::{Receipt, ReceiptId};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use super::waiting::Waiting;
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
-use crate::client::ReplyResizing;
+use crate::client::{ClientTable, ReplyResizing, Session};
+use crate::config::words::quote;
 use crate::config::{ClientClass, Settings};
 use crate::data::Limits;
 use crate::data::access::{AccessPolicy, Moment};
 use crate::persist::value::Making;
+use crate::pubsub::{Kind, Name};
 use crate::resp::{Args, ReplyError, error};
 use crate::shard::durable::{Durable, Need};
 use crate::shard::turns::{Turn, Turns};
@@ -99,8 +102,16 @@ pub struct Env {
     pub(super) promises: Promises,
     turns: Arc<Turns>,
     /// What this pass has to tell those who listen.
-    pub(super) messages: Vec<KeyEvent>,
+    pub(super) messages: Vec<Message>,
+    /// For publishers among those whose messages these are.
+    pub(super) receipts: Vec<Receipt>,
+    next_receipt: u64,
+    /// Of the unit that has ended last.
+    unit_receipt: Option<ReceiptId>,
     hearers: Arc<Hearers>,
+    clients: Arc<ClientTable>,
+    /// Those who listen on this shard.
+    pub(super) mailbox: Mailbox,
     /// What is to be done for those who wait for keys.
     pub(super) waiting: Waiting,
     /// For the next unit that leads to anything.
@@ -230,7 +241,12 @@ impl Env {
             promises: Promises::default(),
             turns: node.turns.clone(),
             messages: Vec::new(),
+            receipts: Vec::new(),
+            next_receipt: 0,
+            unit_receipt: None,
             hearers: node.hearers.clone(),
+            clients: node.clients.clone(),
+            mailbox: Mailbox::new(shard, node.hearers.clone(), node.turns.clone()),
             waiting: Waiting::default(),
             spare: None,
             pays_attention: false,
@@ -483,13 +499,13 @@ impl Env {
                 self.log.append(&consequences.effects, is_broad);
             }
         }
+        let Ended {
+            origin,
+            command,
+            db,
+            what,
+        } = unit;
         if let Some(observer) = &mut self.observer {
-            let Ended {
-                origin,
-                command,
-                db,
-                what,
-            } = unit;
             observer(&Observed {
                 origin,
                 command,
@@ -500,14 +516,126 @@ impl Env {
             });
         }
         if let Some(mut spare) = consequences {
-            if !spare.events.is_empty() && self.hearers.is_any() {
-                self.messages.append(&mut spare.events);
+            let tells = !spare.events.is_empty() || !spare.posts.is_empty() || !spare.shown.is_empty();
+            if tells && self.hearers.is_any() {
+                self.tell(&mut spare, origin);
             }
             if !spare.signals.is_empty() && self.attention.awaited_keys() > 0 {
                 self.waiting.ready.append(&mut spare.signals);
             }
             spare.clear();
             self.spare = Some(spare);
+        }
+    }
+
+    /// Puts down what is to be told of a unit, events and what was published in the order in which they were, and makes out a receipt for
+    /// a publisher.
+    fn tell(&mut self, consequences: &mut Consequences, origin: ConnRef) {
+        let from = self.messages.len();
+        let classes = consequences.classes;
+        let has_posts = !consequences.posts.is_empty();
+        let mut posts = consequences.posts.drain(..).peekable();
+        for (index, event) in consequences.events.drain(..).enumerate() {
+            while let Some((_, post)) = posts.next_if(|(behind, _)| *behind <= index) {
+                self.messages.push(Message::Post(post));
+            }
+            self.messages.push(Message::Event(event, classes));
+        }
+        self.messages.extend(posts.map(|(_, post)| Message::Post(post)));
+        if has_posts && origin.keeps_order() {
+            let id = ReceiptId {
+                shard: self.shard,
+                number: self.next_receipt,
+            };
+            self.next_receipt += 1;
+            self.receipts.push(Receipt {
+                id,
+                origin,
+                messages: from..self.messages.len(),
+            });
+            self.unit_receipt = Some(id);
+        }
+        if !consequences.shown.is_empty() && origin.keeps_order() {
+            let shown = std::mem::take(&mut consequences.shown);
+            let address = self.clients.address_of(origin).unwrap_or_default();
+            for (db, arguments) in shown {
+                self.show_line(db, &address, &arguments);
+            }
+        }
+    }
+
+    /// Whether somebody watches all commands.
+    #[inline]
+    pub(super) fn shows_commands(&self) -> bool {
+        self.hearers.shows_commands()
+    }
+
+    /// A command over the session, or over the node, has run, or one that controls a transaction: it is shown to those who watch all.
+    #[cold]
+    pub(super) fn show<R>(&mut self, command: &Command<R>, args: Args, session: &Session) {
+        if let Some(arguments) = shown_arguments(command, args) {
+            self.show_line(DbIndex(session.db), &session.address, &arguments);
+        }
+    }
+
+    fn show_line(&mut self, db: DbIndex, address: &str, arguments: &str) {
+        let (seconds, ms) = (self.now.0 / 1000, self.now.0 % 1000);
+        let line = format!("{seconds}.{ms:03}000 [{} {address}] {arguments}", db.0);
+        self.messages.push(Message::Command(line.into()));
+    }
+
+    /// A client of this shard watches all commands from now on.
+    pub fn watch_commands(&mut self, place: ConnRef) {
+        let within_pass = self.within_pass();
+        self.mailbox.watch(place, within_pass);
+        // So that what runs on any shard has consequences.
+        self.attention.begin();
+    }
+
+    /// What the reply to the unit that has ended last waits for, if its messages are to be delivered before.
+    #[inline]
+    pub(super) fn take_receipt(&mut self) -> Option<ReceiptId> {
+        self.unit_receipt.take()
+    }
+
+    /// How many deliveries a message would make now.
+    pub fn deliveries(&self, kind: Kind, channel: &[u8]) -> u64 {
+        match self.hearers.is_any() {
+            true => self.hearers.directory.deliveries(kind, channel),
+            false => 0,
+        }
+    }
+
+    /// A client of this shard subscribes to what it was not subscribed to.
+    pub fn subscribe(&mut self, kind: Kind, name: &Name, place: ConnRef) {
+        let within_pass = self.within_pass();
+        self.mailbox.subscribe(kind, name, place, within_pass);
+    }
+
+    /// How many messages the pass under way has, if it will have a turn in any case.
+    fn within_pass(&self) -> Option<u32> {
+        let takes_turn = !self.messages.is_empty() || self.log.has_gathered();
+        takes_turn.then_some(self.messages.len() as u32)
+    }
+
+    /// It leaves.
+    pub fn unsubscribe(&mut self, kind: Kind, name: &Name, place: ConnRef) {
+        self.mailbox.unsubscribe(kind, name, place);
+    }
+
+    /// A client listens to nothing any more.
+    #[inline]
+    pub(super) fn stop_listening(&mut self, session: &mut Session) {
+        if std::mem::take(&mut session.is_monitor) {
+            self.mailbox.unwatch(session.place);
+            self.attention.end();
+        }
+        if let Some(subscriptions) = session.subscriptions.take() {
+            for kind in Kind::ALL {
+                for name in subscriptions.names(kind) {
+                    self.mailbox.unsubscribe(kind, name, session.place);
+                }
+            }
         }
     }
 
@@ -554,6 +682,30 @@ impl Env {
             self.stats.note_slow(args, &secrets, elapsed_us, self.now);
         }
     }
+}
+
+/// A command as those who watch all of them are shown it; None: it is hidden from them.
+#[cold]
+pub(super) fn shown_arguments<R>(command: &Command<R>, args: Args) -> Option<String> {
+    if command.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) {
+        return None;
+    }
+    let words: Vec<&[u8]> = args.iter().collect();
+    let secrets = command
+        .secrets_of
+        .map_or_else(Vec::new, |secrets_of| secrets_of(&words));
+    let mut text = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        if index > 0 {
+            text.push(b' ');
+        }
+        match secrets.contains(&index) {
+            true => text.extend_from_slice(b"\"(redacted)\""),
+            false => quote(word, &mut text),
+        }
+    }
+    // Nothing is in it but what prints.
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// How long a client's output may be at all; no limit is the whole address space.

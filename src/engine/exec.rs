@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::counted::Counted;
-use super::env::{Ended, Env};
+use super::env::{Ended, Env, shown_arguments};
 use super::literal::{Caller, Registry, Run, each_key};
 use super::node::Node;
 use super::run::{Outcome, lacking_of_chains, run_keys, run_session};
@@ -12,7 +12,7 @@ use crate::base::random::Random;
 use crate::client::{Client, Queued, Session};
 use crate::resp::{Proto, Reply, ReplyBuf};
 use crate::shard::{SlotSet, Verdict, View};
-use crate::store::{Slot, WatchToken};
+use crate::store::{DbIndex, Slot, WatchToken};
 use std::sync::Arc;
 
 /// A transaction, and how far it has got.
@@ -34,6 +34,8 @@ pub struct ExecStep {
     pub asks_other_shards: bool,
     /// The next command to run.
     pub next_index: usize,
+    /// As what it is shown itself, behind its commands, if somebody watches.
+    pub(super) shown_as: Option<String>,
     attempt: Attempt,
     /// What it began with, if it may have to begin again.
     beginning: Option<Box<Beginning>>,
@@ -62,6 +64,7 @@ impl ExecStep {
             session: client.session.taken_along(),
             asks_other_shards,
             next_index: 0,
+            shown_as: None,
             attempt: Attempt::default(),
             beginning: None,
             now: UnixMs::EPOCH,
@@ -198,13 +201,30 @@ impl ExecStep {
             counted.count(&mut env.stats);
             env.note_slow(found.command, args, counted.elapsed_us);
         }
+        if env.shows_commands() {
+            self.show_next();
+        }
         self.next_index += 1;
         true
+    }
+
+    /// Has the command that comes next shown, which has run: one that is not over keys.
+    #[cold]
+    pub(super) fn show_next(&mut self) {
+        let queued = &self.queue[self.next_index];
+        let command = self.registry.get(queued.command).command;
+        let arguments = shown_arguments(command, queued.args.as_args());
+        let consequences = self.attempt.consequences.get_or_insert_default();
+        consequences.show(DbIndex(self.session.db), arguments);
     }
 
     /// Ends the transaction: watches are forgotten, what was put aside is counted, and the unit has its end.
     pub(super) fn finish(&mut self, view: &mut View<'_, Slot>, env: &mut Env, ended: Ended<'_>) {
         self.forget_watches(view);
+        if let Some(line) = self.shown_as.take() {
+            let consequences = self.attempt.consequences.get_or_insert_default();
+            consequences.show(DbIndex(self.session.db), Some(line));
+        }
         if self.attempt.can_undo
             && let Some(consequences) = &mut self.attempt.consequences
         {

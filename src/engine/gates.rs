@@ -7,9 +7,9 @@
 use super::env::Pause;
 use super::literal::{Command, Control, Registered, Registry, Run, key_slots};
 use super::local::Local;
-use crate::client::{Client, Queued, Stall};
+use crate::client::{Client, Mode, Queued, Stall};
 use crate::config::Settings;
-use crate::resp::{Args, ReplyError, error};
+use crate::resp::{Args, Proto, ReplyError, error};
 use crate::spec::{Flags, Protection};
 
 /// What does not let a request pass.
@@ -61,6 +61,7 @@ gates! {
     REQUEST => gate_of_arity;
     REQUEST => gate_of_protection;
     REQUEST => gate_of_password;
+    REQUEST => gate_of_subscribers;
     REQUEST => gate_of_pause;
     REQUEST => gate_of_loading;
     BOTH => gate_of_memory;
@@ -127,6 +128,29 @@ impl Applicant<'_> {
             return Err(Refusal::Error(error::NO_AUTH));
         }
         Ok(())
+    }
+
+    /// Who has subscriptions in RESP2 could not tell replies from messages; and who watches all commands sends none over keys.
+    #[inline(always)]
+    fn gate_of_subscribers(&mut self, _: &mut Local) -> Result<(), Refusal> {
+        match &self.client {
+            Some(client)
+                if client.session.subscriptions.is_some()
+                    && client.session.proto == Proto::Resp2
+                    && !self.found.command.is_for_subscribers =>
+            {
+                Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)))
+            }
+            // As in Redis, to which it is a kind of replica.
+            Some(client) if client.mode == Mode::Monitor => {
+                let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
+                match self.found.command.flags.intersects(over_keys) {
+                    true => Err(Refusal::Error(error::REPLICA_KEYSPACE)),
+                    false => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     #[inline(always)]

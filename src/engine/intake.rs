@@ -10,6 +10,7 @@
 //! A command that goes in steps is held in the same way, and each step is background work ([`Local::step_held`]).
 
 use super::asynchronous::run_asynchronous;
+use super::delivery;
 use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
 use super::registry::CommandId;
@@ -78,8 +79,9 @@ impl Local {
             }
             Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
+            Envelope::Announcement(announcement) => self.env.mailbox.take_in(announcement),
+            Envelope::Word(word) => delivery::take_word(self, word),
             Envelope::Served(answer) => unblock::take_answer(self, *answer),
-            Envelope::Announcement(announcement) => self.mailbox.take_in(announcement),
         }
     }
 
@@ -192,8 +194,8 @@ async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
             let Local { core, env, outbox, .. } = shard;
             core.continue_held(
                 ticket,
-                |task, _, _| {
-                    task.take_asynchronous(session, &mut output);
+                |task, _, env| {
+                    task.take_asynchronous(session, &mut output, env.shows_commands());
                     Verdict::Hold
                 },
                 env,

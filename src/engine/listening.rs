@@ -1,24 +1,35 @@
 //! What is told to those who listen: messages, delivered on every shard in the order of turns.
 //!
-//! Who listens is known process-wide, for each shard ([`Hearers`]). What the units of a pass have to tell gathers until the pass has
-//! taken its turn; then it goes, stamped with it, straight to each shard that listens, by whatever link: so it may arrive before what has
-//! an earlier turn, and is held ([`Mailbox`]) until nothing earlier can come any more (rule 8 of [`turns`](crate::shard::turns)). That is
-//! a matter of microseconds, and no shard that runs a long unit is waited for: between its passes a shard shows no bound.
+//! Who listens to what is known process-wide ([`Hearers`], with the [`Directory`] of subscriptions). What the units of a pass have to tell
+//! gathers until the pass has taken its turn; then it goes, stamped with it, straight to each shard that listens, by whatever link: so it may arrive
+//! before what has an earlier turn, and is held ([`Mailbox`]) until nothing earlier can come any more (rule 8 of
+//! [`turns`](crate::shard::turns)). That is a matter of microseconds, and no shard that runs a long unit is waited for: between its passes a shard
+//! shows no bound.
 //!
 //! A message never overtakes a reply of its own pass or of an earlier one: it is delivered within a pass of the listening shard, whose
 //! replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
-//! held for its order.
+//! held for its order ([`delivery`](super::delivery)).
 //!
-//! So far keyspace events are the only messages.
+//! Three things are told: what is published; keyspace events, which become messages to the channels that Redis has for them when the
+//! turn has been taken; and, while somebody watches (MONITOR), every command that has run.
 //!
-//! Invariants: (1) every listener hears each message of a turn after the one at which it began to listen, once; (2) in the order of
-//! turns, and of what the pass did; (3) who holds messages asks for another pass soon ([`Mailbox::next_look`]).
+//! Whoever publishes is answered when all who listen have the message in their queues. So a unit that publishes has a *receipt*: the shard
+//! that tells of it sends it along, each shard that has delivered sends word to the shard of the publisher, and the reply waits there until all have.
+//!
+//! Invariants: (1) every listener hears each message behind the moment at which it began to listen, once; (2) in the order of
+//! turns, and of what the pass did; (3) who holds messages asks for another pass soon ([`Mailbox::next_look`]); (4) word is sent of each receipt,
+//! whether anybody was left to hear of it or not.
 
-use super::attempt::KeyEvent;
+use super::attempt::{KeyEvent, Post};
+use super::receipts::{Receipt, Word};
 use crate::base::clock::Ticks;
-use crate::shard::ShardId;
-use crate::shard::turns::Turns;
+use crate::config::KeyspaceEvents;
+use crate::pubsub::{Directory, Found, Kind, Moment, Name, PatternId, Roll, Subscriber};
+use crate::shard::turns::{Turn, Turns};
+use crate::shard::{ConnRef, ShardId};
+use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,19 +38,30 @@ use std::time::Duration;
 /// microseconds, but for one that a disk holds back.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_micros(50);
 
-/// Which shards of the process have somebody who listens.
+/// Which shards of the process have somebody who listens, and to what.
 #[derive(Debug)]
 pub struct Hearers {
     shards: Box<[AtomicBool]>,
+    /// Those on which somebody hears everything.
+    whole: Box<[AtomicBool]>,
+    /// Those on which somebody watches all commands.
+    watched: Box<[AtomicBool]>,
+    watched_count: AtomicUsize,
     count: AtomicUsize,
+    pub directory: Directory,
 }
 
 impl Hearers {
     /// Nobody, on so many shards.
     pub fn new(shard_count: usize) -> Hearers {
+        let none = || std::iter::repeat_with(AtomicBool::default).take(shard_count).collect();
         Hearers {
-            shards: std::iter::repeat_with(AtomicBool::default).take(shard_count).collect(),
+            shards: none(),
+            whole: none(),
+            watched: none(),
+            watched_count: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
+            directory: Directory::default(),
         }
     }
 
@@ -49,12 +71,16 @@ impl Hearers {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// The shards with somebody who listens. To be asked once the turn is taken: who is not among them then has begun at that turn or
+    /// Whether somebody watches all commands.
+    #[inline]
+    pub fn shows_commands(&self) -> bool {
+        self.watched_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// The shards on which somebody hears everything. To be asked once the turn is taken: who is not among them then has begun at that turn or
     /// later.
-    pub(super) fn iter(&self) -> impl Iterator<Item = ShardId> {
-        let listens = |(_, listens): &(usize, &AtomicBool)| listens.load(Ordering::SeqCst);
-        let shards = self.shards.iter().enumerate().filter(listens);
-        shards.map(|(shard, _)| ShardId(shard as u16))
+    fn whole(&self) -> impl Iterator<Item = ShardId> {
+        set_in(&self.whole)
     }
 
     fn set(&self, shard: ShardId, listens: bool) {
@@ -68,73 +94,273 @@ impl Hearers {
     }
 }
 
-/// What one pass has to tell, in the order in which it happened.
-#[derive(Clone, Debug)]
-pub struct Announcement {
-    pub turn: u64,
-    pub messages: Arc<[KeyEvent]>,
+/// The shards for which it is set.
+fn set_in(shards: &[AtomicBool]) -> impl Iterator<Item = ShardId> {
+    let shards = shards.iter().enumerate();
+    let set = shards.filter(|(_, is_set)| is_set.load(Ordering::SeqCst));
+    set.map(|(shard, _)| ShardId(shard as u16))
 }
 
-/// Who hears what is delivered on a shard: the turn, and its messages.
-pub type Hearer = Box<dyn FnMut(u64, &[KeyEvent])>;
+/// Something that a unit has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// With the classes that were asked for then, of which two say in which form it is told.
+    Event(KeyEvent, KeyspaceEvents),
+    Post(Post),
+    /// A command has run: a line for those who watch all of them.
+    Command(Arc<str>),
+}
 
-/// What a shard holds for those who listen on it.
+/// A message as it goes to subscribers.
+#[derive(Debug)]
+pub(super) struct Publication {
+    /// The place of its message among those of the pass.
+    pub index: u32,
+    pub post: Post,
+    /// The patterns that match its channel.
+    pub patterns: Vec<PatternId>,
+}
+
+/// What one pass has to tell, in the order in which it happened.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub messages: Vec<Message>,
+    pub publications: Vec<Publication>,
+}
+
+/// The same, on its way to one shard.
+#[derive(Debug)]
+pub struct Announcement {
+    pub(super) turn: u64,
+    /// What it shows is durable when this log number is.
+    pub(super) number: u64,
+    pub(super) content: Arc<Content>,
+    /// Of which this shard is to send word, and how many shards are.
+    pub(super) receipts: Vec<(Receipt, usize)>,
+}
+
+/// Who is told of what a pass has to tell.
 #[derive(Default)]
+pub(super) struct Addressed {
+    pub announcements: Vec<(ShardId, Announcement)>,
+    /// Of receipts for messages that nobody hears.
+    pub words: Vec<Word>,
+}
+
+/// Finds out who is to be told, once the pass has taken that turn.
+pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Turn, hearers: &Hearers) -> Addressed {
+    let mut posts = Vec::with_capacity(messages.len());
+    let mut shows_commands = false;
+    for (index, message) in messages.iter().enumerate() {
+        match message {
+            Message::Post(post) => posts.push((index as u32, post.clone())),
+            Message::Event(event, classes) => told_as(event, *classes, |post| posts.push((index as u32, post))),
+            Message::Command(_) => shows_commands = true,
+        }
+    }
+    let names = posts.iter().map(|(_, post)| (post.kind, &post.channel[..]));
+    let found = hearers.directory.find(names);
+    let targets = |range: &Range<usize>| {
+        let first = posts.partition_point(|(index, _)| (*index as usize) < range.start);
+        let end = posts.partition_point(|(index, _)| (*index as usize) < range.end);
+        let mut shards: Vec<ShardId> = hearers.whole().collect();
+        for shard in found[first..end].iter().flat_map(|found| &found.shards) {
+            if !shards.contains(shard) {
+                shards.push(*shard);
+            }
+        }
+        shards
+    };
+    let mut of_all = targets(&(0..messages.len()));
+    if shows_commands {
+        let watched: Vec<ShardId> = set_in(&hearers.watched)
+            .filter(|shard| !of_all.contains(shard))
+            .collect();
+        of_all.extend(watched);
+    }
+    let targets_of: Vec<Vec<ShardId>> = receipts.iter().map(|receipt| targets(&receipt.messages)).collect();
+    let publications = posts.into_iter().zip(found);
+    let publications = publications.filter(|(_, found)| !found.shards.is_empty());
+    let publications =
+        publications.map(|((index, post), Found { patterns, .. })| Publication { index, post, patterns });
+    let content = Arc::new(Content {
+        publications: publications.collect(),
+        messages,
+    });
+    let announcement = |shard: ShardId| {
+        let own = receipts
+            .iter()
+            .zip(&targets_of)
+            .filter(|(_, targets)| targets.contains(&shard));
+        Announcement {
+            turn: turn.turn,
+            number: turn.number.unwrap_or(turn.earlier_numbers.saturating_sub(1)),
+            content: content.clone(),
+            receipts: own.map(|(receipt, targets)| (receipt.clone(), targets.len())).collect(),
+        }
+    };
+    let unheard = receipts
+        .iter()
+        .zip(&targets_of)
+        .filter(|(_, targets)| targets.is_empty());
+    Addressed {
+        announcements: of_all.into_iter().map(|shard| (shard, announcement(shard))).collect(),
+        words: unheard.map(|(receipt, _)| receipt.word(0, 0)).collect(),
+    }
+}
+
+/// A keyspace event as messages to Redis's channels: to that of the key, and to that of the event.
+fn told_as(told: &KeyEvent, classes: KeyspaceEvents, mut tell: impl FnMut(Post)) {
+    let mut tell_in = |space: &str, channel: &[u8], payload: &[u8]| {
+        let mut name = format!("__{space}@{}__:", told.db.0).into_bytes();
+        name.extend_from_slice(channel);
+        tell(Post {
+            kind: Kind::Channel,
+            channel: name.into(),
+            payload: Bytes::copy_from_slice(payload),
+        });
+    };
+    let name = told.event.name.as_bytes();
+    if classes.contains(KeyspaceEvents::KEYSPACE) {
+        tell_in("keyspace", &told.key, name);
+    }
+    if classes.contains(KeyspaceEvents::KEYEVENT) {
+        tell_in("keyevent", name, &told.key);
+    }
+}
+
+/// Who hears all that is delivered on a shard: the turn, and its messages.
+pub type Hearer = Box<dyn FnMut(u64, &[Message])>;
+
+/// Who listens on a shard, and what it holds for them.
 pub struct Mailbox {
+    shard: ShardId,
+    hearers: Arc<Hearers>,
+    turns: Arc<Turns>,
     hearer: Option<Hearer>,
-    /// The last turn when it began to listen: what came up to then is not for it.
+    /// The last turn when that one began to listen: what came up to then is not for it.
     since: u64,
+    pub(super) roll: Roll,
+    /// Those who watch all commands.
+    pub(super) monitors: Vec<Subscriber>,
     /// By their turns.
-    held: BTreeMap<u64, Arc<[KeyEvent]>>,
+    held: BTreeMap<u64, Announcement>,
     /// What has been delivered, at least.
     delivered: u64,
 }
 
 impl Mailbox {
-    /// Begins to listen.
-    pub(super) fn listen(&mut self, shard: ShardId, hearers: &Hearers, turns: &Turns, hearer: Hearer) {
-        self.hearer = Some(hearer);
-        // In this order: a pass that takes a later turn finds this shard among the listeners.
-        hearers.set(shard, true);
-        self.since = turns.counter();
+    pub(super) fn new(shard: ShardId, hearers: Arc<Hearers>, turns: Arc<Turns>) -> Mailbox {
+        Mailbox {
+            shard,
+            hearers,
+            turns,
+            hearer: None,
+            since: 0,
+            roll: Roll::default(),
+            monitors: Vec::new(),
+            held: BTreeMap::new(),
+            delivered: 0,
+        }
     }
 
-    /// Listens no more.
-    pub(super) fn stop(&mut self, shard: ShardId, hearers: &Hearers) {
-        if self.hearer.take().is_some() {
-            hearers.set(shard, false);
-            self.held.clear();
+    fn follow(&self) {
+        self.hearers.set(self.shard, self.listens());
+    }
+
+    /// Begins to listen to everything.
+    pub(super) fn listen(&mut self, hearer: Hearer) {
+        self.hearer = Some(hearer);
+        // In this order: a pass that takes a later turn finds this shard among the listeners.
+        self.hearers.whole[self.shard.0 as usize].store(true, Ordering::SeqCst);
+        self.follow();
+        self.since = self.turns.counter();
+    }
+
+    /// Does so no more.
+    pub(super) fn stop(&mut self) {
+        self.hearer = None;
+        self.hearers.whole[self.shard.0 as usize].store(false, Ordering::SeqCst);
+        self.follow();
+    }
+
+    /// A client of this shard subscribes. `within_pass`: the pass under way will have a turn, and has so many messages by now.
+    pub(super) fn subscribe(&mut self, kind: Kind, name: &Name, place: ConnRef, within_pass: Option<u32>) {
+        self.roll.add(&self.hearers.directory, kind, name, place);
+        self.follow();
+        let since = self.moment(within_pass);
+        self.roll.set_moment(kind, name, place, since);
+    }
+
+    fn moment(&self, within_pass: Option<u32>) -> Moment {
+        match within_pass {
+            Some(index) => Moment::within_pass(index),
+            None => Moment::after(self.turns.counter()),
         }
+    }
+
+    /// The pass under way has this turn.
+    pub(super) fn settle(&mut self, turn: u64) {
+        self.roll.settle_moments(turn);
+        for monitor in &mut self.monitors {
+            monitor.since.settle(turn);
+        }
+    }
+
+    /// It leaves, if it was there.
+    pub(super) fn unsubscribe(&mut self, kind: Kind, name: &Name, place: ConnRef) {
+        self.roll.remove(&self.hearers.directory, kind, name, place);
+        self.follow();
+    }
+
+    /// A client of this shard watches all commands from now on.
+    pub(super) fn watch(&mut self, place: ConnRef, within_pass: Option<u32>) {
+        if self.monitors.is_empty() {
+            self.hearers.watched[self.shard.0 as usize].store(true, Ordering::SeqCst);
+        }
+        self.hearers.watched_count.fetch_add(1, Ordering::SeqCst);
+        let since = self.moment(within_pass);
+        self.monitors.push(Subscriber { place, since });
+        self.follow();
+    }
+
+    /// It does so no more.
+    pub(super) fn unwatch(&mut self, place: ConnRef) {
+        self.monitors.retain(|monitor| monitor.place != place);
+        self.hearers.watched_count.fetch_sub(1, Ordering::SeqCst);
+        if self.monitors.is_empty() {
+            self.hearers.watched[self.shard.0 as usize].store(false, Ordering::SeqCst);
+        }
+        self.follow();
     }
 
     /// Whether anybody listens here.
     #[inline]
     pub(super) fn listens(&self) -> bool {
-        self.hearer.is_some()
+        self.hearer.is_some() || !self.roll.is_empty() || !self.monitors.is_empty()
     }
 
     /// Something has come.
     pub(super) fn take_in(&mut self, announcement: Announcement) {
-        let Announcement { turn, messages } = announcement;
-        if self.listens() && turn > self.since {
-            assert!(
-                turn > self.delivered,
-                "rule 8: turn {turn} comes behind one that was delivered"
-            );
-            self.held.insert(turn, messages);
-        }
+        let turn = announcement.turn;
+        assert!(
+            turn > self.delivered,
+            "rule 8: turn {turn} comes behind one that was delivered"
+        );
+        self.held.insert(turn, announcement);
     }
 
-    /// Delivers what it holds up to that turn, before which nothing can come any more.
-    pub(super) fn deliver(&mut self, stable: u64) {
-        let Some(hearer) = &mut self.hearer else { return };
-        while let Some(first) = self.held.first_entry()
-            && *first.key() <= stable
+    /// What is next to be delivered, up to that turn, before which nothing can come any more. Whoever hears everything has heard it.
+    pub(super) fn next(&mut self, stable: u64) -> Option<Announcement> {
+        let first = self.held.first_entry().filter(|first| *first.key() <= stable)?;
+        let (turn, announcement) = first.remove_entry();
+        self.delivered = turn;
+        if let Some(hearer) = &mut self.hearer
+            && turn > self.since
         {
-            let (turn, messages) = first.remove_entry();
-            self.delivered = turn;
-            hearer(turn, &messages);
+            hearer(turn, &announcement.content.messages);
         }
+        Some(announcement)
     }
 
     /// Whether something waits to be delivered.
@@ -154,54 +380,138 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::engine::Event;
+    use crate::engine::receipts::ReceiptId;
     use crate::shard::turns::Share;
     use crate::store::DbIndex;
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    fn announcement(turn: u64) -> Announcement {
-        let message = KeyEvent {
+    fn event(key: &str) -> Message {
+        let event = KeyEvent {
             event: Event::generic("del"),
-            db: DbIndex(0),
-            key: turn.to_string().as_bytes().into(),
+            db: DbIndex(3),
+            key: key.as_bytes().into(),
+        };
+        Message::Event(event, KeyspaceEvents::KEYSPACE.union(KeyspaceEvents::KEYEVENT))
+    }
+
+    fn post(channel: &str) -> Message {
+        Message::Post(Post {
+            kind: Kind::Channel,
+            channel: Bytes::copy_from_slice(channel.as_bytes()),
+            payload: Bytes::from_static(b"payload"),
+        })
+    }
+
+    fn announcement(turn: u64) -> Announcement {
+        let content = Content {
+            messages: vec![event(&turn.to_string())],
+            publications: Vec::new(),
         };
         Announcement {
             turn,
-            messages: [message].into(),
+            number: 0,
+            content: Arc::new(content),
+            receipts: Vec::new(),
+        }
+    }
+
+    fn client(shard: u16) -> ConnRef {
+        ConnRef {
+            shard: ShardId(shard),
+            index: 0,
+            generation: 0,
+        }
+    }
+
+    /// As the turn in the middle of a process's life.
+    fn turn() -> Turn {
+        Turn {
+            turn: 9,
+            number: None,
+            earlier_numbers: 4,
+            offsets: 0..0,
+            has_select: false,
         }
     }
 
     #[test]
     fn what_comes_too_early_is_held_and_what_is_older_than_the_listener_is_dropped() {
-        let (turns, hearers) = (Turns::new(2), Hearers::new(2));
+        let (turns, hearers) = (Arc::new(Turns::new(2)), Arc::new(Hearers::new(2)));
         let heard = Rc::<RefCell<Vec<u64>>>::default();
         let hears = {
             let heard = heard.clone();
-            Box::new(move |turn, _: &[KeyEvent]| heard.borrow_mut().push(turn))
+            Box::new(move |turn, _: &[Message]| heard.borrow_mut().push(turn))
         };
         let (here, there) = (ShardId(0), ShardId(1));
         for _ in 0..3 {
             turns.take(there, Share::default());
             turns.released(there);
         }
-        let mut mailbox = Mailbox::default();
+        let mut mailbox = Mailbox::new(here, hearers.clone(), turns);
         assert!(!hearers.is_any());
-        mailbox.listen(here, &hearers, &turns, hears);
+        mailbox.listen(hears);
         assert!(hearers.is_any());
-        assert_eq!(hearers.iter().collect::<Vec<_>>(), [here]);
+        assert_eq!(hearers.whole().collect::<Vec<_>>(), [here]);
         for turn in [6, 3, 4, 5] {
             mailbox.take_in(announcement(turn));
         }
-        mailbox.deliver(4);
+        while mailbox.next(4).is_some() {}
         assert_eq!(*heard.borrow(), [4]);
         assert!(mailbox.holds_any());
         assert_eq!(mailbox.next_look(Ticks(3)), Some(Ticks(50_003)));
-        mailbox.deliver(9);
+        while mailbox.next(9).is_some() {}
         assert_eq!(*heard.borrow(), [4, 5, 6]);
         assert_eq!(mailbox.next_look(Ticks(1)), None);
-        mailbox.stop(here, &hearers);
+        mailbox.stop();
         assert!(!hearers.is_any());
         mailbox.take_in(announcement(7));
-        assert!(!mailbox.holds_any(), "nobody listens");
+        assert!(mailbox.next(7).is_some());
+        assert_eq!(heard.borrow().len(), 3, "nobody listens");
+    }
+
+    #[test]
+    fn a_shard_is_told_of_a_pass_if_one_of_its_messages_is_for_it() {
+        let (turns, hearers) = (Arc::new(Turns::new(3)), Arc::new(Hearers::new(3)));
+        let mut mailboxes = [0, 1, 2].map(|shard| Mailbox::new(ShardId(shard), hearers.clone(), turns.clone()));
+        let name = |text: &str| Name::from(text.as_bytes());
+        mailboxes[0].subscribe(Kind::Channel, &name("__keyspace@3__:k"), client(0), None);
+        mailboxes[2].subscribe(Kind::Pattern, &name("a*"), client(2), None);
+        let receipt = |number, messages| Receipt {
+            id: ReceiptId {
+                shard: ShardId(1),
+                number,
+            },
+            origin: client(1),
+            messages,
+        };
+        let messages = vec![event("k"), post("ab"), post("b"), post("ac")];
+        let receipts = vec![receipt(0, 1..2), receipt(1, 2..3), receipt(2, 0..4)];
+        let Addressed { announcements, words } = address(messages, receipts, &turn(), &hearers);
+        assert_eq!(words.len(), 1, "of what nobody hears");
+        assert_eq!((words[0].id.number, words[0].of, words[0].deliveries), (1, 0, 0));
+        let told: Vec<(u16, Vec<(u64, usize)>)> = announcements
+            .iter()
+            .map(|(shard, announcement)| {
+                let receipts = announcement.receipts.iter();
+                (
+                    shard.0,
+                    receipts.map(|(receipt, of)| (receipt.id.number, *of)).collect(),
+                )
+            })
+            .collect();
+        assert_eq!(told, [(0, vec![(2, 2)]), (2, vec![(0, 1), (2, 2)])]);
+        let (_, first) = &announcements[0];
+        assert_eq!((first.turn, first.number), (9, 3));
+        let publications = first.content.publications.iter();
+        let indices: Vec<(u32, usize)> = publications.map(|one| (one.index, one.patterns.len())).collect();
+        assert_eq!(
+            indices,
+            [(0, 0), (1, 1), (3, 1)],
+            "the event goes to its key's channel only"
+        );
+        mailboxes[0].unsubscribe(Kind::Channel, &name("__keyspace@3__:k"), client(0));
+        mailboxes[2].unsubscribe(Kind::Pattern, &name("a*"), client(2));
+        assert!(!hearers.is_any());
     }
 }

@@ -14,10 +14,11 @@ use super::clients::Clients;
 use super::env::Env;
 use super::foresight::Foreseen;
 use super::ground::{Core, Ground};
-use super::listening::{Announcement, Hearer, Mailbox};
+use super::listening::{Announcement, Hearer};
 use super::literal::Registry;
 use super::log::Log;
 use super::node::Node;
+use super::receipts::{Awaited, Word};
 use super::room::Room;
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
@@ -61,6 +62,8 @@ pub enum Envelope {
     Served(Box<Served>),
     /// For those who listen at the receiver.
     Announcement(Announcement),
+    /// For a publisher among the receiver's clients: the sender has delivered.
+    Word(Word),
 }
 
 /// One shard's thread, sockets excepted.
@@ -79,7 +82,8 @@ pub struct Local {
     /// gone leaves them to run.
     pub(super) writes_under_way: usize,
     pub(super) passes: Passes,
-    pub(super) mailbox: Mailbox,
+    /// Replies of this shard's clients that wait for deliveries.
+    pub(super) awaited: Awaited,
     pub room: Room,
     pub(super) upkeep: Upkeep,
     pub(super) spans: Vec<Span>,
@@ -166,7 +170,7 @@ impl Local {
                 outbox: Outbox::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
-                mailbox: Mailbox::default(),
+                awaited: Awaited::default(),
                 room: Room::default(),
                 upkeep: Upkeep::default(),
                 spans: Vec::new(),
@@ -195,6 +199,10 @@ impl Local {
     #[inline]
     pub fn link(&mut self) -> &mut Outbound<Envelope> {
         self.outbound.now = self.env.now;
+        if !self.env.messages.is_empty() {
+            // Somebody may have begun to listen since the pass began: no reply overtakes what its command tells.
+            self.outbound.hold(true);
+        }
         &mut self.outbound
     }
 
@@ -206,7 +214,7 @@ impl Local {
             generation,
         };
         let maxclients = self.env.settings.maxclients as usize;
-        let Some(registration) = self.node.clients.clone().register(place, maxclients) else {
+        let Some(registration) = self.node.clients.clone().register(place, address, maxclients) else {
             self.env.stats.counts.rejected_connections += 1;
             return false;
         };
@@ -251,16 +259,14 @@ impl Local {
         &mut self.env.log
     }
 
-    /// Hears of keyspace events on this shard from now on, in the one order in which they happened on all shards.
+    /// Hears of everything that is told on this shard from now on, in the one order in which it happened on all shards.
     pub fn listen(&mut self, hearer: Hearer) {
-        let Local { mailbox, env, node, .. } = self;
-        mailbox.listen(env.shard, &node.hearers, &node.turns, hearer);
+        self.env.mailbox.listen(hearer);
     }
 
     /// Hears of nothing any more.
     pub fn stop_listening(&mut self) {
-        let Local { mailbox, env, node, .. } = self;
-        mailbox.stop(env.shard, &node.hearers);
+        self.env.mailbox.stop();
     }
 
     /// Starts a unit of work that no client waits for.
@@ -294,7 +300,7 @@ impl Local {
     #[inline]
     pub(super) fn post_messages(&mut self) {
         if !self.outbox.messages.is_empty() {
-            self.outbound.now = self.env.now;
+            self.link();
             for (to, message) in self.outbox.messages.drain(..) {
                 match message {
                     // It carries a reply: rule 3.

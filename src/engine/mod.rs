@@ -12,7 +12,7 @@
 //! | `counted`, `parked`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `waiting` | what a unit leaves to be done for clients that wait for keys |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
-//! | `listening` | messages, in the order of turns |
+//! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
@@ -28,6 +28,7 @@
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `room` | the blocked clients of a shard |
 //! | `local` | the shard: its parts together, and how others reach it |
+//! | `delivery` | messages into the outputs of clients |
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
@@ -50,6 +51,7 @@ mod attempt;
 mod blocked;
 mod clients;
 mod counted;
+mod delivery;
 mod dispatch;
 pub(crate) mod env;
 mod evict_clients;
@@ -72,6 +74,7 @@ mod order;
 mod parked;
 mod pass;
 mod promise;
+mod receipts;
 mod registry;
 pub(crate) mod replay;
 mod report;
@@ -95,9 +98,10 @@ mod upkeep;
 mod waiting;
 pub mod wire;
 
-pub use attempt::{Audience, Event, KeyEvent, Signal};
+pub use attempt::{Audience, Event, KeyEvent, Post, Signal};
 pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
+pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
 pub use node::Node;

@@ -5,7 +5,7 @@
 //! ([`Op::instead`]); if nothing was changed, nothing is logged. What follows from changes of the table (`new`, `expired`, the `del` of a value that
 //! was emptied, keys that become ready) the slots tell, and no handler does.
 
-use super::attempt::{Audience, Event};
+use super::attempt::{Audience, Event, Post};
 use super::keyspace::STEP_IS_OVER;
 use super::literal::Op;
 use super::parked::Park;
@@ -164,6 +164,11 @@ impl Op<'_, '_> {
     /// Logs nothing, whatever was changed.
     pub fn logs_nothing(&mut self) {
         self.is_replaced = true;
+    }
+
+    /// Publishes something, when the unit of work has ended.
+    pub fn post(&mut self, post: Post) {
+        self.keys.attempt.consequences.get_or_insert_default().post(post);
     }
 
     /// Whether anybody reads what is logged: if not, nothing need be made up for it.

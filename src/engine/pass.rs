@@ -24,11 +24,10 @@
 //! 2. what has arrived before the peer closed its side is run before the connection ends;
 //! 3. between the turn of a pass and its release the shard runs no unit.
 
-use super::attempt::KeyEvent;
+use super::delivery;
 use super::env::Env;
 use super::ground::Ground;
-use super::listening::Announcement;
-use super::local::{Envelope, Local};
+use super::local::Local;
 use super::rewrites;
 use super::saves::{follow_flush, look_after, run_job};
 use super::shutdown::obey_signal;
@@ -40,7 +39,6 @@ use crate::client::{Client, Stall};
 use crate::shard::ShardId;
 use crate::shard::durable::Need;
 use crate::shard::turns::Turn;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
@@ -90,7 +88,8 @@ impl Local {
 
     /// Runs what other shards have sent, what is due, and what clients have sent before and could not begin.
     pub fn run_pass(&mut self, wire: &mut impl Wire) {
-        let stable = self.mailbox.listens().then(|| self.stable_turn());
+        let may_hear = self.env.mailbox.listens() || self.env.mailbox.holds_any();
+        let stable = may_hear.then(|| self.stable_turn());
         self.passes.is_busy |= self.drain_links() > 0;
         if let Some(stable) = stable {
             self.hear(stable);
@@ -160,7 +159,7 @@ impl Local {
 
     /// Rule 8: what the bounds are, before the links are drained. Those of the links after those of the shards, which go only when a
     /// link shows one in their place.
-    fn stable_turn(&self) -> u64 {
+    pub(super) fn stable_turn(&self) -> u64 {
         let stable = self.node.turns.stable();
         let inbound = self.inbound.as_ref();
         inbound.map_or(stable, |inbound| stable.min(inbound.bound()))
@@ -168,14 +167,20 @@ impl Local {
 
     /// Delivers what is stable. What has just come is mostly not: it left its shard after the counter was read. So that it need not wait
     /// for another pass, the bounds and the links are looked at once more.
-    fn hear(&mut self, stable: u64) {
-        self.mailbox.deliver(stable);
-        if self.mailbox.holds_any() {
+    pub(super) fn hear(&mut self, stable: u64) {
+        self.deliver_up_to(stable);
+        if self.env.mailbox.holds_any() {
             let stable = self.stable_turn();
             self.passes.is_busy |= self.drain_links() > 0;
-            self.mailbox.deliver(stable);
+            self.deliver_up_to(stable);
         }
-        self.passes.next_look = self.mailbox.next_look(self.env.ticks);
+        self.passes.next_look = self.env.mailbox.next_look(self.env.ticks);
+    }
+
+    fn deliver_up_to(&mut self, stable: u64) {
+        while let Some(announcement) = self.env.mailbox.next(stable) {
+            delivery::deliver(self, announcement);
+        }
     }
 
     /// Rule 5: has those clients served who wait for what is durable now.
@@ -240,37 +245,16 @@ impl Local {
 
     /// Rule 3, for what goes to other shards.
     pub(super) fn release_frames(&mut self, wake: impl FnMut(ShardId)) {
-        let turn = self.passes.turn.take().map(|turn| turn.turn);
-        if let Some(turn) = turn {
-            self.announce(turn);
+        let turn = self.passes.turn.take();
+        if let Some(turn) = &turn {
+            delivery::announce(self, turn);
         }
+        let turn = turn.map(|turn| turn.turn);
         let changes = self.env.stats.counts.changes;
         self.env.snapshots.publish_changes(self.env.shard, changes);
         self.link().release(turn, wake);
         if turn.is_some() {
             self.node.turns.released(self.env.shard);
-        }
-    }
-
-    /// Rule 8: sends what the pass has to tell to the shards that listen.
-    fn announce(&mut self, turn: u64) {
-        if self.env.messages.is_empty() {
-            return;
-        }
-        let messages = std::mem::take(&mut self.env.messages);
-        let messages: Arc<[KeyEvent]> = messages.into();
-        for listener in self.node.clone().hearers.iter() {
-            let announcement = Announcement {
-                turn,
-                messages: messages.clone(),
-            };
-            if listener == self.env.shard {
-                self.mailbox.take_in(announcement);
-                // What is told here is heard here in the next pass, which need not wait for anything.
-                self.passes.next_look = Some(self.env.ticks);
-            } else {
-                self.link().message(listener, Envelope::Announcement(announcement));
-            }
         }
     }
 
@@ -392,6 +376,7 @@ impl Local {
     /// Forgets a client whose connection has ended.
     pub fn disconnect(&mut self, index: u32) {
         if let Some(mut client) = self.clients.remove(index) {
+            self.env.stop_listening(&mut client.session);
             self.upkeep.under_way.forget(&mut client);
             self.unwatch(&mut client);
             unblock::leave(self, index);
@@ -474,7 +459,7 @@ mod tests {
     use crate::config::{KeyspaceEvents, Settings};
     use crate::engine::assembly::Assembly;
     use crate::engine::wire::{Handed, Wire};
-    use crate::engine::{Audience, Command, Event, Op, Registry, Run};
+    use crate::engine::{Audience, Command, Event, Message, Op, Registry, Run};
     use crate::resp::{ReplyBuf, ReplyError};
     use crate::shard::ShardId;
     use crate::spec::{KeyFlags, KeySpec, command};
@@ -545,7 +530,10 @@ mod tests {
         let hears = heard.clone();
         let mut listening = assembly.shards[0].borrow_mut();
         listening.listen(Box::new(move |turn, events| {
-            let keys = events.iter().map(|event| (turn, event.key.clone()));
+            let keys = events.iter().map(|message| match message {
+                Message::Event(event, _) => (turn, event.key.clone()),
+                Message::Post(_) | Message::Command(_) => unreachable!("nobody publishes or watches"),
+            });
             hears.borrow_mut().extend(keys);
         }));
         let mut busy = assembly.shards[1].borrow_mut();

@@ -5,7 +5,7 @@
 //! and subcommands; statistics and queued transactions name commands by it.
 
 use crate::resp::{Args, ReplyError, error};
-use crate::spec::{Begin, Command, Find};
+use crate::spec::{Begin, Command, Find, KeyFlags};
 use hashbrown::HashTable;
 
 /// A command's number.
@@ -226,6 +226,8 @@ impl<R: Kind> Registry<R> {
 fn single_key<R: Kind>(command: &Command<R>) -> Option<usize> {
     let [spec] = command.keys else { return None };
     match (spec.begin, spec.find) {
+        // (What only looks like a key, as a shard channel does, is none.)
+        _ if spec.flags.contains(KeyFlags::NOT_KEY) => None,
         (Begin::Index(index), Find::Range { last: 0, .. }) if command.run.is_over_its_keys() => Some(index),
         _ => None,
     }

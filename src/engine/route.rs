@@ -7,11 +7,13 @@
 //! under way).
 
 use super::attempt::Attempt;
+use super::delivery::keep_reply;
 use super::env::{Ended, Observation};
 use super::exec::ExecStep;
 use super::gates::{Refusal, any_writes, let_in_shipped, writes};
 use super::literal::{Caller, Control, Registered, Run};
 use super::local::{Envelope, Local};
+use super::receipts::KeptReply;
 use super::run::{Outcome, run_keys};
 use super::saves::cut_has_run;
 use super::serve::end_unit;
@@ -95,7 +97,12 @@ impl Local {
             }
             return self.ship(client, found, args, slot, owner);
         }
-        if !client.pending.is_empty() {
+        // What has no keys may start where those before it wait for deliveries only.
+        let may_start = match &footprint {
+            Footprint::Slots(slots) if slots.is_empty() => !client.has_commands_to_run(),
+            _ => client.pending.is_empty(),
+        };
+        if !may_start {
             return Flow::Wait(Stall::Barrier);
         }
         if let (Footprint::Slots(slots), Route::Here) = (&footprint, self.core.route(&footprint)) {
@@ -111,7 +118,21 @@ impl Local {
     /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
     #[inline(never)]
     fn run_among(&mut self, client: &mut Client, found: &'static Registered, args: Args, slots: &[u16]) -> Flow {
-        self.run_here(client, found, args, slots, None)
+        if !slots.is_empty() {
+            return self.run_here(client, found, args, slots, None);
+        }
+        let mark = client.reply_buffer().mark();
+        let flow = self.run_here(client, found, args, slots, None);
+        if let Some(receipt) = self.env.take_receipt() {
+            // To how many it went is known when all have it.
+            client.reply_buffer().truncate(mark);
+            let is_silent = client.is_silent();
+            let sequence = client.pending.reserve(is_silent, args.byte_len());
+            client.undelivered += 1;
+            let kept = KeptReply::of_deliveries(client.place, sequence);
+            self.awaited.keep(receipt, kept);
+        }
+        flow
     }
 
     /// Runs a command whose slots are at home here.
@@ -450,6 +471,7 @@ impl Local {
             is_write,
             need,
             ran_on,
+            receipt,
             parked,
             then,
             ..
@@ -469,9 +491,14 @@ impl Local {
             return unblock::block(self, sequence, wait);
         }
         let Some(client) = self.clients.get(origin) else {
-            // Its watches must not stay behind.
-            if let TaskKind::Watch { tokens, .. } = kind {
-                self.forget_watches(tokens);
+            // Its watches must not stay behind, nor what it listens to.
+            match kind {
+                TaskKind::Watch { tokens, .. } => self.forget_watches(tokens),
+                TaskKind::Exec(mut step) => self.env.stop_listening(&mut step.session),
+                _ => {}
+            }
+            if let Some(receipt) = receipt {
+                keep_reply(self, receipt, KeptReply::of_deliveries(origin, sequence));
             }
             return;
         };
@@ -486,7 +513,10 @@ impl Local {
         let Client {
             pending, out, watched, ..
         } = &mut **client;
-        pending.answer(sequence, out, |buffer| buffer.append(&mut reply));
+        let is_counted = matches!(kind, TaskKind::Command { .. });
+        if receipt.is_none() {
+            pending.answer(sequence, out, |buffer| buffer.append(&mut reply));
+        }
         match kind {
             TaskKind::Watch { tokens, .. } => watched.extend(tokens),
             TaskKind::Exec(step) => {
@@ -494,6 +524,13 @@ impl Local {
                 self.clients.take_session_back(origin, session);
             }
             _ => {}
+        }
+        if let Some(receipt) = receipt {
+            let kept = KeptReply {
+                reply: (!is_counted).then_some(reply),
+                ..KeptReply::of_deliveries(origin, sequence)
+            };
+            return keep_reply(self, receipt, kept);
         }
         self.clients.answered(origin.index);
     }

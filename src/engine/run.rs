@@ -7,7 +7,7 @@
 use super::attempt::Attempt;
 use super::blocked::Blocked;
 use super::counted::Counted;
-use super::env::Env;
+use super::env::{Env, shown_arguments};
 use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp, each_key};
 use super::node::Node;
@@ -109,6 +109,10 @@ pub fn run_keys(
     }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
     if let Some(consequences) = &mut attempt.consequences {
+        // Who has waited was shown when it began to.
+        if env.shows_commands() && !attempt.is_serving {
+            consequences.show(caller.db, shown_arguments(found.command, args));
+        }
         consequences.end_command(caller.db, args, changes > 0, is_replaced);
     }
     let elapsed_us = attempt.spent_us() + env.tick().us_since(began);

@@ -465,6 +465,12 @@ impl Snapshots {
         counts.map(|Count(changes)| changes.load(Ordering::Relaxed)).sum()
     }
 
+    /// What has been published of changes counts as saved.
+    pub fn forget_changes(&self) {
+        let changes = self.counted_changes();
+        self.lock().saved_changes = changes;
+    }
+
     /// How many of so many changes the last one that was saved lacks.
     pub fn unsaved_changes(&self, changes: u64) -> u64 {
         changes.saturating_sub(self.lock().saved_changes)

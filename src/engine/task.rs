@@ -8,9 +8,10 @@
 
 use super::attempt::{Attempt, Paused, Signal};
 use super::blocked::Blocked;
-use super::env::{Ended, Env, Observation};
+use super::env::{Ended, Env, Observation, shown_arguments};
 use super::exec::ExecStep;
-use super::literal::{Caller, Registered};
+use super::literal::{Caller, Command, Registered};
+use super::receipts::ReceiptId;
 use super::registry::CommandId;
 use super::run::{Outcome, lacking_of_chains, run_keys};
 use super::serve::{end_unit, serve};
@@ -19,7 +20,7 @@ use super::waiting::Place;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::client::{Client, Session};
-use crate::resp::{OwnedArgs, Proto, Reply, ReplyBuf};
+use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
 use crate::shard::{ConnRef, Footprint, ShardId, Verdict, View, Work};
 use crate::spec::Flags;
@@ -47,6 +48,8 @@ pub struct Task {
     /// What its reply waits for: its own pass's number is that of the shard on which it ran.
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
+    /// Its reply waits until its messages are delivered.
+    pub(super) receipt: Option<ReceiptId>,
     /// Its command waits for keys.
     pub(super) parked: Option<Arc<Blocked>>,
     /// Called when it has run, by whoever has no client to be answered.
@@ -102,6 +105,7 @@ impl Task {
             steps: None,
             need: Need::NONE,
             ran_on: origin.shard,
+            receipt: None,
             parked: None,
             then: None,
         }
@@ -336,12 +340,20 @@ impl Task {
     /// Takes down what its reply waits for, if it has ended here and now.
     #[inline]
     fn note_need(&mut self, env: &mut Env) {
+        self.receipt = env.take_receipt();
         if env.promises.hold() {
             self.ran_on = env.shard;
             self.need = env.promises.of_unit();
             if matches!(&self.kind, TaskKind::Exec(step) if step.asks_other_shards) {
                 self.need = self.need.and(env.need_of_everything());
             }
+        }
+    }
+
+    /// It is a transaction, and is shown to those who watch all commands.
+    pub(super) fn show_as(&mut self, command: &Command, args: Args) {
+        if let TaskKind::Exec(step) = &mut self.kind {
+            step.shown_as = shown_arguments(command, args);
         }
     }
 
@@ -389,12 +401,15 @@ impl Task {
         Verdict::Done
     }
 
-    /// Takes the reply and the session of the asynchronous command that has just run.
-    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf) {
+    /// Takes the reply and the session of the asynchronous command that has just run. `is_shown`: somebody watches all commands.
+    pub(super) fn take_asynchronous(&mut self, session: Session, output: &mut ReplyBuf, is_shown: bool) {
         let TaskKind::Exec(step) = &mut self.kind else {
             unreachable!("only a transaction is ever held")
         };
         step.session = session;
+        if is_shown {
+            step.show_next();
+        }
         step.next_index += 1;
         self.reply.append(output);
     }
@@ -423,7 +438,9 @@ mod tests {
         assert_eq!(Task::in_background(background, unwatch).memory_bytes(), 0);
 
         let place = ConnRef::background(background);
-        let registration = ClientTable::new().register(place, 1).expect("there is room");
+        let registration = ClientTable::new()
+            .register(place, "127.0.0.1:1", 1)
+            .expect("there is room");
         let session = Session::new(1, "127.0.0.1:1", "127.0.0.1:2", true);
         let mut client = Client::new(session, place, registration, UnixMs(0));
         assert!(!Caller::of(&client.session).is_silent);

@@ -123,7 +123,8 @@ fn exec(
     let mut may_reach_further = false;
     for queued in &transaction.queue {
         let command = registry.get(queued.command).command;
-        asks_other_shards |= matches!(command.run, Run::Node(_));
+        // What its client listens to is changed where the client is: such a unit must not be run elsewhere, nor again.
+        asks_other_shards |= matches!(command.run, Run::Node(_)) || command.changes_subscriptions;
         may_reach_further |= command.run.may_reach_further();
         match command.run.footprint(command, queued.args.as_args()) {
             Some(Ok(Footprint::Everything)) => needs_everything = true,

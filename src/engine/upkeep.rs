@@ -257,7 +257,9 @@ mod tests {
             index: 0,
             generation: 0,
         };
-        let registration = ClientTable::new().register(place, 1).expect("there is room");
+        let registration = ClientTable::new()
+            .register(place, "127.0.0.1:1", 1)
+            .expect("there is room");
         let session = Session::new(1, "127.0.0.1:1", "127.0.0.1:2", true);
         let mut client = Client::new(session, place, registration, UnixMs(0));
         let limit = OutputLimit {

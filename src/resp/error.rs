@@ -146,6 +146,11 @@ errors! {
     NOT_ALLOWED_IN_MULTI = "ERR Command not allowed inside a transaction";
     RESET_IN_SCRIPT = "ERR can't reset script clients";
 
+    // Subscriptions.
+    REPLICA_KEYSPACE = "ERR Replica can't interact with the keyspace";
+    MONITOR_DENIED = "ERR MONITOR isn't allowed for DENY BLOCKING client";
+    SSUBSCRIBE_DENIED = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
+
     // Databases.
     DB_OUT_OF_RANGE = "ERR DB index is out of range";
     DB_FIRST_INVALID = "ERR invalid first DB index";
@@ -385,6 +390,7 @@ templates! {
     client_property_invalid(name: &[u8]) = "ERR {} cannot contain spaces, newlines or special characters.", "CLIENT SETINFO.";
     unknown_argument(argument: &[u8]) = "ERR Unknown argument {}", "FUNCTION LIST.";
     unknown_hash_argument(argument: &[u8]) = "ERR unknown argument: {}", "HGETEX and HSETEX.";
+    not_for_subscribers(command: &str) = "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", "To a client in RESP2 that has subscriptions.";
     unknown_client_type(name: &[u8]) = "ERR Unknown client type '{}'";
     no_such_user(name: &[u8]) = "ERR No such user '{}'", "CLIENT KILL.";
     config_unknown_option(name: &[u8]) = "ERR Unknown option or number of arguments for CONFIG SET - '{}'";

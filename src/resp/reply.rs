@@ -144,6 +144,16 @@ impl ReplyBuf {
         other.clear();
     }
 
+    /// Appends the content of `other`: its bytes are copied, its large values shared.
+    pub fn push_copy(&mut self, other: &ReplyBuf) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let shared = other.shared.iter();
+        self.shared
+            .extend(shared.map(|(position, value)| (position + from, value.clone())));
+        self.shared_bytes += other.shared_bytes;
+    }
+
     /// Appends bytes that are RESP already.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {

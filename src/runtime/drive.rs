@@ -383,6 +383,18 @@ mod tests {
     }
 
     #[test]
+    fn what_blocks_lets_the_shards_run_first() {
+        on_a_shard(0, |_| async move {
+            let niceness = || rustix::process::nice(0).unwrap();
+            let of_the_shard = niceness();
+            for _ in 0..3 {
+                assert_eq!(run_blocking(niceness).await, (of_the_shard + 5).min(19));
+            }
+            assert_eq!(niceness(), of_the_shard);
+        });
+    }
+
+    #[test]
     fn a_task_that_is_runnable_runs_before_the_shard_sleeps() {
         on_a_shard(0, |log| async move {
             log.borrow_mut().clear();

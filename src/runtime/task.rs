@@ -33,6 +33,11 @@ use std::time::{Duration, Instant};
 /// How long a background task should run before it lets others run: what a request that arrives meanwhile waits.
 const BACKGROUND_SLICE: Duration = Duration::from_micros(500);
 
+/// How much nicer than the shards the threads are that block or compute beside them. A shard that wakes then runs at once; beside an equal
+/// that never sleeps it would wait until the kernel next looks at who has run for how long, some four milliseconds now and then. Where shards
+/// use all processors a quarter of one is left for such a thread.
+const BESIDE_NICENESS: i32 = 5;
+
 /// The part of a shard that other threads reach.
 #[derive(Default)]
 struct Shard {
@@ -391,7 +396,22 @@ pub async fn outside<F: Future>(future: F) -> F::Output {
     future.await
 }
 
-/// Runs a closure that blocks (a name look-up, say) on a thread of its own.
+/// Runs a closure that blocks or computes for long (a name look-up, a part of a snapshot) on a thread of its own.
 pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let work = move || {
+        step_back();
+        work()
+    };
     outside(glommio::executor().spawn_blocking(work)).await
+}
+
+/// Lets the shards run before this thread, from now on: without privileges there is no way back.
+fn step_back() {
+    thread_local! {
+        static IS_BACK: Cell<bool> = const { Cell::new(false) };
+    }
+    if !IS_BACK.replace(true) {
+        // Of the thread, though POSIX says of the process. Nothing but speed depends on it.
+        let _ = rustix::process::nice(BESIDE_NICENESS);
+    }
 }

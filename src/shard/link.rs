@@ -233,7 +233,8 @@ const PARCELS_MAX: usize = 64;
 /// A sender publishes before the end of its pass when so much has gathered (or half of what the ring holds), so that the other core can
 /// begin.
 const GATHERED_BYTES_MAX: usize = 8 << 10;
-/// A staging buffer that has grown beyond this is given back when it is empty: there is one for each pair of shards.
+/// A staging buffer that has grown beyond this is given back when it is empty, as is a list of parcels beyond what a ring holds: there is one
+/// of each for each pair of shards.
 pub const STAGED_BYTES_KEPT: usize = 2 * GATHERED_BYTES_MAX;
 /// Room for all the byte rings of a process, and the bounds for one of them.
 const ALL_RINGS_BYTES: usize = 32 << 20;
@@ -608,6 +609,9 @@ impl<M> Sender<M> {
         if self.published_count == self.staged_bytes.len() {
             self.forget_published();
             self.staged_bytes.shrink_to(STAGED_BYTES_KEPT);
+            if self.staged_parcels.capacity() > PARCELS_MAX {
+                self.staged_parcels.shrink_to(PARCELS_MAX);
+            }
         } else if self.published_count > self.staged_bytes.len() / 2 {
             self.forget_published();
         }
@@ -633,6 +637,9 @@ impl<M> Sender<M> {
             && *end <= self.published_end()
         {
             self.staged_turns.pop_front();
+        }
+        if self.staged_turns.is_empty() && self.staged_turns.capacity() > PARCELS_MAX {
+            self.staged_turns.shrink_to(PARCELS_MAX);
         }
         let bound = self.staged_turns.front().map_or(NO_BOUND, |(_, bound)| *bound);
         self.bound.store(bound, Ordering::SeqCst);

@@ -65,6 +65,11 @@ pub struct Command<H: 'static> {
     /// Since when it is deprecated, and what replaces it.
     pub deprecated: Option<(&'static str, &'static str)>,
     pub subcommands: &'static [Command<H>],
+    /// A client in RESP2 that has subscriptions may send it.
+    pub is_for_subscribers: bool,
+    /// It changes what its client listens to, and is answered in the way of messages, each change by itself: whether replies are wanted or not,
+    /// and inside EXEC, too. It runs where its client is.
+    pub changes_subscriptions: bool,
     pub run: H,
 }
 
@@ -88,6 +93,8 @@ pub const fn command<H>(name: &'static str, run: H) -> Command<H> {
         history: &[],
         deprecated: None,
         subcommands: &[],
+        is_for_subscribers: false,
+        changes_subscriptions: false,
         run,
     }
 }

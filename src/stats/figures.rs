@@ -4,6 +4,7 @@
 
 use super::{CommandStats, Counts, ErrorStats, Stats};
 use crate::base::section::Section;
+use crate::pubsub;
 
 /// See above.
 #[derive(Default)]
@@ -57,8 +58,8 @@ impl StatsFigures {
     }
 
     /// Writes what INFO says in its section of statistics.
-    /// `begun_snapshots` have been begun in the background, and the cut of the last one took `cut_us` microseconds.
-    pub fn write_section(&self, begun_snapshots: u64, cut_us: u64, out: &mut Section) {
+    /// `heard` is what somebody is subscribed to; `begun_snapshots` have been begun in the background, and the cut of the last one took `cut_us` microseconds.
+    pub fn write_section(&self, begun_snapshots: u64, cut_us: u64, heard: pubsub::Figures, out: &mut Section) {
         let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
         let counts = &self.counts;
         counts.write_field("total_connections_received", out);
@@ -87,9 +88,9 @@ impl StatsFigures {
         out.field("current_eviction_exceeded_time", 0);
         counts.write_field("keyspace_hits", out);
         counts.write_field("keyspace_misses", out);
-        out.field("pubsub_channels", 0);
-        out.field("pubsub_patterns", 0);
-        out.field("pubsubshard_channels", 0);
+        out.field("pubsub_channels", heard.channels);
+        out.field("pubsub_patterns", heard.patterns);
+        out.field("pubsubshard_channels", heard.shard_channels);
         out.field("latest_fork_usec", cut_us);
         out.field("total_forks", begun_snapshots);
         out.field("migrate_cached_sockets", 0);

@@ -31,6 +31,8 @@ const EXCLUDED: &[(&str, &str)] = &[
     ("readonly", "redis-server is not in cluster mode"),
     ("readwrite", "redis-server is not in cluster mode"),
     ("asking", "redis-server is not in cluster mode"),
+    ("ssubscribe", "has as many answers as arguments"),
+    ("sunsubscribe", "as SSUBSCRIBE"),
 ];
 
 /// Commands without keys that streams contain all the same; the others report the server's own state.

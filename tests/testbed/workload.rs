@@ -44,6 +44,7 @@ impl Workload for Commands {
             "scan",
             "output-limit",
             "client-eviction",
+            "publishing",
         ]
     }
 
@@ -377,6 +378,7 @@ impl Program<'_> {
                 self.say(&["RESET"], Judge::Any);
                 self.pin();
             }
+            19 if self.publishes() => self.publish(),
             18 if self.has("scan") && self.has("every-slot") => {
                 self.say(&["SCAN", "0", "COUNT", "100"], Judge::Holds(is_scanned));
             }
@@ -407,6 +409,7 @@ impl Program<'_> {
                 4 => self.say(&["PING"], Judge::Compared),
                 5 if self.has("watch") && self.one_in(3) => self.say(&["UNWATCH"], Judge::Compared),
                 6 if self.has("everything") && self.one_in(3) => self.everything(),
+                7 | 8 if self.publishes() => self.publish(),
                 _ => self.data(),
             }
         }
@@ -414,6 +417,19 @@ impl Program<'_> {
             self.say(&["DISCARD"], OK);
         } else {
             self.say(&["EXEC"], Judge::Compared);
+        }
+    }
+
+    /// What is published goes to replicas, too, and to no file: the judge reads logs as if all stood in both.
+    fn publishes(&self) -> bool {
+        self.has("publishing") && self.has("listening") && !self.has("logged") && !self.has("file")
+    }
+
+    fn publish(&mut self) {
+        let command = if self.one_in(4) { "SPUBLISH" } else { "PUBLISH" };
+        let text = format!("{} {}", self.client, self.requests.len());
+        for _ in 0..if self.one_in(4) { 3 } else { 1 } {
+            self.say(&[command, "channel", &text], Judge::Compared);
         }
     }
 

@@ -160,6 +160,7 @@ const PING: Command = Command {
     categories: Categories::CONNECTION,
     tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     arguments: &[arg("message", ArgumentKind::String).optional()],
+    is_for_subscribers: true,
     ..command("ping", Run::Session(ping))
 };
 
@@ -168,7 +169,14 @@ fn ping(op: &mut SessionOp) -> Result<(), ReplyError> {
         // So that whoever only asks whether the server is well learns that it is not.
         return Err(refusal);
     }
+    let is_told_apart = op.session.proto == Proto::Resp3 || op.session.subscriptions.is_none();
     match op.args.len() {
+        // As a message, since it may come between messages.
+        1 | 2 if !is_told_apart => {
+            op.reply.array(2);
+            op.reply.bulk(b"pong");
+            op.reply.bulk(op.args.get(1).unwrap_or_default());
+        }
         1 => op.reply.simple("PONG"),
         2 => op.reply.bulk(&op.args[1]),
         _ => return Err(error::wrong_arity("ping")),
@@ -185,6 +193,7 @@ const QUIT: Command = Command {
     flags: HANDSHAKE,
     categories: Categories::CONNECTION,
     deprecated: Some(("7.2.0", "just closing the connection")),
+    is_for_subscribers: true,
     ..command("quit", Run::Transaction(Control::Quit))
 };
 

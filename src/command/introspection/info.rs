@@ -69,7 +69,9 @@ pub fn reply_info(reply: &mut Reply<'_>, found: &Registered, registry: &Registry
 
 /// The flags of the literal, and the one that follows from its key specs.
 fn flag_names(found: &Registered) -> Vec<&'static str> {
-    let mut names: Vec<&str> = found.command.flags.names().collect();
+    // The one that Redis keeps to itself.
+    let is_shown = |name: &&str| Flags::named(name) != Some(Flags::MAY_REPLICATE);
+    let mut names: Vec<&str> = found.command.flags.names().filter(is_shown).collect();
     if found.command.has_movable_keys() {
         // Redis names it before the last one.
         let is_last_set = found.command.flags.contains(Flags::ALLOW_BUSY);

@@ -95,6 +95,16 @@ fn put_in_place_alone(context: &mut Context, source: Source) -> NodeFuture<'_> {
             true => Some(load(context, source).await),
             false => None,
         };
+        if let (Source::AppendOnly, Some(Ok(()))) = (source, &outcome) {
+            // As in Redis: what was read is no change.
+            context
+                .ask_all(|local: &mut Local| {
+                    let changes = local.env.stats.counts.changes;
+                    local.node.snapshots.publish_changes(local.env.shard, changes);
+                })
+                .await;
+            context.with(|local| local.node.snapshots.forget_changes());
+        }
         if let Some(Err(LoadError::Stopped)) = outcome {
             // What is half read is served to nobody, and not saved.
             return Err(failed);

@@ -10,6 +10,7 @@ mod latency;
 mod lolwut;
 mod memory;
 mod module;
+mod monitor;
 mod save;
 mod shutdown;
 mod slowlog;
@@ -36,4 +37,5 @@ pub const COMMANDS: &[Command] = &[
     memory::MEMORY,
     lolwut::LOLWUT,
     module::MODULE,
+    monitor::MONITOR,
 ];

@@ -81,5 +81,6 @@ const RESET: Command = Command {
     arity: 1,
     flags: TRANSACTION.union(Flags::NO_AUTH),
     categories: Categories::CONNECTION,
+    is_for_subscribers: true,
     ..command("reset", Run::Transaction(Control::Reset))
 };

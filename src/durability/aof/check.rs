@@ -383,6 +383,40 @@ mod tests {
         }
     }
 
+    /// A rewrite that never came to its cut has made increments that are empty: the one before them is the last, for a start and here.
+    #[test]
+    fn behind_the_last_file_may_stand_empty_ones() {
+        let manifest =
+            b"file a.1.incr.aof seq 1 type i\nfile a.2.incr.aof seq 2 type i\nfile a.3.incr.aof seq 3 type i\n";
+        let stamped = [b"#TS:100\r\n", SET, b"#TS:200\r\n"].concat();
+        let torn = [&stamped[..], &SET[..9]].concat();
+        let damaged = [&stamped[..], b"x"].concat();
+        for (bytes, action, kept) in [
+            (&torn, Action::Fix, &stamped[..]),
+            (&damaged, Action::Fix, &stamped[..]),
+            (&torn, Action::TruncateTo(150), &stamped[..9 + SET.len()]),
+        ] {
+            let disk = SimulatedDisk::new(1);
+            put(&disk, "a.manifest", manifest);
+            put(&disk, "a.1.incr.aof", bytes);
+            put(&disk, "a.2.incr.aof", b"");
+            put(&disk, "a.3.incr.aof", b"");
+            let (is_valid, text) = run(&disk, "a.manifest", action);
+            assert!(is_valid, "{text}");
+            let content = disk.content(Path::new("/data/aof/a.1.incr.aof"));
+            assert_eq!(content.as_deref(), Some(kept));
+            let (is_valid, text) = run(&disk, "a.manifest", Action::Look);
+            assert!(is_valid, "{text}");
+        }
+        // Something in the one behind it, and it is not the last.
+        let disk = SimulatedDisk::new(1);
+        put(&disk, "a.manifest", manifest);
+        put(&disk, "a.1.incr.aof", &damaged);
+        put(&disk, "a.2.incr.aof", b"");
+        put(&disk, "a.3.incr.aof", SET);
+        assert!(!run(&disk, "a.manifest", Action::Fix).0);
+    }
+
     #[test]
     fn a_life_is_told_and_mended_as_a_start_would() {
         let (disk, mut manifest) = (SimulatedDisk::new(1), Manifest::new(b"a"));

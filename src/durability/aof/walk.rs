@@ -77,11 +77,19 @@ pub(in crate::durability) struct Walk {
     kept: Kept,
     /// Passed, and told nobody yet.
     counted_bytes: u64,
+    passed: Vec<Arc<Path>>,
 }
 
 enum Leg {
-    Plain { entry: Entry, is_last: bool },
-    Life { entries: Vec<Entry> },
+    /// Behind the last one stand only such as are empty.
+    Plain {
+        entry: Entry,
+        is_last: bool,
+        is_empty: bool,
+    },
+    Life {
+        entries: Vec<Entry>,
+    },
 }
 
 enum Current {
@@ -118,6 +126,7 @@ impl Walk {
         let plain = |entry: &Entry| Leg::Plain {
             entry: entry.clone(),
             is_last: false,
+            is_empty: false,
         };
         legs.extend(base.iter().map(plain));
         for section in found.manifest.sections() {
@@ -130,10 +139,18 @@ impl Walk {
         }
         // Behind the last one that anything was written to stands only what a rewrite has made that never came to its cut.
         for leg in legs.iter_mut().rev() {
-            let Leg::Plain { entry, is_last } = leg else { break };
+            let Leg::Plain {
+                entry,
+                is_last,
+                is_empty,
+            } = leg
+            else {
+                break;
+            };
             *is_last = true;
             let source = Source::open(&*disk, &entry.path(&found.dir));
-            if source.and_then(|source| source.bytes()).unwrap_or(1) > 0 {
+            *is_empty = source.and_then(|source| source.bytes()).is_ok_and(|bytes| bytes == 0);
+            if !*is_empty {
                 break;
             }
         }
@@ -152,6 +169,7 @@ impl Walk {
                 ..Kept::default()
             },
             counted_bytes: 0,
+            passed: Vec::new(),
         }
     }
 
@@ -208,6 +226,11 @@ impl Walk {
         std::mem::take(&mut self.counted_bytes)
     }
 
+    /// Files of which the way has come to the end since it was asked last; those of a life end together.
+    pub fn take_passed(&mut self) -> Vec<Arc<Path>> {
+        std::mem::take(&mut self.passed)
+    }
+
     /// The keys with which the file begins end there.
     pub fn keys_end_at(&mut self, offset: u64) {
         if let Current::Plain(plain) = &mut self.leg {
@@ -215,9 +238,11 @@ impl Walk {
         }
     }
 
-    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life.
+    /// Ends the way here, before what was found last, or before what cannot be read: only in the last file, or the last life. (The last file
+    /// is one behind which nothing was written, as for a start.)
     pub fn stop(&mut self) -> Result<(), AofError> {
-        if !self.legs.is_empty() {
+        let is_empty = |leg: &Leg| matches!(leg, Leg::Plain { is_empty: true, .. });
+        if !self.legs.iter().all(is_empty) {
             let (file, offset) = self.place();
             let file = file.to_path_buf();
             return Err(AofError::NotLast { file, offset });
@@ -245,7 +270,7 @@ impl Walk {
     fn open(&mut self, leg: Leg) -> Result<Current, AofError> {
         self.end = 0;
         Ok(match leg {
-            Leg::Plain { entry, is_last } => Current::Plain(Plain {
+            Leg::Plain { entry, is_last, .. } => Current::Plain(Plain {
                 buffer: FileBuffer::open(&*self.disk, &entry.path(&self.dir))?,
                 is_last,
                 db: 0,
@@ -337,6 +362,7 @@ impl Walk {
             let cut = plain.cut(kept_bytes);
             self.kept.cuts.push(cut);
         }
+        self.passed.push(plain.buffer.path.clone());
         self.leg = Current::None;
         Ok(None)
     }
@@ -414,6 +440,8 @@ impl Walk {
         let Current::Merged(merged) = std::mem::replace(&mut self.leg, Current::None) else {
             unreachable!("asked for a life only")
         };
+        self.passed
+            .extend(merged.life.parts().map(|part| part.buffer.path.clone()));
         let end = merged.life.end()?;
         let is_open = end.is_open;
         self.keep_life(end, is_open);

@@ -15,6 +15,7 @@
 //! slot, and copies the arguments. All else is done where the keys are.
 
 use super::{GROUP, Load, LoadError, STEP, Step as ShardStep, Work};
+use crate::base::clock::Ticks;
 use crate::base::slot::key_slot;
 use crate::durability::aof::walk::{Kept, Step, Walk};
 use crate::durability::aof::{AofError, Found, keep};
@@ -153,8 +154,11 @@ impl<'l> Replayer<'l> {
             commands: 0,
         };
         let mut walk = Walk::new(load.disk.clone(), found, load.databases);
+        let mut began = Ticks::now();
         loop {
-            match walk.go()? {
+            let step = walk.go()?;
+            tell_passed(walk.take_passed(), found, &mut began);
+            match step {
                 Step::Command => replayer.take(&mut walk).await?,
                 Step::Multi => replayer.staged = Some(std::mem::take(&mut replayer.spare)),
                 Step::Exec => replayer.execute(&mut walk).await?,
@@ -428,6 +432,26 @@ fn library_name(code: &[u8]) -> Option<&[u8]> {
     let line = code.split(|byte| *byte == b'\n').next()?;
     line.split(u8::is_ascii_whitespace)
         .find_map(|word| word.strip_prefix(b"name="))
+}
+
+/// Says in the log which files were read, and how long that took.
+fn tell_passed(passed: Vec<Arc<Path>>, found: &Found, began: &mut Ticks) {
+    if passed.is_empty() {
+        return;
+    }
+    let now = Ticks::now();
+    let seconds = now.ns_since(*began) as f64 / 1e9;
+    *began = now;
+    let base = found.manifest.base.as_ref().map(|base| base.path(&found.dir));
+    for path in passed {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let kind = if base.as_deref() == Some(&*path) {
+            "base"
+        } else {
+            "incr"
+        };
+        tracing::info!("DB loaded from {kind} file {name}: {seconds:.3} seconds");
+    }
 }
 
 fn format_error(walk: &mut Walk, what: String) -> AofError {

@@ -3,15 +3,22 @@
 //! Every change is made in the same order: files first, then their names on the disk, then the manifest that names them. So a manifest never names
 //! a file that a crash has taken away. The manifest itself is written beside the old one and renamed.
 //!
+//! A crash between these steps leaves *orphans*: bases and increments that no manifest names. They have sequence numbers that are still to be
+//! given, so that they would be written over one day; they are removed at the next start and after the next rewrite. Whatever else lies there
+//! is somebody's: it has another name, a lower number, or is named by some manifest, of whatever name. Where the manifest is gone and its
+//! files are not, these are left alone, too, and numbers begin above theirs.
+//!
 //! Everything here blocks.
 
 use super::increment::{Form, Increment};
-use crate::base::clock::UnixMs;
+use crate::base::clock::{Ticks, UnixMs};
 use crate::config::{REDIS_VERSION, Settings};
 use crate::persist::aof::chunk::Place;
-use crate::persist::aof::manifest::{self, Entry, Manifest};
+use crate::persist::aof::manifest::{self, Entry, Manifest, Named};
 use crate::persist::file::writer::{Head, Part, Writing, lay};
 use crate::runtime::disk::Disk;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,7 +73,9 @@ impl Files {
         let found = Manifest::load(&*disk, &directory.path, &directory.name);
         let found = found.map_err(|error| error.to_string())?;
         let manifest = found.unwrap_or_else(|| Manifest::new(&directory.name));
-        Ok(Files::new(disk, directory, manifest, annotated))
+        let mut files = Files::new(disk, directory, manifest, annotated);
+        files.tidy();
+        Ok(files)
     }
 
     /// Whether there is nothing.
@@ -180,6 +189,7 @@ impl Files {
 
     /// Gives a whole base its name, and makes everything history that it replaces: the base before it, and the increments before
     /// `first_kept_seq`. Those that have borne temporary names until now come behind it. Effects with numbers below `number` are in it.
+    /// Answers how long each renaming took, in milliseconds.
     pub fn put_base(
         &mut self,
         from: &Path,
@@ -187,23 +197,26 @@ impl Files {
         number: u64,
         first_kept_seq: u64,
         temporary: &[PathBuf],
-    ) -> Result<(), String> {
+    ) -> Result<Vec<u64>, String> {
         let mut manifest = self.manifest.clone();
         let seq = manifest.next_base_seq();
         let base = self.base(manifest.base_name(seq, is_rdb), seq, number);
-        self.rename(from, &base.name)?;
+        let mut renamed_ms = vec![self.rename(from, &base.name)?];
         manifest.retire(first_kept_seq, base);
         if !temporary.is_empty() {
             for (path, file) in temporary.iter().zip(manifest.begin_generation(self.generation())) {
-                self.rename(path, &file.name)?;
+                renamed_ms.push(self.rename(path, &file.name)?);
             }
         }
-        self.persist(manifest)
+        self.persist(manifest)?;
+        Ok(renamed_ms)
     }
 
-    fn rename(&self, from: &Path, name: &[u8]) -> Result<(), String> {
-        let shown = String::from_utf8_lossy(name);
+    /// Answers how many milliseconds that took.
+    fn rename(&self, from: &Path, name: &[u8]) -> Result<u64, String> {
+        let (shown, began) = (String::from_utf8_lossy(name), Ticks::now());
         let renamed = self.disk.rename(from, &self.path_of(name));
+        let elapsed_ms = Ticks::now().ns_since(began) / 1_000_000;
         renamed.map_err(|error| {
             format!(
                 "Error trying to rename the temporary AOF file {} into {shown}: {error}",
@@ -214,7 +227,7 @@ impl Files {
             "Successfully renamed the temporary AOF file {} into {shown}",
             from.display()
         );
-        Ok(())
+        Ok(elapsed_ms)
     }
 
     /// Whether something was replaced and is there still.
@@ -222,20 +235,99 @@ impl Files {
         !self.manifest.history.is_empty()
     }
 
-    /// Takes away what is history.
+    /// Takes away what is history. What cannot be removed is history still.
     pub fn remove_history(&mut self) {
         let mut manifest = self.manifest.clone();
-        for file in manifest.forget_history() {
+        manifest.history.retain(|file| {
             let name = String::from_utf8_lossy(&file.name);
             tracing::info!("Removing the history file {name} in the background");
-            if let Err(error) = self.disk.remove(&self.path_of(&file.name)) {
-                tracing::warn!("{name} cannot be removed: {error}");
+            match self.disk.remove(&self.path_of(&file.name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("{name} cannot be removed: {error}");
+                    true
+                }
+                _ => false,
             }
-        }
+        });
         if let Err(failure) = self.persist(manifest) {
             // It names files that are gone, as history: nobody reads these.
             tracing::warn!("{failure}");
         }
+    }
+
+    /// Takes away what a crash has left, or begins above it, if it may be what somebody has lost the manifest of.
+    pub fn tidy(&mut self) {
+        let Ok(names) = self.disk.list(&self.directory.path) else {
+            // (There will be more to say when the first file is made.)
+            return;
+        };
+        let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        let own = names
+            .iter()
+            .filter_map(|name| Some((*name, self.manifest.named(name)?)));
+        let own: Vec<(&[u8], Named)> = own.collect();
+        if self.is_empty() && !self.has_history() && own.iter().any(|(name, named)| self.may_hold_data(name, *named)) {
+            let seqs = own.iter().map(|(_, Named::Base(seq) | Named::Increment(seq))| seq);
+            self.manifest.first_seq = seqs.max().map_or(1, |seq| seq + 1);
+            tracing::warn!(
+                "There are files of an append-only file in {} and no manifest that names them: they are not read, and left alone",
+                self.directory.path.display()
+            );
+            return;
+        }
+        let (base_seq, increment_seq) = (self.manifest.next_base_seq(), self.manifest.next_increment_seq());
+        let orphans = own.into_iter().filter(|(_, named)| match named {
+            Named::Base(seq) => *seq >= base_seq,
+            Named::Increment(seq) => *seq >= increment_seq,
+        });
+        let orphans: Vec<&[u8]> = orphans.map(|(name, _)| name).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        let manifests = names
+            .iter()
+            .filter(|name| memchr::memmem::find(name, b".manifest").is_some());
+        let named: Option<Vec<Vec<Vec<u8>>>> = manifests.map(|name| self.names_in(name)).collect();
+        let Some(named) = named.map(|named| named.concat()) else {
+            // Nobody knows what the one names that cannot be read.
+            return;
+        };
+        for name in orphans
+            .into_iter()
+            .filter(|name| !named.iter().any(|other| other == name))
+        {
+            let shown = String::from_utf8_lossy(name);
+            match self.disk.remove(&self.path_of(name)) {
+                Ok(()) => tracing::info!("Removing {shown}, which no manifest names"),
+                Err(error) => tracing::warn!("{shown} cannot be removed: {error}"),
+            }
+        }
+    }
+
+    /// Whether this is more than the first start leaves when it comes to its end before there is a manifest.
+    fn may_hold_data(&self, name: &[u8], named: Named) -> bool {
+        match named {
+            Named::Base(seq) => seq > 1,
+            Named::Increment(_) => {
+                let file = self.disk.open(&self.path_of(name));
+                file.and_then(|file| file.len()).unwrap_or(1) > 0
+            }
+        }
+    }
+
+    /// What the manifest of that name names, its history included; None: it cannot be read.
+    fn names_in(&self, name: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let file = self.disk.open(&self.path_of(name)).ok()?;
+        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+        let count = file.read_at(&mut bytes, 0).ok()?;
+        let found = Manifest::parse(&self.manifest.stem, &bytes[..count]).ok()?;
+        Some(
+            found
+                .files()
+                .chain(&found.history)
+                .map(|entry| entry.name.clone())
+                .collect(),
+        )
     }
 
     /// Has this manifest on the disk, behind the names of its files, and goes by it.

@@ -266,6 +266,7 @@ impl Aof {
         files.make_directory()?;
         // A process that has died before its first rewrite was over has left them.
         files.remove_temporary();
+        files.tidy();
         files.life = next_number;
         if files.is_empty() {
             base_bytes = files.add_empty_base(next_number)?;

@@ -118,7 +118,10 @@ impl Rewrite {
         if self.is_first {
             files.life = self.life;
         }
-        files.put_base(file.path(), !self.is_script, number, self.first_seq, &self.temporary)?;
+        let put = files.put_base(file.path(), !self.is_script, number, self.first_seq, &self.temporary);
+        for elapsed_ms in put? {
+            aof.writers.note_slow("aof-rename", elapsed_ms);
+        }
         // What a sync has lost before the cut is in the base.
         let failed_syncs = aof.writers.failed_syncs.load(Ordering::SeqCst);
         if !self.increments.is_empty() && failed_syncs == self.failed_syncs.load(Ordering::SeqCst) {
@@ -136,6 +139,7 @@ impl Rewrite {
         if !aof.keeps_history.load(Ordering::Relaxed) {
             files.remove_history();
         }
+        files.tidy();
         Ok(())
     }
 }

@@ -1,17 +1,24 @@
 //! Rewrites on a disk that crashes or fails at each of their operations.
 
-use super::{Directory, Mode, Recovered};
-use crate::base::clock::Ms;
+use super::{Directory, FAILURES_UNTIL_DELAY, Mode, Recovered};
+use crate::base::clock::{Ms, Ticks, UnixMs};
+use crate::base::section::Section;
 use crate::data::string::StringForm;
 use crate::engine::assembly::{Assembly, Plan};
 use crate::engine::rewrites::{self, Asked};
+use crate::engine::saves;
+use crate::engine::snapshot::Reason;
 use crate::engine::{Command, Op, Registry, Run};
-use crate::persist::aof::manifest::Manifest;
+use crate::persist::aof::manifest::{Manifest, manifest_name, path_of};
 use crate::resp::ReplyError;
-use crate::runtime::disk::{Failing, SimulatedDisk};
+use crate::runtime::disk::{Disk, Failing, SimulatedDisk};
 use crate::spec::{KeyFlags, KeySpec, command};
 use crate::store::Expiry;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 const COMMANDS: &[Command] = &[Command {
     arity: 2,
@@ -31,6 +38,9 @@ fn put(op: &mut Op) -> Result<(), ReplyError> {
 /// Keys that are written, and synced, before the rewrite begins.
 const SYNCED_COUNT: usize = 30;
 
+/// None of these tests writes more.
+const NUMBERS_OF_A_LIFE: u64 = 1000;
+
 /// Passes within which a rewrite is over, whatever it meets.
 const PATIENCE: usize = 40;
 
@@ -42,8 +52,16 @@ struct Server {
 
 impl Server {
     fn start(shard_count: usize, layout: &str, seed: u64) -> Server {
+        let server = Server::start_on(SimulatedDisk::new(seed), shard_count, layout).unwrap();
+        (0..SYNCED_COUNT).for_each(|number| server.put(&format!("synced:{number}")));
+        let node = server.assembly.shards[0].borrow().node.clone();
+        node.aof.writers.sync_all().unwrap();
+        server
+    }
+
+    /// Goes on behind what is on a disk. (Nothing of it is read.)
+    fn start_on(disk: Arc<SimulatedDisk>, shard_count: usize, layout: &str) -> Result<Server, String> {
         let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
-        let disk = SimulatedDisk::new(seed);
         let assembly = Assembly::of(Plan {
             disk: disk.clone(),
             parameters: &[("aof-layout".to_owned(), layout.to_owned())],
@@ -51,21 +69,31 @@ impl Server {
         });
         let node = assembly.shards[0].borrow().node.clone();
         let directory = Directory::of(node.lock_config().settings());
-        node.aof
-            .begin(directory.clone(), Recovered::nothing(&directory))
-            .unwrap();
+        let mut found = Recovered::nothing(&directory);
+        let manifest = Manifest::load(&*disk, &directory.path, &directory.name);
+        if let Some(mut manifest) = manifest.map_err(|error| error.to_string())? {
+            found.next_number = 1 + manifest
+                .increments
+                .iter()
+                .filter_map(|file| file.part)
+                .fold(1, |last, part| {
+                    last.max(part.until.unwrap_or(part.place.life + NUMBERS_OF_A_LIFE))
+                });
+            manifest.close_life(found.next_number - 1);
+            let saved = manifest.save(&*disk, &directory.path);
+            saved.map_err(|error| error.to_string())?;
+            found.manifest = manifest;
+        }
+        node.aof.begin(directory.clone(), found)?;
         assembly
             .shards
             .iter()
             .for_each(|shard| shard.borrow_mut().begin_logging());
-        let server = Server {
+        Ok(Server {
             assembly,
             disk,
             directory,
-        };
-        (0..SYNCED_COUNT).for_each(|number| server.put(&format!("synced:{number}")));
-        node.aof.writers.sync_all().unwrap();
-        server
+        })
     }
 
     fn put(&self, key: &str) {
@@ -230,4 +258,237 @@ fn after_a_sync_that_failed_a_new_base_makes_all_count_again() {
         server.has_all("lost", 1);
         server.has_all("later", 1);
     }
+}
+
+/// Every file that lies in the directory beside the manifest is named by it.
+#[track_caller]
+fn has_no_orphans(server: &Server) {
+    let (manifest, _) = server.read();
+    let dir = &server.directory.path;
+    let mut expected: Vec<PathBuf> = manifest.files().map(|file| file.path(dir)).collect();
+    expected.push(path_of(dir, &manifest_name(&server.directory.name)));
+    expected.sort();
+    let mut found = server.disk.names();
+    found.retain(|path| path.parent() == Some(dir));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn whatever_a_crash_leaves_in_no_manifest_is_gone_after_the_next_start() {
+    let mut orphans = 0;
+    for (shard_count, layout) in SHAPES {
+        // Of the first start, of a rewrite, and of a start behind it: a crash at each operation, and then other shards.
+        let whole = Server::start(shard_count, layout, 1);
+        let begun = SimulatedDisk::new(1);
+        Server::start_on(begun.clone(), shard_count, layout).unwrap();
+        let started = whole.disk.operations();
+        whole.rewrite();
+        let rewritten = whole.disk.operations();
+        Server::start_on(whole.disk.clone(), shard_count, layout).unwrap();
+        let restarted = whole.disk.operations();
+        for at in (0..begun.operations()).chain(started..restarted) {
+            let disk = match at {
+                _ if at < started => {
+                    let disk = SimulatedDisk::new(at);
+                    disk.fail_at(at, Failing::Crash);
+                    assert!(Server::start_on(disk.clone(), shard_count, layout).is_err());
+                    disk
+                }
+                _ => {
+                    let server = Server::start(shard_count, layout, at);
+                    server.disk.fail_at(at, Failing::Crash);
+                    server.rewrite();
+                    if at >= rewritten {
+                        assert!(Server::start_on(server.disk.clone(), shard_count, layout).is_err());
+                    }
+                    server.disk.clone()
+                }
+            };
+            assert!(disk.has_crashed(), "operation {at} is one of it");
+            disk.restart();
+            let dir = Directory::of(whole.assembly.shards[0].borrow().node.lock_config().settings());
+            let manifest = Manifest::load(&*disk, &dir.path, &dir.name).unwrap();
+            let manifest = manifest.unwrap_or_else(|| Manifest::new(&dir.name));
+            let names = disk.names();
+            let own = names.iter().filter_map(|path| path.file_name());
+            let own = own.filter(|name| manifest.named(name.as_bytes()).is_some());
+            let listed = |name: &&OsStr| {
+                let mut all = manifest.files().chain(&manifest.history);
+                all.any(|file| file.name == name.as_bytes())
+            };
+            orphans += own.filter(|name| !listed(name)).count();
+            let server = Server::start_on(disk, 1, layout).unwrap();
+            has_no_orphans(&server);
+            server.rewrite();
+            has_no_orphans(&server);
+        }
+    }
+    assert!(orphans > 20, "{orphans}");
+}
+
+#[test]
+fn a_rewrite_that_fails_leaves_no_orphans_behind_the_next_one() {
+    for (shard_count, layout) in SHAPES {
+        let whole = Server::start(shard_count, layout, 1);
+        let before = whole.disk.operations();
+        whole.rewrite();
+        for at in before..whole.disk.operations() {
+            let server = Server::start(shard_count, layout, at);
+            server.disk.fail_at(at, Failing::Broken);
+            server.rewrite();
+            let node = server.assembly.shards[0].borrow().node.clone();
+            node.aof.writers.retry();
+            server.rewrite();
+            has_no_orphans(&server);
+        }
+    }
+}
+
+#[test]
+fn only_orphans_are_removed() {
+    let put = |disk: &SimulatedDisk, name: &str, bytes: &[u8]| {
+        let mut file = disk.create(&Path::new("/appendonlydir").join(name)).unwrap();
+        file.append(bytes).unwrap();
+    };
+    let is_there = |disk: &SimulatedDisk, name: &str| disk.content(&Path::new("/appendonlydir").join(name)).is_some();
+    let server = Server::start(1, "per-shard", 1);
+    server.rewrite();
+    let disk = &server.disk;
+    let others = [
+        // Lower numbers, other names, another stem, and what another manifest names.
+        "appendonly.aof.1.incr.aof",
+        "appendonly.aof.1.base.aof",
+        "appendonly.aof.07.incr.aof",
+        "appendonly.aof.7.incr",
+        "appendonly.aof.7.incr.aof.save",
+        "other.aof.7.incr.aof",
+        "appendonly.aof.9.incr.aof",
+    ];
+    others.iter().for_each(|name| put(disk, name, b"kept"));
+    put(
+        disk,
+        "appendonly.aof.manifest.of-monday",
+        b"file appendonly.aof.9.incr.aof seq 9 type i\n",
+    );
+    let orphans = [
+        "appendonly.aof.7.incr.aof",
+        "appendonly.aof.8.base.rdb",
+        "appendonly.aof.3.base.aof",
+    ];
+    orphans.iter().for_each(|name| put(disk, name, b"gone"));
+    put(disk, "torn.manifest", b"file appendonly.aof.7.incr.aof se");
+    drop(Server::start_on(disk.clone(), 1, "per-shard").unwrap());
+    assert!(
+        orphans.iter().all(|name| is_there(disk, name)),
+        "what a torn manifest names nobody knows"
+    );
+    disk.remove(Path::new("/appendonlydir/torn.manifest")).unwrap();
+    drop(Server::start_on(disk.clone(), 1, "per-shard").unwrap());
+    assert!(!orphans.iter().any(|name| is_there(disk, name)));
+    others.iter().for_each(|name| assert!(is_there(disk, name), "{name}"));
+
+    // Where the manifest is lost, what it named is neither removed nor written over, at this start and the next.
+    let lost = SimulatedDisk::new(1);
+    put(&lost, "appendonly.aof.2.base.rdb", b"data");
+    put(&lost, "appendonly.aof.4.incr.aof", b"data");
+    for _ in 0..2 {
+        let server = Server::start_on(lost.clone(), 1, "per-shard").unwrap();
+        server.rewrite();
+        for name in ["appendonly.aof.2.base.rdb", "appendonly.aof.4.incr.aof"] {
+            assert_eq!(
+                lost.content(&Path::new("/appendonlydir").join(name)).as_deref(),
+                Some(&b"data"[..])
+            );
+        }
+    }
+}
+
+/// As in Redis: from the third failure on, a minute, two, four, and never more than an hour.
+#[test]
+fn rewrites_that_fail_again_and_again_are_put_off_for_longer_and_longer() {
+    let server = Server::start(1, "per-shard", 1);
+    let node = server.assembly.shards[0].borrow().node.clone();
+    let (aof, mut now) = (&node.aof, UnixMs(1_000_000));
+    let mut settings = node.lock_config().settings().clone();
+    settings.auto_aof_rewrite_percentage = 1;
+    settings.auto_aof_rewrite_min_size = 0;
+    let fail = |now| {
+        assert!(aof.claim(now));
+        aof.note_rewrite(Some(false), None, 0);
+    };
+    for _ in 0..FAILURES_UNTIL_DELAY {
+        assert!(aof.is_due(&settings, now));
+        fail(now);
+    }
+    for minutes in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert!(!aof.is_due(&settings, now));
+        now += Ms(minutes * 60_000 - 1);
+        assert!(!aof.is_due(&settings, now), "{minutes} minutes");
+        now += Ms(1);
+        assert!(aof.is_due(&settings, now), "{minutes} minutes");
+        fail(now);
+    }
+    assert!(!aof.is_due(&settings, now));
+    aof.forget_failures();
+    assert!(aof.is_due(&settings, now), "somebody has asked for one");
+    // One that succeeds forgets them, too.
+    (0..FAILURES_UNTIL_DELAY).for_each(|_| fail(now));
+    assert!(!aof.is_due(&settings, now));
+    assert!(aof.claim(now));
+    aof.note_rewrite(Some(true), None, 0);
+    assert!(aof.is_due(&settings, now));
+}
+
+#[test]
+fn a_sync_that_takes_long_is_counted_once() {
+    let server = Server::start(2, "per-shard", 1);
+    let node = server.assembly.shards[0].borrow().node.clone();
+    let writers = &node.aof.writers;
+    (0..20).for_each(|number| server.put(&format!("unsynced:{number}")));
+    let syncs: Vec<_> = (0..2).map(|place| writers.begin_sync(place).unwrap()).collect();
+    let later = |ns| Ticks(Ticks::now().0 + ns);
+    assert_eq!(writers.take_late(later(1_000_000_000)), 0);
+    assert_eq!(writers.take_late(later(2_100_000_000)), 2);
+    assert_eq!(writers.take_late(later(9_000_000_000)), 0, "that was said");
+    for mut sync in syncs {
+        let outcome = sync.run();
+        writers.end_sync(sync, outcome);
+    }
+    let shown = || {
+        let mut section = Section::new("Persistence");
+        node.aof.write_sizes(&mut section);
+        section.into_text()
+    };
+    node.aof.count_delayed(2);
+    assert!(shown().contains("aof_delayed_fsync:2\r\n"), "{}", shown());
+    node.aof.reset_counts();
+    assert!(shown().contains("aof_delayed_fsync:0\r\n"), "{}", shown());
+}
+
+/// The names are those of Redis's latency monitor.
+#[test]
+fn a_slow_write_is_told_by_what_went_on_beside_it() {
+    let server = Server::start(1, "per-shard", 1);
+    let node = server.assembly.shards[0].borrow().node.clone();
+    let writers = &node.aof.writers;
+    writers.note_write(50);
+    assert!(writers.take_slow().is_empty(), "nobody monitors");
+    writers.latency_ms.store(20, Ordering::Relaxed);
+    writers.note_write(19);
+    assert!(writers.take_slow().is_empty());
+    writers.note_write(20);
+    assert_eq!(writers.take_slow(), [("aof-write", 20), ("aof-write-alone", 20)]);
+    server.put("unsynced");
+    let mut sync = writers.begin_sync(0).unwrap();
+    writers.note_write(30);
+    assert_eq!(
+        writers.take_slow(),
+        [("aof-write", 30), ("aof-write-pending-fsync", 30)]
+    );
+    let outcome = sync.run();
+    writers.end_sync(sync, outcome);
+    let begun = saves::begin(&mut server.assembly.shards[0].borrow_mut(), Reason::Background);
+    assert!(begun.is_some() && node.snapshots.is_under_way());
+    writers.note_write(40);
+    assert_eq!(writers.take_slow(), [("aof-write", 40), ("aof-write-active-child", 40)]);
 }

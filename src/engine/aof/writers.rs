@@ -262,7 +262,8 @@ impl Writers {
         }
     }
 
-    fn note_write(&self, elapsed_ms: u64) {
+    /// A write took so long, beside what else is going on.
+    pub(super) fn note_write(&self, elapsed_ms: u64) {
         let is_syncing = self.places.iter().any(Place::is_syncing);
         let event = match (is_syncing, self.snapshots.is_under_way()) {
             (true, _) => "aof-write-pending-fsync",

@@ -19,11 +19,13 @@ use crate::base::random::Random;
 use crate::client::ClientTable;
 use crate::data::access::Moment;
 use crate::engine::assembly::{BEGIN, Equipment, Plan};
+use crate::engine::attempt::Consequences;
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::Executor;
 use crate::engine::log::{Chunk, LogFile};
-use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Registry};
+use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Message, Post, Registry};
 use crate::persist::digest::{Digest, digest_value};
+use crate::pubsub::Kind;
 use crate::resp::{OwnedArgs, Proto};
 use crate::runtime::disk::SimulatedDisk;
 use crate::shard::turns::Turn;
@@ -319,8 +321,38 @@ impl LogFile for Tape {
     }
 }
 
-fn told(event: &KeyEvent) -> Told {
+fn told(message: &Message) -> Told {
+    match message {
+        Message::Event(event, _) => told_event(event),
+        Message::Post(post) => told_post(post),
+        Message::Command(line) => ("command", DbIndex(0), line.as_bytes().to_vec()),
+    }
+}
+
+fn told_event(event: &KeyEvent) -> Told {
     (event.event.name, event.db, event.key.to_vec())
+}
+
+fn told_post(post: &Post) -> Told {
+    let name = match post.kind {
+        Kind::ShardChannel => "spublish",
+        Kind::Channel | Kind::Pattern => "publish",
+    };
+    (name, DbIndex(0), [&post.channel[..], b" ", &post.payload].concat())
+}
+
+/// Events and what was published, in the order in which they were.
+fn all_told(consequences: &Consequences) -> Vec<Told> {
+    let mut told: Vec<Told> = Vec::new();
+    let mut posts = consequences.posts.iter().peekable();
+    for (index, event) in consequences.events.iter().enumerate() {
+        while let Some((_, post)) = posts.next_if(|(behind, _)| *behind <= index) {
+            told.push(told_post(post));
+        }
+        told.push(told_event(event));
+    }
+    told.extend(posts.map(|(_, post)| told_post(post)));
+    told
 }
 
 /// Does something that is not the shard's affair while one is charged.
@@ -355,10 +387,7 @@ fn observer(
                 let effects = consequences.effects.iter();
                 effects.map(|effect| (effect.db, effect.command.to_vec())).collect()
             });
-            let told = observed.consequences.map_or_else(Vec::new, |consequences| {
-                let events = consequences.events.iter();
-                events.map(told).collect()
-            });
+            let told = observed.consequences.map_or_else(Vec::new, all_told);
             if matches!(what, What::Expired) && effects.is_empty() && told.is_empty() {
                 return;
             }

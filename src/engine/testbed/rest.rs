@@ -51,11 +51,14 @@ impl Run<'_> {
             if local.clients.has_listed() || local.link().has_backlog() {
                 return wrong("rest", format!("shard {shard} has something left to do"));
             }
-            if local.has_unreleased() || local.mailbox.holds_any() {
+            if local.has_unreleased() || local.env.mailbox.holds_any() {
                 return wrong(
                     "rest",
                     format!("shard {shard} has something left to release, or to deliver"),
                 );
+            }
+            if !local.awaited.is_empty() {
+                return wrong("rest", format!("shard {shard} has replies that wait for deliveries"));
             }
             if !local.env.garbage.is_empty() {
                 return wrong("rest", format!("shard {shard} has something left to free"));

@@ -54,6 +54,15 @@ pub struct Manifest {
     /// What has been replaced and is not removed yet.
     pub history: Vec<Entry>,
     pub increments: Vec<Entry>,
+    /// No lower sequence number is given to a new file. (It is not written down: it matters only until there is one.)
+    pub first_seq: u64,
+}
+
+/// What a file is by its name, with its sequence number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    Base(u64),
+    Increment(u64),
 }
 
 /// One of the files.
@@ -202,6 +211,7 @@ impl Manifest {
             base: None,
             history: Vec::new(),
             increments: Vec::new(),
+            first_seq: 1,
         }
     }
 
@@ -224,7 +234,7 @@ impl Manifest {
             .iter()
             .filter(|entry| names(entry.seq).contains(&entry.name));
         let seqs = own.map(|entry| entry.seq).chain(replaced.map(|entry| entry.seq));
-        seqs.max().unwrap_or(0) + 1
+        seqs.max().map_or(1, |seq| seq + 1).max(self.first_seq)
     }
 
     pub fn base_name(&self, seq: u64, is_rdb: bool) -> Vec<u8> {
@@ -234,6 +244,17 @@ impl Manifest {
 
     pub fn increment_name(&self, seq: u64) -> Vec<u8> {
         [&self.stem[..], format!(".{seq}.incr.aof").as_bytes()].concat()
+    }
+
+    /// What a file of that name is, if a manifest of this stem gives such names.
+    pub fn named(&self, name: &[u8]) -> Option<Named> {
+        let rest = name.strip_prefix(&self.stem[..])?.strip_prefix(b".")?;
+        let seq = decimal(&rest[..rest.iter().position(|&byte| byte == b'.')?])?;
+        let bases = [false, true].map(|is_rdb| self.base_name(seq, is_rdb));
+        if bases.iter().any(|base| base == name) {
+            return Some(Named::Base(seq));
+        }
+        (self.increment_name(seq) == name).then_some(Named::Increment(seq))
     }
 
     /// Lists the increments of a new generation behind the others, and answers which they are: annotated ones of so many shards, in the life
@@ -267,11 +288,6 @@ impl Manifest {
         for entry in &mut self.history {
             (entry.part, entry.number) = (None, None);
         }
-    }
-
-    /// Lists the history no more, and answers what it was.
-    pub fn forget_history(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.history)
     }
 
     /// Closes the last life, if there is one, or ends it earlier: of it the numbers up to this one are kept.

@@ -352,3 +352,26 @@ fn a_link_shows_a_bound_below_what_is_staged_in_it() {
     bounds.dedup();
     assert_eq!(bounds, [8, 11, NO_BOUND]);
 }
+
+/// There is one for each pair of shards.
+#[test]
+fn a_link_gives_back_what_many_parcels_have_taken() {
+    let mut ports = connect::<u32>(2, 1024);
+    let taken_bytes = ports[0].outbound.memory_bytes();
+    let count = 40 * PARCELS_MAX as u32;
+    for sequence in 0..count {
+        ports[0].outbound.message(ShardId(1), sequence);
+    }
+    let mut next = 0;
+    while next < count {
+        ports[0].outbound.flush(|_| ());
+        for sequence in drained(&mut ports[1]) {
+            assert_eq!(sequence, next);
+            next += 1;
+        }
+    }
+    ports[0].outbound.flush(|_| ());
+    let kept_bytes = STAGED_BYTES_KEPT + 2 * PARCELS_MAX * size_of::<(u64, Parcel<u32>)>();
+    let left_bytes = ports[0].outbound.memory_bytes() - taken_bytes;
+    assert!(left_bytes <= kept_bytes, "{left_bytes}");
+}

@@ -107,7 +107,8 @@ const SECTIONS: &[Row] = &[
     row("stats", "Stats", USUAL, |overview, out| {
         let snapshots = &overview.node.snapshots;
         let stats = &overview.total.stats;
-        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), out);
+        let heard = overview.node.hearers.directory.figures();
+        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, out);
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),

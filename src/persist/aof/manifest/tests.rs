@@ -37,7 +37,7 @@ fn a_rewrite_lists_what_redis_lists() {
     assert_eq!(String::from_utf8(manifest.encode()).unwrap(), OF_REDIS);
     assert_eq!(parse(OF_REDIS).unwrap(), manifest);
     assert_eq!((manifest.next_base_seq(), manifest.next_increment_seq()), (3, 3));
-    assert_eq!(manifest.forget_history().len(), 2);
+    assert_eq!(std::mem::take(&mut manifest.history).len(), 2);
     assert_eq!(manifest.sections(), [Section::Plain(0)]);
 }
 
@@ -119,7 +119,7 @@ fn generations_of_several_lives() {
         ..Entry::plain(manifest.base_name(3, true), 3)
     };
     manifest.retire(second, base);
-    manifest.forget_history();
+    manifest.history.clear();
     let text = "\
 file appendonly.aof.3.base.rdb seq 3 type b number 1042
 file appendonly.aof.4.incr.aof seq 4 type i shard 0 shards 2 life 900 until 1300

@@ -1,0 +1,215 @@
+//! Messages on their way out of a shard, and into its clients' outputs; and publishers, who wait for that.
+//!
+//! ```text
+//!  the publisher's pass --announce--> mailboxes of the shards that listen --deliver--> outputs of their clients
+//!                                                                             |
+//!  the publisher's shard: reply kept <------------ word, from each -----------'
+//! ```
+//!
+//! A message is put behind every reply that its client has, and behind those that are still to come for what the client has sent: so its
+//! own messages come after the reply of the command that caused them, as in Redis. It is put there whatever has piled up: a client that does not
+//! read ends by its output limit, and nobody waits for it.
+//!
+//! The reply to whoever has published is kept until all shards have sent word ([`Awaited`]). PUBLISH, which answers to how many a message
+//! went, is answered by what they say; inside EXEC the answer was written when it ran, from what stood in the directory then.
+
+use super::listening::{Announcement, Message, Publication, address};
+use super::local::{Envelope, Local};
+use super::receipts::{KeptReply, ReceiptId, Word};
+use crate::client::Client;
+use crate::pubsub::{Moment, Subscriber};
+use crate::resp::{Proto, Reply, ReplyBuf};
+use crate::shard::durable::Need;
+use crate::shard::turns::Turn;
+
+/// Rule 8: sends what the pass has to tell to the shards that listen.
+pub(super) fn announce(local: &mut Local, turn: &Turn) {
+    local.env.mailbox.settle(turn.turn);
+    if local.env.messages.is_empty() {
+        return;
+    }
+    let messages = std::mem::take(&mut local.env.messages);
+    let receipts = std::mem::take(&mut local.env.receipts);
+    let node = local.node.clone();
+    let addressed = address(messages, receipts, turn, &node.hearers);
+    for (shard, announcement) in addressed.announcements {
+        if shard == local.env.shard {
+            local.env.mailbox.take_in(announcement);
+            // What is told here is heard here in the next pass, which need not wait for anything.
+            local.passes.next_look = Some(local.env.ticks);
+        } else {
+            local.link().message(shard, Envelope::Announcement(announcement));
+        }
+    }
+    for word in addressed.words {
+        send_word(local, word);
+    }
+}
+
+/// Puts the messages of a pass into the outputs of this shard's clients.
+pub(super) fn deliver(local: &mut Local, announcement: Announcement) {
+    let Announcement {
+        turn,
+        number,
+        content,
+        receipts,
+    } = announcement;
+    let need = match local.env.promises.hold() {
+        true => Need::of(number),
+        false => Need::NONE,
+    };
+    show_commands(local, turn, need, &content.messages);
+    let mut counts = Vec::with_capacity(content.publications.len());
+    for publication in &content.publications {
+        let mut delivery = Delivery {
+            local,
+            moment: Moment {
+                turn,
+                index: publication.index,
+            },
+            need,
+            count: 0,
+        };
+        delivery.deliver(publication);
+        counts.push((publication.index as usize, delivery.count));
+    }
+    for (receipt, of) in receipts {
+        let own = counts.iter().filter(|(index, _)| receipt.messages.contains(index));
+        let deliveries = own.map(|(_, count)| count).sum();
+        send_word(local, receipt.word(of, deliveries));
+    }
+}
+
+/// Commands to those who watch all of them.
+fn show_commands(local: &mut Local, turn: u64, need: Need, messages: &[Message]) {
+    if local.env.mailbox.monitors.is_empty() {
+        return;
+    }
+    let monitors = local.env.mailbox.monitors.clone();
+    for (index, message) in messages.iter().enumerate() {
+        let Message::Command(line) = message else { continue };
+        let moment = Moment {
+            turn,
+            index: index as u32,
+        };
+        for Subscriber { place, since } in &monitors {
+            if moment >= *since
+                && let Some(client) = local.clients.get(*place).filter(|client| !client.is_killed)
+            {
+                let proto = client.session.proto;
+                Reply::new(client.message_buffer(), proto).simple(line);
+                client.needs(need);
+                local.clients.list(place.index);
+            }
+        }
+    }
+}
+
+/// One message, on this shard.
+struct Delivery<'a> {
+    local: &'a mut Local,
+    moment: Moment,
+    need: Need,
+    count: u64,
+}
+
+impl Delivery<'_> {
+    fn deliver(&mut self, publication: &Publication) {
+        let Publication { post, patterns, .. } = publication;
+        let word: &[u8] = match post.kind {
+            crate::pubsub::Kind::ShardChannel => b"smessage",
+            _ => b"message",
+        };
+        let roll = std::mem::take(&mut self.local.env.mailbox.roll);
+        self.push_to(roll.of_channel(post.kind, &post.channel), |reply| {
+            reply.push(3);
+            reply.bulk(word);
+            reply.bulk_shared(post.channel.clone());
+            reply.bulk_shared(post.payload.clone());
+        });
+        for id in patterns {
+            let Some((pattern, subscribers)) = roll.of_pattern(*id) else {
+                continue;
+            };
+            self.push_to(subscribers, |reply| {
+                reply.push(4);
+                reply.bulk(b"pmessage");
+                reply.bulk(pattern);
+                reply.bulk_shared(post.channel.clone());
+                reply.bulk_shared(post.payload.clone());
+            });
+        }
+        self.local.env.mailbox.roll = roll;
+    }
+
+    /// Pushes what `write` writes, once for each protocol, to those who listened by then.
+    fn push_to(&mut self, subscribers: &[Subscriber], write: impl Fn(&mut Reply<'_>)) {
+        let mut written: [Option<ReplyBuf>; 2] = [None, None];
+        for Subscriber { place, since } in subscribers {
+            if self.moment < *since {
+                continue;
+            }
+            self.count += 1;
+            let Some(client) = self.local.clients.get(*place).filter(|client| !client.is_killed) else {
+                continue;
+            };
+            let proto = client.session.proto;
+            let message = written[usize::from(proto == Proto::Resp3)].get_or_insert_with(|| {
+                let mut message = ReplyBuf::new();
+                write(&mut Reply::new(&mut message, proto));
+                message
+            });
+            client.message_buffer().push_copy(message);
+            client.needs(self.need);
+            self.local.upkeep.under_way.count_output(client);
+            self.local.clients.list(place.index);
+        }
+    }
+}
+
+fn send_word(local: &mut Local, word: Word) {
+    let shard = word.origin.shard;
+    if shard == local.env.shard {
+        take_word(local, word);
+    } else {
+        local.link().message(shard, Envelope::Word(word));
+    }
+}
+
+/// A shard says that it has delivered.
+pub(super) fn take_word(local: &mut Local, word: Word) {
+    if let Some(kept) = local.awaited.take_word(word) {
+        answer(local, kept);
+    }
+}
+
+/// Keeps a reply until there is word of all deliveries. Its client may be at work; it counts the reply itself then.
+pub(super) fn keep_reply(local: &mut Local, id: ReceiptId, reply: KeptReply) {
+    if let Some(client) = local.clients.get(reply.place) {
+        client.undelivered += 1;
+    }
+    if let Some(kept) = local.awaited.keep(id, reply) {
+        answer(local, kept);
+    }
+}
+
+fn answer(local: &mut Local, kept: KeptReply) {
+    let KeptReply {
+        place,
+        sequence,
+        reply,
+        deliveries,
+    } = kept;
+    let Some(client) = local.clients.get(place) else { return };
+    client.undelivered -= 1;
+    let Client {
+        pending, out, session, ..
+    } = &mut **client;
+    let proto = session.proto;
+    pending.answer(sequence, out, |buffer| match reply {
+        Some(mut reply) => buffer.append(&mut reply),
+        None => Reply::new(buffer, proto).integer(deliveries as i64),
+    });
+    local.upkeep.under_way.count_output(client);
+    local.clients.answered(place.index);
+}
