@@ -269,6 +269,7 @@ impl Assembly {
                 let stable = shard.stable_turn();
                 shard.drain_links();
                 shard.hear(stable);
+                unblock::end_overdue(&mut shard);
                 unblock::look_again(&mut shard);
                 shard.post();
                 while shard.step_held() {

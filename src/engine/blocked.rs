@@ -224,3 +224,70 @@ fn view_slot<'k>(view: &'k mut View<'_, Slot>, slot: u16) -> &'k mut Slot {
     view.slot(slot)
         .expect("whoever begins to wait holds the slots of its keys")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Command, Registry, Run};
+    use crate::resp::Proto;
+    use crate::shard::ShardId;
+    use crate::spec::command;
+    use crate::store::DbIndex;
+
+    const COMMANDS: &[Command] = &[Command {
+        arity: 1,
+        ..command("wait-for", Run::Keys(|_| Ok(())))
+    }];
+
+    fn waiting() -> Blocked {
+        let registry: &'static Registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+        Blocked {
+            claim: AtomicU8::new(WAITING),
+            number: 1,
+            origin: ConnRef::background(ShardId(0)),
+            found: &registry.all()[0],
+            args: OwnedArgs::from_slices(&["wait-for"]),
+            caller: Caller {
+                db: DbIndex(0),
+                proto: Proto::Resp2,
+                leaves_clocks: false,
+                is_local: true,
+                is_nested: false,
+                is_silent: false,
+            },
+            deadline: None,
+            spent_us: 0,
+            target: None,
+            kind: ValueType::List,
+            minds_absence: false,
+            keys: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn one_of_those_who_would_end_a_wait_does() {
+        let wait = waiting();
+        assert!(wait.begin_serving() && !wait.begin_serving());
+        assert_eq!(wait.take(), Taken::Busy);
+        assert!(wait.wait_on(), "it waits again");
+        assert_eq!(wait.take(), Taken::Ours);
+        assert_eq!(wait.take(), Taken::Lost);
+        assert!(!wait.begin_serving() && !wait.abandon());
+        let served = waiting();
+        assert!(served.begin_serving());
+        served.end_serving();
+        assert!(served.take() == Taken::Lost && !served.abandon() && !served.begin_serving());
+        let abandoned = waiting();
+        assert!(abandoned.abandon() && !abandoned.abandon() && !abandoned.begin_serving());
+    }
+
+    #[test]
+    fn a_connection_that_ends_while_it_is_served_does_not_wait_again() {
+        let wait = waiting();
+        assert!(wait.begin_serving());
+        assert!(!wait.abandon(), "its places are those of who serves it");
+        assert_eq!(wait.take(), Taken::Lost);
+        assert!(!wait.wait_on());
+        assert!(!wait.begin_serving() && wait.take() == Taken::Lost);
+    }
+}

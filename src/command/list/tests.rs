@@ -221,3 +221,37 @@ fn what_was_ready_while_clients_were_paused_is_served_afterwards() {
         format!("*2\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len())
     );
 }
+
+#[test]
+fn a_wait_ends_in_the_millisecond_behind_its_deadline_and_is_no_time_of_the_command() {
+    for shards in [1, 2] {
+        let mut bench = Bench::new(shards);
+        second_client(&bench);
+        let keys = [0, 1].map(|number| bench.key_on(shards - 1, number));
+        let call = format!("blpop {} {} 0.1\r\n", keys[0], keys[1]);
+        send(&bench, &call);
+        bench.go_round();
+        bench.pass(Ms(100));
+        bench.go_round();
+        assert_eq!(send(&bench, ""), "", "it is never early");
+        bench.pass(Ms(1));
+        bench.go_round();
+        assert_eq!(send(&bench, ""), "*-1\r\n");
+        send(&bench, "blpop key 0\r\n");
+        bench.go_round();
+        bench.pass(Ms(10_000));
+        bench.run("rpush key x");
+        assert_eq!(send(&bench, ""), "*2\r\n$3\r\nkey\r\n$1\r\nx\r\n");
+        assert_eq!(bench.run("slowlog len"), ":0");
+        let awaited: usize = bench
+            .shards
+            .iter()
+            .map(|shard| {
+                let shard = shard.borrow();
+                let slots = shard.core.contents_here();
+                slots.map(|(_, slot)| slot.awaited_count()).sum::<usize>()
+            })
+            .sum();
+        assert_eq!(awaited, 0);
+    }
+}
