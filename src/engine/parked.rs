@@ -25,6 +25,21 @@ pub struct Park {
     pub instead: Option<OwnedArgs>,
 }
 
+impl Park {
+    /// Until one of these is of that kind.
+    pub fn until<'k>(kind: ValueType, keys: impl IntoIterator<Item = &'k [u8]>, deadline: Option<UnixMs>) -> Park {
+        Park {
+            kind,
+            keys: keys.into_iter().map(Into::into).collect(),
+            target: None,
+            minds_absence: false,
+            deadline,
+            nothing: Nothing::NullArray,
+            instead: None,
+        }
+    }
+}
+
 /// The answer of a command that got nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nothing {

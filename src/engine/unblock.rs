@@ -54,34 +54,22 @@ pub(super) fn block(local: &mut Local, sequence: u32, wait: Arc<Blocked>) {
 
 /// Somebody has served a client of this shard.
 pub(super) fn take_answer(local: &mut Local, answer: Served) {
+    if local.clients.get(answer.place).is_none() {
+        return;
+    }
+    let entry = local.room.blocked.get(&answer.place.index);
+    if entry.is_none_or(|entry| entry.wait.number != answer.number) {
+        local.room.early.insert(answer.number, answer);
+        return;
+    }
     let Served {
         place,
-        number,
+        number: _,
         reply,
         need,
         ran_on,
         slow_entries,
     } = answer;
-    if local.clients.get(place).is_none() {
-        return;
-    }
-    let is_known = local
-        .room
-        .blocked
-        .get(&place.index)
-        .is_some_and(|entry| entry.wait.number == number);
-    if !is_known {
-        let answer = Served {
-            place,
-            number,
-            reply,
-            need,
-            ran_on,
-            slow_entries,
-        };
-        local.room.early.insert(number, answer);
-        return;
-    }
     if !slow_entries.is_empty() {
         local.log_slow(place, slow_entries);
     }

@@ -200,7 +200,6 @@ errors! {
     TIMEOUT_NOT_AN_INTEGER = "ERR timeout is not an integer or out of range";
     TIMEOUT_NEGATIVE = "ERR timeout is negative";
     TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range";
-    UNBLOCKED_BY_CLIENT = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
     WAITAOF_WITHOUT_AOF = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
     UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
     UNBLOCKED_ROLE_CHANGED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";

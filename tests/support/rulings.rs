@@ -65,6 +65,7 @@ pub const RULINGS: &[Ruling] = &[
     ruling("WATCH ...", &[Valkey91], "as MULTI"),
     // Arguments.
     ruling("BITCOUNT * *", &[Valkey91, Redis70], "it takes a start alone; 7.0 looks for the key first"),
+    ruling("BITCOUNT * * * *", &[Valkey91, Redis70], "it looks at the unit before it reads the end; 7.0 as above"),
     ruling("Z* ... LIMIT -* ...", &[Valkey91], "in a large set it takes a negative offset for 0; 7.2 answers nothing, as of a small one"),
     ruling("SCAN ... TYPE ...", &[Valkey91], "it refuses types that there are not"),
     ruling("CLIENT PAUSE * WRITE more", &[Valkey91], "it passes over what is too much"),

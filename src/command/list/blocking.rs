@@ -86,25 +86,7 @@ fn pop_at(op: &mut Op, end: End) -> Result<(), ReplyError> {
         op.instead(&[pop_command(end), key]);
         return Ok(());
     }
-    op.wait(for_a_list(keys.iter(), None, deadline, Nothing::NullArray))
-}
-
-/// Waiting until one of these is a list.
-fn for_a_list<'k>(
-    keys: impl Iterator<Item = &'k [u8]>,
-    target: Option<&[u8]>,
-    deadline: Option<UnixMs>,
-    nothing: Nothing,
-) -> Park {
-    Park {
-        kind: ValueType::List,
-        keys: keys.map(Into::into).collect(),
-        target: target.map(Into::into),
-        minds_absence: false,
-        deadline,
-        nothing,
-        instead: None,
-    }
+    op.wait(Park::until(ValueType::List, keys.iter(), deadline))
 }
 
 pub(super) const BLMPOP: Command = Command {
@@ -132,7 +114,7 @@ fn blmpop(op: &mut Op) -> Result<(), ReplyError> {
     if call.run(op)? {
         return Ok(());
     }
-    op.wait(for_a_list(call.keys.iter(), None, deadline, Nothing::NullArray))
+    op.wait(Park::until(ValueType::List, call.keys.iter(), deadline))
 }
 
 /// What both have in common that move an element.
@@ -199,6 +181,10 @@ fn relocate(op: &mut Op, from: End, to: End, deadline: Option<UnixMs>) -> Result
         return Ok(true);
     }
     let (source, target) = (op.args.at(1), op.args.at(2));
-    op.wait(for_a_list([source].into_iter(), Some(target), deadline, Nothing::Null))?;
+    op.wait(Park {
+        target: Some(target.into()),
+        nothing: Nothing::Null,
+        ..Park::until(ValueType::List, [source], deadline)
+    })?;
     Ok(false)
 }

@@ -5,13 +5,12 @@
 
 use super::TAKE;
 use super::pop::{End, MultiPop, first_of};
-use crate::base::clock::UnixMs;
 use crate::data::ValueType;
 use crate::engine::arguments::timeout::deadline_s;
 use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Nothing, Op, Park, Run};
-use crate::resp::{Args, ReplyError};
+use crate::engine::{Command, Op, Park, Run};
+use crate::resp::ReplyError;
 use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeySpec, arg, command};
 
 const TIMEOUT: Argument = arg("timeout", ArgumentKind::Double);
@@ -68,7 +67,7 @@ fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
     let deadline = deadline_s(op.args.at(timeout_at), op.env.now)?;
     let keys = op.args.range(1, timeout_at);
     let Some(key) = first_of(op, keys)? else {
-        return op.wait(for_a_sorted_set(keys, deadline));
+        return op.wait(Park::until(ValueType::SortedSet, keys.iter(), deadline));
     };
     let (seed, reply) = (op.env.seed, &mut op.reply);
     op.keys.edit_sorted_set(key, |set| {
@@ -83,19 +82,6 @@ fn pop(op: &mut Op, end: End) -> Result<(), ReplyError> {
     op.wrote(key, end.event());
     op.instead(&[end.command(), key]);
     Ok(())
-}
-
-/// Waiting until one of these is a sorted set.
-fn for_a_sorted_set(keys: Args, deadline: Option<UnixMs>) -> Park {
-    Park {
-        kind: ValueType::SortedSet,
-        keys: keys.iter().map(Into::into).collect(),
-        target: None,
-        minds_absence: false,
-        deadline,
-        nothing: Nothing::NullArray,
-        instead: None,
-    }
 }
 
 pub(super) const BZMPOP: Command = Command {
@@ -126,5 +112,5 @@ fn bzmpop(op: &mut Op) -> Result<(), ReplyError> {
     if call.run(op)? {
         return Ok(());
     }
-    op.wait(for_a_sorted_set(call.keys, deadline))
+    op.wait(Park::until(ValueType::SortedSet, call.keys.iter(), deadline))
 }

@@ -13,7 +13,7 @@ use crate::data::stream::{BoundError, Group, Stream, StreamId};
 use crate::engine::arguments::Options;
 use crate::engine::arguments::timeout::deadline_ms;
 use crate::engine::typed::Edited;
-use crate::engine::{Command, Nothing, Op, Park};
+use crate::engine::{Command, Op, Park};
 use crate::resp::{Args, OwnedArgs, Reply, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Begin, Find, Flags, KeyFlags, KeySpec, arg};
 
@@ -292,13 +292,9 @@ fn wait(op: &mut Op, reading: &Reading, deadline: Option<UnixMs>, froms: &[(&[u8
         instead = Some(OwnedArgs::from_slices(&words));
     }
     op.wait(Park {
-        kind: ValueType::Stream,
-        keys: reading.keys.iter().map(Into::into).collect(),
-        target: None,
         minds_absence: reading.group.is_some(),
-        deadline,
-        nothing: Nothing::NullArray,
         instead,
+        ..Park::until(ValueType::Stream, reading.keys.iter(), deadline)
     })
 }
 
