@@ -161,6 +161,10 @@ impl Local {
             {
                 return self.start_single(client, found, args, slot);
             }
+            if !client.pending.is_empty() {
+                // It has no keys, and the whole keyspace is lent.
+                return Flow::Wait(Stall::Barrier);
+            }
             let task = Task::new(client, found, TaskKind::Command { args: args.to_owned() });
             let footprint = Footprint::Slots(slots.iter().copied().collect());
             return self.start(client, task, footprint);
