@@ -101,6 +101,8 @@ pub(super) struct Judge {
     pub(super) numbers_from: u64,
     /// No shard may serve yet.
     pub(super) is_loading: bool,
+    /// Some shard may still take what is over for alive, as its file is being read.
+    pub(super) is_replaying: bool,
     /// Of each shard, when it served what it had read at the latest; None: it does not yet.
     loaded_ns: Vec<Option<u64>>,
 }
@@ -173,6 +175,7 @@ impl Judge {
             cuts: estate.cuts.clone(),
             numbers_from: estate.numbers_from,
             is_loading: false,
+            is_replaying: false,
             loaded_ns: vec![Some(0); story.shard_count],
         };
         if !estate.is_first && !judge.has_file {
@@ -185,6 +188,7 @@ impl Judge {
     /// A data set is read.
     pub(super) fn begins_to_load(&mut self) {
         self.is_loading = true;
+        self.is_replaying = true;
         self.loaded_ns.fill(None);
     }
 
@@ -592,7 +596,7 @@ impl Judge {
 
     /// Has the reference run what a unit was.
     fn execute(&mut self, client: usize, index: usize, record: &Record) {
-        let is_replaying = self.has_file && self.is_loading;
+        let is_replaying = self.has_file && self.is_replaying;
         let Judge { reference, clients, .. } = self;
         let judged = &mut clients[client];
         let protos = client as u32 * 4;

@@ -197,6 +197,7 @@ pub(super) fn look_at_loading(run: &mut Run<'_>) -> Result<(), Failure> {
             false => run.judge.loaded(index, course_ns),
         }
     }
+    run.judge.is_replaying = run.judge.is_loading || !is_over;
     let is_in_pass = run.shards.iter().any(|state| state.torn.is_some());
     // A transaction that waits in its middle has changed something, and has not been reported.
     let is_idle = run.engine.shards.iter().all(|shard| shard.borrow().core.is_idle());
