@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -37,7 +37,8 @@ impl Oracle {
     }
 
     fn start_with(further: &[&str]) -> Option<Oracle> {
-        let [port, cluster_port] = free_ports();
+        let port = support::server::free_port();
+        let cluster_port = port + 1;
         let directory = std::env::temp_dir().join(format!("shardis-oracle-{port}"));
         std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
         let server = support::Oracle::Redis70.program()?;
@@ -107,12 +108,6 @@ impl Oracle {
             _ => Answer::Line(line.trim_end().into()),
         }
     }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until all are known, so that they differ.
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports"));
-    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
 }
 
 impl Drop for Oracle {

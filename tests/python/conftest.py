@@ -1,5 +1,6 @@
 """Servers for the tests of Python's clients: each on its own port and in its own directory, ended with the test."""
 
+import itertools
 import os
 import pathlib
 import socket
@@ -14,10 +15,27 @@ BINARY = pathlib.Path(os.environ.get("SHARDIS", ROOT / "target/debug/shardis"))
 START_TIMEOUT_S = 60
 
 
+# Below the ports that the kernel gives to connections: one of those may be taken again before a server has it.
+PORTS = range(20_000, 32_000)
+# A server may have a port for each shard, behind its own.
+PORTS_EACH = 8
+# Other processes begin elsewhere.
+FIRSTS = itertools.islice(itertools.cycle(PORTS[::PORTS_EACH]), os.getpid() * 37 % len(PORTS), None)
+
+
 def free_port():
+    """The first of some in a row that nobody listens on at the moment, and that no other test here has been given."""
+    return next(first for first in itertools.islice(FIRSTS, len(PORTS)) if all(map(is_free, range(first, first + PORTS_EACH))))
+
+
+def is_free(port):
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def start(directory, *options):
