@@ -87,8 +87,8 @@ pub struct Consequences {
     pub events: Vec<KeyEvent>,
     /// What its commands have published, each behind so many of the events.
     pub posts: Vec<(usize, Post)>,
-    /// What those who watch all commands are shown of those that have run: the db, and the arguments as text.
-    pub(super) shown: Vec<(DbIndex, String)>,
+    /// What those who watch all commands are shown of those that have run.
+    pub(super) shown: Vec<Shown>,
     /// The command that runs goes into the log though it changes nothing.
     is_told_to_replicas: bool,
     pub signals: Vec<Signal>,
@@ -103,6 +103,15 @@ pub struct Consequences {
     pub(super) has_seen_all: bool,
     /// It may have changed any.
     pub(super) has_held_all: bool,
+}
+
+/// A command as those see it who watch all of them.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub db: DbIndex,
+    /// A script has called it.
+    pub is_script: bool,
+    pub arguments: String,
 }
 
 /// What a keyspace event is about: its class, and Redis's name of it.
@@ -504,8 +513,12 @@ impl Consequences {
 
     /// Puts down what is shown of a command, if it is not hidden.
     #[cold]
-    pub(super) fn show(&mut self, db: DbIndex, arguments: Option<String>) {
-        self.shown.extend(arguments.map(|arguments| (db, arguments)));
+    pub(super) fn show(&mut self, db: DbIndex, is_script: bool, arguments: Option<String>) {
+        self.shown.extend(arguments.map(|arguments| Shown {
+            db,
+            is_script,
+            arguments,
+        }));
     }
 
     /// Whether something of it goes into the file.
@@ -532,6 +545,7 @@ impl Consequences {
         self.own.clear();
         self.posts.clear();
         self.shown.clear();
+        self.counted.clear();
         self.events
             .retain(|told| told.event == EXPIRED || told.event == FIELDS_EXPIRED);
     }
@@ -601,6 +615,12 @@ impl EffectBuffer {
                 audience,
                 command: &self.bytes[start..end],
             })
+    }
+
+    /// Drops all but the first `count`.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        self.bytes.truncate(self.ends.last().map_or(0, |&(end, ..)| end));
     }
 
     pub(super) fn push(&mut self, db: DbIndex, audience: Audience, words: &[&[u8]]) {

@@ -254,7 +254,7 @@ impl Local {
             return self.queue(client, found, args);
         }
         match found.command.run {
-            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
+            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Script(_) | Run::Everything(_) => {
                 self.run_over_slots(client, found, args)
             }
             Run::Session(_) => {

@@ -8,6 +8,7 @@
 
 use super::aof::Writers;
 use super::attempt::{Attempt, Consequences};
+use super::counted::SlowCall;
 use super::listening::{Hearers, Mailbox, Message};
 use super::log::Log;
 use super::node::Node;
@@ -33,6 +34,7 @@ use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
 use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,6 +120,11 @@ pub struct Env {
     spare: Option<Box<Consequences>>,
     /// This shard's settings ask for events.
     pays_attention: bool,
+    node: Arc<Node>,
+    /// All commands: their type stands above this file.
+    registry: &'static (dyn Any + Send + Sync),
+    /// What the interpreter of scripts keeps on this shard, which stands above the engine.
+    pub interpreter: Option<Box<dyn Any>>,
 }
 
 /// Who is told of units of work as they take effect.
@@ -213,7 +220,14 @@ impl Garbage {
 
 impl Env {
     /// What the shard of that number begins with.
-    pub(super) fn new(shard: ShardId, node: &Node, seed: HashSeed, clock: Clock, random: Random) -> Env {
+    pub(super) fn new(
+        shard: ShardId,
+        node: &Arc<Node>,
+        registry: &'static (dyn Any + Send + Sync),
+        seed: HashSeed,
+        clock: Clock,
+        random: Random,
+    ) -> Env {
         let settings = Arc::new(node.lock_config().settings().clone());
         let mut env = Env {
             shard,
@@ -250,6 +264,9 @@ impl Env {
             waiting: Waiting::default(),
             spare: None,
             pays_attention: false,
+            node: node.clone(),
+            registry,
+            interpreter: None,
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
@@ -262,6 +279,16 @@ impl Env {
         env.follow(settings);
         env.begin_pass();
         env
+    }
+
+    /// The process that the shard is a part of.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// All commands, as what they are to those who know their type.
+    pub(super) fn registry(&self) -> &'static (dyn Any + Send + Sync) {
+        self.registry
     }
 
     /// Works by other settings from now on.
@@ -494,6 +521,7 @@ impl Env {
             self.promises.end_unit(consequences.as_deref(), &self.turns.durable);
         }
         if let Some(consequences) = &mut consequences {
+            self.count_put_aside(consequences);
             consequences.settle_signals();
             if !consequences.effects.is_empty() {
                 self.log.append(&consequences.effects, is_broad);
@@ -528,6 +556,17 @@ impl Env {
         }
     }
 
+    /// Counts what the commands of a unit have put aside that could have been taken back.
+    #[inline]
+    fn count_put_aside(&mut self, consequences: &mut Consequences) {
+        for counted in consequences.counted.drain(..) {
+            counted.count(&mut self.stats);
+            if let Some(call) = &counted.slow {
+                self.note_slow_call(call.flags, call.args.as_args(), &call.secrets, counted.elapsed_us);
+            }
+        }
+    }
+
     /// Puts down what is to be told of a unit, events and what was published in the order in which they were, and makes out a receipt for
     /// a publisher.
     fn tell(&mut self, consequences: &mut Consequences, origin: ConnRef) {
@@ -558,8 +597,9 @@ impl Env {
         if !consequences.shown.is_empty() && origin.keeps_order() {
             let shown = std::mem::take(&mut consequences.shown);
             let address = self.clients.address_of(origin).unwrap_or_default();
-            for (db, arguments) in shown {
-                self.show_line(db, &address, &arguments);
+            for shown in shown {
+                let address = if shown.is_script { "lua" } else { &*address };
+                self.show_line(shown.db, address, &shown.arguments);
             }
         }
     }
@@ -661,39 +701,62 @@ impl Env {
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
     pub(super) fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
-        let limit = self.stats.slow_limit_us;
-        if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
-            self.note_command_slow(command, args, elapsed_us);
+        if self.is_slow(elapsed_us) {
+            self.note_slow_call(command.flags, args, &secrets_of(command, args), elapsed_us);
         }
     }
 
+    /// The call, if it took so long that [`Env::note_slow`] would take it in.
+    pub(super) fn slow_call<R>(&self, command: &Command<R>, args: Args, elapsed_us: u64) -> Option<Box<SlowCall>> {
+        self.is_slow(elapsed_us).then(|| {
+            Box::new(SlowCall {
+                args: args.to_owned(),
+                secrets: secrets_of(command, args),
+                flags: command.flags,
+            })
+        })
+    }
+
+    #[inline]
+    fn is_slow(&self, elapsed_us: u64) -> bool {
+        let limit = self.stats.slow_limit_us;
+        limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000)
+    }
+
     #[cold]
-    fn note_command_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
+    fn note_slow_call(&mut self, flags: Flags, args: Args, secrets: &[usize], elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
         if self.stats.latency.is_noted(elapsed_us / 1000) {
-            let is_fast = command.flags.contains(Flags::FAST);
+            let is_fast = flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
             self.stats.latency.note(event, elapsed_us / 1000, self.now);
         }
-        if limit >= 0 && elapsed_us as i64 >= limit && !command.flags.contains(Flags::SKIP_SLOWLOG) {
-            let secrets = command
-                .secrets_of
-                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
-            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
+        if limit >= 0 && elapsed_us as i64 >= limit && !flags.contains(Flags::SKIP_SLOWLOG) {
+            self.stats.note_slow(args, secrets, elapsed_us, self.now);
         }
     }
+}
+
+/// Which arguments of a call are nobody's affair.
+#[cold]
+fn secrets_of<R>(command: &Command<R>, args: Args) -> Vec<usize> {
+    command
+        .secrets_of
+        .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()))
 }
 
 /// A command as those who watch all of them are shown it; None: it is hidden from them.
 #[cold]
 pub(super) fn shown_arguments<R>(command: &Command<R>, args: Args) -> Option<String> {
-    if command.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) {
-        return None;
-    }
+    let is_hidden = command.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR));
+    (!is_hidden).then(|| text_of_arguments(command, args))
+}
+
+/// The same, of what is hidden as a rule as well.
+#[cold]
+pub(super) fn text_of_arguments<R>(command: &Command<R>, args: Args) -> String {
     let words: Vec<&[u8]> = args.iter().collect();
-    let secrets = command
-        .secrets_of
-        .map_or_else(Vec::new, |secrets_of| secrets_of(&words));
+    let secrets = secrets_of(command, args);
     let mut text = Vec::new();
     for (index, word) in words.iter().enumerate() {
         if index > 0 {
@@ -705,7 +768,7 @@ pub(super) fn shown_arguments<R>(command: &Command<R>, args: Args) -> Option<Str
         }
     }
     // Nothing is in it but what prints.
-    Some(String::from_utf8_lossy(&text).into_owned())
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// How long a client's output may be at all; no limit is the whole address space.

@@ -331,7 +331,12 @@ fn is_paused(shard: &mut Local, pause: Pause, client: &Client, found: &'static R
 fn runs_over_keys(run: &Run) -> bool {
     matches!(
         run,
-        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
+        Run::Keys(_)
+            | Run::Reaching(..)
+            | Run::Slots(..)
+            | Run::Script(_)
+            | Run::Everything(_)
+            | Run::Transaction(Control::Exec)
     )
 }
 

@@ -49,6 +49,9 @@ pub enum Run {
     /// then runs again. So it is never sent to another shard ahead of its client's next commands. The first function finds a key
     /// in the arguments that no key spec can tell of (`STORE`).
     Reaching(fn(Args) -> Option<KeyPosition>, fn(&mut Op) -> Result<(), ReplyError>),
+    /// As [`Run::Keys`], and over whatever the commands need that it calls as it runs (scripts): it may lack any of that, and then
+    /// runs again, with everything taken back. It logs and counts by the commands that it calls.
+    Script(fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the whole keyspace: every shard lends all it has.
     Everything(fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the client's session and what the shard knows by itself.
@@ -76,7 +79,7 @@ impl Run {
     /// The slots that a call needs, for those kinds that run over slots.
     pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
         match self {
-            Run::Keys(_) | Run::Reaching(..) => Some(Ok(Footprint::Slots(key_slots(command, args)))),
+            Run::Keys(_) | Run::Reaching(..) | Run::Script(_) => Some(Ok(Footprint::Slots(key_slots(command, args)))),
             Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
             Run::Everything(_) => Some(Ok(Footprint::Everything)),
             _ => None,
@@ -86,7 +89,7 @@ impl Run {
     /// Whether a call may find out only as it runs that it needs more slots (SORT), or all of them (KEYS): it then runs again. What
     /// its transaction has done before it must be taken back then, and nothing of its client may overtake it.
     pub fn may_reach_further(&self) -> bool {
-        matches!(self, Run::Reaching(..) | Run::Slots(..))
+        matches!(self, Run::Reaching(..) | Run::Slots(..) | Run::Script(_))
     }
 }
 
@@ -128,6 +131,8 @@ pub struct Caller {
     pub is_nested: bool,
     /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
     pub is_silent: bool,
+    /// A script calls it.
+    pub is_script: bool,
 }
 
 impl Caller {
@@ -139,6 +144,7 @@ impl Caller {
             is_local: session.is_local,
             is_nested: false,
             is_silent: session.reply_mode != ReplyMode::On,
+            is_script: false,
         }
     }
 }

@@ -155,7 +155,7 @@ impl Local {
             attention: node.attention.clone(),
             cut: node.cut.clone(),
         });
-        let env = Env::new(id, &node, seed, clock, random);
+        let env = Env::new(id, &node, registry, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {

@@ -22,7 +22,8 @@
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
-//! | `run`, `serve`, `exec`, `task` | running a command, serving who has waited, a transaction, a unit that travels |
+//! | `again` | what a unit keeps that is run again |
+//! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
@@ -43,6 +44,7 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
 //! a family: which commands there are is the registry's, and that is handed in.
 
+mod again;
 pub(crate) mod aof;
 pub(crate) mod arguments;
 pub mod assembly;
@@ -68,6 +70,7 @@ pub(crate) mod listening;
 pub(crate) mod literal;
 pub(crate) mod local;
 pub(crate) mod log;
+mod nested;
 pub(crate) mod node;
 mod op;
 mod order;
@@ -104,6 +107,7 @@ pub use keyspace::Keyspace;
 pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
+pub use nested::{Nested, Rules, Uncalled};
 pub use node::Node;
 pub use parked::{Nothing, Park};
 pub use registry::CommandId;

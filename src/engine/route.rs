@@ -14,7 +14,7 @@ use super::gates::{Refusal, any_writes, let_in_shipped, writes};
 use super::literal::{Caller, Control, Registered, Run};
 use super::local::{Envelope, Local};
 use super::receipts::KeptReply;
-use super::run::{Outcome, run_keys};
+use super::run::{Outcome, give_up, run_keys};
 use super::saves::cut_has_run;
 use super::serve::end_unit;
 use super::task::{Task, TaskKind};
@@ -118,18 +118,22 @@ impl Local {
     /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
     #[inline(never)]
     fn run_among(&mut self, client: &mut Client, found: &'static Registered, args: Args, slots: &[u16]) -> Flow {
-        if !slots.is_empty() {
+        let is_script = matches!(found.command.run, Run::Script(_));
+        if !slots.is_empty() && !is_script {
             return self.run_here(client, found, args, slots, None);
         }
         let mark = client.reply_buffer().mark();
         let flow = self.run_here(client, found, args, slots, None);
         if let Some(receipt) = self.env.take_receipt() {
             // To how many it went is known when all have it.
-            client.reply_buffer().truncate(mark);
+            let reply = client.reply_buffer().split_off(mark);
             let is_silent = client.is_silent();
             let sequence = client.pending.reserve(is_silent, args.byte_len());
             client.undelivered += 1;
-            let kept = KeptReply::of_deliveries(client.place, sequence);
+            let kept = KeptReply {
+                reply: is_script.then_some(reply),
+                ..KeptReply::of_deliveries(client.place, sequence)
+            };
             self.awaited.keep(receipt, kept);
         }
         flow
@@ -202,7 +206,7 @@ impl Local {
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with an undo.
-                self.env.hand_on_expiries(&mut attempt);
+                give_up(&mut attempt, &mut view, &mut self.env);
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }
@@ -469,6 +473,7 @@ impl Local {
     pub(super) fn finish(&mut self, origin: ConnRef, task: Task) {
         let Task {
             sequence,
+            found,
             mut reply,
             kind,
             slow_entries,
@@ -517,7 +522,8 @@ impl Local {
         let Client {
             pending, out, watched, ..
         } = &mut **client;
-        let is_counted = matches!(kind, TaskKind::Command { .. });
+        let is_script = found.is_some_and(|found| matches!(found.command.run, Run::Script(_)));
+        let is_counted = matches!(kind, TaskKind::Command { .. }) && !is_script;
         if receipt.is_none() {
             pending.answer(sequence, out, |buffer| buffer.append(&mut reply));
         }
@@ -620,6 +626,7 @@ fn caller_of(header: &CommandHeader) -> Caller {
         is_local: header.flags & CALLER_IS_LOCAL != 0,
         is_nested: false,
         is_silent: header.flags & CALLER_IS_SILENT != 0,
+        is_script: false,
     }
 }
 
@@ -652,6 +659,7 @@ mod tests {
             is_local,
             is_nested,
             is_silent,
+            is_script: _,
         } = op.caller;
         let text = format!("{db:?} {proto:?} {leaves_clocks} {is_local} {is_nested} {is_silent}");
         op.reply.simple(&text);

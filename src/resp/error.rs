@@ -282,6 +282,10 @@ errors! {
     NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
     NOT_BUSY = "NOTBUSY No scripts in execution right now.";
     UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
+    SCRIPT_UNKNOWN_COMMAND = "ERR Unknown Redis command called from script";
+    SCRIPT_WRONG_ARITY = "ERR Wrong number of args calling Redis command from script";
+    SCRIPT_NOT_ALLOWED = "ERR This Redis command is not allowed from script";
+    SCRIPT_READ_ONLY = "ERR Write commands are not allowed from read-only scripts.";
     SCRIPT_FLUSH_MODE = "ERR SCRIPT FLUSH only support SYNC|ASYNC option";
     SCRIPT_DEBUG_MODE = "ERR Use SCRIPT DEBUG YES/SYNC/NO";
     FUNCTION_FLUSH_MODE = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option";

@@ -325,7 +325,9 @@ impl<'l> Replayer<'l> {
                 })
             }
             // What it reaches is known only as it runs.
-            Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => Ok(Route::Unit(Footprint::Everything)),
+            Run::Reaching(..) | Run::Slots(..) | Run::Script(_) | Run::Everything(_) => {
+                Ok(Route::Unit(Footprint::Everything))
+            }
             _ => Err(format!("'{}' is no command that a file can hold", found.full_name)),
         }
     }
