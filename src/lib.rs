@@ -9,7 +9,7 @@
 //! | 1 | [`resp`] the protocol, [`spec`] what a command declares, [`config`] parameters, [`data`] values, [`runtime`] threads, [`net`] sockets | each other |
 //! | 2 | [`store`]: one hash slot with its keys | other shards, files, async |
 //! | 3 | [`shard`]: slots in their places, units of work, loans, links, turns | what a command is, files, sockets |
-//! | 4 | [`stats`], [`pubsub`] who listens to what, [`client`], [`persist`] | handlers |
+//! | 4 | [`stats`], [`pubsub`] who listens to what, [`client`], [`persist`], [`script`] the language of scripts | handlers |
 //! | 5 | [`engine`]: what runs commands: literals, registry, units of work, upkeep, the testbed | families, sockets |
 //! | 6 | [`durability`]: files read and written: the data set at the start | families, sockets |
 //! | 7 | [`command`]: one folder for each family | sockets |
@@ -32,6 +32,7 @@ pub mod persist;
 pub mod pubsub;
 pub mod resp;
 pub mod runtime;
+pub mod script;
 pub mod server;
 pub mod shard;
 pub mod spec;

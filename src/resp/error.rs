@@ -294,6 +294,14 @@ errors! {
     FUNCTION_NO_METADATA = "ERR Missing library metadata";
     FUNCTION_NOT_FOUND = "ERR Function not found";
     LIBRARY_NOT_FOUND = "ERR Library not found";
+    SHEBANG_INVALID = "ERR Invalid script shebang";
+    SHEBANG_ENGINE_INVALID = "ERR Invalid engine in script shebang";
+    LIBRARY_METADATA_INVALID = "ERR Invalid library metadata";
+    LIBRARY_NAME_MISSING = "ERR Library name was not given";
+    LIBRARY_NAME_TWICE = "ERR Invalid metadata value, name argument was given multiple times";
+    LIBRARY_NAME_INVALID = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
+    LIBRARY_EMPTY = "ERR No functions registered";
+    SCRIPT_TOO_LONG = "ERR Error compiling script (new function): chunk has too many bytes";
 
     // Cluster.
     CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
@@ -405,6 +413,15 @@ templates! {
     geosearch_without_origin(name: &[u8]) = "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}", "The command's name as the client wrote it.";
     geosearch_without_shape(name: &[u8]) = "ERR exactly one of BYRADIUS and BYBOX can be specified for {}", "As above.";
     unknown_pfdebug_subcommand(name: &[u8]) = "ERR Unknown PFDEBUG subcommand '{}'";
+    shebang_engine(engine: &[u8]) = "ERR Unexpected engine in script shebang: {}";
+    shebang_option(option: &[u8]) = "ERR Unknown lua shebang option: {}";
+    shebang_flag(flag: &[u8]) = "ERR Unexpected flag in script shebang: {}";
+    library_metadata(option: &[u8]) = "ERR Invalid metadata value given: {}";
+    engine_not_found(engine: &[u8]) = "ERR Engine '{}' not found";
+    script_not_compiled(reason: &[u8]) = "ERR Error compiling script (new function): {}";
+    library_not_compiled(reason: &[u8]) = "ERR Error compiling function: {}";
+    library_not_registered(reason: &[u8]) = "ERR Error registering functions: {}";
+    script_failed(name: &[u8], reason: &[u8]) = "ERR Error running script {}, {}", "What no handler of the script could describe, such as the want of memory.";
     no_latency_samples(event: &[u8]) = "ERR No samples available for event '{}'";
 }
 
