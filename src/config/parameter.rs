@@ -155,6 +155,7 @@ impl Subsystem {
             | Self::Eviction
             | Self::Acl
             | Self::Statistics
+            | Self::Tracking
             | Self::Snapshot
             | Self::AppendOnly
             | Self::Unneeded
@@ -163,7 +164,6 @@ impl Subsystem {
             | Self::Replication
             | Self::Cluster
             | Self::Scripting
-            | Self::Tracking
             | Self::Notifications
             | Self::Defragmentation => false,
         }
