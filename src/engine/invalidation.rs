@@ -246,3 +246,201 @@ impl Forward {
         Some((from, move |there: &mut Local| lose_redirect(there, from, id)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Tracking;
+    use crate::data::string::StringForm;
+    use crate::engine::assembly::Assembly;
+    use crate::engine::wire::{Handed, Wire};
+    use crate::engine::{Command, Event, Op, Registry, Run};
+    use crate::resp::ReplyError;
+    use crate::shard::ShardId;
+    use crate::spec::{Flags, KeyFlags, KeySpec, command};
+    use crate::store::Expiry;
+
+    const COMMANDS: &[Command] = &[
+        Command {
+            arity: 1,
+            changes_subscriptions: true,
+            ..command(
+                "cache",
+                Run::Session(|op| {
+                    op.env.cache(op.session, Tracking::default());
+                    op.reply.ok();
+                    Ok(())
+                }),
+            )
+        },
+        Command {
+            arity: 2,
+            flags: Flags::READONLY,
+            keys: &[KeySpec::one(1, KeyFlags::RO)],
+            ..command("look", Run::Keys(look))
+        },
+        Command {
+            arity: -2,
+            flags: Flags::WRITE,
+            keys: &[KeySpec::range(1, -1, 1, KeyFlags::OW)],
+            ..command("put", Run::Keys(put))
+        },
+    ];
+
+    fn look(op: &mut Op) -> Result<(), ReplyError> {
+        let found = op.keys.read(op.args.at(1))?;
+        op.reply.integer(i64::from(found.is_some()));
+        Ok(())
+    }
+
+    fn put(op: &mut Op) -> Result<(), ReplyError> {
+        for key in op.args.slice_from(1).iter() {
+            let (db, at) = (op.keys.db, op.keys.moment);
+            let slot = op.keys.slot(key)?;
+            slot.set_string(db, key, b"value", StringForm::Raw, Expiry::Clear, at);
+            op.wrote(key, Event::string("put"));
+        }
+        op.reply.ok();
+        Ok(())
+    }
+
+    /// Connections to which nothing can be written: what they were to get stays in sight.
+    struct Deaf;
+
+    impl Wire for Deaf {
+        fn send(&mut self, _: u32, _: &mut ReplyBuf) -> Handed {
+            Handed::Busy
+        }
+        fn queued_bytes(&self, _: u32) -> usize {
+            0
+        }
+        fn read_on(&mut self, _: u32, _: bool) {}
+        fn close(&mut self, _: u32, _: bool) {}
+        fn wake(&mut self, _: ShardId) {}
+    }
+
+    /// Three shards with a client on each, of whom the first caches.
+    struct Bed(Assembly);
+
+    impl Bed {
+        fn new() -> Bed {
+            let registry = Box::leak(Box::new(Registry::new(&[COMMANDS], &[]).unwrap()));
+            let assembly = Assembly::new(registry, 3);
+            for shard in &assembly.shards[1..] {
+                assert!(shard.borrow_mut().connect(0, 0, "127.0.0.1:3", "127.0.0.1:2", true));
+            }
+            let bed = Bed(assembly);
+            bed.0.shards[0].borrow_mut().clients.at(0).unwrap().session.proto = Proto::Resp3;
+            bed
+        }
+
+        fn send(&self, shard: usize, line: &str) {
+            let line = format!("{line}\r\n");
+            self.0.shards[shard].borrow_mut().receive(0, line.as_bytes());
+        }
+
+        /// A whole pass of a shard.
+        fn pass(&self, shard: usize) {
+            let mut shard = self.0.shards[shard].borrow_mut();
+            shard.begin_pass();
+            shard.finish_pass(&mut Deaf);
+        }
+
+        /// One up to where it is to be released; and that.
+        fn run(&self, shard: usize) {
+            let mut shard = self.0.shards[shard].borrow_mut();
+            shard.begin_pass();
+            shard.run_pass(&mut Deaf);
+        }
+
+        fn release(&self, shard: usize) {
+            let mut shard = self.0.shards[shard].borrow_mut();
+            shard.take_turn();
+            assert!(shard.write_pass() && shard.may_release());
+            shard.release_pass(&mut Deaf);
+        }
+
+        fn heard(&self, shard: usize) -> String {
+            let mut shard = self.0.shards[shard].borrow_mut();
+            let out = shard.clients.at(0).unwrap().out.take();
+            String::from_utf8_lossy(&out.to_contiguous()).replace("\r\n", " ")
+        }
+    }
+
+    fn push_of(key: &str) -> String {
+        format!(">2 $10 invalidate *1 ${} {key} ", key.len())
+    }
+
+    #[test]
+    fn what_is_told_of_a_change_comes_behind_the_reply_that_it_makes_old() {
+        let bed = Bed::new();
+        let key = bed.0.key_on(1, 0);
+        bed.send(0, "cache");
+        assert_eq!(bed.heard(0), "+OK ");
+        bed.send(0, &format!("look {key}"));
+        bed.pass(0);
+        // It is read and changed in one pass, of which nothing has left yet.
+        bed.run(1);
+        bed.send(1, &format!("put {key}"));
+        bed.pass(0);
+        assert_eq!((bed.heard(0), bed.heard(1)), (String::new(), String::new()));
+        bed.release(1);
+        assert_eq!(bed.heard(1), "", "nobody has heard of it");
+        bed.pass(0);
+        assert_eq!(bed.heard(0), format!(":0 {}", push_of(&key)));
+        bed.pass(1);
+        assert_eq!(bed.heard(1), "+OK ");
+        // Of the next change nobody hears, and nobody waits for it.
+        bed.send(1, &format!("put {key}"));
+        assert_eq!(bed.heard(1), "+OK ");
+    }
+
+    #[test]
+    fn a_change_on_a_loan_does_not_overtake_the_reply_to_the_read_at_home() {
+        let bed = Bed::new();
+        let (key, others) = (bed.0.key_on(1, 0), [0, 1].map(|number| bed.0.key_on(2, number)));
+        bed.send(0, "cache");
+        bed.heard(0);
+        bed.send(0, &format!("look {key}"));
+        bed.pass(0);
+        bed.send(2, &format!("put {key} {} {}", others[0], others[1]));
+        bed.pass(2);
+        // Here it is read, and then lent, in one pass; the slot leaves behind the reply.
+        bed.run(1);
+        bed.pass(2);
+        bed.pass(0);
+        assert_eq!((bed.heard(0), bed.heard(2)), (String::new(), String::new()));
+        bed.release(1);
+        bed.pass(2);
+        bed.pass(0);
+        assert_eq!(bed.heard(0), format!(":0 {}", push_of(&key)));
+        bed.pass(2);
+        assert_eq!(bed.heard(2), "+OK ");
+    }
+
+    #[test]
+    fn own_changes_are_told_behind_their_reply_and_who_has_gone_is_not_waited_for() {
+        let bed = Bed::new();
+        let keys = [0, 1].map(|shard| bed.0.key_on(shard, 0));
+        bed.send(0, "cache");
+        for key in &keys {
+            bed.send(0, &format!("look {key}"));
+            bed.send(0, &format!("put {key}"));
+        }
+        for _ in 0..4 {
+            [0, 1].into_iter().for_each(|shard| bed.pass(shard));
+        }
+        let heard = bed.heard(0);
+        for key in &keys {
+            assert!(heard.contains(&push_of(key)), "{heard}");
+        }
+        assert!(heard.starts_with("+OK :0 +OK "), "{heard}");
+        assert_eq!(heard.matches("+OK").count(), 3, "{heard}");
+        bed.send(0, &format!("look {}", keys[1]));
+        (0..2).for_each(|_| [0, 1].into_iter().for_each(|shard| bed.pass(shard)));
+        bed.0.shards[0].borrow_mut().disconnect(0);
+        bed.send(1, &format!("put {}", keys[1]));
+        (0..2).for_each(|_| [0, 1].into_iter().for_each(|shard| bed.pass(shard)));
+        assert_eq!(bed.heard(1), "+OK ");
+    }
+}
