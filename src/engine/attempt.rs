@@ -800,6 +800,32 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_told_before_its_event_and_an_end_behind_it() {
+        let mut consequences = all();
+        consequences.wrote(3, vec![told("a", Happening::Changed(Vec::new()))], PUSHED, DB, b"a");
+        let ends = ["b", "c"].map(|key| [told(key, Happening::Changed(Vec::new())), told(key, Happening::Expired)]);
+        consequences.take_in(3, ends.concat());
+        consequences.take_in(3, vec![told("d", Happening::Changed(Vec::new()))]);
+        let steps = consequences.tracked.iter();
+        let steps: Vec<String> = steps
+            .map(|(behind, step)| match step {
+                TrackedStep::Changed { key, is_over, slot, .. } => {
+                    format!("{behind} {} {is_over} {slot}", String::from_utf8_lossy(key))
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(events(&consequences), "rpop a, expired b, expired c");
+        assert_eq!(steps, ["0 a false 3", "2 b true 3", "3 c true 3", "3 d false 3"]);
+        consequences.keep_expiries();
+        assert_eq!(
+            consequences.tracked.len(),
+            4,
+            "who was taken out of a slot is told in any case"
+        );
+    }
+
+    #[test]
     fn each_signal_is_given_once() {
         let gone = |key: &str| Signal::Gone(DB, key.as_bytes().into());
         let ready = |key: &str| Signal::Ready(DB, key.as_bytes().into());

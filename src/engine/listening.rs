@@ -495,6 +495,7 @@ mod tests {
     use super::*;
     use crate::engine::Event;
     use crate::engine::receipts::ReceiptId;
+    use crate::engine::tracked::tracker_of;
     use crate::shard::turns::Share;
     use crate::store::DbIndex;
     use std::cell::RefCell;
@@ -583,6 +584,77 @@ mod tests {
         mailbox.take_in(announcement(7));
         assert!(mailbox.next(7).is_some());
         assert_eq!(heard.borrow().len(), 3, "nobody listens");
+    }
+
+    #[test]
+    fn who_caches_is_told_by_what_it_has_read_and_by_prefix() {
+        let (turns, hearers) = (Arc::new(Turns::new(4)), Arc::new(Hearers::new(4)));
+        let mut mailboxes = [0, 1, 2].map(|shard| Mailbox::new(ShardId(shard), hearers.clone(), turns.clone()));
+        let prefixes: BTreeSet<Name> = ["a", "ab"].map(|text| Name::from(text.as_bytes())).into();
+        assert!(mailboxes[0].cache(client(0), [].iter(), None));
+        assert!(mailboxes[2].cache(client(2), prefixes.iter(), None));
+        assert!(!mailboxes[2].cache(client(2), [].iter(), None), "it does already");
+        let changed = |key: &str, readers: &[u16], by, is_over| {
+            Message::Invalidation(Invalidation {
+                what: Invalidated::Key {
+                    key: Bytes::copy_from_slice(key.as_bytes()),
+                    trackers: readers.iter().map(|shard| tracker_of(client(*shard))).collect(),
+                    is_over,
+                    is_broadcast: hearers.directory.is_broadcast(key.as_bytes()),
+                },
+                by: Some(client(by)),
+            })
+        };
+        let all = Message::Invalidation(Invalidation {
+            what: Invalidated::All,
+            by: None,
+        });
+        let messages = vec![
+            changed("x", &[1], 0, false),
+            changed("abc", &[], 0, false),
+            changed("a", &[], 1, true),
+            changed("abc", &[0], 1, false),
+            all,
+        ];
+        let receipt = |number, messages| Receipt {
+            id: ReceiptId {
+                shard: ShardId(1),
+                number,
+            },
+            origin: client(1),
+            messages,
+        };
+        let receipts = vec![receipt(0, 0..1), receipt(1, 1..3), receipt(2, 3..5)];
+        let Addressed { announcements, words } = address(messages, receipts, &turn(), &hearers);
+        assert!(words.is_empty());
+        let mut told: Vec<(u16, Vec<(u64, usize)>)> = announcements
+            .iter()
+            .map(|(shard, announcement)| {
+                let receipts = announcement.receipts.iter();
+                let receipts = receipts.map(|(receipt, of)| (receipt.id.number, *of));
+                (shard.0, receipts.collect())
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, [(0, vec![(2, 2)]), (1, vec![(0, 1)]), (2, vec![(1, 1), (2, 2)])]);
+        let broadcasts = announcements[0].1.content.broadcasts.iter();
+        let broadcasts: Vec<_> = broadcasts
+            .map(|of| (&of.prefix[..], of.keys.iter().collect::<Vec<_>>()))
+            .collect();
+        let (a, abc) = (Bytes::from_static(b"a"), Bytes::from_static(b"abc"));
+        let last = (3, Some(client(1)));
+        assert_eq!(
+            broadcasts,
+            [
+                (&b"a"[..], vec![(&a, &(2, None)), (&abc, &last)]),
+                (&b"ab"[..], vec![(&abc, &last)])
+            ],
+            "each once, as it was changed last"
+        );
+        assert!(mailboxes[2].stop_caching(client(2), &prefixes) && !mailboxes[2].stop_caching(client(2), &prefixes));
+        assert!(hearers.is_any());
+        assert!(mailboxes[0].stop_caching(client(0), &BTreeSet::new()));
+        assert!(!hearers.is_any());
     }
 
     #[test]
