@@ -19,6 +19,8 @@
 //! first, leaves the slots with the trackers that they had ([`take_back`]).
 //!
 //! Whoever changes a key is answered when all who are told have it in their output, as in Redis (the unit has a receipt, as that of a publisher).
+//! Not so who changes it again, before anybody has read it again, or who sees the change in what he reads: what was told of it may still be on its
+//! way, for some microseconds. In Redis nobody can be between the two.
 //!
 //! Where nobody caches, all this is one branch for each command that reads, and none for one that writes.
 
