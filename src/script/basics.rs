@@ -13,8 +13,9 @@
 //! | `unpack` | the count of results is computed in 64 bits (CVE-2025-46817) |
 //! | `getmetatable` | that of strings cannot be changed (CVE-2025-46818) |
 //! | `string.find` and its kin | a pattern of many repetitions would exhaust the thread's stack: the matcher calls itself for each |
+//! | `table.insert` | far below the first place it would move nothing two thousand million times, which nobody could end |
 //! | `string.rep` | asks for its memory at once, and does nothing for long when there is nothing to repeat |
-//! | `collectgarbage` | what it stops goes on after the script |
+//! | `collectgarbage` | what a script stops or sets is as before after it |
 //! | `math.random` | C's generator is the process's; see [`super::random`] |
 
 use std::ffi::{CStr, c_int};
@@ -379,6 +380,7 @@ unsafe extern "C-unwind" fn collectgarbage(thread: Thread) -> c_int {
         match bytes_at(thread, 1) {
             Some(b"stop") => Core::of(thread).is_collection_stopped = true,
             Some(b"restart") => Core::of(thread).is_collection_stopped = false,
+            Some(b"setpause" | b"setstepmul") => Core::of(thread).is_collection_tuned = true,
             _ => {}
         }
         go_on(thread, Behind::CollectGarbage)
@@ -474,9 +476,15 @@ unsafe extern "C-unwind" fn insert(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
         refuse_proxy(thread, 1);
+        if ffi::lua_gettop(thread) == 3 && ffi::lua_tonumber(thread, 2) < INSERTED_MIN {
+            raise_argument(thread, 2, c"position out of bounds");
+        }
         go_on(thread, Behind::Insert)
     }
 }
+
+/// The first place that `table.insert` takes.
+const INSERTED_MIN: f64 = -1e6;
 
 unsafe extern "C-unwind" fn foreach(thread: Thread) -> c_int {
     // SAFETY: called by Lua; it hands out keys and values only.

@@ -8,7 +8,8 @@ use std::ffi::c_int;
 use mlua_sys as ffi;
 
 use super::header::{ScriptFlags, is_name};
-use super::lua::{Core, Thread, bytes_at, push_error};
+use super::lua::{Core, Thread, bytes_at, check_bytes, push_error};
+use crate::resp::{ReplyError, error};
 
 /// A library as it has described itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,12 @@ pub(super) struct Registration {
     pub(super) functions: Vec<(LibraryFunction, c_int)>,
 }
 
+/// A function's name is a library's in this text, as in Redis.
+const NAME_INVALID: &str = match error::LIBRARY_NAME_INVALID {
+    ReplyError::Static(text) => text.split_at("ERR ".len()).1,
+    ReplyError::Owned(_) => "",
+};
+
 /// Where `register_function` keeps what it is given, on its stack.
 const NAME: c_int = 1;
 const CALLBACK: c_int = 2;
@@ -42,12 +49,15 @@ const NAMED: c_int = 5;
 pub(super) unsafe extern "C-unwind" fn register_function(thread: Thread) -> c_int {
     // SAFETY: called by Lua. Where this raises nothing that must be dropped is alive: texts are copied into the core when nothing can raise any more.
     unsafe {
-        let text = match ffi::lua_gettop(thread) {
+        let taken = match ffi::lua_gettop(thread) {
+            _ if Core::of(thread).registration.is_none() => {
+                Err("redis.register_function can only be called on FUNCTION LOAD command")
+            }
             1 => take_named(thread),
             2 => take_positional(thread),
             _ => Err("wrong number of arguments to redis.register_function"),
         };
-        let flags = text.and_then(|()| take_flags(thread)).and_then(|flags| {
+        let flags = taken.and_then(|()| take_flags(thread)).and_then(|flags| {
             check(thread)?;
             Ok(flags)
         });
@@ -78,7 +88,7 @@ pub(super) unsafe extern "C-unwind" fn register_function(thread: Thread) -> c_in
 unsafe fn take_positional(thread: Thread) -> Result<(), &'static str> {
     // SAFETY: as the caller promises.
     unsafe {
-        if bytes_at(thread, NAME).is_none() {
+        if ffi::lua_isstring(thread, NAME) == 0 {
             return Err("first argument to redis.register_function must be a string");
         }
         if ffi::lua_type(thread, CALLBACK) != ffi::LUA_TFUNCTION {
@@ -106,10 +116,15 @@ unsafe fn take_named(thread: Thread) -> Result<(), &'static str> {
         ffi::lua_replace(thread, NAME);
         ffi::lua_pushnil(thread);
         while ffi::lua_next(thread, NAMED) != 0 {
-            let Some(key) = bytes_at(thread, -2) else {
-                return Err("named argument key given to redis.register_function is not a string");
+            // A number would pass for a string, but for none that is known.
+            let key = match ffi::lua_isstring(thread, -2) {
+                0 => return Err("named argument key given to redis.register_function is not a string"),
+                _ => bytes_at(thread, -2).unwrap_or_default(),
             };
-            let kind = ffi::lua_type(thread, -1);
+            let kind = match ffi::lua_isstring(thread, -1) {
+                0 => ffi::lua_type(thread, -1),
+                _ => ffi::LUA_TSTRING,
+            };
             let (place, wanted, refusal) = if key.eq_ignore_ascii_case(b"function_name") {
                 (
                     NAME,
@@ -142,7 +157,7 @@ unsafe fn take_named(thread: Thread) -> Result<(), &'static str> {
             }
             ffi::lua_replace(thread, place);
         }
-        if bytes_at(thread, NAME).is_none() {
+        if ffi::lua_isstring(thread, NAME) == 0 {
             return Err("redis.register_function must get a function name argument");
         }
         if ffi::lua_type(thread, CALLBACK) != ffi::LUA_TFUNCTION {
@@ -179,16 +194,19 @@ unsafe fn take_flags(thread: Thread) -> Result<ScriptFlags, &'static str> {
 /// # Safety
 /// As [`register_function`].
 unsafe fn check(thread: Thread) -> Result<(), &'static str> {
-    // SAFETY: the name stays on the stack.
-    let name = unsafe { bytes_at(thread, NAME) }.unwrap_or_default();
+    // SAFETY: the name stays on the stack, and becomes a string there if it is a number; so does the description.
+    let name = unsafe {
+        if ffi::lua_isstring(thread, DESCRIPTION) != 0 {
+            check_bytes(thread, DESCRIPTION);
+        }
+        check_bytes(thread, NAME)
+    };
     if !is_name(name) {
-        return Err(
-            "Function names can only contain letters, numbers, or underscores(_) and must be at least one character long",
-        );
+        return Err(NAME_INVALID);
     }
     // SAFETY: the reference ends here.
     let Some(registration) = (unsafe { &Core::of(thread).registration }) else {
-        return Err("redis.register_function can only be called on FUNCTION LOAD command");
+        return Ok(());
     };
     if registration.functions.iter().any(|(function, _)| function.name == name) {
         return Err("Function already exists in the library");

@@ -50,6 +50,8 @@ pub(super) struct Core {
     pub(super) failure: Failure,
     /// Whether the script has stopped the collection of garbage.
     pub(super) is_collection_stopped: bool,
+    /// Whether it has set how often garbage is collected.
+    pub(super) is_collection_tuned: bool,
     pub(super) random: Random48,
     /// The arguments of a call, and the digits of those that are numbers.
     pub(super) args: Vec<Piece>,
@@ -121,6 +123,7 @@ impl Core {
             protocol: Proto::Resp2,
             failure: Failure::default(),
             is_collection_stopped: false,
+            is_collection_tuned: false,
             random: Random48::new(),
             args: Vec::new(),
             digits: Vec::new(),

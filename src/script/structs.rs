@@ -171,11 +171,7 @@ unsafe extern "C-unwind" fn pack(thread: Thread) -> c_int {
                 b'b' | b'B' | b'h' | b'H' | b'l' | b'L' | b'T' | b'i' | b'I' => {
                     let number = ffi::luaL_checknumber(thread, argument);
                     argument += 1;
-                    let value = match number < 0.0 {
-                        true => number as i64 as u64,
-                        false => number as u64,
-                    };
-                    put_integer(&mut Core::of(thread).text, value, item.bytes, format.is_big);
+                    put_integer(&mut Core::of(thread).text, bits_of(number), item.bytes, format.is_big);
                 }
                 b'x' => out.push(0),
                 b'f' => {
@@ -207,6 +203,17 @@ unsafe extern "C-unwind" fn pack(thread: Thread) -> c_int {
         let text: *const Vec<u8> = &Core::of(thread).text;
         push_bytes(thread, &*text);
         1
+    }
+}
+
+/// A number as an integer's bits. What fits into none becomes what Redis gets for it on x86.
+fn bits_of(number: f64) -> u64 {
+    const TWO_TO_64: f64 = 18_446_744_073_709_551_616.0;
+    match number {
+        number if number < 0.0 => number as i64 as u64,
+        number if number.is_nan() => 1 << 63,
+        number if number >= TWO_TO_64 => 0,
+        number => number as u64,
     }
 }
 

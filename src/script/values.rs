@@ -22,6 +22,7 @@ use std::ffi::{CStr, c_int};
 use mlua_sys as ffi;
 
 use super::lua::{Core, IS_COUNTED, Thread, bytes_at, push_bytes, raise};
+use crate::base::numbers::{as_c_text, parse_f64, parse_i64};
 use crate::resp::reply::Mark;
 use crate::resp::{Proto, Reply, ReplyError};
 
@@ -113,7 +114,7 @@ impl<'a> Reader<'a> {
                 }
                 b',' => {
                     ffi::lua_createtable(thread, 0, 1);
-                    ffi::lua_pushnumber(thread, crate::base::numbers::parse_f64(line).unwrap_or(f64::NAN));
+                    ffi::lua_pushnumber(thread, parse_f64(line).unwrap_or(f64::NAN));
                     ffi::lua_setfield(thread, -2, c"double".as_ptr());
                 }
                 b'#' => ffi::lua_pushboolean(thread, c_int::from(line == b"t")),
@@ -142,7 +143,7 @@ impl<'a> Reader<'a> {
 }
 
 fn integer(line: &[u8]) -> i64 {
-    crate::base::numbers::parse_i64(line).unwrap_or_default()
+    parse_i64(line).unwrap_or_default()
 }
 
 /// Pushes `{name = text}`.
@@ -336,9 +337,13 @@ unsafe fn write_table(thread: Thread, reply: &mut Reply<'_>, open: &mut Vec<Leve
             }
         }
         if field_is(thread, c"big_number", ffi::LUA_TSTRING) {
-            one_line(thread, |line| match std::str::from_utf8(line) {
-                Ok(digits) => reply.big_number(digits),
-                Err(_) => reply.bulk(line),
+            one_line(thread, |line| match reply.proto() {
+                Proto::Resp2 => reply.bulk(line),
+                Proto::Resp3 => {
+                    reply.raw(b"(");
+                    reply.raw(line);
+                    reply.raw(b"\r\n");
+                }
             });
             ffi::lua_pop(thread, 2);
             return;
@@ -426,7 +431,8 @@ unsafe fn write_error(thread: Thread, reply: &mut Reply<'_>) {
         };
         if field_is(thread, c"err", ffi::LUA_TSTRING) {
             {
-                let error = ReplyError::owned(bytes_at(thread, -1).unwrap_or_default());
+                let text = bytes_at(thread, -1).unwrap_or_default();
+                let error = ReplyError::owned(as_c_text(text));
                 reply.error(&error);
                 if !is_counted && let Some(host) = Core::of(thread).host() {
                     host.count_error(error.text());

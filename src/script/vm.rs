@@ -15,6 +15,7 @@ use super::library::Registration;
 use super::lua::{Core, Function, IS_COUNTED, Thread, allocate, bytes_at, compile, count_hook, push_bytes};
 use super::sandbox::{self, Globals, Purpose};
 use super::values::{Level, write_value};
+use crate::base::numbers::as_c_text;
 use crate::resp::{Proto, Reply, ReplyError, error};
 
 /// An interpreter.
@@ -43,6 +44,9 @@ struct Run<'a, 'r> {
 /// Places on the interpreter's own stack.
 const HANDLER: c_int = 1;
 const RUNNER: c_int = 2;
+
+/// When a collection begins, and how fast it goes: as Lua has it at first.
+const COLLECTION_PERCENT: c_int = 200;
 
 /// Memory that scripts keep between runs in the core's buffers.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
@@ -206,11 +210,17 @@ impl Vm {
         };
         let core = self.core();
         core.return_host();
-        if core.is_collection_stopped {
-            core.is_collection_stopped = false;
+        let (is_stopped, is_tuned) = (core.is_collection_stopped, core.is_collection_tuned);
+        if is_stopped || is_tuned {
+            (core.is_collection_stopped, core.is_collection_tuned) = (false, false);
             // SAFETY: this only sets when the next collection is due.
-            unsafe { ffi::lua_gc(thread, ffi::LUA_GCRESTART, 0) };
+            unsafe {
+                ffi::lua_gc(thread, ffi::LUA_GCSETPAUSE, COLLECTION_PERCENT);
+                ffi::lua_gc(thread, ffi::LUA_GCSETSTEPMUL, COLLECTION_PERCENT);
+                ffi::lua_gc(thread, ffi::LUA_GCRESTART, 0);
+            }
         }
+        let core = self.core();
         if core.text.capacity() + core.flat.capacity() > BUFFER_BYTES_KEPT {
             core.text = Vec::new();
             core.flat = Vec::new();
@@ -359,7 +369,7 @@ unsafe extern "C-unwind" fn run(thread: Thread) -> c_int {
             }
         }
         // What the result does not need goes: it may be as deep as the stack is high, to the level as in Redis.
-        ffi::lua_replace(thread, 2);
+        ffi::lua_insert(thread, 2);
         ffi::lua_settop(thread, 2);
         write_value(thread, run.reply, run.levels);
     }
@@ -409,7 +419,7 @@ unsafe extern "C-unwind" fn describe(thread: Thread) -> c_int {
         if !is_table {
             failure.message.extend_from_slice(b"ERR ");
         }
-        failure.message.extend_from_slice(text);
+        failure.message.extend_from_slice(as_c_text(text));
         failure.is_counted = is_counted;
         failure.is_described = true;
         failure.place = place.map(|debug| {
