@@ -301,7 +301,8 @@ errors! {
     LIBRARY_NAME_TWICE = "ERR Invalid metadata value, name argument was given multiple times";
     LIBRARY_NAME_INVALID = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
     LIBRARY_EMPTY = "ERR No functions registered";
-    SCRIPT_TOO_LONG = "ERR Error compiling script (new function): chunk has too many bytes";
+    LUA_STACK_LIMIT = "ERR reached lua stack limit";
+    CALL_WITHOUT_SCRIPT = "ERR redis.call/pcall can only be called inside a script invocation";
 
     // Cluster.
     CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
