@@ -234,7 +234,7 @@ async fn empty_all(context: &Context, node: &Node) {
     while context.ask_all(empty).await.contains(&false) {
         context.sleep(LOOKED_AT_EVERY).await;
     }
-    node.snapshots.libraries().clear();
+    node.snapshots.libraries.change(Vec::clear);
 }
 
 /// Removes all keys of a shard; false if some of its slots are on loan.
