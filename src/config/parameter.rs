@@ -157,15 +157,11 @@ impl Subsystem {
             | Self::Statistics
             | Self::Snapshot
             | Self::AppendOnly
+            | Self::Scripting
+            | Self::Notifications
             | Self::Unneeded
             | Self::Debugging => true,
-            Self::Tls
-            | Self::Replication
-            | Self::Cluster
-            | Self::Scripting
-            | Self::Tracking
-            | Self::Notifications
-            | Self::Defragmentation => false,
+            Self::Tls | Self::Replication | Self::Cluster | Self::Tracking | Self::Defragmentation => false,
         }
     }
 }

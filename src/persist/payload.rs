@@ -11,6 +11,7 @@
 //! server sets `rdb-version`; layouts are chosen to match. A value that this version cannot hold has the version that can.
 
 use super::file::opcode;
+use super::file::writer::WITH_FUNCTIONS;
 use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 pub use super::value::RDB_VERSION_MAX;
 use super::value::{self, Making, OF_VALKEY_9, Value};
@@ -84,7 +85,7 @@ pub fn dump_functions(codes: &[Vec<u8>], form: Form) -> Vec<u8> {
         writer.byte(opcode::FUNCTION_2);
         writer.string(code);
     }
-    seal(&mut out, form.rdb_version);
+    seal(&mut out, form.rdb_version.min(WITH_FUNCTIONS));
     out
 }
 

@@ -292,7 +292,7 @@ errors! {
     SCRIPT_WRITES_IN_RO = "ERR Can not execute a script with write flag using *_ro command.";
     SCRIPT_OUT_OF_MEMORY = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
     SCRIPT_FLUSH_MODE = "ERR SCRIPT FLUSH only support SYNC|ASYNC option";
-    SCRIPT_KILLED = "ERR Error running script (user script killed by user with SCRIPT KILL)";
+    SCRIPT_KILLED = "ERR Script killed by user with SCRIPT KILL...";
     LUA_STACK_LIMIT = "ERR reached lua stack limit";
     CALL_WITHOUT_SCRIPT = "ERR redis.call/pcall can only be called inside a script invocation";
     SCRIPT_NO_DEBUGGER = "ERR There is no debugger for scripts in this server";
