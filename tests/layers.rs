@@ -505,11 +505,12 @@ fn unsafe_stands_only_where_memory_is_laid_out() {
 }
 
 /// Rings and their buffers, links between shards, packed values, entries and tables; the memory that the kernel shows as the
-/// title of the process; the handler of faults, and the fault that DEBUG makes; the allocator's configuration.
+/// title of the process; the border to Lua; the handler of faults, and the fault that DEBUG makes; the allocator's configuration.
 const UNSAFE_PLACES: &[&str] = &[
     "net/",
     "store/",
     "data/",
+    "script/",
     "server/boot.rs",
     "server/title.rs",
     "server/fault.rs",

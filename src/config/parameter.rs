@@ -158,14 +158,11 @@ impl Subsystem {
             | Self::Tracking
             | Self::Snapshot
             | Self::AppendOnly
-            | Self::Unneeded
-            | Self::Debugging => true,
-            Self::Tls
-            | Self::Replication
-            | Self::Cluster
             | Self::Scripting
             | Self::Notifications
-            | Self::Defragmentation => false,
+            | Self::Unneeded
+            | Self::Debugging => true,
+            Self::Tls | Self::Replication | Self::Cluster | Self::Defragmentation => false,
         }
     }
 }

@@ -125,6 +125,8 @@ pub struct Env {
     node: Arc<Node>,
     /// All commands: their type stands above this file.
     registry: &'static (dyn Any + Send + Sync),
+    /// What most requests are answered while a script is busy.
+    pub(super) busy: Option<ReplyError>,
     /// What the interpreter of scripts keeps on this shard, which stands above the engine.
     pub interpreter: Option<Box<dyn Any>>,
 }
@@ -269,6 +271,7 @@ impl Env {
             pays_attention: false,
             node: node.clone(),
             registry,
+            busy: None,
             interpreter: None,
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
@@ -449,6 +452,7 @@ impl Env {
         self.move_on();
         self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
         self.snapshot_state.has_log_failed = self.aof.refuses();
+        self.busy = self.node.busy_scripts.refusal();
         self.follow_promises();
     }
 

@@ -15,6 +15,7 @@
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
+//! | `libraries` | what of the data set is in no slot |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
@@ -71,6 +72,7 @@ pub(crate) mod help;
 mod intake;
 mod invalidation;
 mod keyspace;
+mod libraries;
 pub(crate) mod listening;
 pub(crate) mod literal;
 pub(crate) mod local;
@@ -115,7 +117,7 @@ pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
 pub use nested::{Nested, Rules, Uncalled};
-pub use node::Node;
+pub use node::{BusyScripts, Node};
 pub use parked::{Nothing, Park};
 pub use registry::CommandId;
 pub use report::{Report, write_server, write_shards};

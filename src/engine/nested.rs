@@ -29,10 +29,10 @@ pub struct Nested<'o, 'a, 'v> {
     pub env: &'o mut Env,
     rules: Rules,
     caller: Caller,
-    /// Whether something may be called that writes was called.
-    pub has_written: bool,
+    /// Whether something was called that may write.
+    has_written: bool,
     /// Who gets the effects of what is called; None: nobody.
-    pub audience: Option<Audience>,
+    audience: Option<Audience>,
     session: Option<Box<Session>>,
     buffer: Vec<u8>,
     spans: Vec<Span>,
@@ -213,6 +213,21 @@ impl Nested<'_, '_, '_> {
             counted.count(&mut self.env.stats);
             self.env.note_slow(found.command, args, counted.elapsed_us);
         }
+    }
+
+    /// Whether something was called that may write.
+    pub fn has_written(&self) -> bool {
+        self.has_written
+    }
+
+    /// Who gets the effects of what is called from here on.
+    pub fn send_effects(&mut self, to_file: bool, to_stream: bool) {
+        self.audience = match (to_file, to_stream) {
+            (true, true) => Some(Audience::Both),
+            (true, false) => Some(Audience::File),
+            (false, true) => Some(Audience::Stream),
+            (false, false) => None,
+        };
     }
 
     /// Whether there is such a command.

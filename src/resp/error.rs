@@ -286,10 +286,22 @@ errors! {
     SCRIPT_WRONG_ARITY = "ERR Wrong number of args calling Redis command from script";
     SCRIPT_NOT_ALLOWED = "ERR This Redis command is not allowed from script";
     SCRIPT_READ_ONLY = "ERR Write commands are not allowed from read-only scripts.";
+    SCRIPT_KEYS_TOO_MANY = "ERR Number of keys can't be greater than number of args";
+    SCRIPT_KEYS_NEGATIVE = "ERR Number of keys can't be negative";
+    SCRIPT_NO_CLUSTER = "ERR Can not run script on cluster, 'no-cluster' flag is set.";
+    SCRIPT_WRITES_IN_RO = "ERR Can not execute a script with write flag using *_ro command.";
+    SCRIPT_OUT_OF_MEMORY = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
     SCRIPT_FLUSH_MODE = "ERR SCRIPT FLUSH only support SYNC|ASYNC option";
+    SCRIPT_KILLED = "ERR Script killed by user with SCRIPT KILL...";
+    LUA_STACK_LIMIT = "ERR reached lua stack limit";
+    CALL_WITHOUT_SCRIPT = "ERR redis.call/pcall can only be called inside a script invocation";
+    SCRIPT_NO_DEBUGGER = "ERR There is no debugger for scripts in this server";
     SCRIPT_DEBUG_MODE = "ERR Use SCRIPT DEBUG YES/SYNC/NO";
     FUNCTION_FLUSH_MODE = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option";
     FUNCTION_RESTORE_POLICY = "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
+    FUNCTION_RESTORE_DAMAGED = "ERR failed loading given functions payload";
+    FUNCTION_KEYS_INVALID = "ERR Bad number of keys provided";
+    FUNCTION_LOAD_TIMEOUT = "ERR FUNCTION LOAD timeout";
     FUNCTION_NAME_MISSING = "ERR library name argument was not given";
     FUNCTION_NO_METADATA = "ERR Missing library metadata";
     FUNCTION_NOT_FOUND = "ERR Function not found";
@@ -301,7 +313,6 @@ errors! {
     LIBRARY_NAME_TWICE = "ERR Invalid metadata value, name argument was given multiple times";
     LIBRARY_NAME_INVALID = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
     LIBRARY_EMPTY = "ERR No functions registered";
-    SCRIPT_TOO_LONG = "ERR Error compiling script (new function): chunk has too many bytes";
 
     // Cluster.
     CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
@@ -405,6 +416,9 @@ templates! {
     unrecognized_option(option: &[u8]) = "ERR Unrecognized option '{}'", "CLIENT SETINFO.";
     client_property_invalid(name: &[u8]) = "ERR {} cannot contain spaces, newlines or special characters.", "CLIENT SETINFO.";
     unknown_argument(argument: &[u8]) = "ERR Unknown argument {}", "FUNCTION LIST.";
+    library_exists(name: &[u8]) = "ERR Library '{}' already exists";
+    function_exists(name: &[u8]) = "ERR Function {} already exists", "In another library.";
+    function_option(option: &[u8]) = "ERR Unknown option given: {}", "FUNCTION LOAD.";
     unknown_hash_argument(argument: &[u8]) = "ERR unknown argument: {}", "HGETEX and HSETEX.";
     not_for_subscribers(command: &str) = "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", "To a client in RESP2 that has subscriptions.";
     unknown_client_type(name: &[u8]) = "ERR Unknown client type '{}'";

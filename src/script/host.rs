@@ -6,7 +6,7 @@
 //!
 //! An error reply of a command is a reply: it comes back in the buffer, as the client would have got it, and the command that made it has counted
 //! it. A [`Refusal`] is for what never became a command's reply: a command that does not exist, that scripts may not call, that the run's flags forbid.
-//! Both look the same to the script.
+//! Both look the same to the script, and the host has counted both.
 
 use crate::resp::{Proto, ReplyBuf, ReplyError};
 
@@ -22,8 +22,8 @@ pub trait Host {
     /// `redis.set_repl`: where the effects of the calls that follow go.
     fn set_replication(&mut self, target: Replication);
 
-    /// `redis.acl_check_cmd`: whether the user of the run may run this command; an error if there is no such command.
-    fn may_call(&mut self, args: &[&[u8]]) -> Result<bool, ReplyError>;
+    /// `redis.acl_check_cmd`: whether the user of the run may run this command; nothing, if there is no such command.
+    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool>;
 
     /// `redis.log`.
     fn log(&mut self, level: LogLevel, text: &[u8]);
@@ -39,7 +39,8 @@ pub trait Host {
 /// Why a call did not happen, or a run does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The script gets this error, and it is not counted yet. From [`Host::call`] a script can catch it, from [`Host::interrupted`] it cannot.
+    /// The script gets this error. From [`Host::call`] a script can catch it, and the host has counted it; from [`Host::interrupted`] it cannot, and it
+    /// is not counted yet.
     Error(ReplyError),
     /// The run must end now, without a trace: it will be run again, or nobody wants its result. No script can catch it.
     Unwind,

@@ -235,7 +235,7 @@ async fn empty_all(context: &Context, node: &Node) {
         context.sleep(LOOKED_AT_EVERY).await;
     }
     context.with(|local| local.env.invalidate_all());
-    node.snapshots.libraries().clear();
+    node.snapshots.libraries.change(Vec::clear);
 }
 
 /// Removes all keys of a shard; false if some of its slots are on loan.

@@ -101,7 +101,10 @@ const SECTIONS: &[Row] = &[
     }),
     row("memory", "Memory", USUAL, |overview, out| {
         let (held, counts) = (overview.total.held(), &overview.total.stats.counts);
-        overview.memory.write_section(&held, counts, &overview.settings, out);
+        let scripts = &overview.scripts;
+        overview
+            .memory
+            .write_section(&held, scripts, counts, &overview.settings, out);
     }),
     row("persistence", "Persistence", USUAL, persistence::write),
     row("stats", "Stats", USUAL, |overview, out| {
