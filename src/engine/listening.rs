@@ -429,12 +429,13 @@ impl Mailbox {
         if is_new {
             self.caching.add(&self.hearers.directory, place);
         }
-        for prefix in prefixes {
+        let prefixes: Vec<Name> = prefixes.cloned().collect();
+        for prefix in &prefixes {
             self.caching.add_prefix(&self.hearers.directory, prefix, place);
         }
         self.follow();
         let since = self.moment(within_pass);
-        self.caching.set_moment(place, since);
+        self.caching.set_moment(place, &prefixes, since);
         is_new
     }
 

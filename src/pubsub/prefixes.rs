@@ -64,8 +64,8 @@ impl Prefixes {
 pub struct CachingClients {
     all: HashMap<ConnRef, Moment>,
     by_prefix: HashMap<Name, Vec<Subscriber>>,
-    /// Somebody's moment is one within the pass under way.
-    is_any_fresh: bool,
+    /// Those whose moment is one within the pass under way, and what they have begun to hear of.
+    fresh: Vec<(ConnRef, Vec<Name>)>,
 }
 
 impl CachingClients {
@@ -111,24 +111,39 @@ impl CachingClients {
         directory.remove_prefix(place.shard, prefix);
     }
 
-    /// Says since when a client hears of what was just added for it.
-    pub fn set_moment(&mut self, place: ConnRef, since: Moment) {
-        self.is_any_fresh |= since.turn == u64::MAX;
+    /// Says since when a client hears of what was just added for it, these prefixes among it.
+    pub fn set_moment(&mut self, place: ConnRef, prefixes: &[Name], since: Moment) {
+        if since.turn == u64::MAX {
+            self.fresh.push((place, prefixes.to_vec()));
+        }
         let is_unset = |moment: &Moment| *moment == Moment::after(u64::MAX);
         if let Some(moment) = self.all.get_mut(&place).filter(|moment| is_unset(moment)) {
             *moment = since;
         }
-        let subscribers = self.by_prefix.values_mut().flatten();
-        let own = subscribers.filter(|subscriber| subscriber.place == place && is_unset(&subscriber.since));
-        own.for_each(|subscriber| subscriber.since = since);
+        for prefix in prefixes {
+            if let Some(subscriber) = self.subscriber_mut(prefix, place) {
+                subscriber.since = since;
+            }
+        }
+    }
+
+    /// A client among those of a prefix; mostly it is the newest.
+    fn subscriber_mut(&mut self, prefix: &Name, place: ConnRef) -> Option<&mut Subscriber> {
+        let mut subscribers = self.by_prefix.get_mut(prefix)?.iter_mut().rev();
+        subscribers.find(|subscriber| subscriber.place == place)
     }
 
     /// The pass under way has this turn.
     pub fn settle_moments(&mut self, turn: u64) {
-        if std::mem::take(&mut self.is_any_fresh) {
-            self.all.values_mut().for_each(|moment| moment.settle(turn));
-            let subscribers = self.by_prefix.values_mut().flatten();
-            subscribers.for_each(|subscriber| subscriber.since.settle(turn));
+        for (place, prefixes) in std::mem::take(&mut self.fresh) {
+            if let Some(moment) = self.all.get_mut(&place) {
+                moment.settle(turn);
+            }
+            for prefix in prefixes {
+                if let Some(subscriber) = self.subscriber_mut(&prefix, place) {
+                    subscriber.since.settle(turn);
+                }
+            }
         }
     }
 
@@ -170,7 +185,7 @@ mod tests {
             let place = client(shard, index);
             shards[usize::from(shard)].add(&directory, place);
             shards[usize::from(shard)].add_prefix(&directory, &name(prefix), place);
-            shards[usize::from(shard)].set_moment(place, Moment::after(3));
+            shards[usize::from(shard)].set_moment(place, &[name(prefix)], Moment::after(3));
         }
         assert_eq!(
             directory.figures(),
@@ -212,7 +227,7 @@ mod tests {
         for (index, since) in [(0, Moment::after(3)), (1, Moment::within_pass(2))] {
             clients.add(&directory, client(0, index));
             clients.add_prefix(&directory, &name("p"), client(0, index));
-            clients.set_moment(client(0, index), since);
+            clients.set_moment(client(0, index), &[name("p")], since);
         }
         clients.settle_moments(5);
         let at = |turn, index| {
@@ -228,7 +243,7 @@ mod tests {
         assert_eq!(since, [Moment::after(3), Moment { turn: 5, index: 2 }]);
         // What it adds later it hears from later on.
         clients.add_prefix(&directory, &name("q"), client(0, 0));
-        clients.set_moment(client(0, 0), Moment::after(8));
+        clients.set_moment(client(0, 0), &[name("q")], Moment::after(8));
         assert_eq!(clients.of_prefix(&name("p"))[0].since, Moment::after(3));
         assert_eq!(clients.of_prefix(&name("q"))[0].since, Moment::after(8));
     }

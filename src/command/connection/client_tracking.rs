@@ -115,13 +115,14 @@ impl Asked {
             return Err(error::TRACKING_OPT_SWITCHED);
         }
         let mut prefixes = before.map_or_else(BTreeSet::new, |before| before.prefixes.clone());
-        for (index, prefix) in self.prefixes.iter().enumerate() {
+        if let Some(index) = first_overlap(&self.prefixes, &prefixes) {
+            let prefix = &self.prefixes[index];
             if let Some(other) = prefixes.iter().find(|other| overlap(prefix, other)) {
                 return Err(error::tracking_prefix_overlaps(prefix, other));
             }
-            if let Some(other) = self.prefixes[index + 1..].iter().find(|other| overlap(prefix, other)) {
-                return Err(error::tracking_prefixes_overlap(prefix, other));
-            }
+            let mut later = self.prefixes[index + 1..].iter();
+            let other = later.find(|other| overlap(prefix, other)).unwrap_or(prefix);
+            return Err(error::tracking_prefixes_overlap(prefix, other));
         }
         if self.is_broadcast && self.prefixes.is_empty() {
             prefixes.insert(Name::from(&b""[..]));
@@ -135,6 +136,24 @@ impl Asked {
 /// Whether a key can begin with both.
 fn overlap(one: &[u8], other: &[u8]) -> bool {
     one.starts_with(other) || other.starts_with(one)
+}
+
+/// The first of these prefixes that overlaps with a later one, or with one of before. In their order, those that begin with another one
+/// stand right behind it.
+fn first_overlap(prefixes: &[Name], before: &BTreeSet<Name>) -> Option<usize> {
+    let new = prefixes.iter().enumerate().map(|(index, prefix)| (prefix, Some(index)));
+    let mut all: Vec<(&Name, Option<usize>)> = before.iter().map(|prefix| (prefix, None)).chain(new).collect();
+    all.sort();
+    let mut found = Vec::new();
+    let mut root = 0;
+    for at in 1..all.len() {
+        if all[at].0.starts_with(all[root].0) {
+            found.extend([all[root].1, all[at].1].into_iter().flatten());
+        } else {
+            root = at;
+        }
+    }
+    found.into_iter().min()
 }
 
 fn tracking(op: &mut SessionOp) -> Result<(), ReplyError> {
@@ -253,4 +272,37 @@ fn flags(tracking: &Tracking, caching: bool) -> Vec<&'static str> {
     let is_broken = tracking.is_redirect_broken().then_some("broken_redirect");
     let flags = [Some("on"), mode, said.filter(|_| caching), skips_own, is_broken];
     flags.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(words: &str) -> Vec<Name> {
+        words
+            .split_whitespace()
+            .map(|word| Name::from(word.as_bytes()))
+            .collect()
+    }
+
+    #[test]
+    fn the_first_prefix_that_overlaps_is_found_wherever_the_other_one_stands() {
+        for (before, prefixes, first) in [
+            ("", "a b c", None),
+            ("d", "a b c", None),
+            ("", "a b a", Some(0)),
+            ("", "x abc ab y", Some(1)),
+            ("", "x ab y abd abc", Some(1)),
+            ("", "x abd y abc a", Some(1)),
+            ("y", "x yz", Some(1)),
+            ("yz", "x a y ab", Some(1)),
+            ("y yz", "x a", None),
+        ] {
+            let before = names(before).into_iter().collect();
+            assert_eq!(first_overlap(&names(prefixes), &before), first, "{prefixes}");
+        }
+        // Twice as many take twice as long.
+        let many: Vec<Name> = (0..200_000).map(|n| Name::from(format!("{n:06}").as_bytes())).collect();
+        assert_eq!(first_overlap(&many, &BTreeSet::new()), None);
+    }
 }
