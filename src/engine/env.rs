@@ -13,7 +13,7 @@ use super::listening::{Hearers, Mailbox, Message};
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
-use super::receipts::{Receipt, ReceiptId};
+use super::receipts::{Owed, Receipt};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use super::waiting::Waiting;
@@ -62,7 +62,7 @@ pub struct Env {
     pub random: Random,
     /// Which slots may have keys: what SCAN passes over without holding it.
     pub occupancy: Arc<Occupancy>,
-    attention: Arc<Attention>,
+    pub(super) attention: Arc<Attention>,
     /// The moment of the last snapshot.
     pub(crate) cut: Arc<Cut>,
     pub(super) snapshots: Arc<Snapshots>,
@@ -107,11 +107,13 @@ pub struct Env {
     pub(super) messages: Vec<Message>,
     /// For publishers among those whose messages these are.
     pub(super) receipts: Vec<Receipt>,
-    next_receipt: u64,
+    pub(super) next_receipt: u64,
     /// Of the unit that has ended last.
-    unit_receipt: Option<ReceiptId>,
-    hearers: Arc<Hearers>,
-    clients: Arc<ClientTable>,
+    pub(super) unit_receipt: Option<Owed>,
+    /// Somebody was entered with what it has read since the pass began: until the pass is released, nothing leaves that could overtake the reply.
+    pub(super) holds: bool,
+    pub(super) hearers: Arc<Hearers>,
+    pub(super) clients: Arc<ClientTable>,
     /// Those who listen on this shard.
     pub(super) mailbox: Mailbox,
     /// What is to be done for those who wait for keys.
@@ -260,6 +262,7 @@ impl Env {
             receipts: Vec::new(),
             next_receipt: 0,
             unit_receipt: None,
+            holds: false,
             hearers: node.hearers.clone(),
             clients: node.clients.clone(),
             mailbox: Mailbox::new(shard, node.hearers.clone(), node.turns.clone()),
@@ -443,6 +446,7 @@ impl Env {
 
     /// Reads both clocks.
     pub(super) fn begin_pass(&mut self) {
+        self.holds = false;
         let ticks = self.tick();
         self.calendar.follow(self.clock.unix(), ticks);
         self.move_on();
@@ -549,7 +553,7 @@ impl Env {
         }
         if let Some(mut spare) = consequences {
             let tells = !spare.events.is_empty() || !spare.posts.is_empty() || !spare.shown.is_empty();
-            if tells && self.hearers.is_any() {
+            if (tells || !spare.tracked.is_empty()) && self.hearers.is_any() {
                 self.tell(&mut spare, origin);
             }
             if !spare.signals.is_empty() && self.attention.awaited_keys() > 0 {
@@ -571,43 +575,6 @@ impl Env {
         }
     }
 
-    /// Puts down what is to be told of a unit, events and what was published in the order in which they were, and makes out a receipt for
-    /// a publisher.
-    fn tell(&mut self, consequences: &mut Consequences, origin: ConnRef) {
-        let from = self.messages.len();
-        let classes = consequences.classes;
-        let has_posts = !consequences.posts.is_empty();
-        let mut posts = consequences.posts.drain(..).peekable();
-        for (index, event) in consequences.events.drain(..).enumerate() {
-            while let Some((_, post)) = posts.next_if(|(behind, _)| *behind <= index) {
-                self.messages.push(Message::Post(post));
-            }
-            self.messages.push(Message::Event(event, classes));
-        }
-        self.messages.extend(posts.map(|(_, post)| Message::Post(post)));
-        if has_posts && origin.keeps_order() {
-            let id = ReceiptId {
-                shard: self.shard,
-                number: self.next_receipt,
-            };
-            self.next_receipt += 1;
-            self.receipts.push(Receipt {
-                id,
-                origin,
-                messages: from..self.messages.len(),
-            });
-            self.unit_receipt = Some(id);
-        }
-        if !consequences.shown.is_empty() && origin.keeps_order() {
-            let shown = std::mem::take(&mut consequences.shown);
-            let address = self.clients.address_of(origin).unwrap_or_default();
-            for shown in shown {
-                let address = if shown.is_script { "lua" } else { &*address };
-                self.show_line(shown.db, address, &shown.arguments);
-            }
-        }
-    }
-
     /// Whether somebody watches all commands.
     #[inline]
     pub(super) fn shows_commands(&self) -> bool {
@@ -622,7 +589,7 @@ impl Env {
         }
     }
 
-    fn show_line(&mut self, db: DbIndex, address: &str, arguments: &str) {
+    pub(super) fn show_line(&mut self, db: DbIndex, address: &str, arguments: &str) {
         let (seconds, ms) = (self.now.0 / 1000, self.now.0 % 1000);
         let line = format!("{seconds}.{ms:03}000 [{} {address}] {arguments}", db.0);
         self.messages.push(Message::Command(line.into()));
@@ -634,12 +601,6 @@ impl Env {
         self.mailbox.watch(place, within_pass);
         // So that what runs on any shard has consequences.
         self.attention.begin();
-    }
-
-    /// What the reply to the unit that has ended last waits for, if its messages are to be delivered before.
-    #[inline]
-    pub(super) fn take_receipt(&mut self) -> Option<ReceiptId> {
-        self.unit_receipt.take()
     }
 
     /// How many deliveries a message would make now.
@@ -657,7 +618,7 @@ impl Env {
     }
 
     /// How many messages the pass under way has, if it will have a turn in any case.
-    fn within_pass(&self) -> Option<u32> {
+    pub(super) fn within_pass(&self) -> Option<u32> {
         let takes_turn = !self.messages.is_empty() || self.log.has_gathered();
         takes_turn.then_some(self.messages.len() as u32)
     }
@@ -670,6 +631,10 @@ impl Env {
     /// A client listens to nothing any more.
     #[inline]
     pub(super) fn stop_listening(&mut self, session: &mut Session) {
+        if session.tracking.is_some() {
+            self.stop_caching(session);
+            self.hearers.note_gone();
+        }
         if std::mem::take(&mut session.is_monitor) {
             self.mailbox.unwatch(session.place);
             self.attention.end();

@@ -13,13 +13,14 @@ use super::env::Env;
 use super::keyspace::Keyspace;
 use super::node::Node;
 use super::registry::{self, Kind};
+use super::tracked::tracker_of;
 use crate::base::slot::key_slot;
 use crate::client::{ReplyMode, Session};
 use crate::config::Settings;
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError};
 use crate::shard::{ConnRef, Footprint, SlotMarks, SlotSet};
 use crate::spec::{InvalidKeys, KeyPosition, key_positions};
-use crate::store::DbIndex;
+use crate::store::{DbIndex, Tracker};
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
@@ -131,6 +132,8 @@ pub struct Caller {
     pub is_nested: bool,
     /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
     pub is_silent: bool,
+    /// As whom it is entered with the keys that it reads, if it caches them.
+    pub tracker: Option<Tracker>,
     /// A script calls it.
     pub is_script: bool,
 }
@@ -144,8 +147,16 @@ impl Caller {
             is_local: session.is_local,
             is_nested: false,
             is_silent: session.reply_mode != ReplyMode::On,
+            tracker: Caller::tracker(session),
             is_script: false,
         }
+    }
+
+    /// As whom its session is entered with the keys that it reads.
+    #[inline]
+    pub(super) fn tracker(session: &Session) -> Option<Tracker> {
+        let tracking = session.tracking.as_ref()?;
+        tracking.remembers(session.caching).then(|| tracker_of(session.place))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `registry` | all commands, numbered and found by name |
+//! | `tracked` | what a unit has read for clients that cache, and what it has changed of that |
 //! | `counted`, `parked`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `waiting` | what a unit leaves to be done for clients that wait for keys |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
@@ -19,6 +20,7 @@
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
+//! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
@@ -26,11 +28,12 @@
 //! | `again` | what a unit keeps that is run again |
 //! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
+//! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `room` | the blocked clients of a shard |
 //! | `local` | the shard: its parts together, and how others reach it |
-//! | `delivery` | messages into the outputs of clients |
+//! | `invalidation`, `delivery` | messages into the outputs of clients |
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
@@ -62,10 +65,12 @@ mod eviction;
 mod exec;
 mod expiry;
 mod foresight;
+mod forgetting;
 mod gates;
 mod ground;
 pub(crate) mod help;
 mod intake;
+mod invalidation;
 mod keyspace;
 mod libraries;
 pub(crate) mod listening;
@@ -94,7 +99,9 @@ pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
 mod task;
+mod telling;
 pub mod testbed;
+mod tracked;
 mod transaction;
 pub(crate) mod typed;
 pub(crate) mod unblock;

@@ -12,13 +12,14 @@ use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp, each_key};
 use super::node::Node;
 use super::registry::CommandId;
+use super::tracked::TrackedStep;
 use crate::base::limits;
 use crate::base::slot::key_slot;
 use crate::client::Session;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::{SlotMarks, SlotSet, View};
 use crate::spec::Flags;
-use crate::store::Slot;
+use crate::store::{Slot, Tracker};
 use std::cell::Cell;
 use std::collections::HashSet;
 
@@ -118,6 +119,12 @@ pub fn run_keys(
         consequences.has_held_all |= view.has_everything();
     }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
+    if let Some(tracker) = caller.tracker
+        && found.command.flags.contains(Flags::READONLY)
+        && !is_script
+    {
+        track_reads(found, args, tracker, first, view, attempt, env);
+    }
     // Who has waited was shown when it began to.
     if !is_script && !attempt.is_serving {
         show(found, args, caller, attempt, env);
@@ -155,6 +162,38 @@ pub fn run_keys(
         env.note_slow(found.command, args, elapsed_us);
     }
     Outcome::Ran
+}
+
+/// Enters a client that caches what it reads with the keys of a command that has run, whatever that has answered.
+fn track_reads(
+    found: &Registered,
+    args: Args,
+    tracker: Tracker,
+    first: Option<(&[u8], u16)>,
+    view: &mut View<'_, Slot>,
+    attempt: &mut Attempt,
+    env: &mut Env,
+) {
+    // Of a call with an error in it nothing can be cached.
+    let _ = each_key(found.command, args, |position| {
+        let key = args.at(position.index);
+        let number = match first {
+            Some((first, number)) if std::ptr::eq(first, key) => number,
+            _ => key_slot(key),
+        };
+        let Some(slot) = view.slot(number) else { return };
+        if slot.track(key, tracker) && attempt.can_undo {
+            attempt
+                .consequences
+                .get_or_insert_default()
+                .put_down(TrackedStep::Begun {
+                    slot: number,
+                    key: key.into(),
+                    tracker,
+                });
+        }
+        env.holds = true;
+    });
 }
 
 /// Has a command shown to those who watch all of them: what a script calls stands behind the script.

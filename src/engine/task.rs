@@ -12,7 +12,7 @@ use super::blocked::Blocked;
 use super::env::{Ended, Env, Observation, shown_arguments};
 use super::exec::ExecStep;
 use super::literal::{Caller, Command, Registered, Run};
-use super::receipts::ReceiptId;
+use super::receipts::Owed;
 use super::registry::CommandId;
 use super::run::{Outcome, give_up, lacking_of_chains, run_keys};
 use super::serve::{end_unit, serve};
@@ -52,7 +52,7 @@ pub struct Task {
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
     /// Its reply waits until its messages are delivered.
-    pub(super) receipt: Option<ReceiptId>,
+    pub(super) receipt: Option<Owed>,
     /// Its command waits for keys.
     pub(super) parked: Option<Arc<Blocked>>,
     /// Called when it has run, by whoever has no client to be answered.
@@ -147,6 +147,7 @@ impl Task {
             is_local: true,
             is_nested: false,
             is_silent: false,
+            tracker: None,
             is_script: false,
         };
         Task::of(ConnRef::background(shard), None, caller, kind)
@@ -222,6 +223,7 @@ impl Task {
                             what: Observation::Parked(args.as_args()),
                         };
                         end_unit(env, &mut attempt, view, ended);
+                        env.forgo_receipt();
                         env.now = now;
                         let args = std::mem::take(args);
                         let blocked = Blocked::enter(*park, self.origin, found, args, self.caller, spent_us, view);

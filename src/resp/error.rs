@@ -335,9 +335,14 @@ errors! {
     KILL_AGE_NOT_POSITIVE = "ERR maxage should be greater than 0";
     PAUSE_MODE_INVALID = "ERR CLIENT PAUSE mode must be WRITE or ALL";
     TRACKING_REDIRECT_MISSING = "ERR The client ID you want redirect to does not exist";
+    TRACKING_REDIRECT_TWICE = "ERR A client can only redirect to a single other client";
     TRACKING_PREFIX_WITHOUT_BCAST = "ERR PREFIX option requires BCAST mode to be enabled";
     TRACKING_OPT_WITH_BCAST = "ERR OPTIN and OPTOUT are not compatible with BCAST";
     TRACKING_OPTIN_WITH_OPTOUT = "ERR You can't specify both OPTIN mode and OPTOUT mode";
+    TRACKING_BCAST_SWITCHED = "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.";
+    TRACKING_OPT_SWITCHED = "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.";
+    CACHING_YES_WITHOUT_OPTIN = "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.";
+    CACHING_NO_WITHOUT_OPTOUT = "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.";
     CACHING_WITHOUT_TRACKING = "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled";
 
     // Access control lists.
@@ -533,6 +538,24 @@ pub fn unknown_subcommand_or_arity(container: &str, subcommand: &[u8]) -> ReplyE
     let container = container.to_ascii_uppercase();
     let template = "ERR unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.";
     fill(template, &[subcommand, container.as_bytes()])
+}
+
+/// `ERR Prefix 'a' overlaps with an existing prefix 'ab'. ...`
+pub fn tracking_prefix_overlaps(prefix: &[u8], other: &[u8]) -> ReplyError {
+    overlapping(prefix, b"an existing prefix", other)
+}
+
+/// `ERR Prefix 'a' overlaps with another provided prefix 'ab'. ...`
+pub fn tracking_prefixes_overlap(prefix: &[u8], other: &[u8]) -> ReplyError {
+    overlapping(prefix, b"another provided prefix", other)
+}
+
+fn overlapping(prefix: &[u8], what: &[u8], other: &[u8]) -> ReplyError {
+    let [prefix, other] = [prefix, other].map(|text| echo(text, text.len()));
+    fill(
+        "ERR Prefix '{}' overlaps with {} '{}'. Prefixes for a single client must not overlap.",
+        &[prefix, what, other],
+    )
 }
 
 /// The first bytes of what a client sent, as a C string would show them.

@@ -234,6 +234,7 @@ async fn empty_all(context: &Context, node: &Node) {
     while context.ask_all(empty).await.contains(&false) {
         context.sleep(LOOKED_AT_EVERY).await;
     }
+    context.with(|local| local.env.invalidate_all());
     node.snapshots.libraries.change(Vec::clear);
 }
 
@@ -249,6 +250,7 @@ fn empty(local: &mut Local) -> bool {
         local.env.garbage.absorb(slot.clear_all());
         // Nobody follows from what a file says.
         drop(slot.take_told());
+        drop(slot.take_all_tracked());
     }
     true
 }

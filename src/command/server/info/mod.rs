@@ -111,7 +111,8 @@ const SECTIONS: &[Row] = &[
         let snapshots = &overview.node.snapshots;
         let stats = &overview.total.stats;
         let heard = overview.node.hearers.directory.figures();
-        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, out);
+        let attention = &overview.node.attention;
+        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, attention, out);
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),
