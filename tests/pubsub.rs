@@ -6,6 +6,7 @@ mod support;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
 use std::time::Duration;
+use support::scenes::scenes;
 use support::value::split_words;
 use support::{Client, Oracle, PATIENCE, Server, Value, eventually};
 
@@ -23,98 +24,12 @@ const NOT_AS_IN_7_0: &[&str] = &[
     "classes of events",
 ];
 
-/// What a client got, in its order.
-type Heard = BTreeMap<String, Vec<String>>;
-
-struct Scene {
-    name: &'static str,
-    lines: Vec<&'static str>,
-}
-
-fn scenes() -> Vec<Scene> {
-    let lines: Vec<&str> = SCENES.lines().filter(|line| !line.starts_with('#')).collect();
-    let scenes = lines.split(|line| line.is_empty());
-    let scene = |lines: &[&'static str]| Scene {
-        name: lines[0].strip_prefix("== ").expect("a scene has a name"),
-        lines: lines[1..].to_vec(),
-    };
-    scenes.filter(|lines| !lines.is_empty()).map(scene).collect()
-}
-
-impl Scene {
-    fn play(&self, server: &Server) -> Heard {
-        server.client().line("flushall");
-        let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
-        let mut heard = Heard::new();
-        let mut marks = 0;
-        for line in &self.lines {
-            let (who, command) = line.split_once("> ").unwrap_or_else(|| panic!("what is {line}?"));
-            let name = who.trim_end_matches(['~', '!']);
-            let client = clients.entry(name).or_insert_with(|| match name.ends_with('3') {
-                true => server.client_resp3(),
-                false => server.client(),
-            });
-            let words = split_words(command).expect("the quotes are balanced");
-            let to = heard.entry(name.to_owned()).or_default();
-            client.send(&support::client::encode(&words)).expect("the server reads");
-            if who.ends_with('~') {
-                to.push(client.reply().to_string());
-            } else if !who.ends_with('!') {
-                marks += 1;
-                read_to_mark(
-                    client,
-                    &format!("mark {marks}"),
-                    to,
-                    &format!("{line} on {}", server.name),
-                );
-            }
-        }
-        // What is still to come; whoever has said QUIT has had all.
-        for (name, mut client) in clients {
-            let to = heard.entry(name.to_owned()).or_default();
-            let has_left = self
-                .lines
-                .iter()
-                .any(|line| line.starts_with(name) && line.ends_with("quit"));
-            match has_left {
-                true => to.push(String::from_utf8_lossy(&client.rest()).into_owned()),
-                false => read_to_mark(&mut client, "end", to, &format!("the end of {name} on {}", server.name)),
-            }
-        }
-        heard
-    }
-}
-
-/// Asks for a mark, and keeps what comes before it.
-fn read_to_mark(client: &mut Client, mark: &str, heard: &mut Vec<String>, what: &str) {
-    client
-        .send(&support::client::encode(&["ping", mark]))
-        .expect("the server reads");
-    loop {
-        let reply = client
-            .try_reply()
-            .unwrap_or_else(|error| panic!("{what}: {error}, after {heard:?}"));
-        let is_mark = match &reply {
-            Value::Bulk(text) => text == mark.as_bytes(),
-            Value::Array(items) => items.len() == 2 && items[0].text() == "pong" && items[1].text() == mark,
-            _ => false,
-        };
-        if is_mark {
-            return;
-        }
-        let text = reply.to_string();
-        // What HELLO answers names the server.
-        let is_hello = text.contains("\"proto\"");
-        heard.push(if is_hello { "hello".to_owned() } else { text });
-    }
-}
-
 #[test]
 fn scenes_are_played_as_by_a_real_server() {
     let (Some(newer), Some(older)) = (Oracle::Redis82.start(&[]), Oracle::Redis70.start(&[])) else {
         return;
     };
-    let scenes = scenes();
+    let scenes = scenes(SCENES);
     let mut differences = Vec::new();
     let mut expected = Vec::new();
     for scene in &scenes {

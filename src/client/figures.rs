@@ -13,6 +13,8 @@ pub struct ClientFigures {
     watching: usize,
     watched_keys: usize,
     subscribed: usize,
+    /// How many cache keys.
+    tracking: usize,
     /// How many wait for keys, and how many of them not for ever.
     blocked: usize,
     pub timed: usize,
@@ -33,6 +35,7 @@ impl ClientFigures {
             watching: usize::from(!client.watched.is_empty()),
             watched_keys: client.watched.len(),
             subscribed: usize::from(client.mode == Mode::Subscribed),
+            tracking: usize::from(client.session.tracking.is_some()),
             blocked: usize::from(client.mode == Mode::Blocked),
             timed: 0,
             query_bytes_max: query_bytes,
@@ -47,6 +50,7 @@ impl ClientFigures {
         self.watching += other.watching;
         self.watched_keys += other.watched_keys;
         self.subscribed += other.subscribed;
+        self.tracking += other.tracking;
         self.blocked += other.blocked;
         self.timed += other.timed;
         self.query_bytes_max = self.query_bytes_max.max(other.query_bytes_max);
@@ -62,7 +66,7 @@ impl ClientFigures {
         out.field("client_recent_max_input_buffer", self.query_bytes_max);
         out.field("client_recent_max_output_buffer", self.output_bytes_max);
         out.field("blocked_clients", self.blocked);
-        out.field("tracking_clients", 0);
+        out.field("tracking_clients", self.tracking);
         out.field("pubsub_clients", self.subscribed);
         out.field("watching_clients", self.watching);
         out.field("clients_in_timeout_table", self.timed);

@@ -11,6 +11,7 @@ mod mode;
 mod pending;
 mod session;
 mod table;
+mod tracking;
 
 pub use figures::ClientFigures;
 pub use held::HeldReplies;
@@ -19,6 +20,7 @@ pub use mode::{ClientType, Mode};
 pub use pending::PendingReplies;
 pub use session::{ReplyMode, Session};
 pub use table::{ClientTable, Registration};
+pub use tracking::{Tracking, TrackingMode};
 
 use crate::base::clock::{Ticks, UnixMs};
 use crate::base::size_class::allocated;

@@ -3,7 +3,7 @@
 //! A session is plain data and `Send`: an EXEC that runs on another shard takes it along (its commands may SELECT, or
 //! set a name) and brings it back. While it is away its connection starts nothing, so there is never more than one.
 
-use super::Mode;
+use super::{Mode, Tracking};
 use crate::pubsub::Subscriptions;
 use crate::resp::Proto;
 use crate::shard::{ConnRef, ShardId};
@@ -55,6 +55,10 @@ pub struct Session {
     pub subscriptions: Option<Arc<Subscriptions>>,
     /// MONITOR: it is shown all commands.
     pub is_monitor: bool,
+    /// CLIENT TRACKING; None: nothing is tracked for it. Changed where the connection is only.
+    pub tracking: Option<Arc<Tracking>>,
+    /// CLIENT CACHING was said for what comes next.
+    pub caching: bool,
 }
 
 impl Session {
@@ -79,6 +83,8 @@ impl Session {
             is_local,
             subscriptions: None,
             is_monitor: false,
+            tracking: None,
+            caching: false,
         }
     }
 

@@ -155,17 +155,14 @@ impl Subsystem {
             | Self::Eviction
             | Self::Acl
             | Self::Statistics
+            | Self::Tracking
             | Self::Snapshot
             | Self::AppendOnly
+            | Self::Scripting
+            | Self::Notifications
             | Self::Unneeded
             | Self::Debugging => true,
-            Self::Tls
-            | Self::Replication
-            | Self::Cluster
-            | Self::Scripting
-            | Self::Tracking
-            | Self::Notifications
-            | Self::Defragmentation => false,
+            Self::Tls | Self::Replication | Self::Cluster | Self::Defragmentation => false,
         }
     }
 }

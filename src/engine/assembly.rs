@@ -135,6 +135,8 @@ impl Plan<'_> {
             turns,
             hearers: Arc::new(Hearers::new(self.shard_count)),
             loading: Default::default(),
+            busy_scripts: Default::default(),
+            scripts: Default::default(),
             shutdown: Mutex::new(None),
             surroundings: Box::new(Nowhere),
         });

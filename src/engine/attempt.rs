@@ -20,6 +20,7 @@
 
 use super::counted::{Counted, Expirations};
 use super::parked::Park;
+use super::tracked::{TrackedStep, take_back};
 use crate::config::KeyspaceEvents;
 use crate::data::ValueType;
 use crate::pubsub;
@@ -87,8 +88,10 @@ pub struct Consequences {
     pub events: Vec<KeyEvent>,
     /// What its commands have published, each behind so many of the events.
     pub posts: Vec<(usize, Post)>,
-    /// What those who watch all commands are shown of those that have run: the db, and the arguments as text.
-    pub(super) shown: Vec<(DbIndex, String)>,
+    /// What those who watch all commands are shown of those that have run.
+    pub(super) shown: Vec<Shown>,
+    /// What it has done to what clients cache, each step behind so many of the events.
+    pub(super) tracked: Vec<(usize, TrackedStep)>,
     /// The command that runs goes into the log though it changes nothing.
     is_told_to_replicas: bool,
     pub signals: Vec<Signal>,
@@ -103,6 +106,15 @@ pub struct Consequences {
     pub(super) has_seen_all: bool,
     /// It may have changed any.
     pub(super) has_held_all: bool,
+}
+
+/// A command as those see it who watch all of them.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub db: DbIndex,
+    /// A script has called it.
+    pub is_script: bool,
+    pub arguments: String,
 }
 
 /// What a keyspace event is about: its class, and Redis's name of it.
@@ -322,7 +334,9 @@ impl Attempt {
         }
         discard(moved.into_detached());
         self.touched = SlotMarks::new();
-        self.consequences = None;
+        if let Some(consequences) = self.consequences.take() {
+            take_back(consequences.tracked.into_iter().map(|(_, step)| step), view);
+        }
     }
 
     /// Makes all changes final. Hands what is to be freed to `discard`.
@@ -384,9 +398,17 @@ fn take_leavings(
     }
     let told = slot.take_told();
     expirations.add(&told);
-    if let Some(consequences) = consequences {
-        consequences.take_in(told);
+    if concerns_caches(&told) {
+        consequences.get_or_insert_default();
     }
+    if let Some(consequences) = consequences {
+        consequences.take_in(slot.index(), told);
+    }
+}
+
+/// Whether something of it concerns those who cache keys, whatever else is wanted: only the slot of a key knows them.
+pub(super) fn concerns_caches(told: &[Told]) -> bool {
+    told.iter().any(|told| matches!(told.what, Happening::Changed(_)))
 }
 
 impl Consequences {
@@ -398,6 +420,7 @@ impl Consequences {
         self.events.clear();
         self.posts.clear();
         self.shown.clear();
+        self.tracked.clear();
         self.is_told_to_replicas = false;
         self.signals.clear();
         self.counted.clear();
@@ -406,6 +429,7 @@ impl Consequences {
         (self.has_seen_all, self.has_held_all) = (false, false);
         self.events.shrink_to(KEPT_MAX);
         self.signals.shrink_to(KEPT_MAX);
+        self.tracked.shrink_to(KEPT_MAX);
         self.counted.shrink_to(KEPT_MAX);
     }
 
@@ -428,8 +452,8 @@ impl Consequences {
     }
 
     /// A key was written: what its slot has told so far comes before the event, and the end of an emptied value behind it.
-    pub(super) fn wrote(&mut self, told: Vec<Told>, event: Event, db: DbIndex, key: &[u8]) {
-        self.take_in(told);
+    pub(super) fn wrote(&mut self, slot: u16, told: Vec<Told>, event: Event, db: DbIndex, key: &[u8]) {
+        self.take_in(slot, told);
         self.tell(event, db, key);
         if let Some(at) = self
             .emptied
@@ -441,13 +465,23 @@ impl Consequences {
         }
     }
 
-    /// Puts down what has followed from what a slot has told.
-    pub(super) fn take_in(&mut self, told: Vec<Told>) {
+    /// Puts down what has followed from what the slot of that number has told.
+    pub(super) fn take_in(&mut self, slot: u16, told: Vec<Told>) {
         for Told { db, key, what } in told {
             match what {
+                Happening::Changed(trackers) => {
+                    let is_over = false;
+                    self.put_down(TrackedStep::Changed {
+                        slot,
+                        key,
+                        trackers,
+                        is_over,
+                    });
+                }
                 Happening::Expired => {
                     self.log(db, &[b"DEL", &key]);
                     self.tell(EXPIRED, db, &key);
+                    self.note_over(&key);
                     self.signals.push(Signal::Gone(db, key));
                 }
                 Happening::FieldsExpired(fields) => {
@@ -471,6 +505,21 @@ impl Consequences {
                 Happening::Flushed => self.signals.push(Signal::Flushed(db)),
                 Happening::Swapped(other) => self.signals.push(Signal::Swapped(db, other)),
             }
+        }
+    }
+
+    /// Puts down a step of what concerns clients that cache keys.
+    pub(super) fn put_down(&mut self, step: TrackedStep) {
+        self.tracked.push((self.events.len(), step));
+    }
+
+    /// The change of this key, if it was told just now, was the end of its time: it comes behind the event.
+    fn note_over(&mut self, ended: &[u8]) {
+        let events = self.events.len();
+        if let Some((behind, TrackedStep::Changed { key, is_over, .. })) = self.tracked.last_mut()
+            && **key == *ended
+        {
+            (*behind, *is_over) = (events, true);
         }
     }
 
@@ -504,8 +553,12 @@ impl Consequences {
 
     /// Puts down what is shown of a command, if it is not hidden.
     #[cold]
-    pub(super) fn show(&mut self, db: DbIndex, arguments: Option<String>) {
-        self.shown.extend(arguments.map(|arguments| (db, arguments)));
+    pub(super) fn show(&mut self, db: DbIndex, is_script: bool, arguments: Option<String>) {
+        self.shown.extend(arguments.map(|arguments| Shown {
+            db,
+            is_script,
+            arguments,
+        }));
     }
 
     /// Whether something of it goes into the file.
@@ -532,6 +585,7 @@ impl Consequences {
         self.own.clear();
         self.posts.clear();
         self.shown.clear();
+        self.counted.clear();
         self.events
             .retain(|told| told.event == EXPIRED || told.event == FIELDS_EXPIRED);
     }
@@ -601,6 +655,12 @@ impl EffectBuffer {
                 audience,
                 command: &self.bytes[start..end],
             })
+    }
+
+    /// Drops all but the first `count`.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        self.bytes.truncate(self.ends.last().map_or(0, |&(end, ..)| end));
     }
 
     pub(super) fn push(&mut self, db: DbIndex, audience: Audience, words: &[&[u8]]) {
@@ -687,9 +747,9 @@ mod tests {
     #[test]
     fn an_emptied_value_ends_behind_the_write_of_its_own_key() {
         let mut consequences = all();
-        consequences.take_in(vec![told("a", Happening::Emptied), told("b", Happening::Emptied)]);
-        consequences.wrote(vec![told("c", Happening::Emptied)], PUSHED, DB, b"b");
-        consequences.wrote(vec![], PUSHED, DbIndex(1), b"a");
+        consequences.take_in(0, vec![told("a", Happening::Emptied), told("b", Happening::Emptied)]);
+        consequences.wrote(0, vec![told("c", Happening::Emptied)], PUSHED, DB, b"b");
+        consequences.wrote(0, vec![], PUSHED, DbIndex(1), b"a");
         assert_eq!(events(&consequences), "rpop b, del b, rpop a");
         consequences.tell_emptied();
         assert_eq!(events(&consequences), "rpop b, del b, rpop a, del a, del c");
@@ -702,7 +762,7 @@ mod tests {
         let mut consequences = all();
         assert!(consequences.wants_misses());
         consequences.tell_miss(DB, b"a");
-        consequences.take_in(vec![told("a", Happening::Created(ValueType::List))]);
+        consequences.take_in(0, vec![told("a", Happening::Created(ValueType::List))]);
         assert_eq!(events(&consequences), "keymiss a, new a");
         let mut lists = Consequences {
             classes: PUSHED.class,
@@ -718,11 +778,14 @@ mod tests {
     fn of_a_command_that_runs_again_only_what_was_over_is_kept() {
         let mut consequences = all();
         let fields = [b"f".as_slice().into(), b"g".as_slice().into()].into();
-        consequences.take_in(vec![
-            told("a", Happening::Created(ValueType::String)),
-            told("b", Happening::Expired),
-            told("c", Happening::FieldsExpired(fields)),
-        ]);
+        consequences.take_in(
+            0,
+            vec![
+                told("a", Happening::Created(ValueType::String)),
+                told("b", Happening::Expired),
+                told("c", Happening::FieldsExpired(fields)),
+            ],
+        );
         consequences.tell(PUSHED, DB, b"d");
         consequences.log_own(DB, &[b"NEVER"]);
         consequences.keep_expiries();
@@ -737,21 +800,50 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_told_before_its_event_and_an_end_behind_it() {
+        let mut consequences = all();
+        consequences.wrote(3, vec![told("a", Happening::Changed(Vec::new()))], PUSHED, DB, b"a");
+        let ends = ["b", "c"].map(|key| [told(key, Happening::Changed(Vec::new())), told(key, Happening::Expired)]);
+        consequences.take_in(3, ends.concat());
+        consequences.take_in(3, vec![told("d", Happening::Changed(Vec::new()))]);
+        let steps = consequences.tracked.iter();
+        let steps: Vec<String> = steps
+            .map(|(behind, step)| match step {
+                TrackedStep::Changed { key, is_over, slot, .. } => {
+                    format!("{behind} {} {is_over} {slot}", String::from_utf8_lossy(key))
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(events(&consequences), "rpop a, expired b, expired c");
+        assert_eq!(steps, ["0 a false 3", "2 b true 3", "3 c true 3", "3 d false 3"]);
+        consequences.keep_expiries();
+        assert_eq!(
+            consequences.tracked.len(),
+            4,
+            "who was taken out of a slot is told in any case"
+        );
+    }
+
+    #[test]
     fn each_signal_is_given_once() {
         let gone = |key: &str| Signal::Gone(DB, key.as_bytes().into());
         let ready = |key: &str| Signal::Ready(DB, key.as_bytes().into());
         let mut consequences = all();
-        consequences.take_in(vec![
-            told("a", Happening::Removed),
-            told("b", Happening::Created(ValueType::Stream)),
-            told("c", Happening::Created(ValueType::Hash)),
-            told("a", Happening::Overwritten),
-            told("b", Happening::Grown),
-            told("", Happening::Flushed),
-            told("", Happening::Swapped(DbIndex(2))),
-            told("a", Happening::Created(ValueType::SortedSet)),
-            told("d", Happening::GroupGone),
-        ]);
+        consequences.take_in(
+            0,
+            vec![
+                told("a", Happening::Removed),
+                told("b", Happening::Created(ValueType::Stream)),
+                told("c", Happening::Created(ValueType::Hash)),
+                told("a", Happening::Overwritten),
+                told("b", Happening::Grown),
+                told("", Happening::Flushed),
+                told("", Happening::Swapped(DbIndex(2))),
+                told("a", Happening::Created(ValueType::SortedSet)),
+                told("d", Happening::GroupGone),
+            ],
+        );
         consequences.settle_signals();
         let expected = [
             gone("a"),

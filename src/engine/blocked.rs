@@ -254,6 +254,8 @@ mod tests {
                 is_local: true,
                 is_nested: false,
                 is_silent: false,
+                tracker: None,
+                is_script: false,
             },
             deadline: None,
             spent_us: 0,

@@ -125,7 +125,9 @@ impl Clients {
     pub(super) fn take_session_back(&mut self, place: ConnRef, session: Session) {
         if let Some(client) = self.get(place) {
             client.is_closing |= session.closes;
-            client.session = session;
+            // What was said for the command that took it along is spent by now.
+            let caching = client.session.caching && session.caching;
+            client.session = Session { caching, ..session };
             client.follow_session();
         }
     }

@@ -5,7 +5,8 @@
 //! is taken back.
 
 use super::registry::CommandId;
-use crate::resp::ReplyError;
+use crate::resp::{OwnedArgs, ReplyError};
+use crate::spec::Flags;
 use crate::stats::Stats;
 use crate::store::{Happening, Told};
 
@@ -22,6 +23,17 @@ pub struct Counted {
     /// Changes to the keyspace.
     pub changes: u64,
     pub expired: Expirations,
+    /// Its call, if that took long and is counted later.
+    pub slow: Option<Box<SlowCall>>,
+}
+
+/// A call that took long, as the slow log and the latency monitor want it.
+#[derive(Clone, Debug)]
+pub struct SlowCall {
+    pub args: OwnedArgs,
+    /// Which of the arguments are nobody's affair.
+    pub secrets: Vec<usize>,
+    pub flags: Flags,
 }
 
 impl Counted {
@@ -35,6 +47,7 @@ impl Counted {
             misses: 0,
             changes: 0,
             expired: Expirations::default(),
+            slow: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Messages on their way out of a shard, and into its clients' outputs; and publishers, who wait for that.
+//! Messages on their way out of a shard, and into its clients' outputs; and publishers, and those who change what others cache, who wait for that.
 //!
 //! ```text
 //!  the publisher's pass --announce--> mailboxes of the shards that listen --deliver--> outputs of their clients
@@ -13,6 +13,7 @@
 //! The reply to whoever has published is kept until all shards have sent word ([`Awaited`]). PUBLISH, which answers to how many a message
 //! went, is answered by what they say; inside EXEC the answer was written when it ran, from what stood in the directory then.
 
+use super::invalidation::{self, Forward};
 use super::listening::{Announcement, Message, Publication, address};
 use super::local::{Envelope, Local};
 use super::receipts::{KeptReply, ReceiptId, Word};
@@ -21,6 +22,7 @@ use crate::pubsub::{Moment, Subscriber};
 use crate::resp::{Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
 use crate::shard::turns::Turn;
+use std::sync::Arc;
 
 /// Rule 8: sends what the pass has to tell to the shards that listen.
 pub(super) fn announce(local: &mut Local, turn: &Turn) {
@@ -60,23 +62,57 @@ pub(super) fn deliver(local: &mut Local, announcement: Announcement) {
     };
     show_commands(local, turn, need, &content.messages);
     let mut counts = Vec::with_capacity(content.publications.len());
-    for publication in &content.publications {
-        let mut delivery = Delivery {
-            local,
-            moment: Moment {
-                turn,
-                index: publication.index,
-            },
-            need,
-            count: 0,
+    let mut forwards = Vec::new();
+    let mut publications = content.publications.iter().peekable();
+    for (index, message) in content.messages.iter().enumerate() {
+        let moment = Moment {
+            turn,
+            index: index as u32,
         };
-        delivery.deliver(publication);
-        counts.push((publication.index as usize, delivery.count));
+        if let Message::Invalidation(told) = message {
+            invalidation::tell(local, moment, need, told, &mut forwards);
+        }
+        while let Some(publication) = publications.next_if(|publication| publication.index as usize == index) {
+            let mut delivery = Delivery {
+                local,
+                moment,
+                need,
+                count: 0,
+            };
+            delivery.deliver(publication);
+            counts.push((index, delivery.count));
+        }
     }
-    for (receipt, of) in receipts {
+    for broadcast in &content.broadcasts {
+        invalidation::tell_broadcast(local, turn, need, broadcast, &mut forwards);
+    }
+    let words = receipts.into_iter().map(|(receipt, of)| {
         let own = counts.iter().filter(|(index, _)| receipt.messages.contains(index));
-        let deliveries = own.map(|(_, count)| count).sum();
-        send_word(local, receipt.word(of, deliveries));
+        receipt.word(of, own.map(|(_, count)| count).sum())
+    });
+    forward(local, forwards, words.collect());
+}
+
+/// Has other shards' clients hear what they hear in the place of this one's. Word is sent when all have.
+fn forward(local: &mut Local, forwards: Vec<Forward>, words: Vec<Word>) {
+    let words = Arc::new(words);
+    for forward in forwards {
+        let (to, words) = (forward.to.shard, words.clone());
+        let visit = Box::new(move |there: &mut Local| {
+            if let Some((from, lost)) = forward.arrive(there) {
+                there.link().message(from.shard, Envelope::Visit(Box::new(lost)));
+            }
+            send_words(there, words);
+        });
+        local.link().message(to, Envelope::Visit(visit));
+    }
+    send_words(local, words);
+}
+
+/// Sends word, if nobody else is still to do so.
+fn send_words(local: &mut Local, words: Arc<Vec<Word>>) {
+    for word in Arc::into_inner(words).into_iter().flatten() {
+        send_word(local, word);
     }
 }
 

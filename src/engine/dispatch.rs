@@ -210,6 +210,27 @@ impl Local {
     /// One request.
     #[inline]
     fn request(&mut self, client: &mut Client, args: Args) -> Flow {
+        let has_said = client.session.caching;
+        let flow = self.look_at(client, args);
+        if has_said && !matches!(flow, Flow::Wait(_)) {
+            self.spend_caching(client, args);
+        }
+        flow
+    }
+
+    /// What CLIENT CACHING has said was for this command, if it is none of CLIENT's, and does not begin or join a transaction.
+    #[cold]
+    fn spend_caching(&self, client: &mut Client, args: Args) {
+        let found = self.registry.resolve_after(client.last_command, args).ok();
+        let parent = found.and_then(|found| found.parent);
+        let keeps = parent.is_some_and(|parent| self.registry.get(parent).command.keeps_caching);
+        if !keeps && !client.is_in_transaction() {
+            client.session.caching = false;
+        }
+    }
+
+    #[inline]
+    fn look_at(&mut self, client: &mut Client, args: Args) -> Flow {
         let registry = self.registry;
         let found = match registry.resolve_after(client.last_command, args) {
             Ok(found) => found,
@@ -254,7 +275,7 @@ impl Local {
             return self.queue(client, found, args);
         }
         match found.command.run {
-            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => {
+            Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Script(_) | Run::Everything(_) => {
                 self.run_over_slots(client, found, args)
             }
             Run::Session(_) => {
@@ -379,7 +400,7 @@ impl Local {
             Flow::Go
                 if !client.pending.is_last_unanswered()
                     && client.session.reply_mode != ReplyMode::On
-                    && !found.command.changes_subscriptions =>
+                    && !found.command.answers_in_messages =>
             {
                 client.reply_buffer().truncate(mark);
             }

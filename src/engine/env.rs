@@ -8,11 +8,12 @@
 
 use super::aof::Writers;
 use super::attempt::{Attempt, Consequences};
+use super::counted::SlowCall;
 use super::listening::{Hearers, Mailbox, Message};
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
-use super::receipts::{Receipt, ReceiptId};
+use super::receipts::{Owed, Receipt};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
 use super::waiting::Waiting;
@@ -33,6 +34,7 @@ use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
 use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ pub struct Env {
     pub random: Random,
     /// Which slots may have keys: what SCAN passes over without holding it.
     pub occupancy: Arc<Occupancy>,
-    attention: Arc<Attention>,
+    pub(super) attention: Arc<Attention>,
     /// The moment of the last snapshot.
     pub(crate) cut: Arc<Cut>,
     pub(super) snapshots: Arc<Snapshots>,
@@ -105,11 +107,13 @@ pub struct Env {
     pub(super) messages: Vec<Message>,
     /// For publishers among those whose messages these are.
     pub(super) receipts: Vec<Receipt>,
-    next_receipt: u64,
+    pub(super) next_receipt: u64,
     /// Of the unit that has ended last.
-    unit_receipt: Option<ReceiptId>,
-    hearers: Arc<Hearers>,
-    clients: Arc<ClientTable>,
+    pub(super) unit_receipt: Option<Owed>,
+    /// Somebody was entered with what it has read since the pass began: until the pass is released, nothing leaves that could overtake the reply.
+    pub(super) holds: bool,
+    pub(super) hearers: Arc<Hearers>,
+    pub(super) clients: Arc<ClientTable>,
     /// Those who listen on this shard.
     pub(super) mailbox: Mailbox,
     /// What is to be done for those who wait for keys.
@@ -118,6 +122,13 @@ pub struct Env {
     spare: Option<Box<Consequences>>,
     /// This shard's settings ask for events.
     pays_attention: bool,
+    node: Arc<Node>,
+    /// All commands: their type stands above this file.
+    registry: &'static (dyn Any + Send + Sync),
+    /// What most requests are answered while a script is busy.
+    pub(super) busy: Option<ReplyError>,
+    /// What the interpreter of scripts keeps on this shard, which stands above the engine.
+    pub interpreter: Option<Box<dyn Any>>,
 }
 
 /// Who is told of units of work as they take effect.
@@ -213,7 +224,14 @@ impl Garbage {
 
 impl Env {
     /// What the shard of that number begins with.
-    pub(super) fn new(shard: ShardId, node: &Node, seed: HashSeed, clock: Clock, random: Random) -> Env {
+    pub(super) fn new(
+        shard: ShardId,
+        node: &Arc<Node>,
+        registry: &'static (dyn Any + Send + Sync),
+        seed: HashSeed,
+        clock: Clock,
+        random: Random,
+    ) -> Env {
         let settings = Arc::new(node.lock_config().settings().clone());
         let mut env = Env {
             shard,
@@ -244,12 +262,17 @@ impl Env {
             receipts: Vec::new(),
             next_receipt: 0,
             unit_receipt: None,
+            holds: false,
             hearers: node.hearers.clone(),
             clients: node.clients.clone(),
             mailbox: Mailbox::new(shard, node.hearers.clone(), node.turns.clone()),
             waiting: Waiting::default(),
             spare: None,
             pays_attention: false,
+            node: node.clone(),
+            registry,
+            busy: None,
+            interpreter: None,
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
@@ -262,6 +285,16 @@ impl Env {
         env.follow(settings);
         env.begin_pass();
         env
+    }
+
+    /// The process that the shard is a part of.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// All commands, as what they are to those who know their type.
+    pub(super) fn registry(&self) -> &'static (dyn Any + Send + Sync) {
+        self.registry
     }
 
     /// Works by other settings from now on.
@@ -413,11 +446,13 @@ impl Env {
 
     /// Reads both clocks.
     pub(super) fn begin_pass(&mut self) {
+        self.holds = false;
         let ticks = self.tick();
         self.calendar.follow(self.clock.unix(), ticks);
         self.move_on();
         self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
         self.snapshot_state.has_log_failed = self.aof.refuses();
+        self.busy = self.node.busy_scripts.refusal();
         self.follow_promises();
     }
 
@@ -494,6 +529,7 @@ impl Env {
             self.promises.end_unit(consequences.as_deref(), &self.turns.durable);
         }
         if let Some(consequences) = &mut consequences {
+            self.count_put_aside(consequences);
             consequences.settle_signals();
             if !consequences.effects.is_empty() {
                 self.log.append(&consequences.effects, is_broad);
@@ -517,7 +553,7 @@ impl Env {
         }
         if let Some(mut spare) = consequences {
             let tells = !spare.events.is_empty() || !spare.posts.is_empty() || !spare.shown.is_empty();
-            if tells && self.hearers.is_any() {
+            if (tells || !spare.tracked.is_empty()) && self.hearers.is_any() {
                 self.tell(&mut spare, origin);
             }
             if !spare.signals.is_empty() && self.attention.awaited_keys() > 0 {
@@ -528,38 +564,13 @@ impl Env {
         }
     }
 
-    /// Puts down what is to be told of a unit, events and what was published in the order in which they were, and makes out a receipt for
-    /// a publisher.
-    fn tell(&mut self, consequences: &mut Consequences, origin: ConnRef) {
-        let from = self.messages.len();
-        let classes = consequences.classes;
-        let has_posts = !consequences.posts.is_empty();
-        let mut posts = consequences.posts.drain(..).peekable();
-        for (index, event) in consequences.events.drain(..).enumerate() {
-            while let Some((_, post)) = posts.next_if(|(behind, _)| *behind <= index) {
-                self.messages.push(Message::Post(post));
-            }
-            self.messages.push(Message::Event(event, classes));
-        }
-        self.messages.extend(posts.map(|(_, post)| Message::Post(post)));
-        if has_posts && origin.keeps_order() {
-            let id = ReceiptId {
-                shard: self.shard,
-                number: self.next_receipt,
-            };
-            self.next_receipt += 1;
-            self.receipts.push(Receipt {
-                id,
-                origin,
-                messages: from..self.messages.len(),
-            });
-            self.unit_receipt = Some(id);
-        }
-        if !consequences.shown.is_empty() && origin.keeps_order() {
-            let shown = std::mem::take(&mut consequences.shown);
-            let address = self.clients.address_of(origin).unwrap_or_default();
-            for (db, arguments) in shown {
-                self.show_line(db, &address, &arguments);
+    /// Counts what the commands of a unit have put aside that could have been taken back.
+    #[inline]
+    fn count_put_aside(&mut self, consequences: &mut Consequences) {
+        for counted in consequences.counted.drain(..) {
+            counted.count(&mut self.stats);
+            if let Some(call) = &counted.slow {
+                self.note_slow_call(call.flags, call.args.as_args(), &call.secrets, counted.elapsed_us);
             }
         }
     }
@@ -578,7 +589,7 @@ impl Env {
         }
     }
 
-    fn show_line(&mut self, db: DbIndex, address: &str, arguments: &str) {
+    pub(super) fn show_line(&mut self, db: DbIndex, address: &str, arguments: &str) {
         let (seconds, ms) = (self.now.0 / 1000, self.now.0 % 1000);
         let line = format!("{seconds}.{ms:03}000 [{} {address}] {arguments}", db.0);
         self.messages.push(Message::Command(line.into()));
@@ -590,12 +601,6 @@ impl Env {
         self.mailbox.watch(place, within_pass);
         // So that what runs on any shard has consequences.
         self.attention.begin();
-    }
-
-    /// What the reply to the unit that has ended last waits for, if its messages are to be delivered before.
-    #[inline]
-    pub(super) fn take_receipt(&mut self) -> Option<ReceiptId> {
-        self.unit_receipt.take()
     }
 
     /// How many deliveries a message would make now.
@@ -613,7 +618,7 @@ impl Env {
     }
 
     /// How many messages the pass under way has, if it will have a turn in any case.
-    fn within_pass(&self) -> Option<u32> {
+    pub(super) fn within_pass(&self) -> Option<u32> {
         let takes_turn = !self.messages.is_empty() || self.log.has_gathered();
         takes_turn.then_some(self.messages.len() as u32)
     }
@@ -626,6 +631,10 @@ impl Env {
     /// A client listens to nothing any more.
     #[inline]
     pub(super) fn stop_listening(&mut self, session: &mut Session) {
+        if session.tracking.is_some() {
+            self.stop_caching(session);
+            self.hearers.note_gone();
+        }
         if std::mem::take(&mut session.is_monitor) {
             self.mailbox.unwatch(session.place);
             self.attention.end();
@@ -661,39 +670,62 @@ impl Env {
     /// Puts a command that took long into the slow log, and among the events of the latency monitor.
     #[inline]
     pub(super) fn note_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
-        let limit = self.stats.slow_limit_us;
-        if limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000) {
-            self.note_command_slow(command, args, elapsed_us);
+        if self.is_slow(elapsed_us) {
+            self.note_slow_call(command.flags, args, &secrets_of(command, args), elapsed_us);
         }
     }
 
+    /// The call, if it took so long that [`Env::note_slow`] would take it in.
+    pub(super) fn slow_call<R>(&self, command: &Command<R>, args: Args, elapsed_us: u64) -> Option<Box<SlowCall>> {
+        self.is_slow(elapsed_us).then(|| {
+            Box::new(SlowCall {
+                args: args.to_owned(),
+                secrets: secrets_of(command, args),
+                flags: command.flags,
+            })
+        })
+    }
+
+    #[inline]
+    fn is_slow(&self, elapsed_us: u64) -> bool {
+        let limit = self.stats.slow_limit_us;
+        limit >= 0 && elapsed_us as i64 >= limit || self.stats.latency.is_noted(elapsed_us / 1000)
+    }
+
     #[cold]
-    fn note_command_slow<R>(&mut self, command: &Command<R>, args: Args, elapsed_us: u64) {
+    fn note_slow_call(&mut self, flags: Flags, args: Args, secrets: &[usize], elapsed_us: u64) {
         let limit = self.stats.slow_limit_us;
         if self.stats.latency.is_noted(elapsed_us / 1000) {
-            let is_fast = command.flags.contains(Flags::FAST);
+            let is_fast = flags.contains(Flags::FAST);
             let event = if is_fast { "fast-command" } else { "command" };
             self.stats.latency.note(event, elapsed_us / 1000, self.now);
         }
-        if limit >= 0 && elapsed_us as i64 >= limit && !command.flags.contains(Flags::SKIP_SLOWLOG) {
-            let secrets = command
-                .secrets_of
-                .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()));
-            self.stats.note_slow(args, &secrets, elapsed_us, self.now);
+        if limit >= 0 && elapsed_us as i64 >= limit && !flags.contains(Flags::SKIP_SLOWLOG) {
+            self.stats.note_slow(args, secrets, elapsed_us, self.now);
         }
     }
+}
+
+/// Which arguments of a call are nobody's affair.
+#[cold]
+fn secrets_of<R>(command: &Command<R>, args: Args) -> Vec<usize> {
+    command
+        .secrets_of
+        .map_or_else(Vec::new, |secrets_of| secrets_of(&args.iter().collect::<Vec<_>>()))
 }
 
 /// A command as those who watch all of them are shown it; None: it is hidden from them.
 #[cold]
 pub(super) fn shown_arguments<R>(command: &Command<R>, args: Args) -> Option<String> {
-    if command.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR)) {
-        return None;
-    }
+    let is_hidden = command.flags.intersects(Flags::ADMIN.union(Flags::SKIP_MONITOR));
+    (!is_hidden).then(|| text_of_arguments(command, args))
+}
+
+/// The same, of what is hidden as a rule as well.
+#[cold]
+pub(super) fn text_of_arguments<R>(command: &Command<R>, args: Args) -> String {
     let words: Vec<&[u8]> = args.iter().collect();
-    let secrets = command
-        .secrets_of
-        .map_or_else(Vec::new, |secrets_of| secrets_of(&words));
+    let secrets = secrets_of(command, args);
     let mut text = Vec::new();
     for (index, word) in words.iter().enumerate() {
         if index > 0 {
@@ -705,7 +737,7 @@ pub(super) fn shown_arguments<R>(command: &Command<R>, args: Args) -> Option<Str
         }
     }
     // Nothing is in it but what prints.
-    Some(String::from_utf8_lossy(&text).into_owned())
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// How long a client's output may be at all; no limit is the whole address space.

@@ -1,14 +1,14 @@
 //! EXEC: a transaction as one unit of work, run in one go, or in steps where its commands ask other shards.
 
+use super::again::Again;
 use super::attempt::Attempt;
 use super::counted::Counted;
 use super::env::{Ended, Env, shown_arguments};
 use super::literal::{Caller, Registry, Run, each_key};
 use super::node::Node;
-use super::run::{Outcome, lacking_of_chains, run_keys, run_session};
+use super::run::{Outcome, lacking_of_chains, put_aside, run_keys, run_session};
 use super::serve::end_unit;
 use crate::base::clock::UnixMs;
-use crate::base::random::Random;
 use crate::client::{Client, Queued, Session};
 use crate::resp::{Proto, Reply, ReplyBuf};
 use crate::shard::{SlotSet, Verdict, View};
@@ -44,7 +44,7 @@ pub struct ExecStep {
 
 struct Beginning {
     session: Session,
-    random: Random,
+    again: Again,
 }
 
 impl ExecStep {
@@ -107,7 +107,7 @@ impl ExecStep {
             self.beginning.get_or_insert_with(|| {
                 Box::new(Beginning {
                     session: self.session.clone(),
-                    random: env.random.fork(),
+                    again: Again::new(env),
                 })
             });
         }
@@ -123,7 +123,7 @@ impl ExecStep {
     ) -> Result<(), Verdict> {
         let others = self.beginning.as_deref().map(|beginning| {
             // The same random numbers in each attempt, or it might never find all its slots.
-            std::mem::replace(&mut env.random, beginning.random.clone())
+            std::mem::replace(&mut env.random, beginning.again.random.clone())
         });
         let mut is_whole = true;
         while is_whole && self.next_index < self.queue.len() {
@@ -196,7 +196,7 @@ impl ExecStep {
             }
         };
         if self.attempt.can_undo {
-            self.attempt.put_aside(counted);
+            put_aside(found, args, counted, &mut self.attempt, env);
         } else {
             counted.count(&mut env.stats);
             env.note_slow(found.command, args, counted.elapsed_us);
@@ -215,7 +215,7 @@ impl ExecStep {
         let command = self.registry.get(queued.command).command;
         let arguments = shown_arguments(command, queued.args.as_args());
         let consequences = self.attempt.consequences.get_or_insert_default();
-        consequences.show(DbIndex(self.session.db), arguments);
+        consequences.show(DbIndex(self.session.db), false, arguments);
     }
 
     /// Ends the transaction: watches are forgotten, what was put aside is counted, and the unit has its end.
@@ -223,33 +223,20 @@ impl ExecStep {
         self.forget_watches(view);
         if let Some(line) = self.shown_as.take() {
             let consequences = self.attempt.consequences.get_or_insert_default();
-            consequences.show(DbIndex(self.session.db), Some(line));
-        }
-        if self.attempt.can_undo
-            && let Some(consequences) = &mut self.attempt.consequences
-        {
-            // While things can be taken back, each command of the queue puts aside one count.
-            for (counted, queued) in consequences.counted.drain(..).zip(&self.queue) {
-                counted.count(&mut env.stats);
-                env.note_slow(
-                    self.registry.get(queued.command).command,
-                    queued.args.as_args(),
-                    counted.elapsed_us,
-                );
-            }
+            consequences.show(DbIndex(self.session.db), false, Some(line));
         }
         end_unit(env, &mut self.attempt, view, ended);
     }
 
     fn start_over(&mut self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) -> Verdict {
-        let beginning = self.beginning.as_deref();
+        let beginning = self.beginning.as_deref_mut();
         let beginning = beginning.expect("only what can be taken back was let find out late what it needs");
         self.session = beginning.session.clone();
         self.attempt.roll_back(view, |detached| env.garbage.absorb(detached));
         self.next_index = 0;
         reply.clear();
         let lacking = std::mem::take(&mut self.attempt);
-        Verdict::Lacks(lacking.into_footprint())
+        Verdict::Lacks(beginning.again.widen(lacking.into_footprint()))
     }
 }
 

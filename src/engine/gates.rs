@@ -64,6 +64,7 @@ gates! {
     REQUEST => gate_of_listeners;
     REQUEST => gate_of_pause;
     REQUEST => gate_of_loading;
+    REQUEST => gate_of_busy_scripts;
     BOTH => gate_of_memory;
     REQUEST => gate_of_snapshots;
 }
@@ -174,6 +175,15 @@ impl Applicant<'_> {
             return Err(Refusal::Error(error::LOADING));
         }
         Ok(())
+    }
+
+    /// While a script runs for too long, somewhere.
+    #[inline(always)]
+    fn gate_of_busy_scripts(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        match &shard.env.busy {
+            Some(error) if !self.found.command.flags.contains(Flags::ALLOW_BUSY) => Err(Refusal::Error(error.clone())),
+            _ => Ok(()),
+        }
     }
 
     #[cold]
@@ -331,7 +341,12 @@ fn is_paused(shard: &mut Local, pause: Pause, client: &Client, found: &'static R
 fn runs_over_keys(run: &Run) -> bool {
     matches!(
         run,
-        Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) | Run::Transaction(Control::Exec)
+        Run::Keys(_)
+            | Run::Reaching(..)
+            | Run::Slots(..)
+            | Run::Script(_)
+            | Run::Everything(_)
+            | Run::Transaction(Control::Exec)
     )
 }
 

@@ -13,6 +13,7 @@ use super::asynchronous::run_asynchronous;
 use super::delivery;
 use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
+use super::receipts::{KeptReply, ReceiptId};
 use super::registry::CommandId;
 use super::route::REPLY_TO_WRITE;
 use super::unblock;
@@ -81,6 +82,7 @@ impl Local {
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
             Envelope::Announcement(announcement) => self.env.mailbox.take_in(announcement),
             Envelope::Word(word) => delivery::take_word(self, word),
+            Envelope::Kept(kept) => self.keep_shipped(from, *kept),
             Envelope::Served(answer) => unblock::take_answer(self, *answer),
         }
     }
@@ -99,6 +101,21 @@ impl Local {
         pending.answer(header.sequence, out, |buffer| buffer.push(resp));
         self.upkeep.under_way.count_output(client);
         self.clients.answered(place.index);
+    }
+
+    /// A command was run elsewhere that others are told of: its reply is kept until they have heard.
+    fn keep_shipped(&mut self, from: ShardId, (id, header, reply): (ReceiptId, ReplyHeader, ReplyBuf)) {
+        self.end_write(header.flags & REPLY_TO_WRITE != 0);
+        let place = ConnRef {
+            shard: self.env.shard,
+            index: header.connection,
+            generation: header.generation,
+        };
+        let need = self.need_of_flags(from, header.flags);
+        if let Some(client) = self.clients.get(place) {
+            client.needs(need);
+        }
+        delivery::keep_reply(self, id, KeptReply::of_reply(place, header.sequence, reply));
     }
 
     /// Makes a step of one of the commands that go in steps, if there is any.

@@ -115,15 +115,15 @@ impl<'a, 'v> Keyspace<'a, 'v> {
 
     /// Tells that there is no such key, if so; that its time was over comes first.
     #[cold]
-    fn tell_miss(&mut self, slot: u16, key: &[u8]) -> Result<bool, ReplyError> {
-        let slot = held(self.view, self.attempt, slot)?;
+    fn tell_miss(&mut self, number: u16, key: &[u8]) -> Result<bool, ReplyError> {
+        let slot = held(self.view, self.attempt, number)?;
         if slot.get(self.db, key, self.moment, Access::Peek).is_some() {
             return Ok(false);
         }
         let told = slot.take_told();
         self.expirations.add(&told);
         if let Some(consequences) = &mut self.attempt.consequences {
-            consequences.take_in(told);
+            consequences.take_in(number, told);
             consequences.tell_miss(self.db, key);
         }
         Ok(true)

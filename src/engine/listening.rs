@@ -10,8 +10,9 @@
 //! replies leave after it, and whoever puts it into a client's output puts it behind every reply that has come for this client, be that
 //! held for its order ([`delivery`](super::delivery)).
 //!
-//! Three things are told: what is published; keyspace events, which become messages to the channels that Redis has for them when the
-//! turn has been taken; and, while somebody watches (MONITOR), every command that has run.
+//! Four things are told: what is published; keyspace events, which become messages to the channels that Redis has for them when the
+//! turn has been taken; to clients that cache keys, that these have changed ([`tracked`](super::tracked)); and, while somebody watches
+//! (MONITOR), every command that has run.
 //!
 //! Whoever publishes is answered when all who listen have the message in their queues. So a unit that publishes has a *receipt*: the shard
 //! that tells of it sends it along, each shard that has delivered sends word to the shard of the publisher, and the reply waits there until all have.
@@ -22,16 +23,17 @@
 
 use super::attempt::{KeyEvent, Post};
 use super::receipts::{Receipt, Word};
+use super::tracked::{Invalidated, Invalidation, place_of};
 use crate::base::clock::Ticks;
 use crate::config::KeyspaceEvents;
-use crate::pubsub::{Directory, Found, Kind, Moment, Name, PatternId, Roll, Subscriber};
+use crate::pubsub::{CachingClients, Directory, Found, Kind, Moment, Name, PatternId, Roll, Subscriber};
 use crate::shard::turns::{Turn, Turns};
 use crate::shard::{ConnRef, ShardId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// When a shard looks again whether what it holds can be delivered: it waits for passes that are being released, which takes
@@ -48,6 +50,8 @@ pub struct Hearers {
     watched: Box<[AtomicBool]>,
     watched_count: AtomicUsize,
     count: AtomicUsize,
+    /// How many clients have gone that may have left something behind that they have read.
+    gone: AtomicU64,
     pub directory: Directory,
 }
 
@@ -61,6 +65,7 @@ impl Hearers {
             watched: none(),
             watched_count: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
+            gone: AtomicU64::new(0),
             directory: Directory::default(),
         }
     }
@@ -75,6 +80,17 @@ impl Hearers {
     #[inline]
     pub fn shows_commands(&self) -> bool {
         self.watched_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// A client that has cached keys has gone: what it has read is of no use any more.
+    pub(super) fn note_gone(&self) {
+        self.gone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many have.
+    #[inline]
+    pub(super) fn gone_count(&self) -> u64 {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// The shards on which somebody hears everything. To be asked once the turn is taken: who is not among them then has begun at that turn or
@@ -109,6 +125,8 @@ pub enum Message {
     Post(Post),
     /// A command has run: a line for those who watch all of them.
     Command(Arc<str>),
+    /// For those who cache keys.
+    Invalidation(Invalidation),
 }
 
 /// A message as it goes to subscribers.
@@ -121,11 +139,20 @@ pub(super) struct Publication {
     pub patterns: Vec<PatternId>,
 }
 
+/// Keys that begin with something, for those who want to hear of all of them: told at once, however often each has changed.
+#[derive(Debug)]
+pub(super) struct Broadcast {
+    pub prefix: Name,
+    /// With the place of the last message about each, and who has changed it last.
+    pub keys: BTreeMap<Bytes, (u32, Option<ConnRef>)>,
+}
+
 /// What one pass has to tell, in the order in which it happened.
 #[derive(Debug)]
 pub(super) struct Content {
     pub messages: Vec<Message>,
     pub publications: Vec<Publication>,
+    pub broadcasts: Vec<Broadcast>,
 }
 
 /// The same, on its way to one shard.
@@ -150,12 +177,14 @@ pub(super) struct Addressed {
 /// Finds out who is to be told, once the pass has taken that turn.
 pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Turn, hearers: &Hearers) -> Addressed {
     let mut posts = Vec::with_capacity(messages.len());
+    let mut invalidations = Invalidations::default();
     let mut shows_commands = false;
     for (index, message) in messages.iter().enumerate() {
         match message {
             Message::Post(post) => posts.push((index as u32, post.clone())),
             Message::Event(event, classes) => told_as(event, *classes, |post| posts.push((index as u32, post))),
             Message::Command(_) => shows_commands = true,
+            Message::Invalidation(told) => invalidations.take_in(index, told, &hearers.directory),
         }
     }
     let names = posts.iter().map(|(_, post)| (post.kind, &post.channel[..]));
@@ -164,7 +193,8 @@ pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Tur
         let first = posts.partition_point(|(index, _)| (*index as usize) < range.start);
         let end = posts.partition_point(|(index, _)| (*index as usize) < range.end);
         let mut shards: Vec<ShardId> = hearers.whole().collect();
-        for shard in found[first..end].iter().flat_map(|found| &found.shards) {
+        let listening = found[first..end].iter().flat_map(|found| &found.shards);
+        for shard in listening.chain(invalidations.shards(range)) {
             if !shards.contains(shard) {
                 shards.push(*shard);
             }
@@ -185,6 +215,7 @@ pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Tur
         publications.map(|((index, post), Found { patterns, .. })| Publication { index, post, patterns });
     let content = Arc::new(Content {
         publications: publications.collect(),
+        broadcasts: invalidations.into_broadcasts(),
         messages,
     });
     let announcement = |shard: ShardId| {
@@ -206,6 +237,55 @@ pub(super) fn address(messages: Vec<Message>, receipts: Vec<Receipt>, turn: &Tur
     Addressed {
         announcements: of_all.into_iter().map(|shard| (shard, announcement(shard))).collect(),
         words: unheard.map(|(receipt, _)| receipt.word(0, 0)).collect(),
+    }
+}
+
+/// Who is to hear that keys have changed which clients cache.
+#[derive(Default)]
+struct Invalidations {
+    /// By the places of the messages, which ascend.
+    shards: Vec<(usize, BTreeSet<ShardId>)>,
+    by_prefix: BTreeMap<Name, BTreeMap<Bytes, (u32, Option<ConnRef>)>>,
+}
+
+impl Invalidations {
+    fn take_in(&mut self, index: usize, told: &Invalidation, directory: &Directory) {
+        let mut shards = BTreeSet::new();
+        match &told.what {
+            Invalidated::All => shards.extend(directory.caching_shards()),
+            Invalidated::Key {
+                key,
+                trackers,
+                is_over,
+                is_broadcast,
+            } => {
+                shards.extend(trackers.iter().map(|tracker| place_of(*tracker).shard));
+                let prefixes = if *is_broadcast {
+                    directory.prefixes_of(key)
+                } else {
+                    Vec::new()
+                };
+                let by = told.by.filter(|_| !is_over);
+                for (prefix, of) in prefixes {
+                    shards.extend(of);
+                    let keys = self.by_prefix.entry(prefix).or_default();
+                    keys.insert(key.clone(), (index as u32, by));
+                }
+            }
+        }
+        self.shards.push((index, shards));
+    }
+
+    /// The shards that are told of one of these messages.
+    fn shards(&self, range: &Range<usize>) -> impl Iterator<Item = &ShardId> {
+        let first = self.shards.partition_point(|(index, _)| *index < range.start);
+        let end = self.shards.partition_point(|(index, _)| *index < range.end);
+        self.shards[first..end].iter().flat_map(|(_, shards)| shards)
+    }
+
+    fn into_broadcasts(self) -> Vec<Broadcast> {
+        let by_prefix = self.by_prefix.into_iter();
+        by_prefix.map(|(prefix, keys)| Broadcast { prefix, keys }).collect()
     }
 }
 
@@ -243,6 +323,8 @@ pub struct Mailbox {
     pub(super) roll: Roll,
     /// Those who watch all commands.
     pub(super) monitors: Vec<Subscriber>,
+    /// Those who cache keys.
+    pub(super) caching: CachingClients,
     /// By their turns.
     held: BTreeMap<u64, Announcement>,
     /// What has been delivered, at least.
@@ -259,6 +341,7 @@ impl Mailbox {
             since: 0,
             roll: Roll::default(),
             monitors: Vec::new(),
+            caching: CachingClients::default(),
             held: BTreeMap::new(),
             delivered: 0,
         }
@@ -302,6 +385,7 @@ impl Mailbox {
     /// The pass under way has this turn.
     pub(super) fn settle(&mut self, turn: u64) {
         self.roll.settle_moments(turn);
+        self.caching.settle_moments(turn);
         for monitor in &mut self.monitors {
             monitor.since.settle(turn);
         }
@@ -334,10 +418,40 @@ impl Mailbox {
         self.follow();
     }
 
+    /// A client of this shard caches keys, and wants to hear of those that begin with these from now on, too. True: it has cached none before.
+    pub(super) fn cache<'a>(
+        &mut self,
+        place: ConnRef,
+        prefixes: impl Iterator<Item = &'a Name>,
+        within_pass: Option<u32>,
+    ) -> bool {
+        let is_new = !self.hearers.directory.caches(place);
+        if is_new {
+            self.caching.add(&self.hearers.directory, place);
+        }
+        for prefix in prefixes {
+            self.caching.add_prefix(&self.hearers.directory, prefix, place);
+        }
+        self.follow();
+        let since = self.moment(within_pass);
+        self.caching.set_moment(place, since);
+        is_new
+    }
+
+    /// It does so no more. False: it did not.
+    pub(super) fn stop_caching(&mut self, place: ConnRef, prefixes: &BTreeSet<Name>) -> bool {
+        for prefix in prefixes {
+            self.caching.remove_prefix(&self.hearers.directory, prefix, place);
+        }
+        let was_there = self.caching.remove(&self.hearers.directory, place);
+        self.follow();
+        was_there
+    }
+
     /// Whether anybody listens here.
     #[inline]
     pub(super) fn listens(&self) -> bool {
-        self.hearer.is_some() || !self.roll.is_empty() || !self.monitors.is_empty()
+        self.hearer.is_some() || !self.roll.is_empty() || !self.monitors.is_empty() || !self.caching.is_empty()
     }
 
     /// Something has come.
@@ -381,6 +495,7 @@ mod tests {
     use super::*;
     use crate::engine::Event;
     use crate::engine::receipts::ReceiptId;
+    use crate::engine::tracked::tracker_of;
     use crate::shard::turns::Share;
     use crate::store::DbIndex;
     use std::cell::RefCell;
@@ -407,6 +522,7 @@ mod tests {
         let content = Content {
             messages: vec![event(&turn.to_string())],
             publications: Vec::new(),
+            broadcasts: Vec::new(),
         };
         Announcement {
             turn,
@@ -468,6 +584,77 @@ mod tests {
         mailbox.take_in(announcement(7));
         assert!(mailbox.next(7).is_some());
         assert_eq!(heard.borrow().len(), 3, "nobody listens");
+    }
+
+    #[test]
+    fn who_caches_is_told_by_what_it_has_read_and_by_prefix() {
+        let (turns, hearers) = (Arc::new(Turns::new(4)), Arc::new(Hearers::new(4)));
+        let mut mailboxes = [0, 1, 2].map(|shard| Mailbox::new(ShardId(shard), hearers.clone(), turns.clone()));
+        let prefixes: BTreeSet<Name> = ["a", "ab"].map(|text| Name::from(text.as_bytes())).into();
+        assert!(mailboxes[0].cache(client(0), [].iter(), None));
+        assert!(mailboxes[2].cache(client(2), prefixes.iter(), None));
+        assert!(!mailboxes[2].cache(client(2), [].iter(), None), "it does already");
+        let changed = |key: &str, readers: &[u16], by, is_over| {
+            Message::Invalidation(Invalidation {
+                what: Invalidated::Key {
+                    key: Bytes::copy_from_slice(key.as_bytes()),
+                    trackers: readers.iter().map(|shard| tracker_of(client(*shard))).collect(),
+                    is_over,
+                    is_broadcast: hearers.directory.is_broadcast(key.as_bytes()),
+                },
+                by: Some(client(by)),
+            })
+        };
+        let all = Message::Invalidation(Invalidation {
+            what: Invalidated::All,
+            by: None,
+        });
+        let messages = vec![
+            changed("x", &[1], 0, false),
+            changed("abc", &[], 0, false),
+            changed("a", &[], 1, true),
+            changed("abc", &[0], 1, false),
+            all,
+        ];
+        let receipt = |number, messages| Receipt {
+            id: ReceiptId {
+                shard: ShardId(1),
+                number,
+            },
+            origin: client(1),
+            messages,
+        };
+        let receipts = vec![receipt(0, 0..1), receipt(1, 1..3), receipt(2, 3..5)];
+        let Addressed { announcements, words } = address(messages, receipts, &turn(), &hearers);
+        assert!(words.is_empty());
+        let mut told: Vec<(u16, Vec<(u64, usize)>)> = announcements
+            .iter()
+            .map(|(shard, announcement)| {
+                let receipts = announcement.receipts.iter();
+                let receipts = receipts.map(|(receipt, of)| (receipt.id.number, *of));
+                (shard.0, receipts.collect())
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, [(0, vec![(2, 2)]), (1, vec![(0, 1)]), (2, vec![(1, 1), (2, 2)])]);
+        let broadcasts = announcements[0].1.content.broadcasts.iter();
+        let broadcasts: Vec<_> = broadcasts
+            .map(|of| (&of.prefix[..], of.keys.iter().collect::<Vec<_>>()))
+            .collect();
+        let (a, abc) = (Bytes::from_static(b"a"), Bytes::from_static(b"abc"));
+        let last = (3, Some(client(1)));
+        assert_eq!(
+            broadcasts,
+            [
+                (&b"a"[..], vec![(&a, &(2, None)), (&abc, &last)]),
+                (&b"ab"[..], vec![(&abc, &last)])
+            ],
+            "each once, as it was changed last"
+        );
+        assert!(mailboxes[2].stop_caching(client(2), &prefixes) && !mailboxes[2].stop_caching(client(2), &prefixes));
+        assert!(hearers.is_any());
+        assert!(mailboxes[0].stop_caching(client(0), &BTreeSet::new()));
+        assert!(!hearers.is_any());
     }
 
     #[test]

@@ -13,13 +13,14 @@ use super::env::Env;
 use super::keyspace::Keyspace;
 use super::node::Node;
 use super::registry::{self, Kind};
+use super::tracked::tracker_of;
 use crate::base::slot::key_slot;
 use crate::client::{ReplyMode, Session};
 use crate::config::Settings;
 use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError};
 use crate::shard::{ConnRef, Footprint, SlotMarks, SlotSet};
 use crate::spec::{InvalidKeys, KeyPosition, key_positions};
-use crate::store::DbIndex;
+use crate::store::{DbIndex, Tracker};
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
@@ -49,6 +50,9 @@ pub enum Run {
     /// then runs again. So it is never sent to another shard ahead of its client's next commands. The first function finds a key
     /// in the arguments that no key spec can tell of (`STORE`).
     Reaching(fn(Args) -> Option<KeyPosition>, fn(&mut Op) -> Result<(), ReplyError>),
+    /// As [`Run::Keys`], and over whatever the commands need that it calls as it runs (scripts): it may lack any of that, and then
+    /// runs again, with everything taken back. It logs and counts by the commands that it calls.
+    Script(fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the whole keyspace: every shard lends all it has.
     Everything(fn(&mut Op) -> Result<(), ReplyError>),
     /// Over the client's session and what the shard knows by itself.
@@ -76,7 +80,7 @@ impl Run {
     /// The slots that a call needs, for those kinds that run over slots.
     pub fn footprint(&self, command: &Command, args: Args) -> Option<Result<Footprint, ReplyError>> {
         match self {
-            Run::Keys(_) | Run::Reaching(..) => Some(Ok(Footprint::Slots(key_slots(command, args)))),
+            Run::Keys(_) | Run::Reaching(..) | Run::Script(_) => Some(Ok(Footprint::Slots(key_slots(command, args)))),
             Run::Slots(slots, _) => Some(slots(args).map(Footprint::Slots)),
             Run::Everything(_) => Some(Ok(Footprint::Everything)),
             _ => None,
@@ -86,7 +90,7 @@ impl Run {
     /// Whether a call may find out only as it runs that it needs more slots (SORT), or all of them (KEYS): it then runs again. What
     /// its transaction has done before it must be taken back then, and nothing of its client may overtake it.
     pub fn may_reach_further(&self) -> bool {
-        matches!(self, Run::Reaching(..) | Run::Slots(..))
+        matches!(self, Run::Reaching(..) | Run::Slots(..) | Run::Script(_))
     }
 }
 
@@ -128,6 +132,10 @@ pub struct Caller {
     pub is_nested: bool,
     /// Its reply is dropped (`CLIENT REPLY OFF` and `SKIP`).
     pub is_silent: bool,
+    /// As whom it is entered with the keys that it reads, if it caches them.
+    pub tracker: Option<Tracker>,
+    /// A script calls it.
+    pub is_script: bool,
 }
 
 impl Caller {
@@ -139,7 +147,16 @@ impl Caller {
             is_local: session.is_local,
             is_nested: false,
             is_silent: session.reply_mode != ReplyMode::On,
+            tracker: Caller::tracker(session),
+            is_script: false,
         }
+    }
+
+    /// As whom its session is entered with the keys that it reads.
+    #[inline]
+    pub(super) fn tracker(session: &Session) -> Option<Tracker> {
+        let tracking = session.tracking.as_ref()?;
+        tracking.remembers(session.caching).then(|| tracker_of(session.place))
     }
 }
 

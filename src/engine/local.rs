@@ -18,7 +18,7 @@ use super::listening::{Announcement, Hearer};
 use super::literal::Registry;
 use super::log::Log;
 use super::node::Node;
-use super::receipts::{Awaited, Word};
+use super::receipts::{Awaited, ReceiptId, Word};
 use super::room::Room;
 use super::task::{Task, TaskKind};
 use super::upkeep::Upkeep;
@@ -29,7 +29,7 @@ use crate::base::random::Random;
 use crate::client::{Client, Session};
 use crate::config::Settings;
 use crate::resp::{OwnedArgs, ReplyBuf, Span};
-use crate::shard::link::{CommandHeader, Inbound, Outbound, Port};
+use crate::shard::link::{CommandHeader, Inbound, Outbound, Port, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Message, Outbox, Realm, Shard, ShardId, SlotSet, Unit};
 use crate::stats::SlowEntry;
 use crate::store::{HashSeed, Slot, SlotCommon, WatchToken};
@@ -64,6 +64,8 @@ pub enum Envelope {
     Announcement(Announcement),
     /// For a publisher among the receiver's clients: the sender has delivered.
     Word(Word),
+    /// A reply to one of the receiver's clients, to be kept until there is word on that receipt.
+    Kept(Box<(ReceiptId, ReplyHeader, ReplyBuf)>),
 }
 
 /// One shard's thread, sockets excepted.
@@ -155,7 +157,7 @@ impl Local {
             attention: node.attention.clone(),
             cut: node.cut.clone(),
         });
-        let env = Env::new(id, &node, seed, clock, random);
+        let env = Env::new(id, &node, registry, seed, clock, random);
         let core = Shard::new(id, &realm, |index| Box::new(Slot::sharing(index, common.clone())));
         Rc::new_cyclic(|handle| {
             RefCell::new(Local {
@@ -199,8 +201,9 @@ impl Local {
     #[inline]
     pub fn link(&mut self) -> &mut Outbound<Envelope> {
         self.outbound.now = self.env.now;
-        if !self.env.messages.is_empty() {
-            // Somebody may have begun to listen since the pass began: no reply overtakes what its command tells.
+        if !self.env.messages.is_empty() || self.env.holds {
+            // Somebody may have begun to listen since the pass began: no reply overtakes what its command tells, nor is overtaken by what is told
+            // to who has read.
             self.outbound.hold(true);
         }
         &mut self.outbound

@@ -9,26 +9,31 @@
 //! | file | owns |
 //! |---|---|
 //! | `registry` | all commands, numbered and found by name |
+//! | `tracked` | what a unit has read for clients that cache, and what it has changed of that |
 //! | `counted`, `parked`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `waiting` | what a unit leaves to be done for clients that wait for keys |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
+//! | `libraries` | what of the data set is in no slot |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
+//! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
 //! | `literal`, `op` | what a command is, and what its handler is given |
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
-//! | `run`, `serve`, `exec`, `task` | running a command, serving who has waited, a transaction, a unit that travels |
+//! | `again` | what a unit keeps that is run again |
+//! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
+//! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `room` | the blocked clients of a shard |
 //! | `local` | the shard: its parts together, and how others reach it |
-//! | `delivery` | messages into the outputs of clients |
+//! | `invalidation`, `delivery` | messages into the outputs of clients |
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
@@ -43,6 +48,7 @@
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
 //! a family: which commands there are is the registry's, and that is handed in.
 
+mod again;
 pub(crate) mod aof;
 pub(crate) mod arguments;
 pub mod assembly;
@@ -59,15 +65,19 @@ mod eviction;
 mod exec;
 mod expiry;
 mod foresight;
+mod forgetting;
 mod gates;
 mod ground;
 pub(crate) mod help;
 mod intake;
+mod invalidation;
 mod keyspace;
+mod libraries;
 pub(crate) mod listening;
 pub(crate) mod literal;
 pub(crate) mod local;
 pub(crate) mod log;
+mod nested;
 pub(crate) mod node;
 mod op;
 mod order;
@@ -89,7 +99,9 @@ pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
 mod task;
+mod telling;
 pub mod testbed;
+mod tracked;
 mod transaction;
 pub(crate) mod typed;
 pub(crate) mod unblock;
@@ -104,7 +116,8 @@ pub use keyspace::Keyspace;
 pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
 pub use local::{Envelope, Local, LocalHandle};
-pub use node::Node;
+pub use nested::{Nested, Rules, Uncalled};
+pub use node::{BusyScripts, Node};
 pub use parked::{Nothing, Park};
 pub use registry::CommandId;
 pub use report::{Report, write_server, write_shards};

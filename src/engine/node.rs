@@ -7,10 +7,13 @@ use super::snapshot::Snapshots;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
 use crate::config::{Config, Effect, Settings};
+use crate::resp::{ReplyError, error};
 use crate::shard::turns::Turns;
 use crate::stats::{Loading, MemoryAccount};
 use crate::store::{Attention, Cut, Occupancy};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// See above.
 pub struct Node {
@@ -42,10 +45,51 @@ pub struct Node {
     pub hearers: Arc<Hearers>,
     /// How far the data set has been read, at the start.
     pub loading: Loading,
+    /// Scripts that have run for too long.
+    pub busy_scripts: BusyScripts,
+    /// What scripts share over all shards, which stands above the engine.
+    pub scripts: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Set when the process is to end: `shutdown` does it.
     pub shutdown: Mutex<Option<Shutdown>>,
     /// What the surroundings do for commands that change them (listeners, log file, limits).
     pub surroundings: Box<dyn Surroundings>,
+}
+
+/// How many scripts have run for longer than `busy-reply-threshold`: while there are any, most commands are refused.
+#[derive(Debug, Default)]
+pub struct BusyScripts {
+    scripts: AtomicUsize,
+    functions: AtomicUsize,
+}
+
+impl BusyScripts {
+    /// One more; `is_function`: one of a library's.
+    pub fn begin(&self, is_function: bool) {
+        self.of(is_function).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has ended.
+    pub fn end(&self, is_function: bool) {
+        self.of(is_function).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What others are answered, if there is any.
+    #[inline]
+    pub fn refusal(&self) -> Option<ReplyError> {
+        let any = |is_function| self.of(is_function).load(Ordering::Relaxed) > 0;
+        match () {
+            () if any(false) => Some(error::BUSY_SCRIPT),
+            () if any(true) => Some(error::BUSY_FUNCTION),
+            () => None,
+        }
+    }
+
+    fn of(&self, is_function: bool) -> &AtomicUsize {
+        match is_function {
+            true => &self.functions,
+            false => &self.scripts,
+        }
+    }
 }
 
 /// How the process is to end.

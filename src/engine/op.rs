@@ -5,10 +5,11 @@
 //! ([`Op::instead`]); if nothing was changed, nothing is logged. What follows from changes of the table (`new`, `expired`, the `del` of a value that
 //! was emptied, keys that become ready) the slots tell, and no handler does.
 
-use super::attempt::{Audience, Event, Post};
+use super::attempt::{Audience, Event, Post, concerns_caches};
 use super::keyspace::STEP_IS_OVER;
 use super::literal::Op;
 use super::parked::Park;
+use super::tracked::TrackedStep;
 use crate::base::clock::Ticks;
 use crate::resp::ReplyError;
 use crate::store::DbIndex;
@@ -98,7 +99,7 @@ impl Op<'_, '_> {
     #[inline]
     pub fn wrote_in(&mut self, db: DbIndex, key: &[u8], event: Event, changes: u64) {
         self.changes += changes;
-        if self.keys.attempt.consequences.is_some() {
+        if self.keys.attempt.consequences.is_some() || self.env.is_anything_tracked() {
             self.tell(db, key, Some(event));
         }
     }
@@ -115,6 +116,23 @@ impl Op<'_, '_> {
         self.changes += changes;
     }
 
+    /// Says that all keys of a db are gone, or of all dbs, be there any or not: whoever caches keys is told to keep none. For who holds
+    /// everything.
+    pub fn flushed(&mut self) {
+        let slots = self.keys.view.all_slots().into_iter().flatten();
+        let tracked: Vec<_> = slots
+            .map(|(number, slot)| (number, slot.take_all_tracked()))
+            .filter(|(_, keys)| !keys.is_empty())
+            .collect();
+        if self.env.is_anybody_caching() || !tracked.is_empty() {
+            let consequences = self.keys.attempt.consequences.get_or_insert_default();
+            for (slot, keys) in tracked {
+                consequences.put_down(TrackedStep::Forgotten { slot, keys });
+            }
+            consequences.put_down(TrackedStep::Flushed);
+        }
+    }
+
     /// Has it told now that a key is new, where that comes before the event of another key (RENAME).
     pub fn came(&mut self, key: &[u8]) {
         if self.keys.attempt.consequences.is_some() {
@@ -128,10 +146,13 @@ impl Op<'_, '_> {
         // A slot that was written to is held. (Who flushes has no key.)
         let told = self.keys.view.slot(slot).map_or_else(Vec::new, |slot| slot.take_told());
         self.keys.expirations.add(&told);
+        if concerns_caches(&told) {
+            self.keys.attempt.consequences.get_or_insert_default();
+        }
         if let Some(consequences) = &mut self.keys.attempt.consequences {
             match event {
-                Some(event) => consequences.wrote(told, event, db, key),
-                None => consequences.take_in(told),
+                Some(event) => consequences.wrote(slot, told, event, db, key),
+                None => consequences.take_in(slot, told),
             }
         }
     }

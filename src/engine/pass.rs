@@ -103,6 +103,7 @@ impl Local {
         self.upkeep.under_way.count_wire(wire.held_bytes());
         self.publish_memory();
         self.passes.is_busy |= self.relieve();
+        self.passes.is_busy |= self.on_ground(|upkeep, on| upkeep.forgetting.step(on));
         // Keys that were evicted or whose time was over.
         self.post();
         if self.clients.wait_for_disk_anywhere() {
@@ -532,7 +533,9 @@ mod tests {
         listening.listen(Box::new(move |turn, events| {
             let keys = events.iter().map(|message| match message {
                 Message::Event(event, _) => (turn, event.key.clone()),
-                Message::Post(_) | Message::Command(_) => unreachable!("nobody publishes or watches"),
+                Message::Post(_) | Message::Command(_) | Message::Invalidation(_) => {
+                    unreachable!("nobody publishes, watches or caches")
+                }
             });
             hears.borrow_mut().extend(keys);
         }));

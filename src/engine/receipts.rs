@@ -1,7 +1,7 @@
 //! Receipts: what a publisher's reply waits for.
 //!
-//! Whoever publishes is answered when all who listen have the message in their queues. So each unit that publishes for a client makes out a
-//! receipt, which goes along with its messages; each shard that has delivered them sends word to the publisher's shard; and there the reply is
+//! Whoever publishes is answered when all who listen have the message in their queues, and so is who changes what others have cached. So each
+//! unit that does so for a client makes out a receipt, which goes along with its messages; each shard that has delivered them sends word to the publisher's shard; and there the reply is
 //! kept until all have ([`Awaited`]). A reply and the words on it come in any order, as they may come from different shards.
 //!
 //! Invariant: every receipt gets its words and its reply, whether anybody was left to hear or to be answered or not. So nothing stays here.
@@ -27,6 +27,14 @@ pub struct ReceiptId {
     /// On which it was made out.
     pub shard: ShardId,
     pub number: u64,
+}
+
+/// What the reply to a unit waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owed {
+    pub id: ReceiptId,
+    /// The unit has published: if it is a single command, the reply is how many were reached.
+    pub counts: bool,
 }
 
 /// A shard says that it has delivered.
@@ -63,6 +71,14 @@ pub struct KeptReply {
 }
 
 impl KeptReply {
+    /// This reply, when all is delivered.
+    pub(super) fn of_reply(place: ConnRef, sequence: u32, reply: ReplyBuf) -> KeptReply {
+        KeptReply {
+            reply: Some(reply),
+            ..KeptReply::of_deliveries(place, sequence)
+        }
+    }
+
     /// A reply that says how many deliveries there were.
     pub(super) fn of_deliveries(place: ConnRef, sequence: u32) -> KeptReply {
         KeptReply {

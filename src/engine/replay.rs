@@ -36,6 +36,8 @@ fn caller(db: DbIndex) -> Caller {
         // In one go.
         is_nested: true,
         is_silent: true,
+        tracker: None,
+        is_script: false,
     }
 }
 

@@ -14,16 +14,17 @@ use super::gates::{Refusal, any_writes, let_in_shipped, writes};
 use super::literal::{Caller, Control, Registered, Run};
 use super::local::{Envelope, Local};
 use super::receipts::KeptReply;
-use super::run::{Outcome, run_keys};
+use super::run::{Outcome, give_up, run_keys};
 use super::saves::cut_has_run;
 use super::serve::end_unit;
 use super::task::{Task, TaskKind};
+use super::tracked::tracker_of;
 use super::unblock;
 use crate::base::limits::REQUEST_ARGS_KEPT_MAX;
 use crate::base::slot::key_slot;
 use crate::client::{Client, ReplyMode, Stall};
 use crate::config::PipelineOrder;
-use crate::resp::{Args, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
+use crate::resp::{Args, Mark, OwnedArgs, Proto, Reply, ReplyBuf, ReplyError, error};
 use crate::shard::durable::Need;
 use crate::shard::link::{CommandHeader, ReplyHeader};
 use crate::shard::{ConnRef, Footprint, Route, ShardId, Unit};
@@ -56,6 +57,7 @@ const CALLER_LEAVES_CLOCKS: u16 = 2;
 const CALLER_IS_LOCAL: u16 = 4;
 const CALLER_WRITES: u16 = 8;
 const CALLER_IS_SILENT: u16 = 16;
+const CALLER_CACHES: u16 = 32;
 
 impl Local {
     /// Runs a command over slots, or has it run, or puts it off.
@@ -118,19 +120,23 @@ impl Local {
     /// As [`Local::run_here`], for a command whose slots are not just that of its only key.
     #[inline(never)]
     fn run_among(&mut self, client: &mut Client, found: &'static Registered, args: Args, slots: &[u16]) -> Flow {
+        let is_script = matches!(found.command.run, Run::Script(_));
         if !slots.is_empty() {
             return self.run_here(client, found, args, slots, None);
         }
         let mark = client.reply_buffer().mark();
         let flow = self.run_here(client, found, args, slots, None);
-        if let Some(receipt) = self.env.take_receipt() {
+        if let Some(owed) = self.env.take_receipt() {
             // To how many it went is known when all have it.
-            client.reply_buffer().truncate(mark);
+            let reply = client.reply_buffer().split_off(mark);
             let is_silent = client.is_silent();
             let sequence = client.pending.reserve(is_silent, args.byte_len());
             client.undelivered += 1;
-            let kept = KeptReply::of_deliveries(client.place, sequence);
-            self.awaited.keep(receipt, kept);
+            let kept = KeptReply {
+                reply: is_script.then_some(reply),
+                ..KeptReply::of_deliveries(client.place, sequence)
+            };
+            self.awaited.keep(owed.id, kept);
         }
         flow
     }
@@ -175,6 +181,7 @@ impl Local {
         } else {
             client.pending.tail()
         };
+        let mark = buffer.mark();
         let outcome = run_keys(
             found,
             args,
@@ -197,12 +204,15 @@ impl Local {
                 if self.env.promises.hold() {
                     client.needs(self.env.promises.of_unit());
                 }
+                if self.env.has_receipt() && !slots.is_empty() {
+                    self.owe(client, mark, args.byte_len());
+                }
                 Flow::Go
             }
             Outcome::Lacking => {
                 // It found out late what it needs. A view of its own slots has changed nothing yet: handlers look for
                 // slots before they change any, and those that cannot run as tasks, with an undo.
-                self.env.hand_on_expiries(&mut attempt);
+                give_up(&mut attempt, &mut view, &mut self.env);
                 if !client.pending.is_empty() {
                     return Flow::Wait(Stall::Barrier);
                 }
@@ -213,6 +223,17 @@ impl Local {
             }
             Outcome::Parked { .. } => unreachable!("what may wait runs as a task"),
         }
+    }
+
+    /// Keeps the reply that was written from `mark` on until others have heard of what the command has done.
+    #[cold]
+    fn owe(&mut self, client: &mut Client, mark: Mark, command_bytes: usize) {
+        let Some(owed) = self.env.take_receipt() else { return };
+        let reply = client.reply_buffer().split_off(mark);
+        let sequence = client.pending.reserve(client.is_silent(), command_bytes);
+        client.undelivered += 1;
+        self.awaited
+            .keep(owed.id, KeptReply::of_reply(client.place, sequence, reply));
     }
 
     /// Sends a command on one slot to the slot's home.
@@ -246,7 +267,8 @@ impl Local {
                 | flag(session.leaves_clocks, CALLER_LEAVES_CLOCKS)
                 | flag(session.is_local, CALLER_IS_LOCAL)
                 | flag(is_write, CALLER_WRITES)
-                | flag(client.is_silent(), CALLER_IS_SILENT),
+                | flag(client.is_silent(), CALLER_IS_SILENT)
+                | flag(Caller::tracker(session).is_some(), CALLER_CACHES),
             protocol: 0,
         };
         self.env.stats.counts.hops += 1;
@@ -293,7 +315,7 @@ impl Local {
     #[inline]
     fn run_shipped_args(&mut self, from: ShardId, header: &CommandHeader, args: Args) -> Result<(), Footprint> {
         let place = origin_of(from, header);
-        let caller = caller_of(header);
+        let caller = caller_of(from, header);
         let found = self.registry.get(header.command);
         // The memory is used here.
         let refusal = let_in_shipped(self, found, args).err();
@@ -358,16 +380,19 @@ impl Local {
                 ..
             } = *header;
             let flags = waits | if flags & CALLER_WRITES != 0 { REPLY_TO_WRITE } else { 0 };
-            self.send_reply(
-                from,
-                ReplyHeader {
-                    connection,
-                    generation,
-                    sequence,
-                    flags,
-                },
-                &reply,
-            );
+            let header = ReplyHeader {
+                connection,
+                generation,
+                sequence,
+                flags,
+            };
+            match self.env.take_receipt() {
+                None => self.send_reply(from, header, &reply),
+                Some(owed) => {
+                    let kept = Box::new((owed.id, header, reply.take()));
+                    self.link().message(from, Envelope::Kept(kept));
+                }
+            }
         }
         reply.clear();
         self.scratch = reply;
@@ -402,7 +427,7 @@ impl Local {
         let work = Box::new(Task {
             sequence: header.sequence,
             is_write: header.flags & CALLER_WRITES != 0,
-            ..Task::of(origin, found, caller_of(header), TaskKind::Command { args })
+            ..Task::of(origin, found, caller_of(from, header), TaskKind::Command { args })
         });
         let unit = Unit {
             work,
@@ -469,6 +494,7 @@ impl Local {
     pub(super) fn finish(&mut self, origin: ConnRef, task: Task) {
         let Task {
             sequence,
+            found,
             mut reply,
             kind,
             slow_entries,
@@ -501,8 +527,8 @@ impl Local {
                 TaskKind::Exec(mut step) => self.env.stop_listening(&mut step.session),
                 _ => {}
             }
-            if let Some(receipt) = receipt {
-                keep_reply(self, receipt, KeptReply::of_deliveries(origin, sequence));
+            if let Some(owed) = receipt {
+                keep_reply(self, owed.id, KeptReply::of_deliveries(origin, sequence));
             }
             return;
         };
@@ -517,7 +543,9 @@ impl Local {
         let Client {
             pending, out, watched, ..
         } = &mut **client;
-        let is_counted = matches!(kind, TaskKind::Command { .. });
+        let is_script = found.is_some_and(|found| matches!(found.command.run, Run::Script(_)));
+        let is_counted =
+            matches!(kind, TaskKind::Command { .. }) && !is_script && receipt.is_some_and(|owed| owed.counts);
         if receipt.is_none() {
             pending.answer(sequence, out, |buffer| buffer.append(&mut reply));
         }
@@ -529,12 +557,12 @@ impl Local {
             }
             _ => {}
         }
-        if let Some(receipt) = receipt {
+        if let Some(owed) = receipt {
             let kept = KeptReply {
                 reply: (!is_counted).then_some(reply),
                 ..KeptReply::of_deliveries(origin, sequence)
             };
-            return keep_reply(self, receipt, kept);
+            return keep_reply(self, owed.id, kept);
         }
         self.clients.answered(origin.index);
     }
@@ -608,7 +636,7 @@ fn origin_of(from: ShardId, header: &CommandHeader) -> ConnRef {
 }
 
 /// Who has sent a command that was shipped from another shard.
-fn caller_of(header: &CommandHeader) -> Caller {
+fn caller_of(from: ShardId, header: &CommandHeader) -> Caller {
     Caller {
         db: DbIndex(header.db),
         proto: if header.flags & CALLER_RESP3 != 0 {
@@ -620,6 +648,8 @@ fn caller_of(header: &CommandHeader) -> Caller {
         is_local: header.flags & CALLER_IS_LOCAL != 0,
         is_nested: false,
         is_silent: header.flags & CALLER_IS_SILENT != 0,
+        tracker: (header.flags & CALLER_CACHES != 0).then(|| tracker_of(origin_of(from, header))),
+        is_script: false,
     }
 }
 
@@ -652,8 +682,10 @@ mod tests {
             is_local,
             is_nested,
             is_silent,
+            tracker,
+            is_script: _,
         } = op.caller;
-        let text = format!("{db:?} {proto:?} {leaves_clocks} {is_local} {is_nested} {is_silent}");
+        let text = format!("{db:?} {proto:?} {leaves_clocks} {is_local} {is_nested} {is_silent} {tracker:?}");
         op.reply.simple(&text);
         Ok(())
     }
@@ -764,12 +796,13 @@ mod tests {
 
     #[test]
     fn a_command_knows_its_caller_wherever_it_runs() {
-        let changes: [fn(&mut Client); 5] = [
+        let changes: [fn(&mut Client); 6] = [
             |_| {},
             |client| client.session.db = 3,
             |client| client.session.proto = Proto::Resp3,
             |client| client.session.leaves_clocks = true,
             |client| client.session.is_local = false,
+            |client| client.session.tracking = Some(Arc::default()),
         ];
         let mut seen = Vec::new();
         for change in changes {

@@ -7,18 +7,19 @@
 use super::attempt::Attempt;
 use super::blocked::Blocked;
 use super::counted::Counted;
-use super::env::{Env, shown_arguments};
+use super::env::{Env, shown_arguments, text_of_arguments};
 use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run, SessionOp, each_key};
 use super::node::Node;
 use super::registry::CommandId;
+use super::tracked::TrackedStep;
 use crate::base::limits;
 use crate::base::slot::key_slot;
 use crate::client::Session;
 use crate::resp::{Args, Reply, ReplyBuf};
 use crate::shard::{SlotMarks, SlotSet, View};
 use crate::spec::Flags;
-use crate::store::Slot;
+use crate::store::{Slot, Tracker};
 use std::cell::Cell;
 use std::collections::HashSet;
 
@@ -53,8 +54,11 @@ pub fn run_keys(
     env: &mut Env,
     reply: &mut ReplyBuf,
 ) -> Outcome {
-    let (Run::Keys(handler) | Run::Reaching(_, handler) | Run::Slots(_, handler) | Run::Everything(handler)) =
-        found.command.run
+    let (Run::Keys(handler)
+    | Run::Reaching(_, handler)
+    | Run::Slots(_, handler)
+    | Run::Script(handler)
+    | Run::Everything(handler)) = found.command.run
     else {
         unreachable!("only commands over keys get here: {}", found.full_name);
     };
@@ -65,14 +69,21 @@ pub fn run_keys(
     };
     let began = env.ticks;
     LAST_COMMAND.set(found.id);
-    if env.is_anybody_reaching() && !caller.is_nested && !attempt.is_serving && !view.has_everything() {
+    let is_script = matches!(found.command.run, Run::Script(_));
+    // What is nested was looked at as a whole, but for what a script calls: nobody knows that sooner.
+    let is_looked_at = caller.is_nested && !caller.is_script || is_script;
+    if env.is_anybody_reaching() && !is_looked_at && !attempt.is_serving && !view.has_everything() {
         lack_chains(found, args, view, attempt);
         if attempt.is_lacking() {
             return Outcome::Lacking;
         }
     }
     let moment = env.moment();
+    attempt.can_undo |= is_script && !view.lacks_nothing();
     env.arm(attempt);
+    if is_script {
+        show(found, args, caller, attempt, env);
+    }
     let mut op = Op {
         args,
         reply: Reply::bounded(reply, caller.proto, bytes_max),
@@ -104,15 +115,21 @@ pub fn run_keys(
         return Outcome::Lacking;
     }
     if let Some(consequences) = &mut attempt.consequences {
-        consequences.has_seen_all |= !matches!(found.command.run, Run::Keys(_));
+        consequences.has_seen_all |= !matches!(found.command.run, Run::Keys(_) | Run::Script(_));
         consequences.has_held_all |= view.has_everything();
     }
     expirations.merge(attempt.collect(view, |detached| env.garbage.absorb(detached)));
+    if let Some(tracker) = caller.tracker
+        && found.command.flags.contains(Flags::READONLY)
+        && !is_script
+    {
+        track_reads(found, args, tracker, first, view, attempt, env);
+    }
+    // Who has waited was shown when it began to.
+    if !is_script && !attempt.is_serving {
+        show(found, args, caller, attempt, env);
+    }
     if let Some(consequences) = &mut attempt.consequences {
-        // Who has waited was shown when it began to.
-        if env.shows_commands() && !attempt.is_serving {
-            consequences.show(caller.db, shown_arguments(found.command, args));
-        }
         consequences.end_command(caller.db, args, changes > 0, is_replaced);
     }
     let elapsed_us = attempt.spent_us() + env.tick().us_since(began);
@@ -135,15 +152,78 @@ pub fn run_keys(
         misses,
         changes,
         expired: expirations,
+        slow: None,
     };
     if attempt.can_undo {
-        attempt.put_aside(counted);
+        put_aside(found, args, counted, attempt, env);
     } else if !env.is_replaying {
         // (What runs over keys meanwhile comes from a file.)
         counted.count(&mut env.stats);
         env.note_slow(found.command, args, elapsed_us);
     }
     Outcome::Ran
+}
+
+/// Enters a client that caches what it reads with the keys of a command that has run, whatever that has answered.
+fn track_reads(
+    found: &Registered,
+    args: Args,
+    tracker: Tracker,
+    first: Option<(&[u8], u16)>,
+    view: &mut View<'_, Slot>,
+    attempt: &mut Attempt,
+    env: &mut Env,
+) {
+    // Of a call with an error in it nothing can be cached.
+    let _ = each_key(found.command, args, |position| {
+        let key = args.at(position.index);
+        let number = match first {
+            Some((first, number)) if std::ptr::eq(first, key) => number,
+            _ => key_slot(key),
+        };
+        let Some(slot) = view.slot(number) else { return };
+        if slot.track(key, tracker) && attempt.can_undo {
+            attempt
+                .consequences
+                .get_or_insert_default()
+                .put_down(TrackedStep::Begun {
+                    slot: number,
+                    key: key.into(),
+                    tracker,
+                });
+        }
+        env.holds = true;
+    });
+}
+
+/// Has a command shown to those who watch all of them: what a script calls stands behind the script.
+#[inline]
+pub(super) fn show(found: &Registered, args: Args, caller: &Caller, attempt: &mut Attempt, env: &Env) {
+    if let Some(consequences) = &mut attempt.consequences
+        && env.shows_commands()
+    {
+        // A script is shown as it begins, though what is hidden is shown by its handler as a rule.
+        let arguments = match found.command.run {
+            Run::Script(_) => Some(text_of_arguments(found.command, args)),
+            _ => shown_arguments(found.command, args),
+        };
+        consequences.show(caller.db, caller.is_script, arguments);
+    }
+}
+
+/// Keeps what a command of a unit that can be taken back counts, until it cannot.
+pub(super) fn put_aside(found: &Registered, args: Args, mut counted: Counted, attempt: &mut Attempt, env: &Env) {
+    counted.slow = env.slow_call(found.command, args, counted.elapsed_us);
+    attempt.put_aside(counted);
+}
+
+/// An attempt is over, and its unit is to be run again with what it lacks.
+pub(super) fn give_up(attempt: &mut Attempt, view: &mut View<'_, Slot>, env: &mut Env) {
+    if attempt.can_undo {
+        attempt.roll_back(view, |detached| env.garbage.absorb(detached));
+    } else {
+        env.hand_on_expiries(attempt);
+    }
 }
 
 /// What a command makes ready may be moved on by those who wait, to keys of other slots: asks for these slots, so that all of it is one unit.

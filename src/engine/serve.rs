@@ -39,9 +39,10 @@ pub(super) fn end_unit(env: &mut Env, attempt: &mut Attempt, view: &mut View<'_,
 /// Serves those who wait for keys that are ready, round by round.
 #[cold]
 pub(super) fn serve(env: &mut Env, view: &mut View<'_, Slot>) {
-    let need_of_unit = env.promises.of_unit();
+    let (need_of_unit, owed) = (env.promises.of_unit(), env.take_receipt());
     serve_rounds(env, view);
     env.promises.put_unit_back(need_of_unit);
+    env.put_receipt_back(owed);
 }
 
 fn serve_rounds(env: &mut Env, view: &mut View<'_, Slot>) {
@@ -211,5 +212,6 @@ fn run_blocking(
         what,
     };
     env.end_unit(attempt, view, ended);
+    env.forgo_receipt();
     outcome
 }

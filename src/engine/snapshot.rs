@@ -19,6 +19,7 @@
 //! Everything here is behind one lock, which is held for moments and by few: commands about snapshots, the cron of the first shard, and
 //! each shard when it is done.
 
+use super::libraries::Libraries;
 use super::order::Order;
 use crate::base::clock::{Ms, UnixMs};
 use crate::base::random::Random;
@@ -77,7 +78,8 @@ pub struct Snapshots {
     pub disk: Arc<dyn Disk>,
     cut: Arc<Cut>,
     state: Mutex<State>,
-    libraries: Mutex<Vec<Vec<u8>>>,
+    /// What of the data set is in no slot.
+    pub libraries: Libraries,
     /// `rdb-key-save-delay`, as of now.
     key_delay_us: AtomicI32,
     /// The changes that each shard has counted, as of its last pass.
@@ -215,7 +217,7 @@ impl Snapshots {
         Snapshots {
             disk,
             cut,
-            libraries: Mutex::default(),
+            libraries: Libraries::default(),
             key_delay_us: AtomicI32::new(0),
             changes: (0..shard_count).map(|_| Count::default()).collect(),
             last_has_failed: AtomicBool::new(false),
@@ -273,18 +275,13 @@ impl Snapshots {
         let id = SetId(state.ids.next_u64());
         let purpose = (reason, order);
         let mut plan = Plan::new(number, id, purpose, settings, now, used_bytes, self.changes.len());
-        plan.functions = self.libraries().clone();
+        plan.functions = self.libraries.codes().clone();
         let plan = Arc::new(plan);
         state.current = Some(plan.clone());
         Some(match state.settling {
             None => Begun::Now(plan),
             Some(_) => Begun::Later(plan),
         })
-    }
-
-    /// The code of the libraries of functions that a file brought: nobody runs them yet, and what is saved must not lack them.
-    pub fn libraries(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.libraries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers that one is to begin as soon as possible.

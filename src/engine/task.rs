@@ -6,14 +6,15 @@
 //! Running it is one function for all ways to get here: [`run_keys`] runs a command over keys in any view, be it the
 //! shard's own slots or loans; the dispatcher's direct path calls the same function.
 
+use super::again::Again;
 use super::attempt::{Attempt, Paused, Signal};
 use super::blocked::Blocked;
 use super::env::{Ended, Env, Observation, shown_arguments};
 use super::exec::ExecStep;
-use super::literal::{Caller, Command, Registered};
-use super::receipts::ReceiptId;
+use super::literal::{Caller, Command, Registered, Run};
+use super::receipts::Owed;
 use super::registry::CommandId;
-use super::run::{Outcome, lacking_of_chains, run_keys};
+use super::run::{Outcome, give_up, lacking_of_chains, run_keys};
 use super::serve::{end_unit, serve};
 use super::snapshot::Plan;
 use super::waiting::Place;
@@ -45,11 +46,13 @@ pub struct Task {
     pub kind: TaskKind,
     /// It holds its slots between two steps.
     pub(super) steps: Option<Box<Steps>>,
+    /// What it begins with again: a script.
+    pub(super) again: Option<Box<Again>>,
     /// What its reply waits for: its own pass's number is that of the shard on which it ran.
     pub(super) need: Need,
     pub(super) ran_on: ShardId,
     /// Its reply waits until its messages are delivered.
-    pub(super) receipt: Option<ReceiptId>,
+    pub(super) receipt: Option<Owed>,
     /// Its command waits for keys.
     pub(super) parked: Option<Arc<Blocked>>,
     /// Called when it has run, by whoever has no client to be answered.
@@ -103,6 +106,7 @@ impl Task {
             slow_entries: Vec::new(),
             kind,
             steps: None,
+            again: None,
             need: Need::NONE,
             ran_on: origin.shard,
             receipt: None,
@@ -143,6 +147,8 @@ impl Task {
             is_local: true,
             is_nested: false,
             is_silent: false,
+            tracker: None,
+            is_script: false,
         };
         Task::of(ConnRef::background(shard), None, caller, kind)
     }
@@ -177,6 +183,12 @@ impl Task {
                     attempt.resume(steps.paused);
                     env.now = steps.now;
                 }
+                // The same random numbers in each attempt, or it might never find all its slots.
+                let is_script = matches!(found.command.run, Run::Script(_));
+                let others = is_script.then(|| {
+                    let again = self.again.get_or_insert_with(|| Box::new(Again::new(env)));
+                    std::mem::replace(&mut env.random, again.random.clone())
+                });
                 let outcome = run_keys(
                     found,
                     args.as_args(),
@@ -187,6 +199,9 @@ impl Task {
                     env,
                     &mut self.reply,
                 );
+                if let Some(others) = others {
+                    env.random = others;
+                }
                 match outcome {
                     Outcome::Ran => {
                         let ended = Ended {
@@ -208,6 +223,7 @@ impl Task {
                             what: Observation::Parked(args.as_args()),
                         };
                         end_unit(env, &mut attempt, view, ended);
+                        env.forgo_receipt();
                         env.now = now;
                         let args = std::mem::take(args);
                         let blocked = Blocked::enter(*park, self.origin, found, args, self.caller, spent_us, view);
@@ -215,7 +231,7 @@ impl Task {
                         Verdict::Done
                     }
                     Outcome::Lacking => {
-                        env.hand_on_expiries(&mut attempt);
+                        give_up(&mut attempt, view, env);
                         self.reply.clear();
                         let began_at = std::mem::replace(&mut env.now, now);
                         match attempt.take_paused(env.tick().us_since(began)) {
@@ -224,7 +240,10 @@ impl Task {
                                 self.steps = Some(Box::new(Steps { paused, now }));
                                 Verdict::Hold
                             }
-                            None => Verdict::Lacks(attempt.into_footprint()),
+                            None => Verdict::Lacks(match &mut self.again {
+                                Some(again) => again.widen(attempt.into_footprint()),
+                                None => attempt.into_footprint(),
+                            }),
                         }
                     }
                 }

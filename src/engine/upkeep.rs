@@ -15,6 +15,7 @@ use super::env::Env;
 use super::evict_clients::evict_clients;
 use super::eviction::Eviction;
 use super::expiry::Expiry;
+use super::forgetting::Forgetting;
 use super::ground::Ground;
 use super::saver::Saver;
 use super::under_way::UnderWay;
@@ -45,6 +46,7 @@ pub struct Upkeep {
     pub(super) expiry: Expiry,
     pub(super) eviction: Eviction,
     pub(super) saver: Saver,
+    pub(super) forgetting: Forgetting,
     pub(super) under_way: UnderWay,
     /// Commands that go in steps, in the order in which they make the next one.
     pub(super) held: VecDeque<Ticket>,

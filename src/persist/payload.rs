@@ -1,4 +1,4 @@
-//! What DUMP answers and RESTORE takes: one value, sealed.
+//! What DUMP answers and RESTORE takes: one value, sealed; and what FUNCTION DUMP and RESTORE do, all libraries as they stand in a file.
 //!
 //! ```text
 //! +-----------+-------------+--------------------+------------------+
@@ -10,7 +10,9 @@
 //! The checksum is over all that stands before it. A server refuses versions above its own, so whoever moves values to an older
 //! server sets `rdb-version`; layouts are chosen to match. A value that this version cannot hold has the version that can.
 
-use super::rdb::{RdbError, RdbReader, RdbWriter};
+use super::file::opcode;
+use super::file::writer::WITH_FUNCTIONS;
+use super::rdb::{Damage, RdbError, RdbReader, RdbWriter};
 pub use super::value::RDB_VERSION_MAX;
 use super::value::{self, Making, OF_VALKEY_9, Value};
 use crate::base::crc64::crc64;
@@ -71,6 +73,38 @@ pub fn restore<'a>(payload: &'a [u8], making: Making<'_>) -> Result<Value<'a>, P
 
 /// As [`restore`]; the checksum may be wrong if `checks` is false (`DEBUG SET-SKIP-CHECKSUM-VALIDATION`).
 pub fn restore_if<'a>(payload: &'a [u8], making: Making<'_>, checks: bool) -> Result<Value<'a>, PayloadError> {
+    let (body, version) = unseal(payload, checks)?;
+    Ok(Value::read(&mut RdbReader::new(body), making, version)?)
+}
+
+/// The code of libraries of functions, sealed.
+pub fn dump_functions(codes: &[Vec<u8>], form: Form) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = RdbWriter::new(&mut out, form.compresses);
+    for code in codes {
+        writer.byte(opcode::FUNCTION_2);
+        writer.string(code);
+    }
+    seal(&mut out, form.rdb_version.min(WITH_FUNCTIONS));
+    out
+}
+
+/// The code of the libraries in a payload.
+pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, PayloadError> {
+    let (body, _) = unseal(payload, true)?;
+    let mut reader = RdbReader::new(body);
+    let mut codes = Vec::new();
+    while reader.offset() < body.len() {
+        match reader.byte()? {
+            opcode::FUNCTION_2 => codes.push(reader.string()?.into_owned()),
+            other => return Err(Damage::Opcode(other).at(reader.offset()).into()),
+        }
+    }
+    Ok(codes)
+}
+
+/// What is sealed, and the version that the seal names.
+fn unseal(payload: &[u8], checks: bool) -> Result<(&[u8], u16), PayloadError> {
     let (body, seal) = payload
         .len()
         .checked_sub(SEAL_BYTES)
@@ -83,7 +117,7 @@ pub fn restore_if<'a>(payload: &'a [u8], making: Making<'_>, checks: bool) -> Re
     if !is_known || checks && checksum != sealed.to_le_bytes() {
         return Err(PayloadError::Seal);
     }
-    Ok(Value::read(&mut RdbReader::new(body), making, version)?)
+    Ok((body, version))
 }
 
 #[cfg(test)]
@@ -92,7 +126,6 @@ mod tests {
     use crate::base::hash::HashSeed;
     use crate::data::Limits;
     use crate::data::string::StringForm;
-    use crate::persist::rdb::Damage;
     use crate::store::OwnedEntry;
 
     const FORM: Form = Form {

@@ -1,12 +1,13 @@
-//! What the whole process knows of subscriptions: which shards have some, to what.
+//! What the whole process knows of subscriptions: which shards have some, to what; and who caches keys.
 //!
 //! It is read by publishers, once for each pass that has messages, and written by SUBSCRIBE and its like; both take microseconds. A lock, because
 //! what a publisher must see is one state of all of it: a client that moves from a channel to a pattern misses nothing.
 
 use super::patterns::{PatternId, PatternIndex};
+use super::prefixes::Prefixes;
 use super::{Kind, Name};
-use crate::shard::ShardId;
-use hashbrown::HashMap;
+use crate::shard::{ConnRef, ShardId};
+use hashbrown::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// See above.
@@ -22,14 +23,18 @@ struct Book {
     pattern_ids: HashMap<Name, PatternId>,
     index: PatternIndex,
     next_pattern: u64,
+    /// Clients that cache keys.
+    caching: HashSet<ConnRef>,
+    /// What some of them want to hear of.
+    prefixes: Prefixes,
 }
 
 /// How many subscribers there are, by shard; no shard has none.
 #[derive(Debug, Default)]
-struct Counts(Vec<(ShardId, u32)>);
+pub(super) struct Counts(Vec<(ShardId, u32)>);
 
 impl Counts {
-    fn add(&mut self, shard: ShardId) {
+    pub(super) fn add(&mut self, shard: ShardId) {
         match self.0.iter_mut().find(|(of, _)| *of == shard) {
             Some((_, count)) => *count += 1,
             None => self.0.push((shard, 1)),
@@ -37,7 +42,7 @@ impl Counts {
     }
 
     /// True: nobody is left.
-    fn remove(&mut self, shard: ShardId) -> bool {
+    pub(super) fn remove(&mut self, shard: ShardId) -> bool {
         let at = self.0.iter().position(|(of, _)| *of == shard);
         let at = at.expect("invariant 1: whoever leaves stands here");
         self.0[at].1 -= 1;
@@ -45,6 +50,14 @@ impl Counts {
             self.0.swap_remove(at);
         }
         self.0.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn shards(&self) -> impl Iterator<Item = ShardId> {
+        self.0.iter().map(|(shard, _)| *shard)
     }
 
     fn sum(&self) -> u64 {
@@ -58,6 +71,8 @@ pub struct Figures {
     pub channels: usize,
     pub patterns: usize,
     pub shard_channels: usize,
+    /// Of keys, which clients that cache want to hear of.
+    pub prefixes: usize,
 }
 
 /// Who gets a message, as [`Directory::find`] has found.
@@ -165,7 +180,57 @@ impl Directory {
             channels: book.channels.len(),
             patterns: book.patterns.len(),
             shard_channels: book.shard_channels.len(),
+            prefixes: book.prefixes.len(),
         }
+    }
+
+    pub(super) fn add_caching(&self, place: ConnRef) {
+        self.write().caching.insert(place);
+    }
+
+    pub(super) fn remove_caching(&self, place: ConnRef) {
+        self.write().caching.remove(&place);
+    }
+
+    /// A client of that shard wants to hear of the changes of all keys that begin with this.
+    pub(super) fn add_prefix(&self, shard: ShardId, prefix: &Name) {
+        self.write().prefixes.add(shard, prefix);
+    }
+
+    /// It does so no more.
+    pub(super) fn remove_prefix(&self, shard: ShardId, prefix: &Name) {
+        self.write().prefixes.remove(shard, prefix);
+    }
+
+    pub fn is_anybody_caching(&self) -> bool {
+        !self.read().caching.is_empty()
+    }
+
+    /// Whether that client caches keys.
+    pub fn caches(&self, place: ConnRef) -> bool {
+        self.read().caching.contains(&place)
+    }
+
+    /// The shards that have clients which do.
+    pub fn caching_shards(&self) -> Vec<ShardId> {
+        let mut shards: Vec<ShardId> = self.read().caching.iter().map(|place| place.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// Whether somebody wants to hear of a key because of how it begins.
+    pub fn is_broadcast(&self, key: &[u8]) -> bool {
+        self.read().prefixes.of_key(key).next().is_some()
+    }
+
+    /// The prefixes of a key that somebody wants to hear of, and which shards have somebody.
+    pub fn prefixes_of(&self, key: &[u8]) -> Vec<(Name, Vec<ShardId>)> {
+        let book = self.read();
+        let prefixes = book.prefixes.of_key(key);
+        prefixes
+            .map(|(prefix, counts)| (prefix.clone(), counts.shards().collect()))
+            .collect()
     }
 }
 

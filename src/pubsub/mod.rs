@@ -12,6 +12,8 @@
 //! ([`patterns`]), and the shards are told which of them did. So a shard without subscribers gets nothing, and a subscription is known to every
 //! shard as soon as it stands in the directory: SUBSCRIBE need not ask anybody.
 //!
+//! Clients that cache keys hear of their changes in the same way ([`CachingClients`]).
+//!
 //! A subscription has a moment ([`Moment`]), a place in the order of all messages: nothing from before it is delivered.
 //!
 //! Invariants: (1) what stands in the roll of a shard stands in the directory with this shard, and the other way round; the counts in the directory are
@@ -19,10 +21,12 @@
 
 mod directory;
 mod patterns;
+mod prefixes;
 mod roll;
 
 pub use directory::{Directory, Figures, Found};
 pub use patterns::{PatternId, PatternIndex};
+pub use prefixes::CachingClients;
 pub use roll::{Moment, Roll, Subscriber};
 
 use std::collections::BTreeSet;

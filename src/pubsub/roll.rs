@@ -187,7 +187,8 @@ mod tests {
             Figures {
                 channels: 1,
                 patterns: 1,
-                shard_channels: 1
+                shard_channels: 1,
+                prefixes: 0
             }
         );
         let found = directory.find(

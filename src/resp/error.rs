@@ -282,10 +282,26 @@ errors! {
     NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
     NOT_BUSY = "NOTBUSY No scripts in execution right now.";
     UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
+    SCRIPT_UNKNOWN_COMMAND = "ERR Unknown Redis command called from script";
+    SCRIPT_WRONG_ARITY = "ERR Wrong number of args calling Redis command from script";
+    SCRIPT_NOT_ALLOWED = "ERR This Redis command is not allowed from script";
+    SCRIPT_READ_ONLY = "ERR Write commands are not allowed from read-only scripts.";
+    SCRIPT_KEYS_TOO_MANY = "ERR Number of keys can't be greater than number of args";
+    SCRIPT_KEYS_NEGATIVE = "ERR Number of keys can't be negative";
+    SCRIPT_NO_CLUSTER = "ERR Can not run script on cluster, 'no-cluster' flag is set.";
+    SCRIPT_WRITES_IN_RO = "ERR Can not execute a script with write flag using *_ro command.";
+    SCRIPT_OUT_OF_MEMORY = "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
     SCRIPT_FLUSH_MODE = "ERR SCRIPT FLUSH only support SYNC|ASYNC option";
+    SCRIPT_KILLED = "ERR Script killed by user with SCRIPT KILL...";
+    LUA_STACK_LIMIT = "ERR reached lua stack limit";
+    CALL_WITHOUT_SCRIPT = "ERR redis.call/pcall can only be called inside a script invocation";
+    SCRIPT_NO_DEBUGGER = "ERR There is no debugger for scripts in this server";
     SCRIPT_DEBUG_MODE = "ERR Use SCRIPT DEBUG YES/SYNC/NO";
     FUNCTION_FLUSH_MODE = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option";
     FUNCTION_RESTORE_POLICY = "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
+    FUNCTION_RESTORE_DAMAGED = "ERR failed loading given functions payload";
+    FUNCTION_KEYS_INVALID = "ERR Bad number of keys provided";
+    FUNCTION_LOAD_TIMEOUT = "ERR FUNCTION LOAD timeout";
     FUNCTION_NAME_MISSING = "ERR library name argument was not given";
     FUNCTION_NO_METADATA = "ERR Missing library metadata";
     FUNCTION_NOT_FOUND = "ERR Function not found";
@@ -297,8 +313,6 @@ errors! {
     LIBRARY_NAME_TWICE = "ERR Invalid metadata value, name argument was given multiple times";
     LIBRARY_NAME_INVALID = "ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
     LIBRARY_EMPTY = "ERR No functions registered";
-    LUA_STACK_LIMIT = "ERR reached lua stack limit";
-    CALL_WITHOUT_SCRIPT = "ERR redis.call/pcall can only be called inside a script invocation";
 
     // Cluster.
     CLUSTER_DISABLED = "ERR This instance has cluster support disabled";
@@ -321,9 +335,14 @@ errors! {
     KILL_AGE_NOT_POSITIVE = "ERR maxage should be greater than 0";
     PAUSE_MODE_INVALID = "ERR CLIENT PAUSE mode must be WRITE or ALL";
     TRACKING_REDIRECT_MISSING = "ERR The client ID you want redirect to does not exist";
+    TRACKING_REDIRECT_TWICE = "ERR A client can only redirect to a single other client";
     TRACKING_PREFIX_WITHOUT_BCAST = "ERR PREFIX option requires BCAST mode to be enabled";
     TRACKING_OPT_WITH_BCAST = "ERR OPTIN and OPTOUT are not compatible with BCAST";
     TRACKING_OPTIN_WITH_OPTOUT = "ERR You can't specify both OPTIN mode and OPTOUT mode";
+    TRACKING_BCAST_SWITCHED = "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.";
+    TRACKING_OPT_SWITCHED = "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.";
+    CACHING_YES_WITHOUT_OPTIN = "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.";
+    CACHING_NO_WITHOUT_OPTOUT = "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.";
     CACHING_WITHOUT_TRACKING = "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled";
 
     // Access control lists.
@@ -397,6 +416,9 @@ templates! {
     unrecognized_option(option: &[u8]) = "ERR Unrecognized option '{}'", "CLIENT SETINFO.";
     client_property_invalid(name: &[u8]) = "ERR {} cannot contain spaces, newlines or special characters.", "CLIENT SETINFO.";
     unknown_argument(argument: &[u8]) = "ERR Unknown argument {}", "FUNCTION LIST.";
+    library_exists(name: &[u8]) = "ERR Library '{}' already exists";
+    function_exists(name: &[u8]) = "ERR Function {} already exists", "In another library.";
+    function_option(option: &[u8]) = "ERR Unknown option given: {}", "FUNCTION LOAD.";
     unknown_hash_argument(argument: &[u8]) = "ERR unknown argument: {}", "HGETEX and HSETEX.";
     not_for_subscribers(command: &str) = "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", "To a client in RESP2 that has subscriptions.";
     unknown_client_type(name: &[u8]) = "ERR Unknown client type '{}'";
@@ -516,6 +538,24 @@ pub fn unknown_subcommand_or_arity(container: &str, subcommand: &[u8]) -> ReplyE
     let container = container.to_ascii_uppercase();
     let template = "ERR unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.";
     fill(template, &[subcommand, container.as_bytes()])
+}
+
+/// `ERR Prefix 'a' overlaps with an existing prefix 'ab'. ...`
+pub fn tracking_prefix_overlaps(prefix: &[u8], other: &[u8]) -> ReplyError {
+    overlapping(prefix, b"an existing prefix", other)
+}
+
+/// `ERR Prefix 'a' overlaps with another provided prefix 'ab'. ...`
+pub fn tracking_prefixes_overlap(prefix: &[u8], other: &[u8]) -> ReplyError {
+    overlapping(prefix, b"another provided prefix", other)
+}
+
+fn overlapping(prefix: &[u8], what: &[u8], other: &[u8]) -> ReplyError {
+    let [prefix, other] = [prefix, other].map(|text| echo(text, text.len()));
+    fill(
+        "ERR Prefix '{}' overlaps with {} '{}'. Prefixes for a single client must not overlap.",
+        &[prefix, what, other],
+    )
 }
 
 /// The first bytes of what a client sent, as a C string would show them.

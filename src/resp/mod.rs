@@ -13,5 +13,5 @@ pub mod request;
 pub use args::{Args, OwnedArgs, Span};
 pub use error::ReplyError;
 pub use peek::{Peeked, peek_requests};
-pub use reply::{Proto, Reply, ReplyBuf};
+pub use reply::{Mark, Proto, Reply, ReplyBuf};
 pub use request::{ProtocolError, RequestLimits, RequestParser, Step};

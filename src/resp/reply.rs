@@ -188,6 +188,21 @@ impl ReplyBuf {
         self.shared_bytes -= dropped;
     }
 
+    /// Takes out everything written since `mark`.
+    pub fn split_off(&mut self, mark: Mark) -> ReplyBuf {
+        let mut rest = ReplyBuf {
+            bytes: self.bytes.split_off(mark.position),
+            shared: self.shared.split_off(mark.shared_count),
+            shared_bytes: 0,
+        };
+        for (position, value) in &mut rest.shared {
+            *position -= mark.position;
+            rest.shared_bytes += value.len();
+        }
+        self.shared_bytes -= rest.shared_bytes;
+        rest
+    }
+
     /// The content as slices in order, none of them empty: what `writev` takes.
     pub fn segments(&self) -> Segments<'_> {
         Segments {

@@ -367,6 +367,8 @@ fn start(
         turns,
         hearers: Arc::new(Hearers::new(shards)),
         loading: Default::default(),
+        busy_scripts: Default::default(),
+        scripts: Default::default(),
         shutdown: Mutex::new(None),
         surroundings: Box::new(Process {
             shared: shared.clone(),

@@ -156,7 +156,7 @@ impl Group {
 }
 
 /// The categories that Redis derives: from the flags, and `slow` for whatever is not fast.
-pub(super) fn implied_categories(flags: Flags, _group: Group) -> Categories {
+pub(super) fn implied_categories(flags: Flags, group: Group) -> Categories {
     let mut out = Categories::NONE;
     for (flag, category) in [
         (Flags::WRITE, Categories::WRITE),
@@ -166,12 +166,12 @@ pub(super) fn implied_categories(flags: Flags, _group: Group) -> Categories {
         (Flags::FAST, Categories::FAST),
         (Flags::BLOCKING, Categories::BLOCKING),
     ] {
-        if flags.contains(flag) {
+        // What a script reads is its commands' affair.
+        let is_scripts = flag == Flags::READONLY && group == Group::Scripting;
+        if flags.contains(flag) && !is_scripts {
             out = out.union(category);
         }
     }
-    // A script-like read (`READONLY` with the scripting category) keeps its category here: Redis derives `read` from
-    // the flag alone as well.
     if !out.contains(Categories::FAST) {
         out = out.union(Categories::SLOW);
     }

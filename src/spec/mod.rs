@@ -67,9 +67,12 @@ pub struct Command<H: 'static> {
     pub subcommands: &'static [Command<H>],
     /// A client in RESP2 that has subscriptions may send it.
     pub is_for_subscribers: bool,
-    /// It changes what its client listens to, and is answered in the way of messages, each change by itself: whether replies are wanted or not,
-    /// and inside EXEC, too. It runs where its client is.
+    /// It changes what its client listens to: it runs where its client is.
     pub changes_subscriptions: bool,
+    /// It is answered in the way of messages, each thing by itself: whether replies are wanted or not, and inside EXEC, too.
+    pub answers_in_messages: bool,
+    /// What CLIENT CACHING has said for the next command is not for its subcommands.
+    pub keeps_caching: bool,
     pub run: H,
 }
 
@@ -95,6 +98,8 @@ pub const fn command<H>(name: &'static str, run: H) -> Command<H> {
         subcommands: &[],
         is_for_subscribers: false,
         changes_subscriptions: false,
+        answers_in_messages: false,
+        keeps_caching: false,
         run,
     }
 }

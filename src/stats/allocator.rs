@@ -45,6 +45,42 @@ pub struct Held {
     pub lazy_pending_objects: usize,
 }
 
+/// What scripts and functions take, in bytes where nothing else is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScriptFigures {
+    /// The interpreters of scripts, of all shards.
+    pub eval_vm_bytes: usize,
+    /// Those of functions.
+    pub function_vm_bytes: usize,
+    pub cached_scripts: usize,
+    /// What the cache of scripts takes.
+    pub cache_bytes: usize,
+    pub libraries: usize,
+    pub functions: usize,
+    /// The code of the libraries.
+    pub library_bytes: usize,
+}
+
+impl ScriptFigures {
+    fn write(&self, out: &mut Section) {
+        let vm_bytes = self.eval_vm_bytes + self.function_vm_bytes;
+        let script_bytes = self.cache_bytes + self.library_bytes;
+        out.field("used_memory_lua", self.eval_vm_bytes);
+        out.field("used_memory_vm_eval", self.eval_vm_bytes);
+        out.field("used_memory_lua_human", human(self.eval_vm_bytes));
+        out.field("used_memory_scripts_eval", self.cache_bytes);
+        out.field("number_of_cached_scripts", self.cached_scripts);
+        out.field("number_of_functions", self.functions);
+        out.field("number_of_libraries", self.libraries);
+        out.field("used_memory_vm_functions", self.function_vm_bytes);
+        out.field("used_memory_vm_total", vm_bytes);
+        out.field("used_memory_vm_total_human", human(vm_bytes));
+        out.field("used_memory_functions", self.library_bytes);
+        out.field("used_memory_scripts", script_bytes);
+        out.field("used_memory_scripts_human", human(script_bytes));
+    }
+}
+
 impl Memory {
     /// Reads the allocator's statistics and the kernel's.
     pub fn read(account: &MemoryAccount) -> Memory {
@@ -85,7 +121,14 @@ impl Memory {
     }
 
     /// Writes what INFO says of memory.
-    pub fn write_section(&self, held: &Held, counts: &Counts, settings: &Settings, out: &mut Section) {
+    pub fn write_section(
+        &self,
+        held: &Held,
+        scripts: &ScriptFigures,
+        counts: &Counts,
+        settings: &Settings,
+        out: &mut Section,
+    ) {
         let Memory {
             used,
             not_counted,
@@ -118,19 +161,7 @@ impl Memory {
         out.field("allocator_resident", allocator_resident);
         out.field("total_system_memory", system_total);
         out.field("total_system_memory_human", human(system_total));
-        out.field("used_memory_lua", 0);
-        out.field("used_memory_vm_eval", 0);
-        out.field("used_memory_lua_human", human(0));
-        out.field("used_memory_scripts_eval", 0);
-        out.field("number_of_cached_scripts", 0);
-        out.field("number_of_functions", 0);
-        out.field("number_of_libraries", 0);
-        out.field("used_memory_vm_functions", 0);
-        out.field("used_memory_vm_total", 0);
-        out.field("used_memory_vm_total_human", human(0));
-        out.field("used_memory_functions", 0);
-        out.field("used_memory_scripts", 0);
-        out.field("used_memory_scripts_human", human(0));
+        scripts.write(out);
         out.field("maxmemory", maxmemory);
         out.field("maxmemory_human", human(maxmemory));
         out.field("maxmemory_policy", settings.maxmemory_policy);

@@ -5,6 +5,7 @@
 use super::{CommandStats, Counts, ErrorStats, Stats};
 use crate::base::section::Section;
 use crate::pubsub;
+use crate::store::Attention;
 
 /// See above.
 #[derive(Default)]
@@ -58,8 +59,15 @@ impl StatsFigures {
     }
 
     /// Writes what INFO says in its section of statistics.
-    /// `heard` is what somebody is subscribed to; `begun_snapshots` have been begun in the background, and the cut of the last one took `cut_us` microseconds.
-    pub fn write_section(&self, begun_snapshots: u64, cut_us: u64, heard: pubsub::Figures, out: &mut Section) {
+    /// `heard` is what somebody is subscribed to, `attention` knows what clients cache; `begun_snapshots` have been begun in the background, and the cut of the last one took `cut_us` microseconds.
+    pub fn write_section(
+        &self,
+        begun_snapshots: u64,
+        cut_us: u64,
+        heard: pubsub::Figures,
+        attention: &Attention,
+        out: &mut Section,
+    ) {
         let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
         let counts = &self.counts;
         counts.write_field("total_connections_received", out);
@@ -101,9 +109,9 @@ impl StatsFigures {
         out.field("active_defrag_key_misses", 0);
         out.field("total_active_defrag_time", 0);
         out.field("current_active_defrag_time", 0);
-        out.field("tracking_total_keys", 0);
-        out.field("tracking_total_items", 0);
-        out.field("tracking_total_prefixes", 0);
+        out.field("tracking_total_keys", attention.tracked_keys());
+        out.field("tracking_total_items", attention.tracked_items());
+        out.field("tracking_total_prefixes", heard.prefixes);
         out.field("unexpected_error_replies", 0);
         out.field("total_error_replies", self.errors.total);
         out.field("dump_payload_sanitizations", 0);

@@ -16,7 +16,7 @@ mod memory;
 mod rate;
 mod slow_log;
 
-pub use allocator::{ALL_ARENAS, Held, Memory, allocator_figure};
+pub use allocator::{ALL_ARENAS, Held, Memory, ScriptFigures, allocator_figure};
 pub use commands::{CommandStats, ErrorStats, write_calls, write_latencies};
 pub use counters::{COUNTERS, Combine, Counter, Counts};
 pub use figures::StatsFigures;

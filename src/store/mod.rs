@@ -15,6 +15,7 @@
 //! KeyFigures               how many keys, and what they take, for people          figures
 //! Told                     what happened to keys, for who ran the command          told
 //! Waiter                   who waits for a key                                  wait
+//! Tracker                  who may have cached a key                            track
 //! Cut                      the last snapshot's moment, and what of it is unsaved   cut
 //! Occupancy                which slots may have keys, for who does not hold them  occupancy
 //! ```
@@ -41,6 +42,7 @@ mod slot;
 mod table;
 mod tables;
 mod told;
+mod track;
 mod undo;
 mod value;
 mod wait;
@@ -58,6 +60,7 @@ pub use scan::POSITION_BITS;
 pub use slot::{Access, DbIndex, Expiry, Slot, SlotCommon};
 pub use table::{TABLE_BYTES_EACH, TableStats};
 pub use told::{Attention, Happening, Told};
+pub use track::{TrackedKey, Tracker};
 pub use undo::MovedBack;
 pub use value::{INLINE_BYTES_MAX, ValueRef};
 pub use wait::Waiter;

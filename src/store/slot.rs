@@ -30,6 +30,7 @@ use super::occupancy::Occupancy;
 use super::table::{Table, TableStats};
 use super::tables::find_table;
 use super::told::{Attention, Happening, Told};
+use super::track::Tracked;
 use super::undo::Undo;
 use super::value::{INLINE_BYTES_MAX, NewValue};
 use super::wait::Waiters;
@@ -90,6 +91,7 @@ pub(super) struct Rare {
     pub(super) others: Vec<(DbIndex, Table)>,
     pub(super) watches: Option<Box<Watches>>,
     pub(super) waiters: Option<Box<Waiters>>,
+    pub(super) tracked: Option<Box<Tracked>>,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) told: Vec<Told>,
     pub(super) cut: Option<Box<SlotCut>>,
@@ -694,7 +696,7 @@ impl Slot {
     /// What must happen before a key is created or changed (invariant 3).
     #[inline]
     pub(super) fn note_change(&mut self, db: DbIndex, hash: u64, key: &[u8]) {
-        if self.rare.is_some() || self.concerns_cut() {
+        if self.rare.is_some() || self.concerns_cut() || self.common.attention.is_broadcast() {
             self.keep_for_undo(db, hash, key);
             self.touch_watches(db, key);
         }
@@ -713,12 +715,13 @@ impl Slot {
         self.rare_mut().undo = Some(undo);
     }
 
-    /// Watchers see a change of this key.
+    /// Watchers see a change of this key, and those who may have cached it.
     #[inline]
     pub(super) fn touch_watches(&mut self, db: DbIndex, key: &[u8]) {
         if let Some((watches, old_versions)) = self.watchers() {
             watches.touch(db, key, old_versions);
         }
+        self.tell_trackers(db, key);
     }
 
     #[inline]
@@ -784,12 +787,13 @@ impl Rare {
             others,
             watches,
             waiters,
+            tracked,
             undo,
             told,
             cut,
             discarded,
         } = self;
-        let is_observed = watches.is_some() || waiters.is_some();
+        let is_observed = watches.is_some() || waiters.is_some() || tracked.is_some();
         let has_table_or_books = !others.is_empty() || is_observed || undo.is_some() || cut.is_some();
         !has_table_or_books && told.is_empty() && discarded.is_none()
     }

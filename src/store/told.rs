@@ -4,10 +4,12 @@
 //! nobody's duty in the handlers: the few functions that change the table tell it here, and whoever ran the command takes
 //! the list ([`Slot::take_told`](super::Slot::take_told)) and draws the consequences.
 //!
-//! That a time was over is told always, since the log must have it. The rest is told only while somebody in the process pays
-//! attention ([`Attention`]): who wants events, or waits for keys. An undo takes back what was told since it began.
+//! That a time was over is told always, since the log must have it, and so is the change of a key that somebody may have cached
+//! ([`track`](super::track)). The rest is told only while somebody in the process pays attention ([`Attention`]): who wants events, or waits
+//! for keys. An undo takes back what was told since it began.
 
 use super::slot::{DbIndex, Slot};
+use super::track::Tracker;
 use crate::data::ValueType;
 use crate::data::dict::Spot;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -26,6 +28,9 @@ pub struct Told {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
+    /// It has another value now, or none; these have read it, and may have kept what it was. Told only of keys that somebody has read,
+    /// or while somebody wants to hear of all.
+    Changed(Vec<Tracker>),
     /// Its time was over, so it was deleted.
     Expired,
     /// The time of these fields was over, so the hash has lost them. (A hash that has lost its last one is `Emptied` behind it.)
@@ -59,6 +64,11 @@ pub struct Attention {
     awaited: AtomicUsize,
     minded: AtomicUsize,
     reaching: AtomicUsize,
+    /// Those who want to hear of all changes.
+    broadcast: AtomicUsize,
+    /// Keys that somebody may have cached, and how many have each, in all.
+    tracked_keys: AtomicUsize,
+    tracked_items: AtomicUsize,
     last_number: AtomicU64,
 }
 
@@ -93,6 +103,43 @@ impl Attention {
     #[inline]
     pub fn is_anybody_reaching(&self) -> bool {
         self.reaching.load(Ordering::Relaxed) > 0
+    }
+
+    /// Somebody wants to hear of the changes of all keys, or of many.
+    pub fn begin_broadcast(&self) {
+        self.broadcast.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It does so no more.
+    pub fn end_broadcast(&self) {
+        self.broadcast.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is anybody who does.
+    #[inline]
+    pub fn is_broadcast(&self) -> bool {
+        self.broadcast.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many keys somebody may have cached.
+    #[inline]
+    pub fn tracked_keys(&self) -> usize {
+        self.tracked_keys.load(Ordering::Relaxed)
+    }
+
+    /// How many have each of them, in all.
+    pub fn tracked_items(&self) -> usize {
+        self.tracked_items.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_tracked(&self, keys: usize, items: usize) {
+        self.tracked_keys.fetch_add(keys, Ordering::Relaxed);
+        self.tracked_items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    pub(super) fn uncount_tracked(&self, keys: usize, items: usize) {
+        self.tracked_keys.fetch_sub(keys, Ordering::Relaxed);
+        self.tracked_items.fetch_sub(items, Ordering::Relaxed);
     }
 
     pub(super) fn begin_key(&self) {

@@ -181,8 +181,9 @@ impl Slot {
         if let Some(watches) = &mut rare.watches {
             watches.restore(undo.old_versions);
         }
-        rare.told.truncate(undo.told_count);
+        let told_since = rare.told.split_off(undo.told_count.min(rare.told.len()));
         self.drop_if_not_rare();
+        self.take_told_back(told_since);
     }
 
     /// Puts the values back that have moved away from here.

@@ -760,6 +760,7 @@ fn weight(command: &Command, is_included: bool) -> Option<u32> {
         // Blocks of MULTI and EXEC are the stream's own; here they come where they do not belong.
         Run::Transaction(_) => Some(2),
         Run::Session(_) | Run::Node(_) => is_included.then_some(2),
-        Run::Container | Run::Guarded(_) => None,
+        // A script calls what it is made of.
+        Run::Script(_) | Run::Container | Run::Guarded(_) => None,
     }
 }

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod oracle;
 pub mod rulings;
+pub mod scenes;
 pub mod server;
 pub mod value;
 

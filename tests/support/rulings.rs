@@ -53,6 +53,15 @@ pub const RULINGS: &[Ruling] = &[
     ruling("ZCOUNT ... 0x1* ...", &[Redis82], "as above"),
     ruling("GEOPOS ...", &[Redis82], "7.2 prints 17 digits behind the point; 8.2 the fewest that read back"),
     ruling("GEO* ... WITHCOORD ...", &[Redis82], "as GEOPOS"),
+    // Scripts.
+    ruling("EVAL* ...", &[Valkey91], "it words the errors of scripts anew"),
+    ruling("FCALL ...", &[Valkey91], "as EVAL"),
+    ruling("FUNCTION LOAD ...", &[Valkey91], "as EVAL"),
+    ruling("EVAL \"return redis.log(9, 'y')\" 0", &[Redis70], "7.2 words it anew"),
+    ruling("EVAL \"return redis.call('BLPOP'*\" 0", &[Redis70], "7.2 lets scripts call what waits"),
+    ruling("EVAL \"return redis.call('OBJECT'*\" 0", &[Redis70], "7.2 packs small lists"),
+    ruling("EVAL \"return os.time\" 0", &[Redis70], "7.2 has os.clock"),
+    ruling("EVAL \"return type(os.clock())\" 0", &[Redis70], "as above"),
     // Words.
     ruling("GEOSEARCH* ... FROMMEMBER ...", &[Valkey91], "it names a member that is missing"),
     ruling("GEORADIUSBYMEMBER* ...", &[Valkey91], "as GEOSEARCH"),

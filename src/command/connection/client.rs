@@ -3,7 +3,7 @@
 //! Names and the like stand in the lines of CLIENT LIST, between spaces: so none may hold a space, a line end or
 //! anything else that does not print.
 
-use super::{client_kill, client_list, client_pause};
+use super::{client_kill, client_list, client_pause, client_tracking};
 use crate::client::ReplyMode;
 use crate::engine::help::{HelpEntry, help_command, reply_help};
 use crate::engine::{Command, Run, SessionOp};
@@ -17,8 +17,9 @@ pub(super) const CLIENT: Command = Command {
     complexity: "Depends on subcommand.",
     arity: -2,
     subcommands: &[
+        client_tracking::CACHING,
         GETNAME,
-        GETREDIR,
+        client_tracking::GETREDIR,
         help_command(Group::Connection, Categories::CONNECTION, "5.0.0", help),
         ID,
         client_list::INFO,
@@ -30,10 +31,12 @@ pub(super) const CLIENT: Command = Command {
         REPLY,
         SETINFO,
         SETNAME,
-        TRACKINGINFO,
+        client_tracking::TRACKING,
+        client_tracking::TRACKINGINFO,
         client_pause::UNBLOCK,
         client_pause::UNPAUSE,
     ],
+    keeps_caching: true,
     ..command("client", Run::Container)
 };
 
@@ -228,50 +231,11 @@ fn reply(op: &mut SessionOp) -> Result<(), ReplyError> {
     Ok(())
 }
 
-const GETREDIR: Command = Command {
-    summary: "Answers the client that invalidation messages of this one go to.",
-    since: "6.0.0",
-    group: Group::Connection,
-    complexity: "O(1)",
-    arity: 2,
-    flags: CLIENT_FLAGS,
-    categories: Categories::CONNECTION,
-    ..command("getredir", Run::Session(getredir))
-};
-
-/// What stands for "tracking is off" where a client's number is expected.
-const NOT_TRACKING: i64 = -1;
-
-fn getredir(op: &mut SessionOp) -> Result<(), ReplyError> {
-    op.reply.integer(NOT_TRACKING);
-    Ok(())
-}
-
-const TRACKINGINFO: Command = Command {
-    summary: "Answers whether and how keys are tracked for this connection.",
-    since: "6.2.0",
-    group: Group::Connection,
-    complexity: "O(1)",
-    arity: 2,
-    flags: CLIENT_FLAGS,
-    categories: Categories::CONNECTION,
-    ..command("trackinginfo", Run::Session(trackinginfo))
-};
-
-fn trackinginfo(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let reply = &mut op.reply;
-    reply.map(3);
-    reply.bulk_string("flags");
-    reply.set(1);
-    reply.bulk_string("off");
-    reply.bulk_string("redirect");
-    reply.integer(NOT_TRACKING);
-    reply.bulk_string("prefixes");
-    reply.array(0);
-    Ok(())
-}
-
 const HELP: &[HelpEntry] = &[
+    (
+        "CACHING (YES|NO)",
+        &["Say whether the keys of the next command are tracked, where that is OPTIN or OPTOUT."],
+    ),
     ("GETNAME", &["Answer the name of this connection."]),
     (
         "GETREDIR",
@@ -340,6 +304,13 @@ const HELP: &[HelpEntry] = &[
         ],
     ),
     ("SETNAME <name>", &["Give this connection the name <name>."]),
+    (
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+        &[
+            "         [OPTIN] [OPTOUT] [NOLOOP]",
+            "Say whether and how keys are tracked that this connection caches.",
+        ],
+    ),
     (
         "TRACKINGINFO",
         &["Answer whether keys are tracked for this connection."],

@@ -7,9 +7,10 @@
 //! What the fields about memory mean, and where they come from, stands in `client::memory`.
 
 use super::client::CLIENT_FLAGS;
+use super::client_tracking::redirect_number;
 use crate::base::clock::UnixMs;
 use crate::base::numbers::parse_i64;
-use crate::client::{Client, ClientType, Session};
+use crate::client::{Client, ClientType, Session, Tracking};
 use crate::engine::Context;
 use crate::engine::{Command, Local, NodeFuture, Registry, Run};
 use crate::pubsub::Kind;
@@ -226,7 +227,7 @@ fn line(client: &Client, caller: Option<&Caller>, registry: &Registry, now: Unix
     );
     line.text("cmd", command.as_bytes());
     line.text("user", &session.user);
-    line.number("redir", -1);
+    line.number("redir", redirect_number(session.tracking.as_deref()));
     line.number("resp", session.proto.version());
     line.text("lib-name", &session.lib_name);
     line.text("lib-ver", &session.lib_ver);
@@ -237,10 +238,14 @@ fn line(client: &Client, caller: Option<&Caller>, registry: &Registry, now: Unix
 fn flags(client: &Client, session: &Session) -> String {
     let is_unix_socket = session.address.ends_with(":0");
     let letter = client.mode.letter();
+    let tracking = session.tracking.as_deref();
     // Redis has that of a blocked client behind that of a transaction; it never has both.
     let letters: String = [
         (letter.unwrap_or_default(), letter.is_some()),
         ('x', client.transaction.is_some()),
+        ('t', tracking.is_some()),
+        ('R', tracking.is_some_and(Tracking::is_redirect_broken)),
+        ('B', tracking.is_some_and(Tracking::is_broadcast)),
         ('c', client.is_closing || session.closes),
         ('A', client.is_killed),
         ('U', is_unix_socket),

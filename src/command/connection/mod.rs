@@ -11,6 +11,7 @@
 //! | `client_list` | CLIENT LIST and INFO: a client as one line of text |
 //! | `client_kill` | CLIENT KILL: which clients a call means |
 //! | `client_pause` | CLIENT PAUSE, UNPAUSE and UNBLOCK |
+//! | `client_tracking` | CLIENT TRACKING and what belongs to it |
 //!
 //! There is one user so far, `default`, with the password of `requirepass`. Passwords are compared by their SHA-256, so
 //! that how long a comparison takes says nothing about the password.
@@ -19,6 +20,7 @@ mod client;
 mod client_kill;
 mod client_list;
 mod client_pause;
+mod client_tracking;
 
 use crate::base::numbers::parse_i64;
 use crate::config::REDIS_VERSION;

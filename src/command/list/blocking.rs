@@ -14,22 +14,13 @@ use crate::engine::stored::reply_item;
 use crate::engine::typed::Edited;
 use crate::engine::{Command, Nothing, Op, Park, Run};
 use crate::resp::ReplyError;
-use crate::spec::{Argument, ArgumentKind, Begin, Categories, Find, Flags, Group, KeySpec, arg, command};
+use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, KeySpec, arg, command};
 
 const TIMEOUT: Argument = arg("timeout", ArgumentKind::Double);
 const FRACTIONS: &[(&str, &str)] = &[("6.0.0", "`timeout` may be a fraction of seconds.")];
 
 /// All arguments but the last.
-const POP_KEYS: &[KeySpec] = &[KeySpec {
-    flags: TAKE,
-    begin: Begin::Index(1),
-    find: Find::Range {
-        last: -2,
-        step: 1,
-        limit: 0,
-    },
-    notes: "",
-}];
+const POP_KEYS: &[KeySpec] = &[KeySpec::range(1, -2, 1, TAKE)];
 
 const POP_ARGUMENTS: &[Argument] = &[Argument::key("key", 0).multiple(), TIMEOUT];
 

@@ -26,6 +26,7 @@ const fn changing(name: &'static str, run: fn(&mut SessionOp) -> Result<(), Repl
         flags: FLAGS,
         is_for_subscribers: true,
         changes_subscriptions: true,
+        answers_in_messages: true,
         ..command(name, Run::Session(run))
     }
 }

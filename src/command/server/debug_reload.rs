@@ -234,7 +234,8 @@ async fn empty_all(context: &Context, node: &Node) {
     while context.ask_all(empty).await.contains(&false) {
         context.sleep(LOOKED_AT_EVERY).await;
     }
-    node.snapshots.libraries().clear();
+    context.with(|local| local.env.invalidate_all());
+    node.snapshots.libraries.change(Vec::clear);
 }
 
 /// Removes all keys of a shard; false if some of its slots are on loan.
@@ -249,6 +250,7 @@ fn empty(local: &mut Local) -> bool {
         local.env.garbage.absorb(slot.clear_all());
         // Nobody follows from what a file says.
         drop(slot.take_told());
+        drop(slot.take_all_tracked());
     }
     true
 }

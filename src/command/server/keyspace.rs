@@ -208,6 +208,7 @@ fn flush(op: &mut Op, db: Option<DbIndex>) -> Result<(), ReplyError> {
         }
     }
     listen(op, &telling)?;
+    op.flushed();
     // Logged even when there was nothing: whoever reads the log may have keys that expired here already.
     op.changed(removed.max(1) as u64);
     op.reply.ok();

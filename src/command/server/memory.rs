@@ -255,8 +255,8 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
         ("clients.normal", count(held.client_bytes)),
         ("cluster.links", count(0)),
         ("aof.buffer", count(0)),
-        ("lua.caches", count(0)),
-        ("functions.caches", count(0)),
+        ("lua.caches", count(overview.scripts.cache_bytes)),
+        ("functions.caches", count(overview.scripts.library_bytes)),
     ];
     let after = vec![
         ("overhead.total", count(overhead)),

@@ -56,7 +56,8 @@ chapter "CLIENTS";
     /// The greatest size of all clients' buffers together; beyond it, the largest clients are closed. 0 is no limit.
     "maxmemory-clients" => maxmemory_clients: MemoryOrPercent = Kind::MemoryOrPercent, "0", Flags::NONE, Network;
 
-    /// How many keys the table of client-side caching remembers. 0 is no limit.
+    /// How many keys may be remembered for clients that cache (CLIENT TRACKING), with ten times as many clients of them in
+    /// all. Beyond it keys are taken for changed. 0 is no limit.
     "tracking-table-max-keys" => tracking_table_max_keys: u64 = integer(0, I64), "1000000", Flags::NONE, Tracking;
 
 chapter "TLS";

@@ -132,6 +132,9 @@ chapter "SCRIPTS";
     /// 0 never answers BUSY.
     "busy-reply-threshold" | "lua-time-limit" => busy_reply_threshold: u64 = integer(0, I64), "5000", Flags::NONE, Scripting;
 
+    /// How much memory the interpreter of each shard may take: a script that needs more ends with an error. 0: no bound.
+    "lua-memory-max" => lua_memory_max: u64 = memory(0, u64::MAX), "256mb", Flags::OWN, Scripting;
+
 chapter "KERNEL AND THREADS";
 
     /// Whether the server sets its own score for the kernel's out-of-memory killer: `relative` (or yes) adds

@@ -22,8 +22,7 @@ use crate::durability::aof::{AofError, Found, keep};
 use crate::engine::literal::{Registered, Run, key_slots};
 use crate::engine::replay::{self, Replayed};
 use crate::engine::{CommandId, Local, Registry};
-use crate::persist::file::opcode;
-use crate::persist::rdb::RdbReader;
+use crate::persist::payload;
 use crate::resp::{Args, OwnedArgs, ReplyBuf, Span};
 use crate::shard::Footprint;
 use crate::store::DbIndex;
@@ -33,9 +32,6 @@ use std::sync::Arc;
 /// A batch is handed on when it has so many commands, or bytes.
 const BATCH_COMMANDS: usize = 256;
 const BATCH_BYTES: usize = 32 * 1024;
-
-/// What FUNCTION DUMP ends with: a version, and a checksum.
-const FOOTER_BYTES: usize = 10;
 
 /// What is said of a FUNCTION that is not understood.
 const NO_FUNCTION: &str = "what it says of libraries of functions is not understood";
@@ -325,7 +321,9 @@ impl<'l> Replayer<'l> {
                 })
             }
             // What it reaches is known only as it runs.
-            Run::Reaching(..) | Run::Slots(..) | Run::Everything(_) => Ok(Route::Unit(Footprint::Everything)),
+            Run::Reaching(..) | Run::Slots(..) | Run::Script(_) | Run::Everything(_) => {
+                Ok(Route::Unit(Footprint::Everything))
+            }
             _ => Err(format!("'{}' is no command that a file can hold", found.full_name)),
         }
     }
@@ -389,42 +387,36 @@ impl<'l> Replayer<'l> {
 
     /// FUNCTION, which is no command over keys: libraries are kept as what they are, code. False: it is not understood.
     fn keep_function(&self, args: Args<'_>) -> bool {
-        let mut libraries = self.load.node.snapshots.libraries();
-        let put = |libraries: &mut Vec<Vec<u8>>, code: Vec<u8>| {
-            libraries.retain(|other| library_name(other) != library_name(&code));
-            libraries.push(code);
-        };
-        match (args.at(1).to_ascii_lowercase().as_slice(), args.len()) {
-            (b"load", 3..) => put(&mut libraries, args.at(args.len() - 1).to_vec()),
-            (b"flush", _) => libraries.clear(),
-            (b"delete", 3..) => libraries.retain(|code| library_name(code) != args.get(2)),
-            (b"restore", 3..) => {
-                let Some(restored) = libraries_in(args.at(2)) else {
-                    return false;
-                };
-                if args.get(3).is_some_and(|policy| policy.eq_ignore_ascii_case(b"flush")) {
-                    libraries.clear();
-                }
-                restored.into_iter().for_each(|code| put(&mut libraries, code));
-            }
-            _ => return false,
-        }
-        true
+        self.load
+            .node
+            .snapshots
+            .libraries
+            .change(|libraries| change_libraries(libraries, args))
     }
 }
 
-/// What FUNCTION DUMP has made: libraries as an RDB file has them, a version and a checksum.
-fn libraries_in(payload: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let end = payload.len().checked_sub(FOOTER_BYTES)?;
-    let mut reader = RdbReader::at(&payload[..end], 0);
-    let mut libraries = Vec::new();
-    while reader.offset() < end {
-        if reader.byte().ok()? != opcode::FUNCTION_2 {
-            return None;
+/// What FUNCTION with these arguments makes of the libraries. False: it is not understood.
+fn change_libraries(libraries: &mut Vec<Vec<u8>>, args: Args<'_>) -> bool {
+    let put = |libraries: &mut Vec<Vec<u8>>, code: Vec<u8>| {
+        libraries.retain(|other| library_name(other) != library_name(&code));
+        libraries.push(code);
+    };
+    match (args.at(1).to_ascii_lowercase().as_slice(), args.len()) {
+        (b"load", 3..) => put(libraries, args.at(args.len() - 1).to_vec()),
+        (b"flush", _) => libraries.clear(),
+        (b"delete", 3..) => libraries.retain(|code| library_name(code) != args.get(2)),
+        (b"restore", 3..) => {
+            let Ok(restored) = payload::restore_functions(args.at(2)) else {
+                return false;
+            };
+            if args.get(3).is_some_and(|policy| policy.eq_ignore_ascii_case(b"flush")) {
+                libraries.clear();
+            }
+            restored.into_iter().for_each(|code| put(libraries, code));
         }
-        libraries.push(reader.string().ok()?.into_owned());
+        _ => return false,
     }
-    Some(libraries)
+    true
 }
 
 /// The name of a library: `#!lua name=this`.

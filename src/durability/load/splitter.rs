@@ -256,10 +256,11 @@ impl<'l> Splitter<'l> {
 
     /// Keeps a library, once.
     fn keep_library(&self, code: Vec<u8>) {
-        let mut libraries = self.load.node.snapshots.libraries();
-        if !libraries.contains(&code) {
-            libraries.push(code);
-        }
+        self.load.node.snapshots.libraries.change(|libraries| {
+            if !libraries.contains(&code) {
+                libraries.push(code);
+            }
+        });
     }
 }
 

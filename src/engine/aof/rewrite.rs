@@ -73,7 +73,7 @@ impl Rewrite {
             next_number: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
             // Libraries of functions are not written as commands: nobody could read them yet.
-            is_script: !settings.aof_use_rdb_preamble && aof.writers.snapshots.libraries().is_empty(),
+            is_script: !settings.aof_use_rdb_preamble && aof.writers.snapshots.libraries.codes().is_empty(),
             directory: Directory::of(settings),
             era: aof.era.load(Ordering::SeqCst),
         };

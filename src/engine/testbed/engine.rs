@@ -326,6 +326,7 @@ fn told(message: &Message) -> Told {
         Message::Event(event, _) => told_event(event),
         Message::Post(post) => told_post(post),
         Message::Command(line) => ("command", DbIndex(0), line.as_bytes().to_vec()),
+        Message::Invalidation(told) => ("invalidate", DbIndex(0), format!("{told:?}").into_bytes()),
     }
 }
 

@@ -714,7 +714,8 @@ impl Judge {
         }
         judged.known = judged.known.max(judged.states[index].now);
         judged.known_turn = judged.known_turn.max(judged.states[index].turn);
-        if self.waits_for_disk && !reply::is_error(reply) {
+        // What is refused may have looked at none of its keys.
+        if self.waits_for_disk && !reply::has_error(reply) {
             judged.durable_turn = judged.durable_turn.max(judged.states[index].durable_turn);
             if let Some(turn) = self.history.first_unsynced(judged.durable_turn) {
                 return Err(Failure::new(

@@ -46,6 +46,11 @@ pub(super) fn is_error(reply: &[u8]) -> bool {
     matches!(reply.first(), Some(b'-' | b'!'))
 }
 
+/// Whether this is an error, or has one among its elements (EXEC).
+pub(super) fn has_error(reply: &[u8]) -> bool {
+    is_error(reply) || elements(reply).is_some_and(|elements| elements.into_iter().any(is_error))
+}
+
 /// Whether this is a null of any kind.
 pub(super) fn is_null(reply: &[u8]) -> bool {
     matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")

@@ -115,7 +115,7 @@ fn of(registry: &Registry, request: &Request, multi: &mut Option<usize>, index: 
         Run::Transaction(Control::Unwatch) => Role::Unwatch,
         Run::Session(_) => Role::Session,
         Run::Node(_) => Role::Asynchronous,
-        Run::Keys(_) | Run::Slots(..) | Run::Reaching(..) | Run::Everything(_) => Role::Data,
+        Run::Keys(_) | Run::Slots(..) | Run::Reaching(..) | Run::Script(_) | Run::Everything(_) => Role::Data,
         Run::Container | Run::Guarded(_) => unreachable!("containers were refused above"),
     };
     traits

@@ -41,7 +41,7 @@ const SYNCED_AT_ONCE_BYTES: u64 = 4 * 1024 * 1024;
 const VERSION_MIN: u16 = 9;
 
 /// The first version that holds libraries of functions: that of Redis 7.0.
-const WITH_FUNCTIONS: u16 = 10;
+pub(in crate::persist) const WITH_FUNCTIONS: u16 = 10;
 
 /// What is written beside a key: how it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -101,14 +101,18 @@ const SECTIONS: &[Row] = &[
     }),
     row("memory", "Memory", USUAL, |overview, out| {
         let (held, counts) = (overview.total.held(), &overview.total.stats.counts);
-        overview.memory.write_section(&held, counts, &overview.settings, out);
+        let scripts = &overview.scripts;
+        overview
+            .memory
+            .write_section(&held, scripts, counts, &overview.settings, out);
     }),
     row("persistence", "Persistence", USUAL, persistence::write),
     row("stats", "Stats", USUAL, |overview, out| {
         let snapshots = &overview.node.snapshots;
         let stats = &overview.total.stats;
         let heard = overview.node.hearers.directory.figures();
-        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, out);
+        let attention = &overview.node.attention;
+        stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, attention, out);
     }),
     row("replication", "Replication", USUAL, absent::replication),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),

@@ -7,7 +7,8 @@ use crate::base::clock::UnixMs;
 use crate::base::slot::SLOT_COUNT;
 use crate::config::Settings;
 use crate::engine::{Context, Local, Node, Registry, Report};
-use crate::stats::{CommandStats, Memory};
+use crate::scripting;
+use crate::stats::{CommandStats, Memory, ScriptFigures};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub struct Overview {
     pub total: Report,
     pub shards: Vec<Report>,
     pub memory: Memory,
+    pub scripts: ScriptFigures,
     pub node: Arc<Node>,
     pub settings: Arc<Settings>,
     registry: &'static Registry,
@@ -50,8 +52,9 @@ impl Overview {
         for report in &shards {
             total.add(report);
         }
-        let (node, settings, registry, now) = context.with(|local| {
+        let (scripts, node, settings, registry, now) = context.with(|local| {
             (
+                scripting::figures(&mut local.env),
                 local.node.clone(),
                 local.env.settings.clone(),
                 local.registry,
@@ -65,6 +68,7 @@ impl Overview {
             total,
             shards,
             memory,
+            scripts,
             node,
             settings,
             registry,
