@@ -178,6 +178,19 @@ impl Core {
             .find(|proxy| proxy.address == address as usize)
     }
 
+    /// Collects all garbage. This can need a little memory first, for tables that become smaller, and gets it beyond the bound: it must not raise.
+    ///
+    /// # Safety
+    /// A place where Lua may collect.
+    pub(super) unsafe fn collect(thread: Thread) {
+        // SAFETY: the references are not held over the collection.
+        unsafe {
+            let bytes_max = std::mem::replace(&mut Core::of(thread).bytes_max, usize::MAX);
+            ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+            Core::of(thread).bytes_max = bytes_max;
+        }
+    }
+
     /// Collects garbage when the script has come near to its bound.
     ///
     /// # Safety
@@ -189,11 +202,10 @@ impl Core {
             if core.used_bytes < core.bytes_max / 2 || core.used_bytes < core.kept_bytes + core.kept_bytes / 4 {
                 return;
             }
-            ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+            Core::collect(thread);
             let core = Core::of(thread);
             core.kept_bytes = core.used_bytes;
-            let is_stopped = core.is_collection_stopped;
-            if is_stopped {
+            if core.is_collection_stopped {
                 ffi::lua_gc(thread, ffi::LUA_GCSTOP, 0);
             }
         }
@@ -327,6 +339,7 @@ pub(super) unsafe fn push_error(thread: Thread, text: &str) {
 pub(super) unsafe fn raise_here(thread: Thread, text: &[u8]) -> ! {
     // SAFETY: as the caller promises.
     unsafe {
+        make_room(thread);
         ffi::luaL_where(thread, 1);
         push_bytes(thread, text);
         ffi::lua_concat(thread, 2);
@@ -353,8 +366,22 @@ pub(super) unsafe fn raise_text_here(thread: Thread) -> ! {
 pub(super) unsafe fn raise(thread: Thread, text: &[u8]) -> ! {
     // SAFETY: as the caller promises.
     unsafe {
+        make_room(thread);
         push_bytes(thread, text);
         ffi::lua_error(thread)
+    }
+}
+
+/// Makes room for an error: a function that has filled its stack needs nothing of it any more.
+///
+/// # Safety
+/// Called by Lua.
+unsafe fn make_room(thread: Thread) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if ffi::lua_checkstack(thread, 4) == 0 {
+            ffi::lua_settop(thread, 0);
+        }
     }
 }
 

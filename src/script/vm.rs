@@ -272,7 +272,7 @@ impl Vm {
         unsafe {
             ffi::lua_settop(thread, RUNNER);
             if is_full {
-                ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+                Core::collect(thread);
             }
         }
     }
