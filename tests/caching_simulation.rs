@@ -325,7 +325,7 @@ impl World {
         let names = keys.iter().map(|key| self.keys[*key].clone());
         let words = match self.random.below(6) {
             0 => std::iter::once("del".to_owned()).chain(names).collect(),
-            _ if keys.len() == 1 => vec!["set".to_owned(), names.last().expect("one"), version.to_string()],
+            _ if keys.len() == 1 => vec!["set".to_owned(), self.keys[keys[0]].clone(), version.to_string()],
             _ => {
                 let pairs = names.flat_map(|name| [name, version.to_string()]);
                 std::iter::once("mset".to_owned()).chain(pairs).collect()
