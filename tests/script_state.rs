@@ -655,6 +655,13 @@ const HOLES: &[(&str, &str)] = &[
         "local f = loadstring('local a, b, c, d, e, f, g, h = ... return 8') return f()",
         ":8",
     ),
+    // The stack of a function with many parameters and more, called with few (CVE-2014-5461).
+    (
+        "local p = {} for i = 1, 190 do p[i] = 'p' .. i end
+         local f = loadstring('return function(' .. table.concat(p, ',') .. ', ...) return p190 end')()
+         local function deep(n) f() if n > 0 then return 1 + deep(n - 1) end return 0 end return deep(5000)",
+        ":5000",
+    ),
     // Code that was compiled elsewhere.
     (
         "return select(2, loadstring(string.dump(function() return 1 end)))",
