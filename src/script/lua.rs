@@ -11,7 +11,7 @@
 //! A function reaches the core through the allocator's user data, which costs a load and no look-up, from every coroutine too.
 //!
 //! The core counts the memory. An allocation that would lead beyond the bound is refused, and Lua ends the script with "not enough memory". Lua 5.1 has no
-//! collection of last resort, so [`tend`](Core::tend) collects ahead of time when a script is beyond half of the bound.
+//! collection of last resort, so [`tend`](Core::tend) and [`rest`](Core::rest) collect ahead of time, within long scripts and after each, beyond half of the bound.
 
 use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::ffi::{CStr, c_int, c_void};
@@ -36,8 +36,10 @@ pub(super) struct Core {
     pub(super) used_bytes: usize,
     /// Bytes that it may have.
     pub(super) bytes_max: usize,
-    /// Bytes that were left after the last collection that `tend` made.
+    /// Bytes that were left after the last collection that `tend` made in this run, or that `rest` made before it.
     kept_bytes: usize,
+    /// Bytes that were left after the last collection that `rest` made.
+    rest_bytes: usize,
     /// The server, while a script runs.
     host: Option<NonNull<dyn Host>>,
     /// Set when the run ends at once: no script may catch the error that travels.
@@ -117,6 +119,7 @@ impl Core {
             used_bytes: 0,
             bytes_max,
             kept_bytes: 0,
+            rest_bytes: 0,
             host: None,
             must_end: false,
             is_unwinding: false,
@@ -191,7 +194,7 @@ impl Core {
         }
     }
 
-    /// Collects garbage when the script has come near to its bound.
+    /// Collects garbage when a script has come near to its bound.
     ///
     /// # Safety
     /// A place where Lua may collect: a hook, or between two runs.
@@ -208,6 +211,21 @@ impl Core {
             if core.is_collection_stopped {
                 ffi::lua_gc(thread, ffi::LUA_GCSTOP, 0);
             }
+        }
+    }
+
+    /// The same after a run: what it leaves must not stop the next. What it needed itself says nothing of what is left.
+    ///
+    /// # Safety
+    /// Nothing runs.
+    pub(super) unsafe fn rest(thread: Thread) {
+        // SAFETY: the references are not held over the collection.
+        unsafe {
+            let core = Core::of(thread);
+            core.kept_bytes = core.rest_bytes;
+            Core::tend(thread);
+            let core = Core::of(thread);
+            core.rest_bytes = core.kept_bytes;
         }
     }
 }

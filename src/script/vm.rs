@@ -156,8 +156,10 @@ impl Vm {
             }
         };
         self.levels = levels;
-        if status != ffi::LUA_OK {
-            self.settle();
+        match status {
+            // SAFETY: nothing runs.
+            ffi::LUA_OK => unsafe { Core::rest(self.thread) },
+            _ => self.settle(),
         }
         outcome
     }
