@@ -148,7 +148,12 @@ impl Client {
                     .session
                     .subscriptions
                     .as_ref()
-                    .map_or(0, |subscriptions| subscriptions.memory_bytes()),
+                    .map_or(0, |subscriptions| subscriptions.memory_bytes())
+                + self
+                    .session
+                    .tracking
+                    .as_ref()
+                    .map_or(0, |tracking| tracking.memory_bytes()),
         }
     }
 

@@ -65,6 +65,12 @@ impl Tracking {
         }
     }
 
+    /// About how much memory it takes. The prefixes are shared with the directory, and are counted here.
+    pub fn memory_bytes(&self) -> usize {
+        let prefixes = self.prefixes.iter().map(|prefix| prefix.len() + PREFIX_BYTES);
+        size_of::<Tracking>() + prefixes.sum::<usize>()
+    }
+
     /// The client that was to hear in its place has gone.
     pub fn break_redirect(&self) {
         self.is_redirect_broken.store(true, Ordering::Relaxed);
@@ -74,6 +80,9 @@ impl Tracking {
         self.is_redirect_broken.load(Ordering::Relaxed)
     }
 }
+
+/// What a prefix takes beside its bytes: its place in the set, with the clients of its shard, and in the directory.
+const PREFIX_BYTES: usize = 96;
 
 #[cfg(test)]
 mod tests {
@@ -92,7 +101,10 @@ mod tests {
             assert_eq!([false, true].map(|caching| tracking.remembers(caching)), remembers);
             assert_eq!(tracking.is_broadcast(), mode == Broadcast);
         }
+        let prefixes = BTreeSet::from([Name::from(&b"abc"[..])]);
+        let broad = Tracking::new(Broadcast, false, None, prefixes);
         let tracking = Tracking::default();
+        assert_eq!(broad.memory_bytes() - tracking.memory_bytes(), 3 + PREFIX_BYTES);
         assert!(!tracking.is_redirect_broken());
         tracking.break_redirect();
         assert!(tracking.is_redirect_broken());
