@@ -16,7 +16,7 @@ use super::promise::Promises;
 use super::receipts::{Owed, Receipt};
 use super::registry::CommandId;
 use super::snapshot::{SnapshotState, Snapshots};
-use super::waiting::Waiting;
+use super::waiting::{Unserved, Waiting};
 use crate::base::clock::{Calendar, Clock, Ms, Ticks, UnixMs};
 use crate::base::limits::LOG_LAG_BYTES_MAX;
 use crate::base::random::Random;
@@ -164,6 +164,8 @@ pub enum Observation<'a> {
     Ran(Args<'a>),
     /// The same, and it waits: whoever makes one of its keys ready runs it again.
     Parked(Args<'a>),
+    /// Nobody serves it any more: the wait has ended by itself, or was ended.
+    WaitEnded(Unserved),
     /// These keys are watched from now on.
     Watched(Args<'a>),
     /// A transaction ran to its end.
@@ -521,6 +523,20 @@ impl Env {
         };
         // Whose slots they were in is not asked any more.
         self.hand_on(Some(consequences), ended, true);
+    }
+
+    /// Tells whoever checks the order of units that a wait has ended which nobody has served.
+    pub(super) fn note_end_of_wait(&mut self, origin: ConnRef, command: CommandId, db: DbIndex, how: Unserved) {
+        if let Some(observer) = &mut self.observer {
+            observer(&Observed {
+                origin,
+                command,
+                db,
+                now: self.now,
+                what: Observation::WaitEnded(how),
+                consequences: None,
+            });
+        }
     }
 
     #[cold]

@@ -517,6 +517,17 @@ impl Local {
             TaskKind::Cut { plan, is_made } => return cut_has_run(self, plan, is_made),
             kind => kind,
         };
+        // Whoever waits has seen that there was nothing, whatever ends that.
+        if need != Need::NONE {
+            let is_own = ran_on == self.env.shard;
+            let need = match is_own {
+                true => need,
+                false => need.resolved(self.env.durable().last_number(ran_on)),
+            };
+            if let Some(client) = self.clients.get(origin) {
+                client.needs(need);
+            }
+        }
         if let Some(wait) = parked {
             return unblock::block(self, sequence, wait);
         }
@@ -532,14 +543,6 @@ impl Local {
             }
             return;
         };
-        if need != Need::NONE {
-            let is_own = ran_on == self.env.shard;
-            client.needs(if is_own {
-                need
-            } else {
-                need.resolved(self.env.durable().last_number(ran_on))
-            });
-        }
         let Client {
             pending, out, watched, ..
         } = &mut **client;

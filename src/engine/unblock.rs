@@ -13,7 +13,7 @@ use super::blocked::{Blocked, Taken};
 use super::local::{Envelope, Local};
 use super::room::Entry;
 use super::task::{Task, TaskKind};
-use super::waiting::{Place, Served};
+use super::waiting::{Place, Served, Unserved};
 use crate::client::{Client, Mode, Stall};
 use crate::resp::{Reply, ReplyBuf, error};
 use crate::shard::durable::Need;
@@ -123,6 +123,11 @@ fn end_wait(local: &mut Local, wait: &Arc<Blocked>, how: Unblock) -> Taken {
     if taken != Taken::Ours {
         return taken;
     }
+    let unserved = match how {
+        Unblock::AsTimeout => Unserved::WithNothing,
+        Unblock::WithError => Unserved::WithError,
+    };
+    note_end(local, wait, unserved);
     let mut reply = ReplyBuf::default();
     let stats = &mut local.env.stats;
     match how {
@@ -145,7 +150,7 @@ fn end_wait(local: &mut Local, wait: &Arc<Blocked>, how: Unblock) -> Taken {
         local.log_slow(wait.origin, entries);
     }
     local.env.waiting.stale.extend(wait.places());
-    // What it has not got it has not seen: nothing to wait for.
+    // What its first attempt has seen its client waits for already.
     end(local, wait.origin.index, reply, Need::NONE);
     taken
 }
@@ -179,8 +184,14 @@ pub(super) fn leave(local: &mut Local, index: u32) {
 /// Nobody waits for this answer.
 fn forsake(local: &mut Local, wait: &Arc<Blocked>) {
     if wait.abandon() {
+        note_end(local, wait, Unserved::Abandoned);
         local.env.waiting.stale.extend(wait.places());
     }
+}
+
+fn note_end(local: &mut Local, wait: &Blocked, how: Unserved) {
+    let (origin, command, db) = (wait.origin, wait.found.id, wait.caller.db);
+    local.env.note_end_of_wait(origin, command, db, how);
 }
 
 /// Hands out what units have left to be done for those who wait.

@@ -24,6 +24,17 @@ pub(super) struct Waiting {
     pub(super) stale: Vec<Place>,
 }
 
+/// How a wait ends that nobody has served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// With nothing, as when its time is over.
+    WithNothing,
+    /// With an error.
+    WithError,
+    /// Its connection has ended.
+    Abandoned,
+}
+
 /// A place in the queue of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

@@ -119,8 +119,13 @@ unsafe fn refuse_proxy(thread: Thread, index: c_int) {
 unsafe extern "C-unwind" fn pcall(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
-        ffi::luaL_checkany(thread, 1);
         let args = ffi::lua_gettop(thread) - 1;
+        if args < 0 {
+            // In Redis it calls the true that it has put in front for the result.
+            ffi::lua_pushboolean(thread, 0);
+            push_bytes(thread, b"attempt to call a boolean value");
+            return 2;
+        }
         // Before the call, since behind its results there may be no room.
         ffi::lua_pushboolean(thread, 1);
         ffi::lua_insert(thread, 1);
@@ -130,16 +135,17 @@ unsafe extern "C-unwind" fn pcall(thread: Thread) -> c_int {
         if must_end(thread) {
             ffi::lua_error(thread);
         }
+        // A table without a text stays, and with it, as in Redis, what was found in the text's place.
+        ffi::lua_remove(thread, 1);
         if ffi::lua_type(thread, -1) == ffi::LUA_TTABLE {
             ffi::lua_getfield_(thread, -1, c"err".as_ptr());
-            match ffi::lua_isstring(thread, -1) {
-                0 => ffi::lua_pop(thread, 1),
-                _ => ffi::lua_replace(thread, -2),
+            if ffi::lua_isstring(thread, -1) != 0 {
+                ffi::lua_replace(thread, -2);
             }
         }
         ffi::lua_pushboolean(thread, 0);
-        ffi::lua_insert(thread, -2);
-        2
+        ffi::lua_insert(thread, 1);
+        ffi::lua_gettop(thread)
     }
 }
 
@@ -171,6 +177,10 @@ unsafe extern "C-unwind" fn handler_of_xpcall(thread: Thread) -> c_int {
     unsafe {
         if !must_end(thread) {
             ffi::lua_pushvalue(thread, ffi::lua_upvalueindex(1));
+            // What can be called but is no function is no handler in 5.1.
+            if ffi::lua_type(thread, -1) != ffi::LUA_TFUNCTION {
+                ffi::lua_error(thread);
+            }
             ffi::lua_insert(thread, 1);
             ffi::lua_call(thread, 1, 1);
         }
@@ -316,7 +326,10 @@ unsafe extern "C-unwind" fn getmetatable(thread: Thread) -> c_int {
 unsafe extern "C-unwind" fn setmetatable(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
-        refuse_proxy(thread, 1);
+        // Another kind of metatable is refused first.
+        if matches!(ffi::lua_type(thread, 2), ffi::LUA_TNIL | ffi::LUA_TTABLE) {
+            refuse_proxy(thread, 1);
+        }
         go_on(thread, Behind::SetMetatable)
     }
 }
@@ -475,16 +488,20 @@ unsafe extern "C-unwind" fn gsub(thread: Thread) -> c_int {
 unsafe extern "C-unwind" fn insert(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
-        refuse_proxy(thread, 1);
-        if ffi::lua_gettop(thread) == 3 && ffi::lua_tonumber(thread, 2) < INSERTED_MIN {
-            raise_argument(thread, 2, c"position out of bounds");
+        let count = ffi::lua_gettop(thread);
+        if matches!(count, 2 | 3) && ffi::lua_type(thread, 1) == ffi::LUA_TTABLE {
+            // As Lua reads it.
+            if count == 3 && (ffi::luaL_checkinteger(thread, 2) as c_int) < INSERTED_MIN {
+                raise_argument(thread, 2, c"position out of bounds");
+            }
+            refuse_proxy(thread, 1);
         }
         go_on(thread, Behind::Insert)
     }
 }
 
 /// The first place that `table.insert` takes.
-const INSERTED_MIN: f64 = -1e6;
+const INSERTED_MIN: c_int = -1_000_000;
 
 unsafe extern "C-unwind" fn foreach(thread: Thread) -> c_int {
     // SAFETY: called by Lua; it hands out keys and values only.

@@ -63,7 +63,8 @@ unsafe fn fold(thread: Thread, combine: fn(u32, u32) -> u32) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
         let first = bits(thread, 1);
-        let rest = 2..=ffi::lua_gettop(thread);
+        // From the last one on, as errors show.
+        let rest = (2..=ffi::lua_gettop(thread)).rev();
         let result = rest.fold(first, |result, index| combine(result, bits(thread, index)));
         answer(thread, result)
     }

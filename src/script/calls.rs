@@ -217,7 +217,7 @@ unsafe extern "C-unwind" fn log(thread: Thread) -> c_int {
             push_error(thread, "First argument must be a number (log level).");
             return return_error(thread, true);
         }
-        let level = match ffi::lua_tonumber(thread, 1) as i64 {
+        let level = match integer_at(thread, 1) {
             0 => LogLevel::Debug,
             1 => LogLevel::Verbose,
             2 => LogLevel::Notice,
@@ -250,6 +250,19 @@ unsafe extern "C-unwind" fn log(thread: Thread) -> c_int {
     }
 }
 
+/// A number as C's `int`: what does not fit is the smallest one.
+///
+/// # Safety
+/// Called by Lua.
+unsafe fn integer_at(thread: Thread, index: c_int) -> c_int {
+    // SAFETY: as the caller promises.
+    let number = unsafe { ffi::lua_tonumber(thread, index) };
+    match number.trunc() {
+        whole if (f64::from(c_int::MIN)..=f64::from(c_int::MAX)).contains(&whole) => whole as c_int,
+        _ => c_int::MIN,
+    }
+}
+
 unsafe extern "C-unwind" fn setresp(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
@@ -257,7 +270,7 @@ unsafe extern "C-unwind" fn setresp(thread: Thread) -> c_int {
             push_error(thread, "redis.setresp() requires one argument.");
             return return_error(thread, true);
         }
-        let version = ffi::lua_tonumber(thread, 1) as i64;
+        let version = integer_at(thread, 1);
         Core::of(thread).protocol = match version {
             2 => Proto::Resp2,
             3 => Proto::Resp3,
@@ -341,7 +354,7 @@ unsafe extern "C-unwind" fn set_repl(thread: Thread) -> c_int {
             push_error(thread, "redis.set_repl() requires one argument.");
             return return_error(thread, true);
         }
-        let flags = ffi::lua_tonumber(thread, 1) as i64 as c_int;
+        let flags = integer_at(thread, 1);
         if flags & !(TO_AOF | TO_REPLICAS) != 0 {
             push_error(
                 thread,

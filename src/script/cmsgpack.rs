@@ -223,7 +223,8 @@ unsafe extern "C-unwind" fn unpack_one(thread: Thread) -> c_int {
     // SAFETY: called by Lua.
     unsafe {
         let offset = ffi::luaL_optinteger(thread, 2, 0);
-        ffi::lua_settop(thread, 1);
+        // None at all stays none, for the error's sake.
+        ffi::lua_settop(thread, ffi::lua_gettop(thread).min(1));
         unpack_from(thread, 1, offset as i64)
     }
 }

@@ -11,7 +11,7 @@
 //! A function reaches the core through the allocator's user data, which costs a load and no look-up, from every coroutine too.
 //!
 //! The core counts the memory. An allocation that would lead beyond the bound is refused, and Lua ends the script with "not enough memory". Lua 5.1 has no
-//! collection of last resort, so [`tend`](Core::tend) collects ahead of time when a script is beyond half of the bound.
+//! collection of last resort, so [`tend`](Core::tend) and [`rest`](Core::rest) collect ahead of time, within long scripts and after each, beyond half of the bound.
 
 use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::ffi::{CStr, c_int, c_void};
@@ -36,8 +36,10 @@ pub(super) struct Core {
     pub(super) used_bytes: usize,
     /// Bytes that it may have.
     pub(super) bytes_max: usize,
-    /// Bytes that were left after the last collection that `tend` made.
+    /// Bytes that were left after the last collection that `tend` made in this run, or that `rest` made before it.
     kept_bytes: usize,
+    /// Bytes that were left after the last collection that `rest` made.
+    rest_bytes: usize,
     /// The server, while a script runs.
     host: Option<NonNull<dyn Host>>,
     /// Set when the run ends at once: no script may catch the error that travels.
@@ -117,6 +119,7 @@ impl Core {
             used_bytes: 0,
             bytes_max,
             kept_bytes: 0,
+            rest_bytes: 0,
             host: None,
             must_end: false,
             is_unwinding: false,
@@ -178,7 +181,20 @@ impl Core {
             .find(|proxy| proxy.address == address as usize)
     }
 
-    /// Collects garbage when the script has come near to its bound.
+    /// Collects all garbage. This can need a little memory first, for tables that become smaller, and gets it beyond the bound: it must not raise.
+    ///
+    /// # Safety
+    /// A place where Lua may collect.
+    pub(super) unsafe fn collect(thread: Thread) {
+        // SAFETY: the references are not held over the collection.
+        unsafe {
+            let bytes_max = std::mem::replace(&mut Core::of(thread).bytes_max, usize::MAX);
+            ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+            Core::of(thread).bytes_max = bytes_max;
+        }
+    }
+
+    /// Collects garbage when a script has come near to its bound.
     ///
     /// # Safety
     /// A place where Lua may collect: a hook, or between two runs.
@@ -189,13 +205,27 @@ impl Core {
             if core.used_bytes < core.bytes_max / 2 || core.used_bytes < core.kept_bytes + core.kept_bytes / 4 {
                 return;
             }
-            ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+            Core::collect(thread);
             let core = Core::of(thread);
             core.kept_bytes = core.used_bytes;
-            let is_stopped = core.is_collection_stopped;
-            if is_stopped {
+            if core.is_collection_stopped {
                 ffi::lua_gc(thread, ffi::LUA_GCSTOP, 0);
             }
+        }
+    }
+
+    /// The same after a run: what it leaves must not stop the next. What it needed itself says nothing of what is left.
+    ///
+    /// # Safety
+    /// Nothing runs.
+    pub(super) unsafe fn rest(thread: Thread) {
+        // SAFETY: the references are not held over the collection.
+        unsafe {
+            let core = Core::of(thread);
+            core.kept_bytes = core.rest_bytes;
+            Core::tend(thread);
+            let core = Core::of(thread);
+            core.rest_bytes = core.kept_bytes;
         }
     }
 }
@@ -327,6 +357,7 @@ pub(super) unsafe fn push_error(thread: Thread, text: &str) {
 pub(super) unsafe fn raise_here(thread: Thread, text: &[u8]) -> ! {
     // SAFETY: as the caller promises.
     unsafe {
+        make_room(thread);
         ffi::luaL_where(thread, 1);
         push_bytes(thread, text);
         ffi::lua_concat(thread, 2);
@@ -353,8 +384,22 @@ pub(super) unsafe fn raise_text_here(thread: Thread) -> ! {
 pub(super) unsafe fn raise(thread: Thread, text: &[u8]) -> ! {
     // SAFETY: as the caller promises.
     unsafe {
+        make_room(thread);
         push_bytes(thread, text);
         ffi::lua_error(thread)
+    }
+}
+
+/// Makes room for an error: a function that has filled its stack needs nothing of it any more.
+///
+/// # Safety
+/// Called by Lua.
+unsafe fn make_room(thread: Thread) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if ffi::lua_checkstack(thread, 4) == 0 {
+            ffi::lua_settop(thread, 0);
+        }
     }
 }
 

@@ -156,8 +156,10 @@ impl Vm {
             }
         };
         self.levels = levels;
-        if status != ffi::LUA_OK {
-            self.settle();
+        match status {
+            // SAFETY: nothing runs.
+            ffi::LUA_OK => unsafe { Core::rest(self.thread) },
+            _ => self.settle(),
         }
         outcome
     }
@@ -272,7 +274,7 @@ impl Vm {
         unsafe {
             ffi::lua_settop(thread, RUNNER);
             if is_full {
-                ffi::lua_gc(thread, ffi::LUA_GCCOLLECT, 0);
+                Core::collect(thread);
             }
         }
     }

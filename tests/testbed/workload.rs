@@ -4,6 +4,9 @@
 //! What is answered at random, or by what only one engine knows (memory, ages of clients), is either left out or judged by
 //! what must hold of it.
 
+mod listening;
+mod waiting;
+
 use shardis::base::random::Random;
 use shardis::engine::testbed::{Features, Judge, Meaning, PINNED, Plan, Request, Workload};
 use shardis::resp::Proto;
@@ -97,11 +100,15 @@ impl Workload for Commands {
             requests: Vec::new(),
             last_group: 0,
             dbs: 1,
+            listens: false,
         };
         if plan.features.has("dbs") {
             program.dbs = DBS;
         }
         program.begin();
+        if program.begin_to_listen() {
+            return program.requests;
+        }
         while program.requests.len() < length {
             program.next();
         }
@@ -116,7 +123,9 @@ impl Workload for Commands {
     fn closing(&self, plan: &Plan<'_>) -> Vec<Request> {
         let has = |feature: &str| plan.features.has(feature);
         // Renamed and copied keys hold what is of another kind.
-        let kinds = KINDS.iter().filter(|(_, feature)| has("many-keys") || has(feature));
+        let kinds = KINDS
+            .iter()
+            .filter(|(_, feature)| has("many-keys") || has("waiting") || has(feature));
         let mut tags = plan.tags.clone();
         tags.sort_unstable();
         tags.dedup();
@@ -143,7 +152,11 @@ impl Workload for Commands {
                 for tag in &tags {
                     for number in 0..KEYS_EACH {
                         let key = format!("{kind}{{{tag}}}{number}");
-                        if has("huge") && !has("field-expiry") {
+                        if *kind == "x" && has("waiting") && has("file") {
+                            // DUMP has when consumers were seen, which is when the file was read.
+                            requests.push(Request::new(&["XRANGE", &key, "-", "+"], Judge::Compared));
+                            requests.push(Request::new(&["XINFO", "GROUPS", &key], Judge::Compared));
+                        } else if has("huge") && !has("field-expiry") {
                             // DUMP has the elements of a table in an order that nobody promises.
                             requests.extend(all_of(&key));
                         } else if has("field-expiry") {
@@ -204,6 +217,8 @@ struct Program<'a> {
     requests: Vec<Request>,
     last_group: u32,
     dbs: usize,
+    /// It subscribes to channels.
+    listens: bool,
 }
 
 const OK: Judge = Judge::Exactly(b"+OK\r\n");
@@ -358,7 +373,9 @@ impl Program<'_> {
                 }
             }
             // What was refused for lack of memory, or while a data set is read, is said in replies only.
-            11 if self.has("silence") && !self.has("eviction") && !self.has("restarts") => self.silence(),
+            11 if self.has("silence") && !self.listens && !self.has("eviction") && !self.has("restarts") => {
+                self.silence()
+            }
             12 if self.dbs > 1 => {
                 let db = self.random.below(self.dbs).to_string();
                 self.say(&["SELECT", &db], OK);
@@ -375,6 +392,7 @@ impl Program<'_> {
             16 if self.has("everything") && self.one_in(2) => self.everything(),
             17 if self.has("quit") && self.one_in(3) => {
                 self.proto = Proto::Resp2;
+                self.listens = false;
                 self.say(&["RESET"], Judge::Any);
                 self.pin();
             }
@@ -382,6 +400,9 @@ impl Program<'_> {
             18 if self.has("scan") && self.has("every-slot") => {
                 self.say(&["SCAN", "0", "COUNT", "100"], Judge::Holds(is_scanned));
             }
+            27..30 if self.listens => self.subscribe(),
+            30 if self.has("policies") && self.has("file") => self.promise(),
+            20..36 if self.has("waiting") => self.waiting(),
             _ => self.data(),
         }
     }
@@ -410,6 +431,7 @@ impl Program<'_> {
                 5 if self.has("watch") && self.one_in(3) => self.say(&["UNWATCH"], Judge::Compared),
                 6 if self.has("everything") && self.one_in(3) => self.everything(),
                 7 | 8 if self.publishes() => self.publish(),
+                9 if self.has("waiting") => self.waiting_in_exec(),
                 _ => self.data(),
             }
         }
@@ -417,19 +439,6 @@ impl Program<'_> {
             self.say(&["DISCARD"], OK);
         } else {
             self.say(&["EXEC"], Judge::Compared);
-        }
-    }
-
-    /// What is published goes to replicas, too, and to no file: the judge reads logs as if all stood in both.
-    fn publishes(&self) -> bool {
-        self.has("publishing") && self.has("listening") && !self.has("logged") && !self.has("file")
-    }
-
-    fn publish(&mut self) {
-        let command = if self.one_in(4) { "SPUBLISH" } else { "PUBLISH" };
-        let text = format!("{} {}", self.client, self.requests.len());
-        for _ in 0..if self.one_in(4) { 3 } else { 1 } {
-            self.say(&[command, "channel", &text], Judge::Compared);
         }
     }
 
@@ -449,6 +458,16 @@ impl Program<'_> {
             1 => self.say(&["CONFIG", "RESETSTAT"], OK),
             _ => self.harmless(),
         }
+    }
+
+    /// Has replies wait for the disk, or no more.
+    fn promise(&mut self) {
+        let policy = self.pick(&["always", "always", "everysec", "no"]);
+        let mut request = Request::new(&["CONFIG", "SET", "appendfsync", policy], OK);
+        request.meaning = Meaning::Promises {
+            always: policy == "always",
+        };
+        self.push(request);
     }
 
     fn pause(&mut self) {

@@ -9,6 +9,7 @@
 
 use super::Recovery;
 use super::history::{Heard, Told, Written};
+use super::reply;
 use super::restarts::Estate;
 use super::saves::{self, Uncharged};
 use super::story::Story;
@@ -23,6 +24,7 @@ use crate::engine::attempt::Consequences;
 use crate::engine::env::{Observation, Observed};
 use crate::engine::local::Executor;
 use crate::engine::log::{Chunk, LogFile};
+use crate::engine::waiting::Unserved;
 use crate::engine::{CommandId, KeyEvent, Local, LocalHandle, Message, Post, Registry};
 use crate::persist::digest::{Digest, digest_value};
 use crate::pubsub::Kind;
@@ -38,7 +40,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A unit of work as a shard has reported it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) shard: usize,
     pub(super) origin: ConnRef,
@@ -54,11 +56,14 @@ pub(super) struct Record {
     pub(super) told: Vec<Told>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     /// Keys were deleted because their time was over.
     Expired,
     Ran(Vec<Vec<u8>>),
+    /// It waits, or waits on.
+    Parked(Vec<Vec<u8>>),
+    WaitEnded(Unserved),
     Watched(Vec<Vec<u8>>),
     Committed,
     Aborted,
@@ -90,6 +95,9 @@ pub(super) struct Engine {
     /// What the reading of the data set has come to; None: it goes on.
     pub(super) loaded: Outcome,
 }
+
+/// The id of the first client.
+const FIRST_ID: usize = 100;
 
 type Outcome = Rc<RefCell<Option<Result<(), String>>>>;
 
@@ -158,6 +166,7 @@ impl Engine {
             loaded: Outcome::default(),
         };
         let tasks: Vec<_> = engine.tasks.iter().map(|tasks| &**tasks).collect();
+        engine.use_up_ids();
         engine.loaded = begin_loading(recovery, &engine.shards, &tasks, estate.now())?;
         for (index, local) in engine.shards.iter().enumerate() {
             let mut local = local.borrow_mut();
@@ -179,6 +188,14 @@ impl Engine {
             local.env.observer = Some(observer(index, engine.records.clone(), engine.course_ns.clone()));
         }
         Ok(engine)
+    }
+
+    /// Has all ids of clients be as long as the word that stands for one which is not known yet.
+    fn use_up_ids(&self) {
+        for _ in 0..FIRST_ID - 1 {
+            let nobody = ConnRef::background(ShardId(0));
+            drop(self.clients.register(nobody, "", usize::MAX));
+        }
     }
 
     /// Runs `f` over a shard, and charges its memory to it.
@@ -373,7 +390,9 @@ fn observer(
     Box::new(move |observed| {
         uncharged(|| {
             let what = match &observed.what {
-                Observation::Ran(args) | Observation::Parked(args) => What::Ran(words(args)),
+                Observation::Ran(args) => What::Ran(words(args)),
+                Observation::Parked(args) => What::Parked(words(args)),
+                Observation::WaitEnded(how) => What::WaitEnded(*how),
                 Observation::Watched(args) => What::Watched(words(args)),
                 Observation::Committed => What::Committed,
                 Observation::Aborted => What::Aborted,
@@ -492,6 +511,18 @@ impl Reference {
         let mut bytes = Vec::new();
         OwnedArgs::from_slices(request.words).as_args().encode_resp(&mut bytes);
         self.feed(client, request.db, request.proto, request.now, &bytes)
+    }
+
+    /// The same for one that is not to wait, as none does within a transaction.
+    pub(super) fn run_at_once(&mut self, client: u32, request: &Call<'_>) -> Vec<u8> {
+        let mut run = |words: &[Vec<u8>]| self.run(client, &Call { words, ..*request });
+        run(&[b"MULTI".to_vec()]);
+        run(request.words);
+        let all = run(&[b"EXEC".to_vec()]);
+        match reply::elements(&all).as_deref() {
+            Some(&[one]) => one.to_vec(),
+            _ => all,
+        }
     }
 
     fn feed(&mut self, client: u32, db: DbIndex, proto: Proto, now: UnixMs, bytes: &[u8]) -> Vec<u8> {

@@ -1,7 +1,8 @@
 //! Faults that are put in on purpose, to see whether the checks find them.
 //!
 //! They strike in what the testbed itself owns (its sockets, its bells, its clocks, the report of what took effect), so the
-//! engine that is tested is the one that is shipped.
+//! engine that is tested is the one that is shipped. (What concerns clients that wait strikes between two passes, in the queues and timers of
+//! a shard.)
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -56,10 +57,28 @@ pub enum Fault {
     LoseLoaded,
     /// A sync is said to have ended that has not put anything on disk.
     LoseSync,
+    /// Somebody who has waited is reported as served twice.
+    ServeTwice,
+    /// A waiter is forgotten.
+    ForgetWaiter,
+    /// Those who wait for a key are put into another order.
+    TurnWaitersRound,
+    /// A wait ends before its time, and nobody has asked for it.
+    EndWait,
+    /// A wait is forgotten by the timer that is to end it.
+    LoseTimer,
+    /// A message to a client that listens is lost.
+    LosePush,
+    /// It is handed over twice.
+    RepeatPush,
+    /// Two of them change places.
+    SwapPushes,
+    /// Who publishes is told another number.
+    Miscount,
 }
 
 /// All of them.
-pub const FAULTS: [Fault; 24] = [
+pub const FAULTS: [Fault; 33] = [
     Fault::SwapRequests,
     Fault::RepeatRequest,
     Fault::LoseRequest,
@@ -84,4 +103,13 @@ pub const FAULTS: [Fault; 24] = [
     Fault::EndLoading,
     Fault::LoseLoaded,
     Fault::LoseSync,
+    Fault::ServeTwice,
+    Fault::ForgetWaiter,
+    Fault::TurnWaitersRound,
+    Fault::EndWait,
+    Fault::LoseTimer,
+    Fault::LosePush,
+    Fault::RepeatPush,
+    Fault::SwapPushes,
+    Fault::Miscount,
 ];

@@ -16,10 +16,12 @@
 
 use super::engine::{Picture, Record, Reference, What};
 use super::judge::Failure;
+use super::roles::keys_of_logged;
 use super::saves::first_difference;
 use super::story::shortened;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
+use crate::engine::Registry;
 use crate::engine::attempt::encode_command;
 use crate::shard::Footprint;
 use crate::shard::turns::Turn;
@@ -49,6 +51,7 @@ pub(super) type Heard = Rc<RefCell<Vec<(u64, Vec<Told>)>>>;
 
 /// See the essay above.
 pub(super) struct History {
+    registry: &'static Registry,
     is_logged: bool,
     /// What is written goes into the append-only file of the engine, and is looked at when somebody has read that.
     has_file: bool,
@@ -129,8 +132,9 @@ fn wrong(text: String) -> Failure {
 }
 
 impl History {
-    pub(super) fn new(is_logged: bool, replica: Reference, shard_count: usize) -> History {
+    pub(super) fn new(registry: &'static Registry, is_logged: bool, replica: Reference, shard_count: usize) -> History {
         History {
+            registry,
             is_logged,
             has_file: false,
             is_plain: false,
@@ -151,13 +155,19 @@ impl History {
     }
 
     /// Of an engine with an append-only file; both references have what that held at the start.
-    pub(super) fn of_file(is_plain: bool, replica: Reference, durable: Reference, shard_count: usize) -> History {
+    pub(super) fn of_file(
+        registry: &'static Registry,
+        is_plain: bool,
+        replica: Reference,
+        durable: Reference,
+        shard_count: usize,
+    ) -> History {
         History {
             has_file: true,
             is_plain,
             is_adrift: true,
             durable: Some((durable, 1)),
-            ..History::new(true, replica, shard_count)
+            ..History::new(registry, true, replica, shard_count)
         }
     }
 
@@ -181,7 +191,7 @@ impl History {
             (What::Expired, _) => record
                 .effects
                 .iter()
-                .filter_map(|(_, command)| slot_of(command))
+                .filter_map(|(_, command)| self.slot_of(command))
                 .collect(),
             (_, Footprint::Slots(slots)) => slots.iter().collect(),
             (_, Footprint::Everything) => self.slots.keys().copied().collect(),
@@ -220,9 +230,10 @@ impl History {
             ([], [slot]) => self.changes.get(slot).copied(),
             ([], _) => None,
             (effects, _) => {
-                let changed = effects.iter().filter_map(|(_, command)| slot_of(command));
+                let changed = effects.iter().filter_map(|(_, command)| self.slot_of(command));
+                let changed: Vec<u16> = changed.collect();
                 let open = LastUnit::Open(record.shard);
-                self.changes.extend(changed.map(|slot| (slot, open)));
+                self.changes.extend(changed.into_iter().map(|slot| (slot, open)));
                 Some(open)
             }
         };
@@ -352,6 +363,12 @@ impl History {
         Ok(answer)
     }
 
+    /// The slot of the first key of a logged command.
+    fn slot_of(&self, command: &[u8]) -> Option<u16> {
+        let keys = keys_of_logged(self.registry, command);
+        keys.first().map(|key| key_slot(key))
+    }
+
     fn is_heard(&self) -> bool {
         self.heard.iter().any(Option::is_some)
     }
@@ -441,6 +458,16 @@ impl History {
             ))),
             None => Ok(()),
         }
+    }
+
+    /// The last turn that was taken.
+    pub(super) fn last_turn(&self) -> u64 {
+        self.taken.last_key_value().map_or(0, |(turn, _)| *turn)
+    }
+
+    /// Whether the pass that has taken this turn has been released.
+    pub(super) fn is_released(&self, turn: u64) -> bool {
+        self.taken.get(&turn).is_some_and(|taken| taken.is_released)
     }
 
     /// A pass has been released.
@@ -622,6 +649,12 @@ impl History {
     }
 }
 
+/// The channel and the payload of what was published.
+pub(super) fn parted(told: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b' ', told).expect("it is told with a space between them");
+    (&told[..end], &told[end + 1..])
+}
+
 /// Runs on a server what was logged in a turn.
 fn apply(server: &mut Reference, taken: &Taken) -> Result<(), Failure> {
     taken.units.iter().try_for_each(|unit| apply_unit(server, unit))
@@ -652,21 +685,4 @@ fn frame(out: &mut Vec<u8>, effects: &[(DbIndex, Vec<u8>)], db: &mut Option<DbIn
     if effects.len() > 1 {
         encode_command(out, &[b"EXEC"]);
     }
-}
-
-/// The slot of the key of a logged command, which is its first argument.
-fn slot_of(command: &[u8]) -> Option<u16> {
-    // `*3 $3 DEL $3 key`, line by line.
-    let mut rest = command;
-    let mut line = || {
-        let end = memchr::memmem::find(rest, b"\r\n")?;
-        let line = &rest[..end];
-        rest = &rest[end + 2..];
-        Some(line)
-    };
-    for _ in 0..3 {
-        line()?;
-    }
-    let length: usize = std::str::from_utf8(&line()?[1..]).ok()?.parse().ok()?;
-    rest.get(..length).map(key_slot)
 }

@@ -17,6 +17,7 @@
 //! 6. what cannot run while a data set is read is refused until it is whole, and nothing is refused for that reason later.
 
 use super::Recovery;
+use super::ears::{Ears, is_message};
 use super::engine::{Call, Record, Reference, What};
 use super::history::{History, Origin};
 use super::judged::{Expected, Judged, State, is_refusal};
@@ -25,7 +26,9 @@ use super::restarts::Estate;
 use super::roles::Role;
 use super::saves::CutSeen;
 use super::story::{Meaning, Request, Story, shortened};
-use super::syncs::{has_file, is_plain};
+use super::syncs::{Policy, has_file, is_plain};
+use super::times::{Floor, PauseWindow};
+use super::waits::{Waits, lets_go};
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
 use crate::engine::Registry;
@@ -49,46 +52,39 @@ impl Failure {
     }
 }
 
-/// Clock readings that lie between the beginning of a unit and the report of it, beside those of a transaction's commands.
-const READINGS_MAX: u64 = 12;
-
 /// What an answer may take that no reference gives: an error, or what an asynchronous command says of the whole server.
 const ANSWER_BYTES_MAX: usize = 512;
 const REPORT_BYTES_MAX: usize = 16 << 10;
 
-/// What a shard's calendar has come to at least.
-#[derive(Clone, Copy, Default)]
-struct Floor {
-    course_ns: u64,
-    unix_ns: u64,
-}
-
 /// See the essay above.
 pub(super) struct Judge {
-    registry: &'static Registry,
+    pub(super) registry: &'static Registry,
     pub(super) reference: Reference,
     pub(super) history: History,
-    clients: Vec<Judged>,
-    by_origin: BTreeMap<ConnRef, usize>,
+    pub(super) clients: Vec<Judged>,
+    pub(super) by_origin: BTreeMap<ConnRef, usize>,
+    pub(super) waits: Waits,
+    /// The time of the last unit that each shard has run.
+    pub(super) last_units: Vec<UnixMs>,
+    pub(super) ears: Ears,
     /// The last unit on each slot.
-    slot_times: BTreeMap<u16, UnixMs>,
+    pub(super) slot_times: BTreeMap<u16, UnixMs>,
     shard_count: usize,
     slot_count: u16,
     /// How far the calendars were apart at the beginning.
-    skews_ms: Vec<i64>,
+    pub(super) skews_ms: Vec<i64>,
     /// How far the host's clock was set back since.
-    set_back_ms: u64,
+    pub(super) set_back_ms: u64,
     /// Of each shard, when its last pass began.
-    floors: Vec<Floor>,
-    is_strict: bool,
+    pub(super) floors: Vec<Floor>,
+    pub(super) is_strict: bool,
     /// What shards log goes into an append-only file.
     has_file: bool,
     /// Values are so large that a command may go in steps: its time is that of the first.
-    has_huge: bool,
-    /// Replies leave when what they show is on disk.
-    pub(super) waits_for_disk: bool,
+    pub(super) has_huge: bool,
+    policy: Policy,
     pub(super) is_short_of_memory: bool,
-    pauses: Vec<PauseWindow>,
+    pub(super) pauses: Vec<PauseWindow>,
     /// Requests that end pauses and are under way.
     unpausing: usize,
     /// How many have begun and how many were answered.
@@ -115,11 +111,6 @@ pub(super) fn waits_for_disk(story: &Story) -> bool {
     story.features.has("always") && (story.features.has("logged") || has_file(story))
 }
 
-struct PauseWindow {
-    until_ns: u64,
-    text: String,
-}
-
 impl Judge {
     pub(super) fn new(
         story: &Story,
@@ -140,6 +131,7 @@ impl Judge {
                 true => {
                     let durable = Reference::new(story, registry, estate, recovery)?;
                     History::of_file(
+                        registry,
                         is_plain(story),
                         Reference::new(story, registry, estate, recovery)?,
                         durable,
@@ -147,6 +139,7 @@ impl Judge {
                     )
                 }
                 false => History::new(
+                    registry,
                     story.features.has("logged"),
                     Reference::new(story, registry, estate, recovery)?,
                     story.shard_count,
@@ -157,6 +150,9 @@ impl Judge {
                 .map(|(number, program)| Judged::new(registry, number, program))
                 .collect(),
             by_origin: BTreeMap::new(),
+            waits: Waits::default(),
+            last_units: vec![UnixMs(0); story.shard_count],
+            ears: Ears::new(story.shard_count),
             slot_times: BTreeMap::new(),
             shard_count: story.shard_count,
             slot_count: story.slot_count,
@@ -166,7 +162,7 @@ impl Judge {
             is_strict: is_set("pipeline-order", "strict"),
             has_file: has_file(story),
             has_huge: story.features.has("huge"),
-            waits_for_disk: waits_for_disk(story),
+            policy: Policy::of(story),
             is_short_of_memory: story.parameters.iter().any(|(name, _)| name == "maxmemory"),
             pauses: Vec::new(),
             unpausing: 0,
@@ -178,6 +174,11 @@ impl Judge {
             is_replaying: false,
             loaded_ns: vec![Some(0); story.shard_count],
         };
+        for (client, judged) in judge.clients.iter().enumerate() {
+            if judged.program.iter().any(|request| request.listens.is_some()) {
+                judge.ears.listens(client);
+            }
+        }
         if !estate.is_first && !judge.has_file {
             // What was found is on the disk until something else is saved.
             judge.cut(estate.numbers_from, estate.now());
@@ -246,6 +247,8 @@ impl Judge {
         }
         judged.arrived = judged.arrived.max(whole);
         for index in news {
+            self.clients[client].states[index].asked = self.progress;
+            self.clients[client].states[index].floor_turn = self.clients[client].known_turn;
             match self.clients[client].program[index].meaning {
                 Meaning::Unpauses => {
                     self.pauses.clear();
@@ -257,34 +260,17 @@ impl Judge {
                         other.is_lost = true;
                     }
                 }
+                Meaning::Unblocks { number, with_error } => {
+                    let waited = self.is_to_let_go(number, with_error);
+                    self.clients[client].states[index].waited = waited;
+                }
+                Meaning::Promises { .. } => self.policy.asked(),
                 Meaning::Plain | Meaning::Pauses { .. } | Meaning::Exempts => {}
             }
             if self.clients[client].states[index].traits.role == Role::Reset {
                 self.clients[client].is_exempt = false;
             }
         }
-    }
-
-    /// The host's clock was set back.
-    pub(super) fn clock_set_back(&mut self, by_ms: u64) {
-        self.set_back_ms += by_ms;
-    }
-
-    /// A shard looks at the host's clock.
-    pub(super) fn pass_begins(&mut self, shard: usize, course_ns: u64) {
-        let unix_ns = self.calendar_ns(shard, course_ns);
-        self.floors[shard] = Floor { course_ns, unix_ns };
-    }
-
-    /// What a shard's calendar has come to at least.
-    fn calendar_ns(&self, shard: usize, course_ns: u64) -> u64 {
-        let Floor {
-            course_ns: since_ns,
-            unix_ns,
-        } = self.floors[shard];
-        let host_ms = (course_ns / 1_000_000).saturating_add_signed(self.skews_ms[shard] - self.set_back_ms as i64);
-        let counted_ns = unix_ns + (course_ns - since_ns) / 10 * 9;
-        counted_ns.max(host_ms * 1_000_000)
     }
 
     /// Whether a client knows that it is not ended for what all of them take.
@@ -312,6 +298,11 @@ impl Judge {
                 known_bytes + asked_bytes
             })
             .sum()
+    }
+
+    /// A client has closed its sending side.
+    pub(super) fn half_closed(&mut self, client: usize) {
+        self.clients[client].has_half_closed = true;
     }
 
     /// What a client is owed from now on is not known.
@@ -360,7 +351,11 @@ impl Judge {
                 continue;
             }
             if matches!(record.what, What::Expired) {
-                self.note(&record, None)?;
+                self.note(&record, None, &Footprint::Slots(SlotSet::new()))?;
+                continue;
+            }
+            if let What::WaitEnded(how) = record.what {
+                self.wait_ended(&record, how)?;
                 continue;
             }
             if let What::Cut { number, early } = record.what {
@@ -384,7 +379,7 @@ impl Judge {
                         format!("{} was evicted, and should not be there", shortened(key)),
                     ));
                 }
-                self.note(&record, None)?;
+                self.note(&record, None, &Footprint::Slots(SlotSet::new()))?;
                 continue;
             }
             let Some(&client) = self.by_origin.get(&record.origin) else {
@@ -393,6 +388,10 @@ impl Judge {
                     format!("nobody has sent what took effect: {record:?}"),
                 ));
             };
+            if self.waits.holds(client) {
+                self.goes_on_waiting(client, &record, step_ns)?;
+                continue;
+            }
             let index = self.find(client, &record)?;
             if self.is_loading && !self.clients[client].states[index].traits.runs_while_loading {
                 let what = self.clients[client].describe(index);
@@ -401,30 +400,37 @@ impl Judge {
                     format!("{what} ran while the data set was read"),
                 ));
             }
-            self.check_time(client, index, &record, step_ns)?;
-            let writes = self.writes(client, index);
-            self.check_pause(&record, writes, || self.clients[client].describe(index))?;
-            self.execute(client, index, &record);
-            self.note(&record, Some((client, index)))?;
+            let footprint = self.clients[client].footprint(index);
+            self.check_time(client, index, &record, &footprint, (step_ns, false))?;
+            if let What::Parked(_) = record.what {
+                self.begins_to_wait(client, index, &record)?;
+            } else {
+                let writes = self.writes(client, index);
+                self.check_pause(&record, writes, || self.clients[client].describe(index))?;
+                self.execute(client, index, &record);
+            }
+            self.note(&record, Some((client, index)), &footprint)?;
         }
         Ok(())
     }
 
     /// Has the unit followed on its way into the logs.
-    fn note(&mut self, record: &Record, origin: Option<Origin>) -> Result<(), Failure> {
-        let (footprint, floor) = match origin {
-            Some((client, index)) => (
-                self.clients[client].footprint(index),
-                self.clients[client].states[index].floor_turn,
-            ),
-            None => (Footprint::Slots(SlotSet::new()), 0),
-        };
+    pub(super) fn note(
+        &mut self,
+        record: &Record,
+        origin: Option<Origin>,
+        footprint: &Footprint,
+    ) -> Result<(), Failure> {
+        let floor = origin.map_or(0, |(client, index)| self.clients[client].states[index].floor_turn);
+        self.last_units[record.shard] = record.now;
+        self.ears.told(record, origin, self.progress);
         let text = tell(record);
-        self.history.ran(record, &footprint, origin, floor, text)
+        self.history.ran(record, footprint, origin, floor, text)
     }
 
     /// A shard's pass has taken a turn, or none.
     pub(super) fn took_turn(&mut self, shard: usize, turn: Option<Turn>) -> Result<(), Failure> {
+        self.ears.took_turn(shard, turn.as_ref().map(|turn| turn.turn));
         for shown in self.history.took(shard, turn)? {
             let (client, index) = shown.origin;
             let state = &mut self.clients[client].states[index];
@@ -452,7 +458,7 @@ impl Judge {
             !state.is_executed
                 && !state.is_refused
                 && match (&record.what, state.traits.role) {
-                    (What::Ran(args), Role::Data) => args == words,
+                    (What::Ran(args) | What::Parked(args), Role::Data) => args == words,
                     (What::Watched(keys), Role::Watch) => words[1..] == **keys,
                     (What::Committed | What::Aborted, Role::Exec(_)) => !judged.is_doomed(*index),
                     _ => false,
@@ -519,84 +525,14 @@ impl Judge {
         }
     }
 
-    fn check_time(&mut self, client: usize, index: usize, record: &Record, step_ns: u64) -> Result<(), Failure> {
-        let judged = &self.clients[client];
-        let traits = &judged.states[index].traits;
-        let (mut readings, mut may_be_old) = (READINGS_MAX, self.has_huge && traits.role == Role::Data);
-        let footprint = judged.footprint(index);
-        if let Role::Exec(multi) = traits.role {
-            for queued in &judged.states[multi..index] {
-                readings += 4;
-                // It began when it got its slots, and has kept them since.
-                may_be_old |= queued.traits.is_asynchronous;
-            }
-        }
-        let calendar = self.calendar_ns(record.shard, record.course_ns) / 1_000_000;
-        let tolerated_ms = 1 + (readings * step_ns).div_ceil(1_000_000);
-        let wrong = |text: String| {
-            let what = judged.describe(index);
-            Err(Failure::new(
-                "time",
-                format!("client {}: {what} on shard {}: {text}", judged.number, record.shard),
-            ))
-        };
-        if record.now.0 + tolerated_ms < calendar && !may_be_old {
-            return wrong(format!("its time is {} ms old", calendar - record.now.0));
-        }
-        let latest = (record.course_ns / 1_000_000) as i64 + self.skews_ms.iter().max().copied().unwrap_or(0);
-        if record.now.signed() > latest {
-            return wrong(format!(
-                "its time is {} ms ahead of everybody's",
-                record.now.signed() - latest
-            ));
-        }
-        let is_behind_all = !traits.is_single || self.is_strict;
-        let floor = judged.states[index]
-            .floor
-            .max(if is_behind_all { judged.latest } else { UnixMs(0) });
-        if record.now < floor {
-            return wrong(format!(
-                "its time {} is before {floor}, which its client knows of",
-                record.now
-            ));
-        }
-        let slots: Vec<u16> = match &footprint {
-            Footprint::Slots(slots) => slots.iter().collect(),
-            Footprint::Everything => self.slot_times.keys().copied().collect(),
-        };
-        for slot in slots {
-            let last = self.slot_times.entry(slot).or_insert(record.now);
-            if record.now < *last {
-                return Err(Failure::new(
-                    "time",
-                    format!(
-                        "client {}: {} on shard {}: its time {} is before {last}, at which slot {slot} was used",
-                        judged.number,
-                        judged.describe(index),
-                        record.shard,
-                        record.now
-                    ),
-                ));
-            }
-            *last = record.now;
-        }
-        Ok(())
-    }
-
-    fn check_pause(&self, record: &Record, writes: bool, what: impl Fn() -> String) -> Result<(), Failure> {
-        let window = self.pauses.iter().find(|window| record.course_ns < window.until_ns);
-        match window {
-            Some(window) if writes => Err(Failure::new(
-                "pause",
-                format!("written during {}: {}", window.text, what()),
-            )),
-            _ => Ok(()),
-        }
-    }
-
     /// Has the reference run what a unit was.
     fn execute(&mut self, client: usize, index: usize, record: &Record) {
         let is_replaying = self.has_file && self.is_replaying;
+        if self.clients[client].program[index].waits.is_some() {
+            let words = self.clients[client].program[index].words.clone();
+            let reply = self.run_at_once(client, index, &words, record);
+            return self.answered_after_wait(client, index, reply, record.now);
+        }
         let Judge { reference, clients, .. } = self;
         let judged = &mut clients[client];
         let protos = client as u32 * 4;
@@ -670,7 +606,10 @@ impl Judge {
             let reply = rest[..length].to_vec();
             at += length;
             self.progress += 1;
-            self.judge(client, &reply, course_ns)?;
+            match self.is_listener(client) && is_message(&reply) {
+                true => self.hears(client, &reply)?,
+                false => self.judge(client, &reply, course_ns)?,
+            }
         }
         self.clients[client].output.drain(..at);
         Ok(())
@@ -694,7 +633,18 @@ impl Judge {
                 ),
             ));
         }
+        if judged.program[index].listens.is_some() && !self.confirms(client, index, reply)? {
+            return Ok(());
+        }
+        let judged = &mut self.clients[client];
         judged.next_reply += 1;
+        if judged.states[index].traits.role == Role::Reset {
+            self.listens_no_more(client);
+        }
+        let judged = &mut self.clients[client];
+        judged.speaks = judged.program[index].proto;
+        let is_alone = judged.states[index].traits.role == Role::Data;
+        self.ears.answered((client, index), self.progress, reply, is_alone);
         let is_loading = reply == LOADING && self.may_find_it_loading(client, index);
         let judged = &mut self.clients[client];
         if is_loading || is_short_of_memory && is_refusal(reply) {
@@ -715,9 +665,12 @@ impl Judge {
         judged.known = judged.known.max(judged.states[index].now);
         judged.known_turn = judged.known_turn.max(judged.states[index].turn);
         // What is refused may have looked at none of its keys.
-        if self.waits_for_disk && !reply::has_error(reply) {
+        if !reply::has_error(reply) {
             judged.durable_turn = judged.durable_turn.max(judged.states[index].durable_turn);
-            if let Some(turn) = self.history.first_unsynced(judged.durable_turn) {
+            let up_to = judged.durable_turn;
+            if self.policy.holds(up_to)
+                && let Some(turn) = self.history.first_unsynced(up_to)
+            {
                 return Err(Failure::new(
                     "durable",
                     format!(
@@ -732,6 +685,10 @@ impl Judge {
         let state = &mut judged.states[index];
         state.is_queue_error = state.traits.role == Role::Queued && reply::is_error(reply);
         let (arrived_ns, unpause_count) = (state.arrived_ns, state.unpause_count);
+        if let Some((number, with_error)) = lets_go(judged.program[index].meaning) {
+            let waited = judged.states[index].waited;
+            return self.has_let_go(number, with_error, waited, reply);
+        }
         match judged.program[index].meaning {
             Meaning::Pauses { for_ms, .. } if !reply::is_error(reply) => {
                 let text = judged.describe(index);
@@ -744,6 +701,10 @@ impl Judge {
                 if is_sure && until_ns > course_ns {
                     self.pauses.push(PauseWindow { until_ns, text });
                 }
+            }
+            Meaning::Promises { always } => {
+                let always = always && !reply::is_error(reply);
+                self.policy.answered(always, self.history.last_turn());
             }
             Meaning::Unpauses => {
                 self.unpausing -= 1;
@@ -832,6 +793,8 @@ pub(super) fn tell(record: &Record) -> String {
     let words = |words: &[Vec<u8>]| words.iter().map(|word| shortened(word)).collect::<Vec<_>>().join(" ");
     match &record.what {
         What::Ran(args) => words(args),
+        What::Parked(args) => format!("{}, which waits", words(args)),
+        What::WaitEnded(how) => format!("a wait that ends: {how:?}"),
         What::Watched(keys) => format!("watch {}", words(keys)),
         What::Committed => "a transaction".to_owned(),
         What::Aborted => "a transaction whose keys had changed".to_owned(),

@@ -5,6 +5,7 @@ use super::roles::{Role, Traits, traits_of};
 use super::story::{Judge as By, Request, shortened};
 use crate::base::clock::UnixMs;
 use crate::engine::Registry;
+use crate::resp::Proto;
 use crate::shard::Footprint;
 
 /// What is known of one client's requests.
@@ -39,6 +40,12 @@ pub(super) struct Judged {
     pub(super) is_exempt: bool,
     /// The shard of its connection.
     pub(super) shard: usize,
+    /// How many confirmations it has got of the request whose reply is next.
+    pub(super) part: usize,
+    /// In what it is answered at present.
+    pub(super) speaks: Proto,
+    /// It has closed its sending side.
+    pub(super) has_half_closed: bool,
 }
 
 pub(super) struct State {
@@ -60,6 +67,10 @@ pub(super) struct State {
     pub(super) is_queue_error: bool,
     /// It was refused for lack of memory.
     pub(super) is_refused: bool,
+    /// The wait that it is to end, as there was one when it came.
+    pub(super) waited: Option<u64>,
+    /// When it came, in units and replies.
+    pub(super) asked: u64,
 }
 
 pub(super) enum Expected {
@@ -96,6 +107,8 @@ impl Judged {
             expected: Expected::Unknown,
             is_queue_error: false,
             is_refused: false,
+            waited: None,
+            asked: 0,
         });
         Judged {
             number,
@@ -115,6 +128,9 @@ impl Judged {
             latest: UnixMs(0),
             is_exempt: false,
             shard: 0,
+            has_half_closed: false,
+            part: 0,
+            speaks: Proto::Resp2,
         }
     }
 

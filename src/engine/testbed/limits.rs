@@ -114,7 +114,8 @@ impl Run<'_> {
             }
             // It is weighed when it has waited long enough for what is behind it, and until then nothing else is seen to.
             let corked_bytes = client.corked_at.map_or(0, |_| limit.min(CORKED_BYTES_MAX));
-            let may_send = client.stall == Stall::Not || client.query_bytes() <= STALLED_BYTES_MAX;
+            let may_send =
+                matches!(client.stall, Stall::Not | Stall::Blocked) || client.query_bytes() <= STALLED_BYTES_MAX;
             // (Who waited for a command in steps is seen to in the next pass, if the last step was made behind the end of this one.)
             let is_to_be_seen = self.story.features.has("huge") && local.clients.has_listed();
             if client.corked_at.is_none() && !is_to_be_seen && socket.is_read != may_send {

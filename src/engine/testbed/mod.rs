@@ -21,6 +21,9 @@
 //! | `limits` | what clients may take of the server's memory |
 //! | `rest` | what must be true at the end |
 //! | `judge`, `judged` | whether what clients see is right |
+//! | `times` | the times of units, and pauses |
+//! | `waits` | clients that wait for keys |
+//! | `ears` | clients that listen |
 //! | `saves` | whether what is on the disk is what there was at a cut |
 //! | `restarts` | the end of a process, and the next one, which has what is on the disk |
 //! | `syncs` | what is on disk, where replies wait for that |
@@ -37,6 +40,7 @@
 //! testbed takes for itself is charged to no shard; (3) a check that can be switched off is named as a feature is, and is never off
 //! where nobody has said so.
 
+mod ears;
 mod engine;
 mod fault;
 mod history;
@@ -57,10 +61,15 @@ mod sockets;
 mod story;
 mod syncs;
 mod tasks;
+mod times;
+mod waits;
 
 pub use fault::{FAULTS, Fault};
 pub use judge::Failure;
-pub use story::{ClientStory, Death, End, FEATURES, Features, Judge, Meaning, PINNED, Plan, Request, Story, Workload};
+pub use story::{
+    Ask, ClientStory, Death, End, FEATURES, Features, Judge, Listening, Meaning, NO_ID, PINNED, Plan, Request, Story,
+    Wish, Words, Workload,
+};
 
 use super::{LocalHandle, Node, Registry};
 use crate::base::clock::UnixMs;

@@ -9,6 +9,7 @@ use super::judge::Failure;
 use super::run::Run;
 use super::sockets::{Brought, Event, Hand, Sockets};
 use super::story::address_of;
+use super::waits::{check_overdue, spoil_waits};
 use crate::base::clock::Ticks;
 use crate::engine::Local;
 use crate::engine::local::{Accepted, Envelope};
@@ -104,6 +105,16 @@ impl Run<'_> {
             });
         });
         self.shards[shard].torn = Some(torn);
+        for event in events {
+            if let Event::Connected { index, client } = event {
+                let id = self.engine.shards[shard]
+                    .borrow_mut()
+                    .clients
+                    .at(index)
+                    .map(|client| client.session.id);
+                id.into_iter().for_each(|id| self.is_known_as(client, id));
+            }
+        }
         self.judge_units_after(step_ns)
     }
 
@@ -183,7 +194,9 @@ impl Run<'_> {
         self.judge_units_after(step_ns)?;
         self.engine.step_ns.set(self.story.schedule.step_ns);
         has_cause |= !brought.output.is_empty() || !brought.woken.is_empty();
+        spoil_waits(self, shard)?;
         self.check_buffers(shard, began_ns)?;
+        check_overdue(self, shard, began_ns)?;
         self.settle(shard, brought)?;
         for connection in adopted {
             self.adopt(shard, connection)?;

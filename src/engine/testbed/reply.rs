@@ -41,6 +41,12 @@ pub(super) fn elements(reply: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
+/// What a string holds.
+pub(super) fn text_of_bulk(reply: &[u8]) -> Option<&[u8]> {
+    let begins = memchr::memchr(b'\n', reply)? + 1;
+    reply.get(begins..reply.len().checked_sub(2)?)
+}
+
 /// Whether this is an error.
 pub(super) fn is_error(reply: &[u8]) -> bool {
     matches!(reply.first(), Some(b'-' | b'!'))
@@ -128,6 +134,8 @@ mod tests {
     fn arrays_come_apart() {
         let parts = elements(b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n").unwrap();
         assert_eq!(parts, [&b"*1\r\n:1\r\n"[..], b"$1\r\na\r\n"]);
+        assert_eq!(text_of_bulk(parts[1]), Some(&b"a"[..]));
+        assert_eq!(text_of_bulk(b"$-1\r\n"), None);
         assert_eq!(elements(b"*-1\r\n"), None);
         assert_eq!(elements(b"+OK\r\n"), None);
     }

@@ -1,8 +1,10 @@
 //! What each request of a program is to the engine, read from the literals: which of them run over slots, which are queued, which
 //! end a transaction. Nothing here knows a command.
 
+use super::reply;
 use super::story::Request;
 use crate::engine::Control;
+use crate::engine::literal::each_key;
 use crate::engine::{Registry, Run};
 use crate::resp::OwnedArgs;
 use crate::shard::Footprint;
@@ -86,7 +88,8 @@ fn of(registry: &Registry, request: &Request, multi: &mut Option<usize>, index: 
     traits.is_asynchronous = matches!(command.run, Run::Node(_));
     if let Some(Ok(footprint)) = command.run.footprint(command, args) {
         let has_one = matches!(&footprint, Footprint::Slots(slots) if slots.len() == 1);
-        traits.is_single = has_one && !command.run.may_reach_further();
+        // Nothing changes places with what may wait.
+        traits.is_single = has_one && !command.run.may_reach_further() && !command.flags.contains(Flags::BLOCKING);
         traits.footprint = footprint;
     }
     traits.role = match command.run {
@@ -119,4 +122,21 @@ fn of(registry: &Registry, request: &Request, multi: &mut Option<usize>, index: 
         Run::Container | Run::Guarded(_) => unreachable!("containers were refused above"),
     };
     traits
+}
+
+/// The keys of a command as it is logged.
+pub(super) fn keys_of_logged(registry: &Registry, command: &[u8]) -> Vec<Vec<u8>> {
+    let bulks = reply::elements(command).unwrap_or_default();
+    let words: Vec<&[u8]> = bulks.into_iter().filter_map(reply::text_of_bulk).collect();
+    let mut keys = Vec::new();
+    if words.is_empty() {
+        return keys;
+    }
+    let args = OwnedArgs::from_slices(&words);
+    let args = args.as_args();
+    if let Ok(found) = registry.resolve(args) {
+        let positions = each_key(found.command, args, |position| keys.push(args[position.index].to_vec()));
+        positions.expect("what is logged has run");
+    }
+    keys
 }

@@ -7,6 +7,7 @@
 //! When all clients are done, one more comes, asks what the data has become, and removes it. Then all leave, time goes on for a
 //! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
 
+use super::ears::spoil_messages;
 use super::engine::{Engine, Record, What, uncharged};
 use super::fault::Fault;
 use super::host::Host;
@@ -17,8 +18,9 @@ use super::peer::{Peer, Phase};
 use super::restarts::{Estate, die, fail_to_start, is_to_die, look_at_loading};
 use super::saves::{Saves, look_at_disk};
 use super::sockets::{Brought, Closed, Event, Sockets};
-use super::story::{ClientStory, End, Story};
+use super::story::{ClientStory, End, NO_ID, Story};
 use super::syncs::{Syncs, has_file, is_garbage_at_the_end, survives, sync};
+use super::waits::{free_one, is_stuck, lets_go, look_at_waits};
 use super::{Recovery, Testbed};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
@@ -150,6 +152,8 @@ pub(super) struct Run<'a> {
     /// That time and the judge's progress when something happened last.
     last_progress: (u64, u64),
     pub(super) has_struck: bool,
+    /// All clients that are there wait for keys: nothing is begun, so that all comes to rest.
+    pub(super) are_waiting: bool,
     pub(super) host: Host,
     pub(super) limits: Limits,
     pub(super) saves: Saves,
@@ -219,6 +223,7 @@ impl<'a> Run<'a> {
             idle_ns: 0,
             last_progress: (0, 0),
             has_struck: false,
+            are_waiting: false,
             host: Host::default(),
             limits: Limits::of(story),
             saves: Saves::new(engine.disk.clone(), estate.saved),
@@ -248,6 +253,7 @@ impl<'a> Run<'a> {
             self.rest(0..closing, self.limits.settling_ns())?;
         }
         self.check_clients()?;
+        self.judge.check_ears()?;
         self.judge.compare_replica()?;
         // What the data has become is asked for with no limit.
         self.limits.lift_output();
@@ -283,8 +289,17 @@ impl<'a> Run<'a> {
         let mut left = STEPS_MAX;
         while left > 0 {
             left -= 1;
-            if clients.clone().all(|client| self.is_done(client)) || is_to_die(self) {
+            let open = clients.clone().filter(|client| !self.is_done(*client));
+            let is_over = open.clone().next().is_none();
+            let are_waiting = open.clone().all(|client| self.judge.waits.holds(client));
+            let are_stuck = are_waiting && open.clone().all(|client| is_stuck(self, client));
+            drop(open);
+            self.are_waiting = are_waiting;
+            if is_over || is_to_die(self) {
                 return Ok(());
+            }
+            if are_stuck && self.is_nothing_to_do() && look_at_waits(self)? && free_one(self, clients.clone()) {
+                continue;
             }
             let step = self.draw(clients.clone());
             self.step(step)?;
@@ -460,6 +475,7 @@ impl<'a> Run<'a> {
         let now_ns = self.engine.course_ns.get();
         if self.is_nothing_to_do() {
             self.check_wakes()?;
+            look_at_waits(self)?;
             let next = (0..self.shards.len()).map(|shard| self.deadline(shard)).min();
             let next = next.expect("there is a shard");
             let next_ns = next.0.max(now_ns + 1);
@@ -521,9 +537,12 @@ impl<'a> Run<'a> {
             self.digest = mix(self.digest, now.0 ^ u64::from(record.command) << 48);
             if self.manner.is_told {
                 let line = match &record.what {
-                    What::Ran(_) | What::Watched(_) | What::Evicted(_) | What::Expired | What::Cut { .. } => {
-                        tell(record)
-                    }
+                    What::Ran(_)
+                    | What::Parked(_)
+                    | What::Watched(_)
+                    | What::Evicted(_)
+                    | What::Expired
+                    | What::Cut { .. } => tell(record),
                     _ => format!("{} ({})", judge.name_of(record), tell(record)),
                 };
                 let (at, origin) = (record.course_ns - self.begin_ns, record.origin);
@@ -552,6 +571,10 @@ impl<'a> Run<'a> {
                 }
             }
             Fault::SwapUnits if records.len() > 1 => records.reverse(),
+            Fault::ServeTwice => {
+                let is_served = |record: &&Record| self.judge.is_served(record);
+                records.extend(records.iter().find(is_served).cloned());
+            }
             Fault::LateCut => self.saves.delay_cut(records),
             Fault::LieAboutTime if self.random.chance(1, 4) => {
                 for record in records {
@@ -572,6 +595,7 @@ impl<'a> Run<'a> {
             std::mem::swap(&mut first[0].2, &mut second[0].2);
         }
         for (client, index, bytes) in output {
+            let bytes = spoil_messages(self, client, bytes);
             self.digest = mix(self.digest, bytes.len() as u64);
             self.tell_at(|| format!("client {client} is sent {}", super::story::shortened(&bytes)));
             let before = self.judge.answered(client);
@@ -638,6 +662,7 @@ impl<'a> Run<'a> {
         }
         // What it was owed must have been handed over by now.
         self.judge.check_end(client)?;
+        self.judge.ears.lost(client);
         self.peers[client].phase = Phase::Gone;
         Ok(())
     }
@@ -714,6 +739,21 @@ impl<'a> Run<'a> {
             .push(Event::Connected { index, client: number });
     }
 
+    /// A client has this id: whoever names it can do so now.
+    pub(super) fn is_known_as(&mut self, number: usize, id: u64) {
+        let id = id.to_string();
+        for peer in &mut self.peers {
+            for index in 0..peer.story.program.len() {
+                let names_it = lets_go(peer.story.program[index].meaning).is_some_and(|(of, _)| of == number);
+                let from = peer.starts(index);
+                let request = &mut peer.stream[from..peer.ends[index]];
+                if names_it && let Some(at) = memchr::memmem::find(request, NO_ID.as_bytes()) {
+                    request[at..at + id.len()].copy_from_slice(id.as_bytes());
+                }
+            }
+        }
+    }
+
     /// Bytes of a client arrive.
     fn send(&mut self, client: usize) {
         let peer = &mut self.peers[client];
@@ -776,6 +816,7 @@ impl<'a> Run<'a> {
     fn half_close(&mut self, client: usize) {
         let peer = &mut self.peers[client];
         peer.phase = Phase::HalfClosed;
+        self.judge.half_closed(client);
         let (index, generation) = (peer.index, peer.generation);
         self.shards[peer.story.shard]
             .events
@@ -784,7 +825,7 @@ impl<'a> Run<'a> {
     }
 
     /// A client's connection breaks.
-    fn break_off(&mut self, client: usize) {
+    pub(super) fn break_off(&mut self, client: usize) {
         self.judge.lost(client);
         let peer = &mut self.peers[client];
         peer.phase = Phase::Gone;

@@ -116,7 +116,7 @@ pub(super) fn look_at_disk(run: &mut Run<'_>) -> Result<(), Failure> {
     let shard = run.random.below(run.shards.len());
     let is_in_pass = run.shards[shard].torn.is_some();
     let begun_every = if restarts { BEGUN_EVERY_SOON } else { BEGUN_EVERY };
-    if run.random.chance(1, begun_every) && !is_in_pass {
+    if run.random.chance(1, begun_every) && !is_in_pass && !run.are_waiting {
         let begun = run.engine.with(shard, |local| saves::begin(local, Reason::Background));
         run.shards[shard].is_woken = true;
         if let Some(number) = begun {

@@ -9,6 +9,7 @@
 
 use crate::base::random::Random;
 use crate::base::slot::{SLOT_COUNT, key_slot};
+use crate::pubsub::Kind;
 use crate::resp::{OwnedArgs, Proto};
 use std::sync::LazyLock;
 
@@ -54,6 +55,9 @@ const LATER_FEATURES: &[&str] = &[
 
 /// And later still.
 const LATEST_FEATURES: &[&str] = &["always", "file"];
+
+/// What is drawn last.
+const LAST_FEATURES: &[&str] = &["waiting", "subscribing", "policies"];
 
 impl Features {
     pub fn has(&self, name: &str) -> bool {
@@ -120,12 +124,48 @@ pub struct Request {
     /// It gets a reply.
     pub is_answered: bool,
     pub meaning: Meaning,
+    /// What it waits for, if there is nothing for it.
+    pub waits: Option<Box<Wish>>,
+    /// What it begins or ends to listen to.
+    pub listens: Option<Listening>,
     /// Requests of the same number are left out together when a story is made smaller; 0 is a request by itself.
     pub group: u32,
 }
 
 /// The group of requests that are never left out: what comes behind is another thing without them.
 pub const PINNED: u32 = u32::MAX;
+
+/// Stands for the id of a client that has not come yet.
+pub const NO_ID: &str = "999";
+
+/// The words of a request.
+pub type Words = Vec<Vec<u8>>;
+
+/// What answers the questions of who only looks.
+pub type Ask<'a> = dyn FnMut(&[&[u8]]) -> Vec<u8> + 'a;
+
+/// What a request waits for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The keys, from any of which it can be served.
+    pub keys: Vec<Vec<u8>>,
+    /// For each of them, the same request of that one alone; none, if it may be served from several at once.
+    pub alone: Vec<Words>,
+    /// For how long it waits; 0: for ever.
+    pub for_ms: u64,
+    /// Its words as it waits, where some of them say something of the moment.
+    pub settled: fn(&Words, &mut Ask<'_>) -> Words,
+    /// Whether somebody who waits with these words could be served from this key, as it is.
+    pub is_served_by: fn(&Words, &[u8], &mut Ask<'_>) -> bool,
+}
+
+/// A request that begins subscriptions, or ends them, each of which is confirmed.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    pub kind: Kind,
+    pub begins: bool,
+    pub names: Vec<Vec<u8>>,
+}
 
 /// How a reply is judged.
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +196,15 @@ pub enum Meaning {
     Kills(usize),
     /// The client is not ended for what all of them take.
     Exempts,
+    /// From then on replies leave when what they show is on disk, or no more.
+    Promises {
+        always: bool,
+    },
+    /// The wait of the client of that number is ended by it. Among its words, [`NO_ID`] stands for the id.
+    Unblocks {
+        number: usize,
+        with_error: bool,
+    },
 }
 
 impl Request {
@@ -167,6 +216,8 @@ impl Request {
             judge,
             is_answered: true,
             meaning: Meaning::Plain,
+            waits: None,
+            listens: None,
             group: 0,
         }
     }
@@ -305,7 +356,8 @@ impl Story {
         let features = Features::draw(&mut random, &all, without);
         let later = Features::draw(&mut Random::with_seed(!seed), LATER_FEATURES, without);
         let latest = Features::draw(&mut Random::with_seed(seed.rotate_left(32)), LATEST_FEATURES, without);
-        let features = Features([features.0, later.0, latest.0].concat());
+        let last = Features::draw(&mut Random::with_seed(!seed.rotate_left(16)), LAST_FEATURES, without);
+        let features = Features([features.0, later.0, latest.0, last.0].concat());
         let has = |name: &str| features.has(name);
         let shard_count = [1, 2, 2, 3, 3, 4, 5][random.below(7)];
         let slot_count = match has("every-slot") {

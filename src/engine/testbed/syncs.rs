@@ -69,6 +69,49 @@ pub(super) fn parameters_of_reference(story: &Story) -> Vec<(String, String)> {
     all.into_iter().collect()
 }
 
+/// Whether replies are known to wait for the disk: that may change while the process runs, by requests of clients, each of which takes effect at
+/// some moment between its arrival and its reply.
+pub(super) struct Policy {
+    is_sure: bool,
+    /// What has a later turn is on disk before it is shown.
+    since_turn: u64,
+    /// Requests that are to change it and are under way.
+    open: usize,
+    /// Several are, or were, at once: which of them was the last is not known.
+    are_mixed: bool,
+}
+
+impl Policy {
+    pub(super) fn of(story: &Story) -> Policy {
+        Policy {
+            is_sure: waits_for_disk(story),
+            since_turn: 0,
+            open: 0,
+            are_mixed: false,
+        }
+    }
+
+    /// A request has come that is to change it.
+    pub(super) fn asked(&mut self) {
+        self.is_sure = false;
+        self.are_mixed = self.open > 0;
+        self.open += 1;
+    }
+
+    /// It was answered when the last turn was that one.
+    pub(super) fn answered(&mut self, always: bool, last_turn: u64) {
+        self.open -= 1;
+        self.is_sure = always && self.open == 0 && !self.are_mixed;
+        self.are_mixed &= self.open > 0;
+        self.since_turn = last_turn;
+    }
+
+    /// Whether a reply that shows this turn must wait for the disk.
+    pub(super) fn holds(&self, turn: u64) -> bool {
+        self.is_sure && turn > self.since_turn
+    }
+}
+
 /// A sync that is under way: of the file of a shard, or of one place of the append-only file.
 struct UnderWay {
     turns: Vec<u64>,
@@ -168,7 +211,7 @@ pub(super) fn look_at_file(run: &mut Run<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let shard = run.random.below(run.shards.len());
-    if run.random.chance(1, REWRITTEN_EVERY) && run.shards[shard].torn.is_none() {
+    if run.random.chance(1, REWRITTEN_EVERY) && run.shards[shard].torn.is_none() && !run.are_waiting {
         let asked = run.engine.with(shard, |local| rewrites::ask(local, false));
         run.shards[shard].is_woken = true;
         run.tell_at(|| format!("shard {shard} is to rewrite the file: {asked:?}"));

@@ -141,8 +141,6 @@ unsafe fn descend(thread: Thread, options: Options, is_map: bool, at: usize) {
             text.extend_from_slice(itoa::Buffer::new().format(depth).as_bytes());
             text.extend_from_slice(b") at character ");
             text.extend_from_slice(itoa::Buffer::new().format(at + 1).as_bytes());
-            // There may be no room on the stack for the message.
-            ffi::lua_settop(thread, 0);
             raise_text_here(thread);
         }
         core.frames.push(Frame {

@@ -87,8 +87,6 @@ unsafe fn begin(thread: Thread, options: Options) {
             text.extend_from_slice(b"Cannot serialise, excessive nesting (");
             text.extend_from_slice(itoa::Buffer::new().format(depth).as_bytes());
             text.push(b')');
-            // There may be no room on the stack for the message.
-            ffi::lua_settop(thread, 0);
             raise_text_here(thread);
         }
         if let Some(proxy) = core.proxy(ffi::lua_topointer(thread, -1)) {
