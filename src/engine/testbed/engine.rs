@@ -17,7 +17,9 @@ use super::syncs::{self, has_file};
 use super::tasks::Tasks;
 use crate::base::clock::{Clock, SimulatedClock, UnixMs};
 use crate::base::random::Random;
+use crate::base::slot::key_slot;
 use crate::client::ClientTable;
+use crate::data::ValueType;
 use crate::data::access::Moment;
 use crate::engine::assembly::{BEGIN, Equipment, Plan};
 use crate::engine::attempt::Consequences;
@@ -556,6 +558,15 @@ impl Reference {
             local.unwatch(&mut there);
             local.clients.put_back(there);
         }
+    }
+
+    /// What type a key has at this time, if it is there.
+    pub(super) fn type_of(&mut self, db: DbIndex, key: &[u8], now: UnixMs) -> Option<ValueType> {
+        let mut local = self.local.borrow_mut();
+        let (slot, nobody) = (key_slot(key), ConnRef::background(ShardId(0)));
+        let mut view = local.core.try_view(&[slot], nobody).expect("nothing is ever lent here");
+        let slot = view.slot(slot).expect("the view was given this slot");
+        slot.peek(db, key, now).map(|entry| entry.type_of())
     }
 
     /// Removes a key, as eviction does.

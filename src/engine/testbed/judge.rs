@@ -407,7 +407,9 @@ impl Judge {
             } else {
                 let writes = self.writes(client, index);
                 self.check_pause(&record, writes, || self.clients[client].describe(index))?;
+                let before = self.awaited_types(record.now);
                 self.execute(client, index, &record);
+                self.note_overwritten(before, record.now);
             }
             self.note(&record, Some((client, index)), &footprint)?;
         }

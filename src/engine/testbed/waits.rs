@@ -7,7 +7,7 @@
 //!
 //! 1. who is served has waited, and was not served before, nor had its wait ended otherwise: each wait ends once;
 //! 2. of those who wait for a key the one who came first is served first, if it can be served from what is there; of the keys of one request the first;
-//! 3. when all is quiet nobody waits for a key that could serve him, or was given up whose client is there, and the shards have as many blocked clients as there are
+//! 3. when all is quiet nobody waits for a key that could serve him (and has not just changed its type), or was given up whose client is there, and the shards have as many blocked clients as there are
 //!    waits;
 //! 4. a wait ends with nothing when its time is over, not before, and in the first pass of its client's shard that begins after that (so late by
 //!    what a shard sleeps at most), or for CLIENT UNBLOCK, and with an error for that alone; and that says truly whom it has let go.
@@ -32,7 +32,7 @@ use crate::engine::{CommandId, Local};
 use crate::resp::{Proto, Reply, ReplyBuf, error};
 use crate::shard::{ConnRef, Footprint, SlotSet};
 use crate::store::DbIndex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Calendars count in milliseconds, a time in seconds is rounded up to them, and a pass looks at its calendar once.
 const ROUNDED_MS: u64 = 3;
@@ -49,6 +49,9 @@ pub(super) struct Waits {
     forsaken: Vec<(usize, String)>,
 }
 
+/// A key that a client waits for, and its type.
+type Awaited = (usize, Vec<u8>, Option<ValueType>);
+
 struct Wait {
     index: usize,
     command: CommandId,
@@ -63,6 +66,8 @@ struct Wait {
     deadline: Option<UnixMs>,
     /// The shard of its client knows of it.
     is_known: bool,
+    /// Keys where a value has taken the place of one of another type, which wakes nobody, in Redis either.
+    overwritten: BTreeSet<Vec<u8>>,
 }
 
 /// How CLIENT UNBLOCK has ended the waits of a client, with nothing and with an error.
@@ -129,6 +134,7 @@ impl Judge {
             has_moved: false,
             deadline: (wish.for_ms > 0).then(|| UnixMs(record.now.0 + wish.for_ms)),
             is_known: false,
+            overwritten: BTreeSet::new(),
             wish,
         };
         self.waits.parked.insert(client, wait);
@@ -147,7 +153,7 @@ impl Judge {
         if *args != wait.words || record.command != wait.command {
             return Err(wrong("order", format!("{} ran while {described} waits", tell(record))));
         }
-        let key = self.key_of(record, &wait);
+        let key = self.key_of(client, record, &wait);
         let slots: SlotSet = match (&key, record.effects.is_empty()) {
             (Some(_), false) => self.slots_of_effects(record),
             (Some(key), true) => [key_slot(key)].into_iter().collect(),
@@ -167,7 +173,9 @@ impl Judge {
             // What is ready of its other keys is not for whoever does not hold them.
             let place = wait.wish.keys.iter().position(|other| Some(other) == key.as_ref());
             let alone = place.and_then(|place| wait.wish.alone.get(place));
+            let before = self.awaited_types(record.now);
             let reply = self.run_at_once(client, index, alone.unwrap_or(&wait.words), record);
+            self.note_overwritten(before, record.now);
             if reply::is_null(&reply) {
                 return Err(wrong(
                     "wait",
@@ -372,7 +380,8 @@ impl Judge {
         for (client, _) in parked {
             let wait = &self.waits.parked[&client];
             let (db, index, words, wish) = (wait.db, wait.index, wait.words.clone(), wait.wish.clone());
-            for key in &wish.keys {
+            let overwritten = wait.overwritten.clone();
+            for key in wish.keys.iter().filter(|key| !overwritten.contains(*key)) {
                 let now = self.time_of_slot(key, UnixMs(0));
                 if (wish.is_served_by)(&words, key, &mut |words| self.ask(client, words, db, now)) {
                     return Err(wrong(
@@ -388,6 +397,29 @@ impl Judge {
             }
         }
         Ok(())
+    }
+
+    /// The types of all keys that are awaited, by client.
+    pub(super) fn awaited_types(&mut self, now: UnixMs) -> Vec<Awaited> {
+        let Judge { waits, reference, .. } = self;
+        let parked = waits.parked.iter();
+        let keys = parked.flat_map(|(client, wait)| wait.wish.keys.iter().map(move |key| (*client, wait.db, key)));
+        keys.map(|(client, db, key)| (client, key.clone(), reference.type_of(db, key, now)))
+            .collect()
+    }
+
+    /// A unit has run, before which the awaited keys had these types.
+    pub(super) fn note_overwritten(&mut self, before: Vec<Awaited>, now: UnixMs) {
+        for (client, key, before) in before {
+            let Some(wait) = self.waits.parked.get_mut(&client) else {
+                continue;
+            };
+            match (before, self.reference.type_of(wait.db, &key, now)) {
+                (_, None) => drop(wait.overwritten.remove(&key)),
+                (Some(before), Some(behind)) if before != behind => drop(wait.overwritten.insert(key)),
+                _ => {}
+            }
+        }
     }
 
     /// When a key's slot was used last.
@@ -419,7 +451,7 @@ impl Judge {
     }
 
     /// The awaited key that a request was served from.
-    fn key_of(&self, record: &Record, wait: &Wait) -> Option<Vec<u8>> {
+    fn key_of(&mut self, client: usize, record: &Record, wait: &Wait) -> Option<Vec<u8>> {
         if let [key] = &wait.wish.keys[..] {
             return Some(key.clone());
         }
@@ -427,12 +459,16 @@ impl Judge {
             .effects
             .iter()
             .flat_map(|(_, command)| self.keys_of_logged(command));
-        keys.find(|key| wait.wish.keys.contains(key)).or_else(|| {
-            // One that only looks at keys of one slot.
-            let first = wait.wish.keys.first()?;
-            let is_one = wait.wish.keys.iter().all(|key| key_slot(key) == key_slot(first));
-            (is_one && wait.wish.alone.is_empty()).then(|| first.clone())
+        if let Some(key) = keys.find(|key| wait.wish.keys.contains(key)) {
+            return Some(key);
+        }
+        // Nothing is logged: it is the first from which it could be served.
+        let mut keys = wait.wish.keys.iter();
+        keys.find(|key| {
+            let now = self.time_of_slot(key, record.now);
+            (wait.wish.is_served_by)(&wait.words, key, &mut |words| self.ask(client, words, wait.db, now))
         })
+        .cloned()
     }
 
     /// Whether a unit that was not judged yet is one of somebody who has waited.
