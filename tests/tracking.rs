@@ -341,13 +341,11 @@ fn what_is_tracked_is_shown_and_forgotten_with_its_clients() {
             figures(&server) == (2, [3, 3, 2])
         });
         drop(clients);
-        server.client().line("set x1 1");
-        assert!(
-            broad
-                .line("client trackinginfo")
-                .to_string()
-                .contains("broken_redirect")
-        );
+        eventually("it is known that who was to hear has gone", || {
+            server.client().line("set x1 1");
+            let info = broad.line("client trackinginfo").to_string();
+            info.contains("broken_redirect")
+        });
         let list = server.client().line("client list").text();
         assert!(list.contains(" flags=tRB "), "{list}");
         drop(broad);
