@@ -206,7 +206,7 @@ impl<'a> Call<'a> {
         let keys = match usize::try_from(key_count) {
             Ok(count) if count <= given => count,
             Err(_) if key_count < 0 => return Err(error::SCRIPT_KEYS_NEGATIVE),
-            _ => return Err(error::SCRIPT_KEYS_TOO_MANY),
+            _ => return Err(error::NUMKEYS_BEYOND_ARGS),
         };
         Ok(Call {
             keys: args.range(FIRST, FIRST + keys).iter().collect(),
