@@ -496,8 +496,8 @@ fn watched(server: &Server) -> Vec<String> {
             }
         }
     }
-    // The line of its own PING comes behind the answer to that.
-    shown.sort_by_key(|line| line.contains("monitor"));
+    // The line of its own PING comes behind the answer to that, and so may the last ones of clients on other shards.
+    shown.sort_by_key(|line| (!line.starts_with('['), line.contains("monitor")));
     shown
 }
 

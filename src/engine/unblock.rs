@@ -90,6 +90,8 @@ fn end(local: &mut Local, index: u32, mut reply: ReplyBuf, need: Need) {
     };
     client.mode = mode_before;
     client.stall = Stall::Not;
+    // Its idle time begins now: it must not be closed before it has its answer.
+    client.last_interaction = local.env.now;
     if need != Need::NONE {
         client.needs(need);
     }
