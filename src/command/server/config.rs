@@ -169,8 +169,7 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
             (settings, changes_log)
         };
         let wants_log = settings.appendonly;
-        let follow = move |local: &mut Local| local.follow(settings);
-        context.ask_all(follow).await;
+        context.ask_all(follow_newest).await;
         let local = context.with(|local| local.handle());
         match wants_log {
             // What is on stays on, be it that its beginning is still read.
@@ -187,14 +186,19 @@ fn set(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
+/// Has a shard go by the parameters as they are when it hears of a change: of two changes at once the earlier may be heard of last.
+fn follow_newest(local: &mut Local) {
+    let settings = local.node.lock_config().shared_settings();
+    local.follow(settings);
+}
+
 /// The append-only file could not be begun: its parameter is as it was.
 async fn leave_log_off(context: &mut Context, node: &Node) -> ReplyError {
-    let settings = {
+    {
         let mut config = node.lock_config();
         *config = config.clone().changed(|settings| settings.appendonly = false);
-        config.shared_settings()
-    };
-    context.ask_all(move |local: &mut Local| local.follow(settings)).await;
+    }
+    context.ask_all(follow_newest).await;
     ReplyError::owned(SetError::failed("appendonly", "Unable to turn on AOF. Check server logs.").to_string())
 }
 

@@ -56,8 +56,8 @@ const LATER_FEATURES: &[&str] = &[
 /// And later still.
 const LATEST_FEATURES: &[&str] = &["always", "file"];
 
-/// What is drawn last. (The workload knows `policies` as well: `appendfsync` changes while the process runs. They are not drawn: where
-/// another parameter is set at the same moment, a shard goes on without waiting for the disk.)
+/// What is drawn last. (The workload knows `policies` as well: `appendfsync` changes while the process runs. They are not drawn yet: what
+/// the judge takes for sure of such a change has not been run for long.)
 const LAST_FEATURES: &[&str] = &["waiting", "subscribing"];
 
 impl Features {
