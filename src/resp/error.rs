@@ -298,6 +298,7 @@ errors! {
     SCRIPT_DEBUG_MODE = "ERR Use SCRIPT DEBUG YES/SYNC/NO";
     FUNCTION_FLUSH_MODE = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option";
     FUNCTION_RESTORE_POLICY = "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.";
+    FUNCTION_RESTORE_TYPE = "ERR given type is not a function";
     FUNCTION_RESTORE_DAMAGED = "ERR failed loading given functions payload";
     FUNCTION_KEYS_INVALID = "ERR Bad number of keys provided";
     FUNCTION_LOAD_TIMEOUT = "ERR FUNCTION LOAD timeout";

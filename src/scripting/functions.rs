@@ -15,6 +15,7 @@ use crate::base::clock::Ticks;
 use crate::base::glob;
 use crate::engine::{Env, Node, Op, SessionOp};
 use crate::persist::payload::{self, Form, PayloadError};
+use crate::persist::rdb::Damage;
 use crate::resp::{Proto, Reply, ReplyBuf, ReplyError, error};
 use crate::script::{Host, Library, LibraryFunction, LogLevel, Refusal, Replication, ScriptFlags};
 
@@ -174,6 +175,7 @@ pub fn flush_libraries(op: &mut Op) -> Result<(), ReplyError> {
 pub fn restore_libraries(op: &mut Op, payload: &[u8], policy: Policy) -> Result<(), ReplyError> {
     let codes = payload::restore_functions(payload).map_err(|refused| match refused {
         PayloadError::Seal => error::RESTORE_CHECKSUM,
+        PayloadError::Value(wrong) if matches!(wrong.what, Damage::Opcode(_)) => error::FUNCTION_RESTORE_TYPE,
         PayloadError::Value(_) => error::FUNCTION_RESTORE_DAMAGED,
     })?;
     Interpreter::with(op.env, |interpreter, env| {

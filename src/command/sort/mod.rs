@@ -342,8 +342,9 @@ fn collect(op: &mut Op, key: &[u8], sorting: &Sorting) -> Result<(Elements, bool
 fn run(op: &mut Op, may_store: bool) -> Result<(), ReplyError> {
     let mut sorting = Sorting::parse(op, may_store)?;
     let (elements, is_set) = collect(op, op.args.at(1), &sorting)?;
-    // What is stored must not depend on how a set happens to lie.
-    if is_set && sorting.store.is_some() && matches!(sorting.weight, Weight::Nothing) {
+    // What is stored, or seen by a script, must not depend on how a set happens to lie.
+    let must_be_fixed = sorting.store.is_some() || op.caller.is_script;
+    if is_set && must_be_fixed && matches!(sorting.weight, Weight::Nothing) {
         sorting.weight = Weight::Element;
         sorting.alpha = true;
     }
