@@ -52,6 +52,16 @@ const KEYS: &[&[u8]] = &[
     b"a\x00\xff\r\n",
     b"{}x",
 ];
+/// What runs a script. (What follows the script and the number of its keys is a command, and its reply is compared as that one's.)
+pub const SCRIPT_COMMAND: &[u8] = b"EVAL";
+/// Scripts that answer what the command answers that is their arguments.
+const SCRIPTS: &[&str] = &[
+    "return redis.call(unpack(ARGV))",
+    "return redis.pcall(unpack(ARGV))",
+    "redis.pcall('INCR', 'k1') return redis.pcall(unpack(ARGV))",
+    "redis.call('EXISTS', 'k2', 'k3', 'key:6') return redis.call(unpack(ARGV))",
+];
+
 /// Sorted sets whose elements all have the score 0: only of those does Redis promise what a range by member finds. Nothing
 /// gives them another score.
 const LEX_KEYS: &[&[u8]] = &[b"{t}lex", b"lex:1", b"lex:2"];
@@ -285,14 +295,25 @@ impl Generator {
     /// The next command: none that the oracle answers in a way that does not count.
     pub fn command(&mut self) -> Words {
         loop {
-            let words = self.any_command();
+            let (command, words) = self.any_command();
             if rulings_on(&words).all(|(_, ruling)| !ruling.against.contains(&self.oracle)) {
-                return words;
+                return match may_be_called(command) && self.oracle == Oracle::Redis82 && self.chance(8) {
+                    true => self.called_by_a_script(words),
+                    false => words,
+                };
             }
         }
     }
 
-    fn any_command(&mut self) -> Words {
+    /// The same command, called by a script that declares no keys.
+    fn called_by_a_script(&mut self, words: Words) -> Words {
+        let script = self.pick(SCRIPTS);
+        let mut call = vec![SCRIPT_COMMAND.to_vec(), script.as_bytes().to_vec(), b"0".to_vec()];
+        call.extend(words);
+        call
+    }
+
+    fn any_command(&mut self) -> (&'static Command, Words) {
         let mut dice = self.rng.u32(0..self.weight_sum);
         let mut chosen = self.commands[0];
         for &candidate in &self.commands {
@@ -303,7 +324,7 @@ impl Generator {
             dice -= candidate.2;
         }
         let (command, parent, _) = chosen;
-        self.call(command, parent)
+        (command, self.call(command, parent))
     }
 
     /// The next command of a transaction.
@@ -746,6 +767,11 @@ fn takes_elements(command: &str) -> bool {
 /// Whether an argument may say when a key expires.
 fn takes_a_time(command: &str) -> bool {
     command.contains("expire") || matches!(command, "set" | "setex" | "psetex" | "getex" | "restore")
+}
+
+/// Whether scripts may call that, and are answered as everybody is.
+fn may_be_called(command: &Command) -> bool {
+    matches!(command.run, Run::Keys(_) | Run::Reaching(..) | Run::Everything(_))
 }
 
 /// How often a command comes, or nothing if it does not.

@@ -455,6 +455,12 @@ fn streams_reach_every_command_and_the_harness_sees_differences() {
         .map(|(_, words)| String::from_utf8_lossy(&words[0]).to_ascii_lowercase())
         .collect();
     assert!(names.len() * 10 > generator.command_count() * 8, "{names:?}");
+    let called: std::collections::BTreeSet<&[u8]> = commands
+        .iter()
+        .filter(|(_, words)| words[0] == generator::SCRIPT_COMMAND)
+        .map(|(_, words)| &words[3][..])
+        .collect();
+    assert!(called.len() > 30, "scripts call as well: {called:?}");
     let agree = |command: &Words, our: &Value, their: &Value| normalise::agree(Oracle::Redis82, command, our, their);
     let of = |text: &str| text.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Words>();
     assert!(agree(&of("TTL k"), &Value::Integer(100), &Value::Integer(101)));
