@@ -205,7 +205,7 @@ impl<'a> Call<'a> {
         let given = args.len() - FIRST;
         let keys = match usize::try_from(key_count) {
             Ok(count) if count <= given => count,
-            Err(_) if key_count < 0 => return Err(error::SCRIPT_KEYS_NEGATIVE),
+            Err(_) if key_count < 0 => return Err(error::NUMKEYS_NEGATIVE),
             _ => return Err(error::NUMKEYS_BEYOND_ARGS),
         };
         Ok(Call {
