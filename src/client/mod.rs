@@ -79,6 +79,8 @@ pub enum Stall {
     Snapshot,
     /// Its command waits for keys.
     Blocked,
+    /// It is about to listen to less, and has still to hear what came before.
+    Leaving,
 }
 
 /// Bytes of a client's buffers, as its shard has counted them.

@@ -113,7 +113,7 @@ impl Clients {
             Stall::Barrier | Stall::Underway => client.pending.is_empty(),
             Stall::Full => client.pending.is_half_free(),
             // They wait for something else.
-            Stall::Paused | Stall::Link | Stall::Snapshot | Stall::Blocked | Stall::Not => false,
+            Stall::Paused | Stall::Link | Stall::Snapshot | Stall::Blocked | Stall::Leaving | Stall::Not => false,
         };
         if may_go_on {
             client.stall = Stall::Not;

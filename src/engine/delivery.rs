@@ -17,7 +17,8 @@ use super::invalidation::{self, Forward};
 use super::listening::{Announcement, Message, Publication, address};
 use super::local::{Envelope, Local};
 use super::receipts::{KeptReply, ReceiptId, Word};
-use crate::client::Client;
+use super::wire::Leaving;
+use crate::client::{Client, Stall};
 use crate::pubsub::{Moment, Subscriber};
 use crate::resp::{Proto, Reply, ReplyBuf};
 use crate::shard::durable::Need;
@@ -139,6 +140,62 @@ fn show_commands(local: &mut Local, turn: u64, need: Need, messages: &[Message])
             }
         }
     }
+}
+
+/// Whether a client may change now what it listens to; if not, it is looked after.
+///
+/// Who is about to listen to less hears first what came before, be it by its own commands or by those of whoever was answered before: such a command
+/// is put off until all messages are delivered of the turns that were taken by then, and of the pass under way.
+pub(super) fn has_heard_all(local: &mut Local, client: &Client) -> bool {
+    if client.session.subscriptions.is_none() {
+        return true;
+    }
+    let leaving = &mut local.passes.leaving;
+    let Some(at) = leaving.iter().position(|leaving| leaving.place == client.place) else {
+        leaving.push(Leaving {
+            place: client.place,
+            is_new: true,
+            turn: None,
+            has_heard: false,
+        });
+        return false;
+    };
+    if leaving[at].has_heard {
+        leaving.swap_remove(at);
+        return true;
+    }
+    false
+}
+
+/// All that has a turn up to `stable` is delivered: lets those go on who have waited for that.
+pub(super) fn let_leave(local: &mut Local, stable: u64) {
+    let Local {
+        env,
+        node,
+        clients,
+        passes,
+        ..
+    } = local;
+    if passes.leaving.is_empty() {
+        return;
+    }
+    let counter = node.turns.counter();
+    passes.leaving.retain_mut(|leaving| {
+        let Some(client) = clients.get(leaving.place) else {
+            return false;
+        };
+        // What the pass under way has to tell gets its turn at the end.
+        if std::mem::take(&mut leaving.is_new) && !env.messages.is_empty() {
+            return true;
+        }
+        if !leaving.has_heard && stable >= *leaving.turn.get_or_insert(counter) {
+            leaving.has_heard = true;
+            client.stall = Stall::Not;
+            clients.list(leaving.place.index);
+        }
+        true
+    });
+    passes.is_busy |= passes.leaving.iter().any(|leaving| !leaving.has_heard);
 }
 
 /// One message, on this shard.

@@ -13,6 +13,7 @@
 //! what they change was copied by the commands before them.
 
 use super::asynchronous::start_asynchronous;
+use super::delivery::has_heard_all;
 use super::gates::{Refusal, let_in};
 use super::literal::{Control, Registered, Run};
 use super::local::Local;
@@ -283,6 +284,9 @@ impl Local {
                     // What comes of the commands before it comes from before the subscription.
                     return Flow::Wait(Stall::Barrier);
                 }
+                if found.command.changes_subscriptions && !has_heard_all(self, client) {
+                    return Flow::Wait(Stall::Leaving);
+                }
                 let buffer = if client.pending.is_empty() {
                     &mut client.out
                 } else {
@@ -323,6 +327,9 @@ impl Local {
             return Flow::Wait(Stall::Barrier);
         }
         if control == Control::Reset {
+            if !has_heard_all(self, client) {
+                return Flow::Wait(Stall::Leaving);
+            }
             self.env.stop_listening(&mut client.session);
             client.follow_session();
         }

@@ -93,6 +93,7 @@ impl Local {
         self.passes.is_busy |= self.drain_links() > 0;
         if let Some(stable) = stable {
             self.hear(stable);
+            delivery::let_leave(self, stable);
         }
         if self.env.tick() >= self.passes.cron_due {
             let pause = self.cron();

@@ -2,8 +2,8 @@
 
 use crate::base::clock::Ticks;
 use crate::resp::ReplyBuf;
-use crate::shard::ShardId;
 use crate::shard::turns::Turn;
+use crate::shard::{ConnRef, ShardId};
 use std::collections::VecDeque;
 
 /// What became of output that was handed over.
@@ -35,6 +35,16 @@ pub trait Wire {
     fn wake(&mut self, shard: ShardId);
 }
 
+/// A client that is about to listen to less: first it hears what came before.
+pub(super) struct Leaving {
+    pub(super) place: ConnRef,
+    /// It was said in this pass: what the pass tells has no turn yet.
+    pub(super) is_new: bool,
+    /// It is to hear what has this turn, or an earlier one.
+    pub(super) turn: Option<u64>,
+    pub(super) has_heard: bool,
+}
+
 /// What a shard remembers from pass to pass.
 #[derive(Default)]
 pub struct Passes {
@@ -48,6 +58,8 @@ pub struct Passes {
     pub(super) seen_prefix: u64,
     /// When messages that are held are to be looked at again.
     pub(super) next_look: Option<Ticks>,
+    /// Clients that are about to listen to less.
+    pub(super) leaving: Vec<Leaving>,
     /// Clients that are to be served when the pass is released.
     pub(super) served: Vec<u32>,
     /// Clients whose output waits, by the time since when; some have been served meanwhile.
