@@ -122,6 +122,23 @@ fn a_script_that_runs_again_is_seen_and_counted_once() {
     }
 }
 
+/// What is asked of the whole keyspace is found out late, with one shard as well.
+#[test]
+fn what_a_script_did_before_it_asks_for_everything_is_done_once() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, &[]);
+        let mut client = server.client();
+        for asks in ["'DBSIZE'", "'KEYS', '*'", "'SCAN', 0", "'RANDOMKEY'", "'SWAPDB', 1, 2"] {
+            let script = format!("redis.call('INCR', KEYS[1]) redis.call({asks}) return redis.call('GET', KEYS[1])");
+            assert_eq!(
+                eval(&mut client, &script, &["1", asks]).text(),
+                "1",
+                "{asks} with {shards} shards"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_script_that_chooses_by_chance_comes_to_an_end() {
     for shards in SHARD_COUNTS {

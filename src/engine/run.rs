@@ -79,7 +79,7 @@ pub fn run_keys(
         }
     }
     let moment = env.moment();
-    attempt.can_undo |= is_script && !view.lacks_nothing();
+    attempt.can_undo |= is_script && !view.has_everything();
     env.arm(attempt);
     if is_script {
         show(found, args, caller, attempt, env);

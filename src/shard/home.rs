@@ -76,12 +76,6 @@ pub(super) struct Freed {
 }
 
 impl<S> Home<S> {
-    /// Whether all slots that are at home here are in their places.
-    #[inline]
-    pub(super) fn has_lent_nothing(&self) -> bool {
-        self.loans.is_empty()
-    }
-
     pub(super) fn new(places: Places<S>) -> Self {
         Home {
             places: Some(Box::new(places)),

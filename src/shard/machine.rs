@@ -57,8 +57,6 @@ pub struct Shard<S, W> {
     pending: BTreeMap<ConnRef, VecDeque<Unit<W>>>,
     /// Whether there is nothing that the fast path would have to look at but the places.
     is_plain: bool,
-    /// There is no other shard.
-    is_only: bool,
     /// Messages of this step to this shard.
     loopback: VecDeque<Message<S, W>>,
     /// Units of this step whose turn within their connection has come.
@@ -83,7 +81,6 @@ impl<S, W: Work<S>> Shard<S, W> {
             queues: BTreeMap::new(),
             pending: BTreeMap::new(),
             is_plain: true,
-            is_only: realm.shard_count == 1,
             loopback: VecDeque::new(),
             ready: VecDeque::new(),
             tickets: realm.tickets.clone(),
@@ -146,7 +143,6 @@ impl<S, W: Work<S>> Shard<S, W> {
         if !self.is_plain && (self.pending.contains_key(&conn) || self.home.reserves(slots)) {
             return None;
         }
-        let has_all_at_home = self.has_all_at_home();
         let places = self.home.places_mut()?;
         if !places.all_home(slots) {
             return None;
@@ -157,14 +153,7 @@ impl<S, W: Work<S>> Shard<S, W> {
             places: Some(places),
             parts: &mut [],
             extras: None,
-            has_all_at_home,
         })
-    }
-
-    /// Whether every slot of the process is in its place, and that is here.
-    #[inline]
-    fn has_all_at_home(&self) -> bool {
-        self.is_only && self.home.has_lent_nothing()
     }
 
     /// Runs a unit of work here, or coordinates it from here, whatever its footprint.
@@ -270,7 +259,6 @@ impl<S, W: Work<S>> Shard<S, W> {
     /// Runs a unit whose slots are all in their places.
     fn run_in_place(&mut self, mut unit: Unit<W>, env: &mut W::Env, out: &mut Outbox<S, W>) {
         let touched = RefCell::new(SlotSet::new());
-        let has_all_at_home = self.has_all_at_home();
         let mut view = View {
             shard: self.id,
             owners: &self.owners,
@@ -280,7 +268,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &unit.footprint,
                 touched: &touched,
             }),
-            has_all_at_home,
         };
         let verdict = unit.work.run(&mut view, env);
 
@@ -350,7 +337,6 @@ impl<S, W: Work<S>> Shard<S, W> {
                 footprint: &gather.unit.footprint,
                 touched: &touched,
             }),
-            has_all_at_home: false,
         };
         let verdict = run(&mut gather.unit.work, &mut view, env);
 

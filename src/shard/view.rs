@@ -22,8 +22,6 @@ pub struct View<'a, S> {
     pub(super) parts: &'a mut [Part<S>],
     /// Where to note slots that are touched beyond the footprint.
     pub(super) extras: Option<Extras<'a>>,
-    /// No slot of the process is anywhere but in `places`.
-    pub(super) has_all_at_home: bool,
 }
 
 pub(super) struct Extras<'a> {
@@ -77,11 +75,6 @@ impl<S> View<'_, S> {
         self.parts
             .first()
             .is_some_and(|part| matches!(part.loan, Some(Loan::Whole(_))))
-    }
-
-    /// Whether there is no slot that the unit could lack: it has everything on loan, or nothing of the only shard is lent.
-    pub fn lacks_nothing(&self) -> bool {
-        self.has_everything() || self.has_all_at_home
     }
 
     /// Whether the unit has slots of other shards, or has all of its own shard at once.

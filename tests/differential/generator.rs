@@ -58,7 +58,7 @@ pub const SCRIPT_COMMAND: &[u8] = b"EVAL";
 const SCRIPTS: &[&str] = &[
     "return redis.call(unpack(ARGV))",
     "return redis.pcall(unpack(ARGV))",
-    "redis.pcall('INCR', 'k1') return redis.pcall(unpack(ARGV))",
+    "redis.call('HINCRBY', 'counted', 'calls', 1) return redis.pcall(unpack(ARGV))",
     "redis.call('EXISTS', 'k2', 'k3', 'key:6') return redis.call(unpack(ARGV))",
 ];
 
