@@ -79,7 +79,7 @@ fn load(shards: usize, dir: &Dir, options: &[&str]) -> Server {
     ];
     all.extend_from_slice(options);
     let server = Server::shardis(shards, &all);
-    eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+    server.wait_until_loaded();
     server
 }
 
@@ -691,7 +691,7 @@ fn what_was_kept_is_whole_to_other_tools() {
         let copy = dir.copy(&format!("tools-{oracle:?}"));
         let options = ["--dir", copy.path(), "--appendonly", "yes"];
         let Some(server) = oracle.start(&options) else { continue };
-        eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+        server.wait_until_loaded();
         assert_eq!(server.client().line("GET n").text(), "20", "{}", oracle.name());
     }
 }

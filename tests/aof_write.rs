@@ -122,7 +122,7 @@ fn compare(server: &Server, reader: Reader) {
         Reader::Own(shards) => Some(Server::shardis(shards, &options)),
     };
     let Some(theirs) = theirs else { return };
-    eventually("it is loaded", || theirs.info("persistence", "loading") == "0");
+    theirs.wait_until_loaded();
     let mut reader = theirs.client();
     let found = reader.line("DEBUG DIGEST").text();
     if found != expected {
@@ -477,7 +477,7 @@ fn the_log_of_several_shards_is_cut_at_a_second() {
     let dir = copy.0.to_string_lossy().into_owned();
     for shards in [1, 2] {
         let later = Server::shardis(shards, &["--appendonly", "yes", "--dir", &dir]);
-        eventually("it is loaded", || later.info("persistence", "loading") == "0");
+        later.wait_until_loaded();
         let mut reader = later.client();
         assert_eq!(reader.line("DBSIZE").text(), "20");
         assert_eq!(reader.line("GET early:19").text(), "value");

@@ -235,7 +235,7 @@ impl Copied {
         let dir = self.0.to_string_lossy().into_owned();
         let options = ["--appendonly", "yes", "--dir", &dir, "--enable-debug-command", "yes"];
         let theirs = Oracle::Redis70.start(&options)?;
-        eventually("it is loaded", || theirs.info("persistence", "loading") == "0");
+        theirs.wait_until_loaded();
         let digest = theirs.client().line("DEBUG DIGEST").text();
         assert!(!theirs.log().contains("Truncating the AOF"), "{}", theirs.log());
         Some(digest)

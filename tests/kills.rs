@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::{Server, eventually};
+use support::Server;
 
 const ROUNDS: usize = 8;
 const KEYS: usize = 2000;
@@ -34,7 +34,7 @@ fn kill_now(server: &mut Server) {
 }
 
 fn await_loaded(server: &Server) {
-    eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+    server.wait_until_loaded();
 }
 
 fn digest(server: &Server) -> String {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use support::value::Value;
-use support::{Client, Server, eventually};
+use support::{Client, Server};
 
 const KILLS: usize = 108;
 const CLIENTS: usize = 4;
@@ -74,7 +74,7 @@ fn start(shards: usize, dir: &Path, options: &[&str]) -> Server {
 }
 
 fn await_loaded(server: &Server) {
-    eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+    server.wait_until_loaded();
 }
 
 fn kill_now(server: &mut Server) {

@@ -57,7 +57,7 @@ fn load(shards: usize, dir: &Dir, options: &[&str]) -> Server {
 }
 
 fn await_loaded(server: &Server) {
-    eventually("it is loaded", || server.info_number("persistence", "loading") == 0);
+    server.wait_until_loaded();
 }
 
 /// Everything that a server of that kind can hold, in every encoding.

@@ -5,7 +5,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
-use support::{Client, Oracle, Server, Value, eventually};
+use support::{Client, Oracle, Server, Value};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
 
@@ -244,7 +244,7 @@ fn functions_and_effects_survive_in_files() {
             let _ = server.ending();
             let server = Server::shardis(then, &all);
             let mut client = server.client();
-            eventually("it has loaded", || server.info("persistence", "loading") == "0");
+            server.wait_until_loaded();
             assert_eq!(client.line("DEBUG DIGEST").text(), digest, "{options:?}");
             assert_eq!(client.line("FCALL bump 1 counter").integer(), 4, "{options:?}");
             assert_eq!(server.info_number("memory", "number_of_libraries"), 1);

@@ -172,7 +172,7 @@ fn a_file_for_each_shard_is_read_alone_and_with_the_others() {
             }
             let copy = copy.to_string_lossy().into_owned();
             let reader = Server::shardis(readers, &["--dir", &copy, DEBUG[0], DEBUG[1]]);
-            eventually("it is loaded", || reader.info_number("persistence", "loading") == 0);
+            reader.wait_until_loaded();
             assert_eq!(
                 digest(&reader),
                 expected,
@@ -226,7 +226,7 @@ fn the_layout_can_be_changed_while_it_runs() {
     let dir = server.dir.to_string_lossy().into_owned();
     let options = ["--dir", &dir, "--rdb-layout", "per-shard", DEBUG[0], DEBUG[1]];
     let next = Server::shardis(2, &options);
-    eventually("it is loaded", || next.info_number("persistence", "loading") == 0);
+    next.wait_until_loaded();
     assert_eq!(digest(&next), expected);
     assert_eq!(next.client().line("SAVE").text(), "OK");
     assert_eq!(data_names(&server), set_names(2));
@@ -234,7 +234,7 @@ fn the_layout_can_be_changed_while_it_runs() {
     assert_eq!(next.client().line("SAVE").text(), "OK");
     drop(next);
     let last = Server::shardis(1, &["--dir", &dir]);
-    eventually("it is loaded", || last.info_number("persistence", "loading") == 0);
+    last.wait_until_loaded();
     assert_eq!(last.client().line("DBSIZE").integer(), 0);
     assert_eq!(data_names(&server), set_names(2));
 }
@@ -829,7 +829,7 @@ fn a_kill_leaves_the_last_files_and_the_next_start_tidies_up() {
         let next = Server::shardis(1, &["--dir", &dir]);
         assert_eq!(data_names(&server), files);
         assert!(next.log().contains("which a save has left that was not finished"));
-        eventually("it is loaded", || next.info_number("persistence", "loading") == 0);
+        next.wait_until_loaded();
         assert_eq!(next.client().line("DBSIZE").integer(), 1, "{layout}");
     }
 }

@@ -148,6 +148,14 @@ impl Server {
         }
     }
 
+    /// Waits until it has loaded its data set. INFO says so a moment before all shards serve.
+    pub fn wait_until_loaded(&self) {
+        super::eventually("it is loaded", || {
+            let serves = |_| !self.client().line("PING").text().starts_with("LOADING");
+            self.info("persistence", "loading") == "0" && (0..8).all(serves)
+        });
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("the child is ours").is_none()
     }
