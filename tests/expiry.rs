@@ -53,6 +53,8 @@ fn what_expires_goes_by_itself_and_is_counted_once() {
             (0..MORTAL).map(|number| format!("SET mortal:{number} x PX {}", 1 + number % 1500)),
         );
         eventually("only what stays is there", || {
+            // Who asks again and again holds all slots most of the time, and expiry looks at those that are at home.
+            std::thread::sleep(Duration::from_millis(100));
             key_count(&mut client) == PERMANENT + HASHES
         });
         eventually("all fields are gone", || {
