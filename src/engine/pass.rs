@@ -63,6 +63,7 @@ impl Local {
         self.passes.began = self.env.ticks;
         self.outbound.hold(self.env.wants_turns());
         self.upkeep.saver.look_again();
+        self.upkeep.expiry.look_again();
         if !self.env.snapshot_state.is_at_limit && self.clients.wait_for_snapshot_anywhere() {
             self.clients.find_snapshot_room();
         }
