@@ -352,6 +352,12 @@ impl Env {
         has_failed.then(|| error::aof_write_failed(self.aof.reason()))
     }
 
+    /// Whether the process has more than `maxmemory` lets it have, as of the last account of each shard.
+    pub fn lacks_memory(&self) -> bool {
+        let bytes_max = self.settings.maxmemory;
+        bytes_max > 0 && self.node.memory.counted_bytes() as u64 > bytes_max
+    }
+
     /// The whole keyspace is gone: what is being saved of it is of no use any more.
     pub fn end_snapshots(&mut self) {
         self.snapshots.cancel(false, self.now);
