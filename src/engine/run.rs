@@ -281,7 +281,8 @@ pub fn run_session(
     registry: &'static Registry,
     reply: &mut ReplyBuf,
 ) -> Counted {
-    let Run::Session(handler) = found.command.run else {
+    let ((Run::Session(handler), _) | (_, Some(Run::Session(handler)))) = (found.command.run, found.command.while_busy)
+    else {
         unreachable!("only commands over the session get here: {}", found.full_name);
     };
     let mark = reply.mark();

@@ -2,7 +2,8 @@
 //!
 //! A script holds its shard's thread, and what it needs of others. After `busy-reply-threshold` it is *busy*: from then on clients are answered BUSY,
 //! but for the few commands that may end it, and SCRIPT KILL ends it, if it has called nothing that writes (FUNCTION KILL a function).
-//! The interpreter asks now and then whether it shall go on ([`Watch::look`]), which is when all this comes to pass.
+//! The interpreter asks now and then whether it shall go on ([`Watch::look`]), which is when all this comes to pass, and when the clients of its own shard
+//! are looked after ([`Env::attend`]).
 //!
 //! Invariants: (1) the process counts a script as busy exactly from the moment at which its shard's state says so to the end of the run; (2) of a
 //! script that is killed no call that may write has been made, nor will be: both are one step over the same state.
@@ -110,8 +111,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The script has run for a while, and has written or not. An error ends it.
-    pub fn look(&mut self, env: &Env, has_written: bool) -> Result<(), ReplyError> {
+    /// The script has run for a while, and has written or not. An error ends it. A busy one has the clients of its shard looked after.
+    pub fn look(&mut self, env: &mut Env, has_written: bool) -> Result<(), ReplyError> {
         let threshold_ms = env.settings.busy_reply_threshold;
         if !self.is_busy {
             if threshold_ms == 0 || env.ticks_now().us_since(self.began) / 1000 < threshold_ms {
@@ -127,6 +128,7 @@ impl<'a> Watch<'a> {
             self.scripts.begin(self.is_function);
             tracing::warn!("Slow script detected: still in execution after {threshold_ms} milliseconds.");
         }
+        env.attend();
         match self.seat.state.load(Ordering::Acquire) & KILLED {
             0 => Ok(()),
             _ => Err(error::SCRIPT_KILLED),
