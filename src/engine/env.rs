@@ -8,8 +8,11 @@
 
 use super::aof::Writers;
 use super::attempt::{Attempt, Consequences};
+use super::clients::Clients;
 use super::counted::SlowCall;
+use super::garbage::Garbage;
 use super::listening::{Hearers, Mailbox, Message};
+use super::lobby::Lobby;
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
@@ -33,13 +36,10 @@ use crate::shard::turns::{Turn, Turns};
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
-use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
+use crate::store::{Attention, Cut, DbIndex, HashSeed, Occupancy, Slot};
 use std::any::Any;
-use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
-
-/// Elements that are freed without a detour.
-const FREED_AT_ONCE: usize = 64;
 
 /// `CLIENT PAUSE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +129,16 @@ pub struct Env {
     pub(super) busy: Option<ReplyError>,
     /// What the interpreter of scripts keeps on this shard, which stands above the engine.
     pub interpreter: Option<Box<dyn Any>>,
+    /// The clients of the shard, while a unit of work runs.
+    pub(super) lobby: Lobby,
+    /// Looks after these while it takes long; None: nobody, where there are no sockets.
+    pub attendant: Option<Rc<dyn Attendant>>,
+}
+
+/// Who can look after the clients of a shard in the midst of a unit of work.
+pub trait Attendant {
+    /// Looks once, without waiting, what they want, and answers what can be answered.
+    fn attend(&self, env: &mut Env);
 }
 
 /// Who is told of units of work as they take effect.
@@ -178,50 +188,6 @@ pub enum Observation<'a> {
     Expired,
     /// The snapshot of that number has all keys as they are now. What the pass had logged before may have a turn of its own.
     Cut { number: u64, early: Option<Turn> },
-}
-
-/// Values and tables that wait to be freed.
-#[derive(Default)]
-pub struct Garbage {
-    tables: VecDeque<Detached>,
-}
-
-impl Garbage {
-    pub fn absorb(&mut self, detached: Detached) {
-        if !detached.is_empty() {
-            self.tables.push_back(detached);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
-    /// Frees an entry: at once, unless that takes long.
-    pub fn push(&mut self, entry: OwnedEntry) {
-        let mut detached = Detached::default();
-        detached.push(entry);
-        if !detached.free_step(FREED_AT_ONCE) {
-            self.tables.push_back(detached);
-        }
-    }
-
-    /// How many keys wait (`lazyfree_pending_objects`).
-    pub fn pending_count(&self) -> usize {
-        self.tables.iter().map(Detached::entry_count).sum()
-    }
-
-    /// Frees about `count` elements. Returns how many entries have gone by it.
-    pub fn free_step(&mut self, count: usize) -> usize {
-        let Some(table) = self.tables.front_mut() else { return 0 };
-        let before = table.entry_count();
-        let is_gone = table.free_step(count);
-        let freed = before - table.entry_count();
-        if is_gone {
-            self.tables.pop_front();
-        }
-        freed
-    }
 }
 
 impl Env {
@@ -275,6 +241,8 @@ impl Env {
             registry,
             busy: None,
             interpreter: None,
+            lobby: Lobby::default(),
+            attendant: None,
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
@@ -350,6 +318,12 @@ impl Env {
         }
         let has_failed = self.snapshot_state.has_log_failed;
         has_failed.then(|| error::aof_write_failed(self.aof.reason()))
+    }
+
+    /// Whether the process has more than `maxmemory` lets it have, as of the last account of each shard.
+    pub fn lacks_memory(&self) -> bool {
+        let bytes_max = self.settings.maxmemory;
+        bytes_max > 0 && self.node.memory.counted_bytes() as u64 > bytes_max
     }
 
     /// The whole keyspace is gone: what is being saved of it is of no use any more.
@@ -662,6 +636,12 @@ impl Env {
                 }
             }
         }
+    }
+
+    /// Ends what [`Env::begin_pause`] has begun.
+    pub fn end_pause(&mut self, clients: &mut Clients) {
+        self.pause = None;
+        clients.end_pause();
     }
 
     /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.

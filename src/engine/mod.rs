@@ -19,6 +19,8 @@
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
+//! | `garbage` | what is to be freed |
+//! | `clients`, `lobby` | the clients of a shard, and where they are while a unit of work runs |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -27,7 +29,7 @@
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
 //! | `again` | what a unit keeps that is run again |
 //! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
-//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
+//! | `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
@@ -43,6 +45,7 @@
 //! | `shutdown` | the end of the process |
 //! | `intake` | what comes from other shards, and what units leave to be handed out |
 //! | `dispatch`, `pass` | a client's bytes; one pass of the shard |
+//! | `attend` | clients who are looked after while a script does not end |
 //! | `assembly`, `testbed` | shards in one thread, for tests and benches |
 //!
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
@@ -54,6 +57,7 @@ pub(crate) mod arguments;
 pub mod assembly;
 mod asynchronous;
 mod attempt;
+mod attend;
 mod blocked;
 mod clients;
 mod counted;
@@ -66,6 +70,7 @@ mod exec;
 mod expiry;
 mod foresight;
 mod forgetting;
+mod garbage;
 mod gates;
 mod ground;
 pub(crate) mod help;
@@ -75,6 +80,7 @@ mod keyspace;
 mod libraries;
 pub(crate) mod listening;
 pub(crate) mod literal;
+mod lobby;
 pub(crate) mod local;
 pub(crate) mod log;
 mod nested;
@@ -111,11 +117,13 @@ mod waiting;
 pub mod wire;
 
 pub use attempt::{Audience, Event, KeyEvent, Post, Signal};
+pub use attend::{Desk, Sockets, Taken, attendant};
+pub use clients::Clients;
 pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
 pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
-pub use local::{Envelope, Local, LocalHandle};
+pub use local::{Envelope, Local, LocalHandle, connect};
 pub use nested::{Nested, Rules, Uncalled};
 pub use node::{BusyScripts, Node};
 pub use parked::{Nothing, Park};

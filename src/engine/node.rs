@@ -109,6 +109,8 @@ pub trait Surroundings: Send + Sync {
     fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
     /// Ends the process's service: called when all has been saved that is to be saved.
     fn shut_down(&self);
+    /// Ends the process now, whatever its threads are at.
+    fn end_now(&self) -> !;
 }
 
 impl Node {

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 /// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
 /// feels it.
-const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
+pub(super) const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long replies wait for those behind them that other shards owe. A shard that is awake answers within some 20 µs, one
 /// that shares its core within a scheduling slice; beyond that the client is better served with what is there. With 50
@@ -112,6 +112,9 @@ impl Local {
             self.look_at_disk();
         }
         self.resume_listed();
+        if self.env.lobby.owes() {
+            self.see_off();
+        }
         follow_flush(self);
     }
 

@@ -101,7 +101,7 @@ impl Upkeep {
         let mut next = period;
         if let Some(pause) = on.env.pause {
             if pause.until <= now {
-                clients.end_pause(on.env);
+                on.env.end_pause(clients);
             } else {
                 next = next.min(pause.until - now);
             }
