@@ -19,6 +19,7 @@
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
+//! | `replication` | what the node is to other servers: history, role, replicas |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -87,6 +88,7 @@ mod promise;
 mod receipts;
 mod registry;
 pub(crate) mod replay;
+pub(crate) mod replication;
 mod report;
 pub(crate) mod rewrites;
 mod room;
