@@ -21,6 +21,7 @@
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `garbage` | what is to be freed |
 //! | `clients`, `lobby` | the clients of a shard, and where they are while a unit of work runs |
+//! | `replication` | what the node is to other servers: history, role, replicas |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -93,6 +94,7 @@ mod promise;
 mod receipts;
 mod registry;
 pub(crate) mod replay;
+pub(crate) mod replication;
 mod report;
 pub(crate) mod rewrites;
 mod room;

@@ -3,6 +3,7 @@
 use super::aof::Aof;
 use super::listening::Hearers;
 use super::log::LogSwitch;
+use super::replication::Replication;
 use super::snapshot::Snapshots;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
@@ -20,8 +21,6 @@ pub struct Node {
     pub started_at: UnixMs,
     /// 40 hex digits, new for each process.
     pub run_id: String,
-    /// 40 hex digits: the history of the data set.
-    pub replid: String,
     pub shards: usize,
     pub clients: Arc<ClientTable>,
     /// How many commands there are, subcommands included.
@@ -43,6 +42,8 @@ pub struct Node {
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
+    /// Whose history the data set is, and who copies whom.
+    pub replication: Replication,
     /// How far the data set has been read, at the start.
     pub loading: Loading,
     /// Scripts that have run for too long.

@@ -28,6 +28,7 @@ use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::log::LogSwitch;
 use crate::engine::node::Surroundings;
+use crate::engine::replication::Replication;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
@@ -369,7 +370,6 @@ fn start(
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
-        replid: random.random_hex(40),
         shards,
         clients: ClientTable::new(),
         command_count: registry.all().len(),
@@ -386,6 +386,7 @@ fn start(
         log_switch,
         turns,
         hearers: Arc::new(Hearers::new(shards)),
+        replication: Replication::new(random.random_hex(40)),
         loading: Default::default(),
         busy_scripts: Default::default(),
         scripts: Default::default(),
