@@ -174,6 +174,8 @@ pub enum Observation<'a> {
     Ran(Args<'a>),
     /// The same, and it waits: whoever makes one of its keys ready runs it again.
     Parked(Args<'a>),
+    /// It has waited, and is answered with an error.
+    Refused(Args<'a>),
     /// Nobody serves it any more: the wait has ended by itself, or was ended.
     WaitEnded(Unserved),
     /// These keys are watched from now on.

@@ -65,6 +65,8 @@ pub(super) enum What {
     Ran(Vec<Vec<u8>>),
     /// It waits, or waits on.
     Parked(Vec<Vec<u8>>),
+    /// It has waited, and is answered with an error.
+    Refused(Vec<Vec<u8>>),
     WaitEnded(Unserved),
     Watched(Vec<Vec<u8>>),
     Committed,
@@ -394,6 +396,7 @@ fn observer(
             let what = match &observed.what {
                 Observation::Ran(args) => What::Ran(words(args)),
                 Observation::Parked(args) => What::Parked(words(args)),
+                Observation::Refused(args) => What::Refused(words(args)),
                 Observation::WaitEnded(how) => What::WaitEnded(*how),
                 Observation::Watched(args) => What::Watched(words(args)),
                 Observation::Committed => What::Committed,

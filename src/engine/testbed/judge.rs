@@ -796,6 +796,7 @@ pub(super) fn tell(record: &Record) -> String {
     match &record.what {
         What::Ran(args) => words(args),
         What::Parked(args) => format!("{}, which waits", words(args)),
+        What::Refused(args) => format!("{}, which is refused", words(args)),
         What::WaitEnded(how) => format!("a wait that ends: {how:?}"),
         What::Watched(keys) => format!("watch {}", words(keys)),
         What::Committed => "a transaction".to_owned(),

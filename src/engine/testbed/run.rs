@@ -538,6 +538,7 @@ impl<'a> Run<'a> {
                 let line = match &record.what {
                     What::Ran(_)
                     | What::Parked(_)
+                    | What::Refused(_)
                     | What::Watched(_)
                     | What::Evicted(_)
                     | What::Expired

@@ -146,7 +146,7 @@ impl Judge {
         let wait = self.waits.parked.remove(&client).expect("it waits");
         let described = self.clients[client].describe(wait.index);
         let (args, is_served) = match &record.what {
-            What::Ran(args) => (args, true),
+            What::Ran(args) | What::Refused(args) => (args, true),
             What::Parked(args) => (args, false),
             _ => return Err(wrong("order", format!("{} ran while {described} waits", tell(record)))),
         };
@@ -462,26 +462,26 @@ impl Judge {
         if let Some(key) = keys.find(|key| wait.wish.keys.contains(key)) {
             return Some(key);
         }
-        // Nothing is logged: it is the first from which it could be served, or beside that one another that is of a type that it does not take.
-        let keys = wait.wish.keys.iter();
-        let found = keys.clone().find(|key| {
+        // Nothing is logged: it is the first from which it could be served, or, of those that were held, one of a type that it does not take.
+        let is_refused = matches!(record.what, What::Refused(_)) && !wait.wish.alone.is_empty();
+        let mut keys = wait.wish.keys.iter();
+        keys.find(|key| {
             let now = self.time_of_slot(key, record.now);
-            (wait.wish.is_served_by)(&wait.words, key, &mut |words| self.ask(client, words, wait.db, now))
-        })?;
-        let takes_one = !wait.wish.alone.is_empty();
-        let mut before = keys.take_while(|key| takes_one && *key != found);
-        let refused = before.find(|key| {
-            let now = self.time_of_slot(key, record.now);
-            key_slot(key) == key_slot(found) && self.ask(client, &[b"TYPE", key], wait.db, now) != b"+none\r\n"
-        });
-        Some(refused.unwrap_or(found).clone())
+            let could_be =
+                (wait.wish.is_served_by)(&wait.words, key, &mut |words| self.ask(client, words, wait.db, now));
+            match is_refused {
+                true => !could_be && self.ask(client, &[b"TYPE", key], wait.db, now) != b"+none\r\n",
+                false => could_be,
+            }
+        })
+        .cloned()
     }
 
     /// Whether a unit that was not judged yet is one of somebody who has waited.
     pub(super) fn is_served(&self, record: &Record) -> bool {
         let client = self.by_origin.get(&record.origin);
         let wait = client.and_then(|client| self.waits.parked.get(client));
-        let is_it = |wait: &Wait| matches!(&record.what, What::Ran(args) if *args == wait.words);
+        let is_it = |wait: &Wait| matches!(&record.what, What::Ran(args) | What::Refused(args) if *args == wait.words);
         wait.is_some_and(is_it)
     }
 
