@@ -134,6 +134,7 @@ impl Plan<'_> {
             log_switch,
             turns,
             hearers: Arc::new(Hearers::new(self.shard_count)),
+            following: Default::default(),
             loading: Default::default(),
             busy_scripts: Default::default(),
             scripts: Default::default(),

@@ -63,6 +63,7 @@ gates! {
     REQUEST => gate_of_password;
     REQUEST => gate_of_listeners;
     REQUEST => gate_of_pause;
+    REQUEST => gate_of_replicas;
     REQUEST => gate_of_loading;
     REQUEST => gate_of_busy_scripts;
     BOTH => gate_of_memory;
@@ -168,6 +169,39 @@ impl Applicant<'_> {
         Ok(())
     }
 
+    /// On a replica: it refuses writes, and whatever needs data while these may be old.
+    #[inline(always)]
+    fn gate_of_replicas(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        match shard.node.following.is_replica() {
+            false => Ok(()),
+            true => self.gate_on_a_replica(shard),
+        }
+    }
+
+    #[cold]
+    fn gate_on_a_replica(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+        let registry = shard.registry;
+        let is_any = |test: &dyn Fn(&Command) -> bool| self.any_command(registry, test);
+        if shard.env.settings.replica_read_only && is_any(&|command| command.flags.contains(Flags::WRITE)) {
+            return Err(Refusal::Error(error::READ_ONLY_REPLICA));
+        }
+        if shard.env.is_stale() && is_any(&|command| !command.flags.contains(Flags::STALE)) {
+            return Err(Refusal::Error(error::MASTER_DOWN));
+        }
+        Ok(())
+    }
+
+    /// Whether that holds for the command, or for one of those that it runs if it is EXEC.
+    fn any_command(&self, registry: &Registry, test: &dyn Fn(&Command) -> bool) -> bool {
+        let transaction = self.client.as_ref().and_then(|client| client.transaction.as_ref());
+        let queue = match (self.found.command.run, transaction) {
+            (Run::Transaction(Control::Exec), Some(transaction)) => &transaction.queue[..],
+            _ => &[][..],
+        };
+        let mut queued = queue.iter().map(|queued| registry.get(queued.command).command);
+        test(self.found.command) || queued.any(test)
+    }
+
     /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
     #[inline(always)]
     fn gate_of_loading(&mut self, shard: &mut Local) -> Result<(), Refusal> {
@@ -202,7 +236,7 @@ impl Applicant<'_> {
     /// Makes room first, if the command is one over keys.
     #[inline(always)]
     fn gate_of_memory(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        if shard.env.settings.maxmemory == 0 {
+        if shard.env.settings.maxmemory == 0 || !shard.env.may_evict() {
             return Ok(());
         }
         if runs_over_keys(&self.found.command.run) {

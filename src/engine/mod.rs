@@ -19,6 +19,7 @@
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
+//! | `following` | whom this node follows, and how far it has come in that |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -26,7 +27,7 @@
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
 //! | `again` | what a unit keeps that is run again |
-//! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
+//! | `run`, `nested`, `serve`, `exec`, `streamed`, `task` | running a command, those that a script calls, serving who has waited, a transaction, what a master's stream brings, a unit that travels |
 //! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
@@ -37,7 +38,7 @@
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
-//! | `replay` | commands that come from a file |
+//! | `replay` | commands that come from a file, or from a master |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous` | MULTI and WATCH; commands that wait |
 //! | `shutdown` | the end of the process |
@@ -64,6 +65,7 @@ mod evict_clients;
 mod eviction;
 mod exec;
 mod expiry;
+pub(crate) mod following;
 mod foresight;
 mod forgetting;
 mod gates;
@@ -98,6 +100,7 @@ mod serve;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
+pub(crate) mod streamed;
 mod task;
 mod telling;
 pub mod testbed;

@@ -1,6 +1,7 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
 use super::aof::Aof;
+use super::following::Following;
 use super::listening::Hearers;
 use super::log::LogSwitch;
 use super::snapshot::Snapshots;
@@ -43,6 +44,8 @@ pub struct Node {
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
+    /// Whom this node follows.
+    pub following: Following,
     /// How far the data set has been read, at the start.
     pub loading: Loading,
     /// Scripts that have run for too long.

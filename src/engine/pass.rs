@@ -95,6 +95,11 @@ impl Local {
             self.hear(stable);
             delivery::let_leave(self, stable);
         }
+        let generation = self.node.following.generation();
+        if generation != std::mem::replace(&mut self.passes.generation, generation) && self.node.following.is_replica()
+        {
+            unblock::end_all(self);
+        }
         if self.env.tick() >= self.passes.cron_due {
             let pause = self.cron();
             self.passes.cron_due = Ticks(self.env.ticks.0.saturating_add(pause.as_nanos() as u64));
