@@ -49,7 +49,7 @@ impl Pump for Echo {
             match event {
                 Event::Accepted { conn, .. } => self.plane.start(conn),
                 Event::Received { conn, buffer } => {
-                    let mut bytes = self.plane.data(&buffer).to_vec();
+                    let mut bytes = buffer.bytes().to_vec();
                     self.plane.give_back(buffer);
                     let out = Output {
                         bytes: &mut bytes,

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use support::client::encode;
 use support::{Client, Oracle, Server, Value};
 
 const SHARD_COUNTS: [usize; 3] = [1, 2, 4];
@@ -275,59 +275,220 @@ fn libraries_travel_to_other_servers_and_back() {
     }
 }
 
-/// What `others` are answered who ask again and again until the script has ended. (Those on its own shard are answered then.)
-fn asked_until_it_ends(server: &Server, script: &str, question: &[u8]) -> (Value, Vec<String>) {
-    let mut others: Vec<Client> = (0..8).map(|_| server.client()).collect();
-    thread::scope(|scope| {
-        let runner = scope.spawn(|| eval(&mut server.client(), script, &["1", "written"]));
-        let mut asked = 0;
-        while !runner.is_finished() {
-            for other in &mut others {
-                other.send(question).expect("the server reads");
-            }
-            asked += 1;
-            thread::sleep(Duration::from_millis(20));
-        }
-        let replies = others
-            .iter_mut()
-            .flat_map(|other| (0..asked).map(|_| other.reply().text()).collect::<Vec<_>>());
-        (runner.join().expect("it has ended"), replies.collect())
-    })
+/// The server with each number of shards, and what it is measured by.
+fn servers(options: &[&str]) -> Vec<Server> {
+    let ours = SHARD_COUNTS.map(|shards| Server::shardis(shards, options));
+    let theirs = [Oracle::Redis70, Oracle::Redis82].map(|oracle| oracle.start(options));
+    ours.into_iter().chain(theirs.into_iter().flatten()).collect()
+}
+
+const SOON_BUSY: &[&str] = &["--busy-reply-threshold", "50", "--save", ""];
+
+/// Begins what does not end, and comes back when clients are answered BUSY. (What asks no key is never on its way to a shard that is about to
+/// be busy.)
+fn begin(server: &Server, call: &[&str]) -> Client {
+    let mut runner = server.client();
+    runner.send(&encode(call)).expect("the server reads");
+    while !server.client().line("PING").text().starts_with("BUSY") {}
+    runner
+}
+
+/// What is not served while a script is busy, and what is, for a client who has been there before or who has just come.
+fn check_service(client: &mut Client, kills: &str) {
+    let mut is_busy = |line: &str| {
+        let reply = client.line(line).text();
+        assert!(
+            reply.starts_with("BUSY Redis is busy running a script.") && reply.contains(kills),
+            "{line}: {reply}"
+        );
+    };
+    for line in [
+        "GET other",
+        "SET other 1",
+        "PING",
+        "INFO",
+        "CONFIG GET save",
+        "EVAL return 0",
+        "DBSIZE",
+        "SHUTDOWN",
+    ] {
+        is_busy(line);
+    }
+    assert!(client.line("NOSUCH").text().starts_with("ERR unknown command"));
+    assert!(client.line("GET").text().starts_with("ERR wrong number"));
+    assert_eq!(client.line("UNWATCH").text(), "OK");
+    assert_eq!(client.line("MULTI").text(), "OK");
+    assert!(client.line("GET other").text().starts_with("BUSY"));
+    assert!(client.line("EXEC").text().starts_with("EXECABORT"));
+    assert_eq!(client.line("MULTI").text(), "OK");
+    assert!(
+        client
+            .line("EXEC")
+            .text()
+            .starts_with("EXECABORT Transaction discarded because of: BUSY")
+    );
+    assert_eq!(client.line("MULTI").text(), "OK");
+    assert_eq!(client.line("DISCARD").text(), "OK");
+    // A pipeline, the last request in two parts.
+    client
+        .send(b"HELLO 2\r\nGET a\r\nRESET\r\nDISC")
+        .expect("the server reads");
+    assert!(!client.reply().is_error());
+    assert!(client.reply().text().starts_with("BUSY"));
+    assert_eq!(client.reply().text(), "RESET");
+    client.send(b"ARD\r\n").expect("the server reads");
+    assert!(client.reply().text().starts_with("ERR DISCARD without MULTI"));
+}
+
+/// Clients on every shard, who have been served before.
+fn acquainted(server: &Server) -> Vec<Client> {
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.line("PING").text(), "PONG");
+    }
+    clients
+}
+
+fn check_everybody(server: &Server, known: &mut [Client], kills: &str) {
+    for client in known {
+        check_service(client, kills);
+    }
+    for _ in 0..8 {
+        let mut client = server.client();
+        check_service(&mut client, kills);
+        assert_eq!(client.line("QUIT").text(), "OK");
+        assert_eq!(client.rest(), b"", "its connection has ended");
+    }
 }
 
 #[test]
-fn a_script_that_does_not_end_is_killed_from_another_shard() {
-    let server = Server::shardis(2, &["--busy-reply-threshold", "100"]);
-    for script in [
-        "while true do end",
-        "while true do pcall(function() while true do end end) end",
-        "while true do redis.call('GET', KEYS[1]) end",
-    ] {
-        let (reply, answers) = asked_until_it_ends(&server, script, b"SCRIPT KILL\r\n");
-        assert!(reply.text().contains("Script killed by user"), "{script}: {reply:?}");
-        assert!(answers.iter().any(|answer| answer == "OK"), "{script}: {answers:?}");
-        assert!(
-            answers
-                .iter()
-                .all(|answer| answer == "OK" || answer.starts_with("NOTBUSY")),
-            "{answers:?}"
-        );
+fn a_script_that_does_not_end_leaves_all_clients_an_answer_and_is_killed_by_any() {
+    for server in servers(SOON_BUSY) {
+        let mut known = acquainted(&server);
+        let loops = [
+            "while true do end",
+            "while true do pcall(function() while true do end end) end",
+            "while true do redis.call('GET', KEYS[1]) end",
+            "while true do redis.pcall('GET', 'undeclared') end",
+        ];
+        for (round, script) in loops.iter().cycle().take(8).enumerate() {
+            let mut runner = begin(&server, &["EVAL", script, "1", &format!("key:{round}")]);
+            // (Between two calls of commands it may be long until an interpreter asks.)
+            match round {
+                0 => check_everybody(&server, &mut known, "SCRIPT KILL"),
+                round if round < loops.len() => check_service(&mut known[round + 1], "SCRIPT KILL"),
+                _ => {}
+            }
+            let reply = known[round].line("FUNCTION KILL").text();
+            assert!(reply.starts_with("BUSY"), "{reply}");
+            let reply = match round % 2 {
+                0 => known[round].line("SCRIPT KILL"),
+                _ => server.client().line("SCRIPT KILL"),
+            };
+            assert_eq!(reply.text(), "OK");
+            let reply = runner.reply().text();
+            assert!(reply.contains("Script killed by user"), "{script}: {reply}");
+            for client in &mut known {
+                assert_eq!(client.line("PING").text(), "PONG");
+            }
+        }
+        assert!(server.client().line("SCRIPT KILL").text().starts_with("NOTBUSY"));
     }
-    let bounded =
-        "local began = os.clock() redis.call('SET', KEYS[1], 1) while os.clock() - began < 1 do end return 'done'";
-    let (reply, answers) = asked_until_it_ends(&server, bounded, b"SCRIPT KILL\r\n");
-    assert_eq!(reply.text(), "done");
-    assert!(
-        answers.iter().any(|answer| answer.starts_with("UNKILLABLE")),
-        "{answers:?}"
-    );
-    assert!(!answers.iter().any(|answer| answer == "OK"), "{answers:?}");
-    let (_, answers) = asked_until_it_ends(&server, bounded, b"GET other\r\n");
-    assert!(
-        answers.iter().any(|answer| answer.starts_with("BUSY Redis is busy")),
-        "{answers:?}"
-    );
-    assert_eq!(server.client().line("GET written").text(), "1");
+}
+
+#[test]
+fn a_function_that_does_not_end_is_told_of_and_killed() {
+    let library = "#!lua name=lib\nredis.register_function('forever', function() while true do end end)";
+    for server in servers(SOON_BUSY) {
+        let mut known = acquainted(&server);
+        assert_eq!(known[0].call(&["FUNCTION", "LOAD", library]).text(), "lib");
+        for round in 0..4 {
+            let mut runner = begin(&server, &["FCALL", "forever", "1", &format!("key:{round}")]);
+            check_everybody(&server, &mut known, "FUNCTION KILL");
+            let client = &mut known[2 * round];
+            assert!(client.line("SCRIPT KILL").text().starts_with("BUSY"));
+            let told = client.line("FUNCTION STATS").items();
+            let running = told[1].items();
+            assert_eq!(running[1].text(), "forever");
+            assert_eq!(client.line("FUNCTION KILL").text(), "OK");
+            assert!(runner.reply().text().contains("Script killed by user"));
+        }
+    }
+}
+
+#[test]
+fn a_script_that_has_written_ends_with_the_process_only_and_leaves_nothing() {
+    for (shards, keys) in [(1, "1"), (2, "1"), (4, "1"), (4, "3")] {
+        for from_another in [false, true] {
+            let name = format!("shardis-busy-{}-{shards}-{keys}-{from_another}", std::process::id());
+            let dir = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&dir);
+            std::fs::create_dir_all(&dir).expect("there is room");
+            let pid_file = dir.join("pid").display().to_string();
+            let dir_text = dir.display().to_string();
+            let mut options = SOON_BUSY.to_vec();
+            options.extend(["--dir", &dir_text, "--appendonly", "yes", "--pidfile", &pid_file]);
+            let mut server = Server::shardis(shards, &options);
+            let mut known = acquainted(&server);
+            for (index, client) in known.iter_mut().enumerate() {
+                assert_eq!(client.line(&format!("SET before:{index} 1")).text(), "OK");
+            }
+            let script = "for _, key in ipairs(KEYS) do redis.call('SET', key, 1) end while true do end";
+            let call = ["EVAL", script, keys, "a", "b", "c"];
+            let runner = begin(&server, &call);
+            for client in &mut known {
+                assert!(client.line("SCRIPT KILL").text().starts_with("UNKILLABLE"));
+            }
+            assert!(server.client().line("SCRIPT KILL").text().starts_with("UNKILLABLE"));
+            assert!(known[0].line("SHUTDOWN SAVE").text().starts_with("BUSY"));
+            assert!(known[0].line("SHUTDOWN ABORT").text().starts_with("ERR No shutdown"));
+            let mut ender = match from_another {
+                true => server.client(),
+                false => known.remove(3),
+            };
+            assert!(
+                ender.try_call(&["SHUTDOWN", "NOSAVE"]).is_err(),
+                "the connection just ends"
+            );
+            assert!(server.ending().success());
+            assert!(!std::path::Path::new(&pid_file).exists());
+            drop((runner, known));
+            let server = Server::shardis(shards, &options);
+            server.wait_until_loaded();
+            let mut client = server.client();
+            for index in 0..8 {
+                assert_eq!(client.line(&format!("GET before:{index}")).text(), "1");
+            }
+            assert_eq!(client.line("EXISTS a b c").integer(), 0);
+            drop(server);
+            let _ = std::fs::remove_dir_all(&dir);
+        }
+    }
+}
+
+/// What would need slots waits; it is not lost, and neither is what stands behind it.
+#[test]
+fn who_watches_while_a_script_is_busy_is_answered_behind_it() {
+    for shards in SHARD_COUNTS {
+        let server = Server::shardis(shards, SOON_BUSY);
+        let mut known = acquainted(&server);
+        let mut runner = begin(&server, &["EVAL", "while true do end", "1", "watched"]);
+        for client in &mut known {
+            client
+                .send(b"WATCH watched\r\nMULTI\r\nDISCARD\r\n")
+                .expect("the server reads");
+        }
+        // The script's own client, too.
+        runner
+            .send(b"INCR counted\r\nINCR counted\r\n")
+            .expect("the server reads");
+        assert_eq!(server.client().line("SCRIPT KILL").text(), "OK");
+        for client in &mut known {
+            assert_eq!([0; 3].map(|_| client.reply().text()), ["OK"; 3]);
+        }
+        assert!(runner.reply().is_error());
+        assert_eq!([0; 2].map(|_| runner.reply().integer()), [1, 2]);
+    }
 }
 
 #[test]

@@ -64,6 +64,24 @@ choice! {
 }
 
 choice! {
+    /// The oldest version that a replica may have.
+    ReplCompat {
+        /// What each says of itself; 7.0 where it says nothing.
+        Auto = "auto";
+        /// Redis 6.2
+        V6_2 = "6.2";
+        /// Redis 7.0
+        V7_0 = "7.0";
+        /// Redis 7.2, and Valkey up to 8
+        V7_2 = "7.2";
+        /// Redis 7.4 to 8.4
+        V7_4 = "7.4";
+        /// Valkey 9
+        Valkey9 = "valkey-9";
+    }
+}
+
+choice! {
     /// The syslog facility.
     SyslogFacility {
         /// LOG_USER

@@ -320,6 +320,7 @@ field_as_choice!(
     MaxmemoryPolicy,
     AppendFsync,
     DisklessLoad,
+    ReplCompat,
     SanitizeDumpPayload,
     AclPubsubDefault,
     TlsAuthClients,

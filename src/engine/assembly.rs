@@ -15,6 +15,7 @@ use super::literal::Registry;
 use super::local::{Executor, Local, LocalOptions};
 use super::log::{LogSwitch, ReaderId};
 use super::node::{Node, Surroundings};
+use super::replication::Replication;
 use super::snapshot::Snapshots;
 use super::unblock;
 use crate::base::clock::{Clock, Ms, SimulatedClock, UnixMs};
@@ -76,6 +77,10 @@ impl Surroundings for Nowhere {
     fn apply(&self, _: Effect, _: &Settings) -> Result<(), String> {
         Ok(())
     }
+    fn end_now(&self) -> ! {
+        unreachable!("no script is busy where there are no sockets")
+    }
+
     fn shut_down(&self) {}
 }
 
@@ -119,7 +124,6 @@ impl Plan<'_> {
         let node = Arc::new(Node {
             started_at: self.started_at,
             run_id: "0".repeat(40),
-            replid: "1".repeat(40),
             shards: self.shard_count,
             clients: ClientTable::new(),
             command_count: self.registry.all().len(),
@@ -134,7 +138,7 @@ impl Plan<'_> {
             log_switch,
             turns,
             hearers: Arc::new(Hearers::new(self.shard_count)),
-            following: Default::default(),
+            replication: Replication::new("1".repeat(40)),
             loading: Default::default(),
             busy_scripts: Default::default(),
             scripts: Default::default(),

@@ -4,7 +4,6 @@
 //! on says so in its `stall`; what it waits for is known here, so that it is listed again when that is over: for the replies of its own
 //! commands ([`Clients::answered`]), for the end of CLIENT PAUSE, for room in a link.
 
-use super::env::Env;
 use crate::client::{Client, Session, Stall};
 use crate::shard::ConnRef;
 
@@ -138,8 +137,7 @@ impl Clients {
     }
 
     /// Lets the clients go on that CLIENT PAUSE held back.
-    pub fn end_pause(&mut self, env: &mut Env) {
-        env.pause = None;
+    pub(super) fn end_pause(&mut self) {
         let paused = std::mem::take(&mut self.paused);
         self.let_go_on(paused, Stall::Paused);
     }

@@ -14,7 +14,7 @@
 //! went, is answered by what they say; inside EXEC the answer was written when it ran, from what stood in the directory then.
 
 use super::invalidation::{self, Forward};
-use super::listening::{Announcement, Message, Publication, address};
+use super::listening::{Announcement, Message, Publication, address, look_again_at};
 use super::local::{Envelope, Local};
 use super::receipts::{KeptReply, ReceiptId, Word};
 use super::wire::Leaving;
@@ -158,6 +158,8 @@ pub(super) fn has_heard_all(local: &mut Local, client: &Client) -> bool {
             turn: None,
             has_heard: false,
         });
+        // If the look of this pass is over, the next one is to come at once.
+        local.passes.next_look = Some(local.env.ticks);
         return false;
     };
     if leaving[at].has_heard {
@@ -195,7 +197,10 @@ pub(super) fn let_leave(local: &mut Local, stable: u64) {
         }
         true
     });
-    passes.is_busy |= passes.leaving.iter().any(|leaving| !leaving.has_heard);
+    // What is waited for is another shard's, which may be at its disk.
+    if passes.leaving.iter().any(|leaving| !leaving.has_heard) {
+        passes.next_look = Some(look_again_at(env.ticks));
+    }
 }
 
 /// One message, on this shard.

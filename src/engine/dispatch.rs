@@ -279,42 +279,49 @@ impl Local {
             Run::Keys(_) | Run::Reaching(..) | Run::Slots(..) | Run::Script(_) | Run::Everything(_) => {
                 self.run_over_slots(client, found, args)
             }
-            Run::Session(_) => {
-                if found.command.changes_subscriptions && !client.pending.is_empty() {
-                    // What comes of the commands before it comes from before the subscription.
-                    return Flow::Wait(Stall::Barrier);
-                }
-                if found.command.changes_subscriptions && !has_heard_all(self, client) {
-                    return Flow::Wait(Stall::Leaving);
-                }
-                let buffer = if client.pending.is_empty() {
-                    &mut client.out
-                } else {
-                    client.pending.tail()
-                };
-                let counted = run_session(
-                    found,
-                    args,
-                    &mut client.session,
-                    false,
-                    &mut self.env,
-                    &self.node,
-                    self.registry,
-                    buffer,
-                );
-                counted.count(&mut self.env.stats);
-                self.env.note_slow(found.command, args, counted.elapsed_us);
-                client.is_closing |= client.session.closes;
-                client.follow_session();
-                if self.env.shows_commands() {
-                    self.env.show(found.command, args, &client.session);
-                }
-                Flow::Go
+            Run::Session(_) => self.run_over_session(client, found, args),
+            Run::Node(_) if self.env.busy.is_some() && found.command.while_busy.is_some() => {
+                self.run_over_session(client, found, args)
             }
             Run::Node(_) => start_asynchronous(self, client, found, args),
             Run::Transaction(control) => self.control(client, control, found, args),
             Run::Container | Run::Guarded(_) => unreachable!("a container was refused by its arity"),
         }
+    }
+
+    /// Runs a command over the session of its client.
+    #[inline]
+    fn run_over_session(&mut self, client: &mut Client, found: &'static Registered, args: Args) -> Flow {
+        if found.command.changes_subscriptions && !client.pending.is_empty() {
+            // What comes of the commands before it comes from before the subscription.
+            return Flow::Wait(Stall::Barrier);
+        }
+        if found.command.changes_subscriptions && !has_heard_all(self, client) {
+            return Flow::Wait(Stall::Leaving);
+        }
+        let buffer = if client.pending.is_empty() {
+            &mut client.out
+        } else {
+            client.pending.tail()
+        };
+        let counted = run_session(
+            found,
+            args,
+            &mut client.session,
+            false,
+            &mut self.env,
+            &self.node,
+            self.registry,
+            buffer,
+        );
+        counted.count(&mut self.env.stats);
+        self.env.note_slow(found.command, args, counted.elapsed_us);
+        client.is_closing |= client.session.closes;
+        client.follow_session();
+        if self.env.shows_commands() {
+            self.env.show(found.command, args, &client.session);
+        }
+        Flow::Go
     }
 
     /// Runs a command that controls the transaction.

@@ -8,8 +8,11 @@
 
 use super::aof::Writers;
 use super::attempt::{Attempt, Consequences};
+use super::clients::Clients;
 use super::counted::SlowCall;
+use super::garbage::Garbage;
 use super::listening::{Hearers, Mailbox, Message};
+use super::lobby::Lobby;
 use super::log::Log;
 use super::node::Node;
 use super::promise::Promises;
@@ -33,13 +36,10 @@ use crate::shard::turns::{Turn, Turns};
 use crate::shard::{ConnRef, ShardId, View};
 use crate::spec::{Command, Flags};
 use crate::stats::Stats;
-use crate::store::{Attention, Cut, DbIndex, Detached, HashSeed, Occupancy, OwnedEntry, Slot};
+use crate::store::{Attention, Cut, DbIndex, HashSeed, Occupancy, Slot};
 use std::any::Any;
-use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
-
-/// Elements that are freed without a detour.
-const FREED_AT_ONCE: usize = 64;
 
 /// `CLIENT PAUSE`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,6 +131,16 @@ pub struct Env {
     pub(super) busy: Option<ReplyError>,
     /// What the interpreter of scripts keeps on this shard, which stands above the engine.
     pub interpreter: Option<Box<dyn Any>>,
+    /// The clients of the shard, while a unit of work runs.
+    pub(super) lobby: Lobby,
+    /// Looks after these while it takes long; None: nobody, where there are no sockets.
+    pub attendant: Option<Rc<dyn Attendant>>,
+}
+
+/// Who can look after the clients of a shard in the midst of a unit of work.
+pub trait Attendant {
+    /// Looks once, without waiting, what they want, and answers what can be answered.
+    fn attend(&self, env: &mut Env);
 }
 
 /// Who is told of units of work as they take effect.
@@ -180,50 +190,6 @@ pub enum Observation<'a> {
     Expired,
     /// The snapshot of that number has all keys as they are now. What the pass had logged before may have a turn of its own.
     Cut { number: u64, early: Option<Turn> },
-}
-
-/// Values and tables that wait to be freed.
-#[derive(Default)]
-pub struct Garbage {
-    tables: VecDeque<Detached>,
-}
-
-impl Garbage {
-    pub fn absorb(&mut self, detached: Detached) {
-        if !detached.is_empty() {
-            self.tables.push_back(detached);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
-    /// Frees an entry: at once, unless that takes long.
-    pub fn push(&mut self, entry: OwnedEntry) {
-        let mut detached = Detached::default();
-        detached.push(entry);
-        if !detached.free_step(FREED_AT_ONCE) {
-            self.tables.push_back(detached);
-        }
-    }
-
-    /// How many keys wait (`lazyfree_pending_objects`).
-    pub fn pending_count(&self) -> usize {
-        self.tables.iter().map(Detached::entry_count).sum()
-    }
-
-    /// Frees about `count` elements. Returns how many entries have gone by it.
-    pub fn free_step(&mut self, count: usize) -> usize {
-        let Some(table) = self.tables.front_mut() else { return 0 };
-        let before = table.entry_count();
-        let is_gone = table.free_step(count);
-        let freed = before - table.entry_count();
-        if is_gone {
-            self.tables.pop_front();
-        }
-        freed
-    }
 }
 
 impl Env {
@@ -278,6 +244,8 @@ impl Env {
             registry,
             busy: None,
             interpreter: None,
+            lobby: Lobby::default(),
+            attendant: None,
             settings: settings.clone(),
             occupancy: node.occupancy.clone(),
             attention: node.attention.clone(),
@@ -355,6 +323,12 @@ impl Env {
         has_failed.then(|| error::aof_write_failed(self.aof.reason()))
     }
 
+    /// Whether the process has more than `maxmemory` lets it have, as of the last account of each shard.
+    pub fn lacks_memory(&self) -> bool {
+        let bytes_max = self.settings.maxmemory;
+        bytes_max > 0 && self.node.memory.counted_bytes() as u64 > bytes_max
+    }
+
     /// The whole keyspace is gone: what is being saved of it is of no use any more.
     pub fn end_snapshots(&mut self) {
         self.snapshots.cancel(false, self.now);
@@ -385,7 +359,7 @@ impl Env {
         Moment {
             now: self.now,
             policy: self.access_policy(),
-            keeps_stale: self.is_paused() || self.node.following.is_replica(),
+            keeps_stale: self.is_paused() || self.node.replication.following.is_replica(),
         }
     }
 
@@ -393,12 +367,12 @@ impl Env {
     pub(super) fn may_expire_actively(&self) -> bool {
         let is_held_up = self.is_loading || self.snapshot_state.has_log_failed;
         // What a replica has goes when its master says so.
-        self.expires_actively && self.pause.is_none() && !is_held_up && !self.node.following.is_replica()
+        self.expires_actively && self.pause.is_none() && !is_held_up && !self.node.replication.following.is_replica()
     }
 
     /// Whether room may be made by taking keys away. What a replica has is what its master has, as a rule.
     pub(super) fn may_evict(&self) -> bool {
-        let ignores = self.settings.replica_ignore_maxmemory && self.node.following.is_replica();
+        let ignores = self.settings.replica_ignore_maxmemory && self.node.replication.following.is_replica();
         !self.is_loading && !self.snapshot_state.has_log_failed && !ignores
     }
 
@@ -406,7 +380,7 @@ impl Env {
     #[inline]
     pub(super) fn refusal_of_replica(&self, flags: Flags) -> Option<ReplyError> {
         let refuses = flags.contains(Flags::WRITE)
-            && self.node.following.is_replica()
+            && self.node.replication.following.is_replica()
             && self.settings.replica_read_only
             && !self.obeys
             && !self.is_replaying;
@@ -416,7 +390,7 @@ impl Env {
     /// Whether a replica that has lost its master answers only what needs no data.
     #[inline]
     pub(super) fn is_stale(&self) -> bool {
-        self.node.following.is_cut_off() && !self.settings.replica_serve_stale_data
+        self.node.replication.following.is_cut_off() && !self.settings.replica_serve_stale_data
     }
 
     /// Whether what runs from here on is the master's word.
@@ -696,6 +670,12 @@ impl Env {
                 }
             }
         }
+    }
+
+    /// Ends what [`Env::begin_pause`] has begun.
+    pub fn end_pause(&mut self, clients: &mut Clients) {
+        self.pause = None;
+        clients.end_pause();
     }
 
     /// Holds clients back. Where a pause lasts already, it becomes neither shorter nor milder by it.

@@ -6,7 +6,7 @@ use super::counted::Counted;
 use super::env::{Ended, Env, shown_arguments};
 use super::literal::{Caller, Registry, Run, each_key};
 use super::node::Node;
-use super::run::{Outcome, lacking_of_chains, put_aside, run_keys, run_session};
+use super::run::{Outcome, count, lacking_of_chains, run_keys, run_session};
 use super::serve::end_unit;
 use crate::base::clock::UnixMs;
 use crate::client::{Client, Queued, Session};
@@ -195,12 +195,7 @@ impl ExecStep {
                 return true;
             }
         };
-        if self.attempt.can_undo {
-            put_aside(found, args, counted, &mut self.attempt, env);
-        } else {
-            counted.count(&mut env.stats);
-            env.note_slow(found.command, args, counted.elapsed_us);
-        }
+        count(found, args, counted, &mut self.attempt, env);
         if env.shows_commands() {
             self.show_next();
         }

@@ -8,7 +8,9 @@
 //! change has nothing to find but what slots bring home that were lent, and scans once a second.
 //!
 //! Invariants:
-//! 1. a slot that is on loan is left alone: whoever has it sees what is expired, and a later scan finds the rest;
+//! 1. a slot that is on loan is left alone: whoever has it sees what is expired; it is come back to as soon as something has happened on the
+//!    shard, and so is a scan that met a keyspace which was lent as a whole. Else commands over everything, one behind the other, would keep
+//!    expiry from its slots for good;
 //! 2. a step takes one slot's page beyond its time at most, but for the scan itself.
 
 use super::attempt::Attempt;
@@ -28,11 +30,20 @@ const SCAN_EVERY: Ms = Ms(1000);
 /// Each round counts that much in the moving average of `expired_stale_perc`, as in Redis.
 const STALE_WEIGHT: f64 = 0.05;
 
+/// Whether a slot has more that is due.
+#[derive(PartialEq, Eq)]
+struct Unfinished(bool);
+
 /// How far active expiry has got.
 #[derive(Default)]
 pub struct Expiry {
     /// Slots with something due, in the order in which they are worked on from the end.
     due: Vec<u16>,
+    /// Those of them that were on loan when it was their turn.
+    lent: Vec<u16>,
+    /// The keyspace was on loan as a whole when a scan was due, and when that was looked at last.
+    is_scan_owed: bool,
+    is_scan_stuck: bool,
     /// The earliest time at which a key expires in a slot that is not due.
     next_due: Option<UnixMs>,
     scanned_at: UnixMs,
@@ -49,9 +60,15 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Whether anything is known to be due.
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    /// Whether a step may find something to do.
+    pub(super) fn has_work(&self) -> bool {
+        !self.due.is_empty() || self.is_scan_owed && !self.is_scan_stuck
+    }
+
+    /// Something has happened: slots may be back.
+    pub(super) fn look_again(&mut self) {
+        self.due.append(&mut self.lent);
+        self.is_scan_stuck = false;
     }
 
     /// Looks for slots in which something is due, if it is time for that.
@@ -59,7 +76,7 @@ impl Expiry {
         let now = on.env.now;
         let changes = on.env.stats.counts.changes;
         let expiry = self;
-        if !on.env.may_expire_actively() || !expiry.due.is_empty() {
+        if !on.env.may_expire_actively() || !expiry.due.is_empty() || !expiry.lent.is_empty() {
             return;
         }
         let pause = if changes == expiry.changes_seen {
@@ -71,8 +88,10 @@ impl Expiry {
         if !is_due && now.since(expiry.scanned_at) < pause {
             return;
         }
-        // All slots are on loan as a whole: the next round is soon enough.
-        let Some(places) = on.core.places() else { return };
+        let places = on.core.places();
+        expiry.is_scan_owed = places.is_none();
+        expiry.is_scan_stuck = expiry.is_scan_owed;
+        let Some(places) = places else { return };
         let began = on.env.clock.ticks();
         let mut next_due: Option<UnixMs> = None;
         for (index, slot) in places.iter() {
@@ -93,7 +112,12 @@ impl Expiry {
         if !on.env.may_expire_actively() {
             // What is due is found again when keys may go again.
             self.due.clear();
+            self.lent.clear();
+            self.is_scan_owed = false;
             return false;
+        }
+        if self.is_scan_owed {
+            self.find_due_slots(on);
         }
         let now = on.env.now;
         let deadline = deadline.min(Ticks(began.0.saturating_add(self.budget_ns)));
@@ -101,9 +125,12 @@ impl Expiry {
         while clock < deadline
             && let Some(&index) = self.due.last()
         {
-            let is_unfinished = self.expire_in(on, index, now);
-            if !is_unfinished {
+            let step = self.expire_in(on, index, now);
+            if step != Some(Unfinished(true)) {
                 self.due.pop();
+            }
+            if step.is_none() {
+                self.lent.push(index);
             }
             clock = on.env.clock.ticks();
         }
@@ -114,12 +141,10 @@ impl Expiry {
         !expiry.due.is_empty() && expiry.budget_ns > 0
     }
 
-    /// One step in one slot. True: the slot has more.
-    fn expire_in(&mut self, on: &mut Ground<'_>, index: u16, now: UnixMs) -> bool {
+    /// One step in one slot; None: it is on loan.
+    fn expire_in(&mut self, on: &mut Ground<'_>, index: u16, now: UnixMs) -> Option<Unfinished> {
         let nobody = ConnRef::background(on.env.shard);
-        let Some(mut view) = on.core.try_view(&[index], nobody) else {
-            return false;
-        };
+        let mut view = on.core.try_view(&[index], nobody)?;
         let env = &mut *on.env;
         let mut attempt = Attempt::default();
         env.arm(&mut attempt);
@@ -137,7 +162,7 @@ impl Expiry {
         let expiry = self;
         expiry.examined += step.examined_count;
         expiry.expired += step.expired_count;
-        step.is_unfinished
+        Some(Unfinished(step.is_unfinished))
     }
 
     /// Counts what expiry has done since the last round, and gives it time for the next one.

@@ -4,7 +4,7 @@
 //! in lead through it: a client's own request, and a command that a home runs for a client of another shard, which has passed the rest where
 //! its client is.
 
-use super::env::Pause;
+use super::env::{Env, Pause};
 use super::literal::{Command, Control, Registered, Registry, Run, key_slots};
 use super::local::Local;
 use crate::client::{Client, Mode, Queued, Stall};
@@ -27,6 +27,8 @@ pub(super) enum Way {
     Request = 1,
     /// Another shard has sent it, for a client of its own.
     Shipped = 2,
+    /// A client of this shard has sent it, and a script does not end meanwhile: nothing is at hand but what units may know.
+    WhileBusy = 4,
 }
 
 /// Who asks, and for what.
@@ -37,18 +39,25 @@ struct Applicant<'a> {
     args: Args<'a>,
 }
 
-const BOTH: u8 = Way::Request as u8 | Way::Shipped as u8;
+const FROM_CLIENT: u8 = Way::Request as u8 | Way::WhileBusy as u8;
 const REQUEST: u8 = Way::Request as u8;
+const BOTH: u8 = REQUEST | Way::Shipped as u8;
+
+/// Where the first gates stand: for these it takes no more of a shard.
+struct Porch<'a> {
+    env: &'a Env,
+    registry: &'static Registry,
+}
 
 /// The table: a gate in each row, in Redis's order, behind the ways that lead through it. It becomes straight code: a loop over functions would
 /// cost each request some fifty instructions.
 macro_rules! gates {
-    ($($ways:ident => $check:ident;)+) => {
+    ($pass:ident in $place:ty: $($ways:ident => $check:ident;)+) => {
         impl Applicant<'_> {
             #[inline(always)]
-            fn pass(&mut self, way: Way, shard: &mut Local) -> Result<(), Refusal> {
+            fn $pass(&mut self, way: Way, place: $place) -> Result<(), Refusal> {
                 $(if $ways & way as u8 != 0 {
-                    self.$check(shard)?;
+                    self.$check(place)?;
                 })+
                 Ok(())
             }
@@ -57,15 +66,20 @@ macro_rules! gates {
 }
 
 gates! {
-    REQUEST => gate_of_hidden_containers;
-    REQUEST => gate_of_arity;
-    REQUEST => gate_of_protection;
-    REQUEST => gate_of_password;
-    REQUEST => gate_of_listeners;
+    pass_porch in &Porch<'_>:
+    FROM_CLIENT => gate_of_hidden_containers;
+    FROM_CLIENT => gate_of_arity;
+    FROM_CLIENT => gate_of_protection;
+    FROM_CLIENT => gate_of_password;
+    FROM_CLIENT => gate_of_listeners;
+    FROM_CLIENT => gate_of_replicas;
+    FROM_CLIENT => gate_of_loading;
+    FROM_CLIENT => gate_of_busy_scripts;
+}
+
+gates! {
+    pass in &mut Local:
     REQUEST => gate_of_pause;
-    REQUEST => gate_of_replicas;
-    REQUEST => gate_of_loading;
-    REQUEST => gate_of_busy_scripts;
     BOTH => gate_of_memory;
     REQUEST => gate_of_snapshots;
 }
@@ -79,7 +93,28 @@ pub(super) fn let_in(
     args: Args,
 ) -> Result<(), Refusal> {
     let client = Some(client);
-    Applicant { client, found, args }.pass(Way::Request, shard)
+    let mut applicant = Applicant { client, found, args };
+    let porch = Porch {
+        env: &shard.env,
+        registry: shard.registry,
+    };
+    applicant.pass_porch(Way::Request, &porch)?;
+    applicant.pass(Way::Request, shard)
+}
+
+/// Whether a client's request may run while a script does not end, or why not.
+pub(super) fn may_run_while_busy(
+    env: &Env,
+    registry: &'static Registry,
+    client: &mut Client,
+    found: &'static Registered,
+    args: Args,
+) -> Result<(), Refusal> {
+    if env.is_paused() && env.pause.is_some_and(|pause| !pause.writes_only) {
+        return Err(Refusal::Postponed(Stall::Paused));
+    }
+    let client = Some(client);
+    Applicant { client, found, args }.pass_porch(Way::WhileBusy, &Porch { env, registry })
 }
 
 /// Whether a command that another shard has sent may run: when that shard looked, those before it had not run. As many as a client may have
@@ -92,17 +127,17 @@ pub(super) fn let_in_shipped(shard: &mut Local, found: &'static Registered, args
 
 impl Applicant<'_> {
     #[inline(always)]
-    fn gate_of_hidden_containers(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_hidden_containers(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
         match &self.client {
             Some(client) if self.found.is_inner || self.found.is_guarded() => {
-                pass_guard(shard.registry, &shard.env.settings, client, self.found, self.args).map_err(Refusal::Error)
+                pass_guard(porch.registry, &porch.env.settings, client, self.found, self.args).map_err(Refusal::Error)
             }
             _ => Ok(()),
         }
     }
 
     #[inline(always)]
-    fn gate_of_arity(&mut self, _: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_arity(&mut self, _: &Porch<'_>) -> Result<(), Refusal> {
         let command = self.found.command;
         if command.accepts(self.args.len()) && !matches!(command.run, Run::Container) {
             return Ok(());
@@ -111,22 +146,22 @@ impl Applicant<'_> {
     }
 
     #[inline(always)]
-    fn gate_of_protection(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_protection(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
         match (&self.client, self.found.command.protection) {
             (Some(client), Some(protection)) => {
-                check_protection(&shard.env.settings, client, protection).map_err(Refusal::Error)
+                check_protection(&porch.env.settings, client, protection).map_err(Refusal::Error)
             }
             _ => Ok(()),
         }
     }
 
     #[inline(always)]
-    fn gate_of_password(&mut self, shard: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_password(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
         let is_known = self
             .client
             .as_ref()
             .is_none_or(|client| client.session.is_authenticated);
-        if !is_known && !self.found.command.flags.contains(Flags::NO_AUTH) && wants_password(&shard.env.settings) {
+        if !is_known && !self.found.command.flags.contains(Flags::NO_AUTH) && wants_password(&porch.env.settings) {
             return Err(Refusal::Error(error::NO_AUTH));
         }
         Ok(())
@@ -134,7 +169,7 @@ impl Applicant<'_> {
 
     /// What those may not send who listen.
     #[inline(always)]
-    fn gate_of_listeners(&mut self, _: &mut Local) -> Result<(), Refusal> {
+    fn gate_of_listeners(&mut self, _: &Porch<'_>) -> Result<(), Refusal> {
         match &self.client {
             Some(client) if client.mode != Mode::Normal => self.check_listener(client),
             _ => Ok(()),
@@ -171,21 +206,20 @@ impl Applicant<'_> {
 
     /// On a replica: it refuses writes, and whatever needs data while these may be old.
     #[inline(always)]
-    fn gate_of_replicas(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        match shard.node.following.is_replica() {
+    fn gate_of_replicas(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        match porch.env.node().replication.is_replica() {
             false => Ok(()),
-            true => self.gate_on_a_replica(shard),
+            true => self.gate_on_a_replica(porch),
         }
     }
 
     #[cold]
-    fn gate_on_a_replica(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        let registry = shard.registry;
-        let is_any = |test: &dyn Fn(&Command) -> bool| self.any_command(registry, test);
-        if shard.env.settings.replica_read_only && is_any(&|command| command.flags.contains(Flags::WRITE)) {
+    fn gate_on_a_replica(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        let is_any = |test: &dyn Fn(&Command) -> bool| self.any_command(porch.registry, test);
+        if porch.env.settings.replica_read_only && is_any(&|command| command.flags.contains(Flags::WRITE)) {
             return Err(Refusal::Error(error::READ_ONLY_REPLICA));
         }
-        if shard.env.is_stale() && is_any(&|command| !command.flags.contains(Flags::STALE)) {
+        if porch.env.is_stale() && is_any(&|command| !command.flags.contains(Flags::STALE)) {
             return Err(Refusal::Error(error::MASTER_DOWN));
         }
         Ok(())
@@ -204,8 +238,8 @@ impl Applicant<'_> {
 
     /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
     #[inline(always)]
-    fn gate_of_loading(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        if shard.env.is_loading && !self.may_run_while_loading(shard.registry) {
+    fn gate_of_loading(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        if porch.env.is_loading && !self.may_run_while_loading(porch.registry) {
             return Err(Refusal::Error(error::LOADING));
         }
         Ok(())
@@ -213,8 +247,8 @@ impl Applicant<'_> {
 
     /// While a script runs for too long, somewhere.
     #[inline(always)]
-    fn gate_of_busy_scripts(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        match &shard.env.busy {
+    fn gate_of_busy_scripts(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        match &porch.env.busy {
             Some(error) if !self.found.command.flags.contains(Flags::ALLOW_BUSY) => Err(Refusal::Error(error.clone())),
             _ => Ok(()),
         }
@@ -358,7 +392,7 @@ fn wants_password(settings: &Settings) -> bool {
 /// Whether CLIENT PAUSE holds this request back. A pause whose time is over is ended by whoever meets it.
 fn is_paused(shard: &mut Local, pause: Pause, client: &Client, found: &'static Registered) -> bool {
     if pause.until <= shard.env.now {
-        shard.clients.end_pause(&mut shard.env);
+        shard.env.end_pause(&mut shard.clients);
         return false;
     }
     if !pause.writes_only {

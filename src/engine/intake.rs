@@ -11,16 +11,19 @@
 
 use super::asynchronous::run_asynchronous;
 use super::delivery;
+use super::env::Env;
 use super::literal::Context;
 use super::local::{Envelope, Local, LocalHandle};
 use super::receipts::{KeptReply, ReceiptId};
 use super::registry::CommandId;
 use super::route::REPLY_TO_WRITE;
+use super::task::Task;
 use super::unblock;
 use crate::client::Client;
 use crate::resp::ReplyBuf;
 use crate::shard::link::{CommandHeader, Frame, ReplyHeader, Take};
-use crate::shard::{ConnRef, ShardId, Ticket, Verdict, Work};
+use crate::shard::{ConnRef, ShardId, Ticket, Verdict, View, Work};
+use crate::store::Slot;
 
 /// What arrives by the links of a shard, on its way to it.
 struct Intake<'a>(&'a mut Local);
@@ -66,7 +69,7 @@ impl Local {
     fn open(&mut self, from: ShardId, envelope: Envelope) {
         match envelope {
             Envelope::Shard(message) => {
-                self.core.handle(from, message, &mut self.env, &mut self.outbox);
+                self.on_core(|core, env, outbox| core.handle(from, message, env, outbox));
                 self.post();
             }
             Envelope::Visit(visit) => {
@@ -78,7 +81,6 @@ impl Local {
                 self.run_shipped_whole(from, command.0, command.1);
                 self.post();
             }
-            Envelope::Adopt(socket) => self.adopted.push(socket),
             Envelope::Slow { place, entries } => self.log_slow(place, entries),
             Envelope::Announcement(announcement) => self.env.mailbox.take_in(announcement),
             Envelope::Word(word) => delivery::take_word(self, word),
@@ -123,26 +125,19 @@ impl Local {
         let Some(ticket) = self.upkeep.held.pop_front() else {
             return false;
         };
-        let Local {
-            core,
-            env,
-            outbox,
-            upkeep,
-            ..
-        } = self;
-        env.tick();
-        core.continue_held(
-            ticket,
-            |task, view, env| {
+        self.env.tick();
+        let mut goes_on = false;
+        self.on_core(|core, env, outbox| {
+            let run = |task: &mut Box<Task>, view: &mut View<'_, Slot>, env: &mut Env| {
                 let verdict = task.run(view, env);
-                if task.goes_in_steps() {
-                    upkeep.held.push_back(ticket);
-                }
+                goes_on = task.goes_in_steps();
                 verdict
-            },
-            env,
-            outbox,
-        );
+            };
+            core.continue_held(ticket, run, env, outbox);
+        });
+        if goes_on {
+            self.upkeep.held.push_back(ticket);
+        }
         self.post();
         self.upkeep.note_step(&mut self.env);
         true
@@ -176,14 +171,13 @@ async fn run_transaction(local: LocalHandle, ticket: Ticket, origin: ConnRef) {
         // Everything up to the next asynchronous command, in one go.
         let next: Option<(CommandId, Context)> = local.with(|shard| {
             let mut next = None;
-            let Local { core, env, outbox, .. } = shard;
             let mut asynchronous = None;
-            core.continue_held(
-                ticket,
-                |task, view, env| task.run_until_asynchronous(view, env, &mut asynchronous),
-                env,
-                outbox,
-            );
+            shard.on_core(|core, env, outbox| {
+                let run = |task: &mut Box<Task>, view: &mut View<'_, Slot>, env: &mut Env| {
+                    task.run_until_asynchronous(view, env, &mut asynchronous)
+                };
+                core.continue_held(ticket, run, env, outbox);
+            });
             shard.post();
             if let Some((id, arguments, session)) = asynchronous {
                 let command = shard.registry.get(id).command;

@@ -486,9 +486,13 @@ impl Mailbox {
 
     /// When it is to be looked at again, if it was now.
     pub(super) fn next_look(&self, now: Ticks) -> Option<Ticks> {
-        self.holds_any()
-            .then(|| Ticks(now.0 + LOOK_AGAIN_AFTER.as_nanos() as u64))
+        self.holds_any().then(|| look_again_at(now))
     }
+}
+
+/// When a shard that has looked now looks again for what others have not written yet.
+pub(super) fn look_again_at(now: Ticks) -> Ticks {
+    Ticks(now.0 + LOOK_AGAIN_AFTER.as_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::foresight::Foreseen;
 use super::ground::{Core, Ground};
 use super::listening::{Announcement, Hearer};
 use super::literal::Registry;
+use super::lobby::Lodged;
 use super::log::Log;
 use super::node::Node;
 use super::receipts::{Awaited, ReceiptId, Word};
@@ -42,17 +43,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// A connection as whoever owns the sockets hands it over: what it is, only they know.
-pub type Accepted = Box<dyn Any + Send>;
-
 /// What travels by the links besides small commands and replies.
 pub enum Envelope {
     Shard(Message<Slot, Box<Task>>),
     Visit(Box<dyn FnOnce(&mut Local) + Send>),
     /// A command that is too large to be copied into the link.
     Command(Box<(CommandHeader, OwnedArgs)>),
-    /// A connection that another shard has accepted.
-    Adopt(Accepted),
     /// Slow commands of one of the receiver's clients were run at the sender.
     Slow {
         place: ConnRef,
@@ -74,11 +70,9 @@ pub struct Local {
     pub node: Arc<Node>,
     pub registry: &'static Registry,
     pub core: Core,
-    pub clients: Clients,
+    pub clients: Lodged,
     pub(super) outbound: Outbound<Envelope>,
     pub inbound: Option<Inbound<Envelope>>,
-    /// Connections that came from other shards, for whoever owns the sockets.
-    pub adopted: Vec<Accepted>,
     pub(super) outbox: Outbox<Slot, Box<Task>>,
     /// Commands that write, of clients of this shard, that are under way: on other shards, or waiting for slots. A client that has
     /// gone leaves them to run.
@@ -115,6 +109,32 @@ pub(super) async fn on_another_thread<T: Send + 'static>(
     });
     executor.run_blocking(work).await;
     receiver.recv().expect("the work has been run")
+}
+
+/// Makes a client of the connection with this index and generation; false: there are too many.
+pub fn connect(
+    env: &mut Env,
+    clients: &mut Clients,
+    (index, generation): (u32, u32),
+    address: &str,
+    local_address: &str,
+    is_local: bool,
+) -> bool {
+    let place = ConnRef {
+        shard: env.shard,
+        index,
+        generation,
+    };
+    let maxclients = env.settings.maxclients as usize;
+    let Some(registration) = env.clients.register(place, address, maxclients) else {
+        env.stats.counts.rejected_connections += 1;
+        return false;
+    };
+    let mut session = Session::new(registration.id(), address, local_address, is_local);
+    session.is_authenticated = env.settings.requirepass.is_empty();
+    clients.enter(Client::new(session, place, registration, env.now));
+    env.stats.counts.connections_received += 1;
+    true
 }
 
 /// How tasks of the shard's executor reach its [`Local`].
@@ -165,10 +185,9 @@ impl Local {
                 node,
                 registry,
                 core,
-                clients: Clients::default(),
+                clients: Lodged::default(),
                 outbound: port.outbound,
                 inbound: Some(port.inbound),
-                adopted: Vec::new(),
                 outbox: Outbox::new(),
                 writes_under_way: 0,
                 passes: Passes::default(),
@@ -209,24 +228,40 @@ impl Local {
         &mut self.outbound
     }
 
-    /// Enters a new client. The error is what it is told before it is disconnected.
+    /// Enters a new client; false: there are too many.
     pub fn connect(&mut self, index: u32, generation: u32, address: &str, local_address: &str, is_local: bool) -> bool {
-        let place = ConnRef {
-            shard: self.env.shard,
-            index,
-            generation,
-        };
-        let maxclients = self.env.settings.maxclients as usize;
-        let Some(registration) = self.node.clients.clone().register(place, address, maxclients) else {
-            self.env.stats.counts.rejected_connections += 1;
-            return false;
-        };
-        let mut session = Session::new(registration.id(), address, local_address, is_local);
-        session.is_authenticated = self.env.settings.requirepass.is_empty();
-        let client = Client::new(session, place, registration, self.env.now);
-        self.clients.enter(client);
-        self.env.stats.counts.connections_received += 1;
-        true
+        let of_connection = (index, generation);
+        connect(
+            &mut self.env,
+            &mut self.clients,
+            of_connection,
+            address,
+            local_address,
+            is_local,
+        )
+    }
+
+    /// Has units of work run, with what they may know of the shard; the clients are in the lobby meanwhile.
+    #[inline]
+    pub(super) fn on_core<T>(
+        &mut self,
+        work: impl FnOnce(&mut Core, &mut Env, &mut Outbox<Slot, Box<Task>>) -> T,
+    ) -> T {
+        self.env.lobby.take_in(&mut self.clients);
+        let answer = work(&mut self.core, &mut self.env, &mut self.outbox);
+        self.env.lobby.give_back(&mut self.clients);
+        answer
+    }
+
+    /// Does what was put off for clients that have left while a unit of work ran.
+    #[cold]
+    pub(super) fn see_off(&mut self) {
+        let mut tokens = std::mem::take(&mut self.env.lobby.forgotten);
+        for mut client in std::mem::take(&mut self.env.lobby.gone) {
+            self.upkeep.under_way.forget(&mut client);
+            tokens.append(&mut client.watched);
+        }
+        self.forget_watches(tokens);
     }
 
     /// A data set is read from here on, and commands that cannot run meanwhile are refused.
@@ -285,7 +320,7 @@ impl Local {
             origin: ConnRef::background(self.env.shard),
             ticket: None,
         };
-        self.core.dispatch(unit, &mut self.env, &mut self.outbox);
+        self.on_core(|core, env, outbox| core.dispatch(unit, env, outbox));
         self.post_messages();
     }
 

@@ -19,7 +19,9 @@
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
-//! | `following` | whom this node follows, and how far it has come in that |
+//! | `garbage` | what is to be freed |
+//! | `clients`, `lobby` | the clients of a shard, and where they are while a unit of work runs |
+//! | `replication` | what the node is to other servers: history, the master it follows, replicas |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -28,7 +30,7 @@
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
 //! | `again` | what a unit keeps that is run again |
 //! | `run`, `nested`, `serve`, `exec`, `streamed`, `task` | running a command, those that a script calls, serving who has waited, a transaction, what a master's stream brings, a unit that travels |
-//! | `clients`, `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
+//! | `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
@@ -44,6 +46,7 @@
 //! | `shutdown` | the end of the process |
 //! | `intake` | what comes from other shards, and what units leave to be handed out |
 //! | `dispatch`, `pass` | a client's bytes; one pass of the shard |
+//! | `attend` | clients who are looked after while a script does not end |
 //! | `assembly`, `testbed` | shards in one thread, for tests and benches |
 //!
 //! Invariant: the literal is the only place that says anything about a command. Nothing here compares names, and nothing here knows
@@ -55,6 +58,7 @@ pub(crate) mod arguments;
 pub mod assembly;
 mod asynchronous;
 mod attempt;
+mod attend;
 mod blocked;
 mod clients;
 mod counted;
@@ -65,9 +69,9 @@ mod evict_clients;
 mod eviction;
 mod exec;
 mod expiry;
-pub(crate) mod following;
-mod foresight;
+pub(crate) mod foresight;
 mod forgetting;
+mod garbage;
 mod gates;
 mod ground;
 pub(crate) mod help;
@@ -77,6 +81,7 @@ mod keyspace;
 mod libraries;
 pub(crate) mod listening;
 pub(crate) mod literal;
+mod lobby;
 pub(crate) mod local;
 pub(crate) mod log;
 mod nested;
@@ -89,6 +94,7 @@ mod promise;
 mod receipts;
 mod registry;
 pub(crate) mod replay;
+pub(crate) mod replication;
 mod report;
 pub(crate) mod rewrites;
 mod room;
@@ -114,11 +120,13 @@ mod waiting;
 pub mod wire;
 
 pub use attempt::{Audience, Event, KeyEvent, Post, Signal};
+pub use attend::{Desk, Sockets, Taken, attendant};
+pub use clients::Clients;
 pub use env::{Env, limits_of};
 pub use keyspace::Keyspace;
 pub use listening::Message;
 pub use literal::{Caller, Command, Context, Control, Guarded, NodeFuture, Op, Registered, Registry, Run, SessionOp};
-pub use local::{Envelope, Local, LocalHandle};
+pub use local::{Envelope, Local, LocalHandle, connect};
 pub use nested::{Nested, Rules, Uncalled};
 pub use node::{BusyScripts, Node};
 pub use parked::{Nothing, Park};

@@ -13,11 +13,10 @@
 //! Invariants: (1) a call that is refused has done nothing; (2) after [`Uncalled::Again`] no further call is made in this attempt.
 
 use super::attempt::Audience;
-use super::counted::Counted;
 use super::env::Env;
 use super::keyspace::Keyspace;
 use super::literal::{Caller, Op, Registered, Registry, Run};
-use super::run::{Outcome, put_aside, run_keys, run_session, show};
+use super::run::{Outcome, count, run_keys, run_session, show};
 use crate::client::Session;
 use crate::resp::{Args, Proto, Reply, ReplyBuf, ReplyError, Span, error};
 use crate::spec::Flags;
@@ -87,8 +86,14 @@ impl<'a, 'v> Op<'a, 'v> {
 }
 
 impl Nested<'_, '_, '_> {
-    /// Calls a command, whose name is the first of the words, and appends its reply.
-    pub fn call(&mut self, words: &[&[u8]], proto: Proto, reply: &mut ReplyBuf) -> Result<(), Uncalled> {
+    /// Calls a command, whose name is the first of the words, and appends its reply. Before one runs that may write, `may_write` is asked.
+    pub fn call(
+        &mut self,
+        words: &[&[u8]],
+        proto: Proto,
+        reply: &mut ReplyBuf,
+        may_write: impl FnOnce() -> Result<(), ReplyError>,
+    ) -> Result<(), Uncalled> {
         let (mut buffer, mut spans) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.spans));
         buffer.clear();
         spans.clear();
@@ -100,18 +105,27 @@ impl Nested<'_, '_, '_> {
                 end: buffer.len(),
             });
         }
-        let answer = self.call_args(Args::new(&buffer, &spans), proto, reply);
+        let answer = self.call_args(Args::new(&buffer, &spans), proto, reply, may_write);
         (self.buffer, self.spans) = (buffer, spans);
         answer
     }
 
-    fn call_args(&mut self, args: Args, proto: Proto, reply: &mut ReplyBuf) -> Result<(), Uncalled> {
+    fn call_args(
+        &mut self,
+        args: Args,
+        proto: Proto,
+        reply: &mut ReplyBuf,
+        may_write: impl FnOnce() -> Result<(), ReplyError>,
+    ) -> Result<(), Uncalled> {
         let registry = registry_of(self.env);
         let found = registry
             .resolve(args)
             .map_err(|_| Uncalled::Refused(error::SCRIPT_UNKNOWN_COMMAND))?;
         self.let_in(found, args).map_err(Uncalled::Refused)?;
-        self.has_written |= found.command.flags.contains(Flags::WRITE);
+        if found.command.flags.contains(Flags::WRITE) {
+            may_write().map_err(Uncalled::Refused)?;
+            self.has_written = true;
+        }
         self.caller.proto = proto;
         match found.command.run {
             Run::Session(_) => {
@@ -143,15 +157,10 @@ impl Nested<'_, '_, '_> {
             return Err(refusal);
         }
         let takes_memory = command.flags.contains(Flags::DENYOOM);
-        if takes_memory && !self.rules.allows_oom && !self.has_written && self.lacks_memory() {
+        if takes_memory && !self.rules.allows_oom && !self.has_written && self.env.lacks_memory() {
             return Err(error::OUT_OF_MEMORY);
         }
         Ok(())
-    }
-
-    fn lacks_memory(&self) -> bool {
-        let bytes_max = self.env.settings.maxmemory;
-        bytes_max > 0 && self.env.node().memory.counted_bytes() as u64 > bytes_max
     }
 
     fn run_keys(&mut self, found: &'static Registered, args: Args, reply: &mut ReplyBuf) -> Result<(), Uncalled> {
@@ -202,17 +211,8 @@ impl Nested<'_, '_, '_> {
         let node = self.env.node().clone();
         let counted = run_session(found, args, session, true, self.env, &node, registry, reply);
         self.caller.db = DbIndex(session.db);
-        self.count(found, args, counted);
+        count(found, args, counted, self.keys.attempt, self.env);
         show(found, args, &self.caller, self.keys.attempt, self.env);
-    }
-
-    fn count(&mut self, found: &'static Registered, args: Args, counted: Counted) {
-        if self.keys.attempt.can_undo {
-            put_aside(found, args, counted, self.keys.attempt, self.env);
-        } else {
-            counted.count(&mut self.env.stats);
-            self.env.note_slow(found.command, args, counted.elapsed_us);
-        }
     }
 
     /// Whether something was called that may write.

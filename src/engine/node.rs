@@ -1,9 +1,9 @@
 //! The node: process-wide facts, and the few things that are changed from any shard.
 
 use super::aof::Aof;
-use super::following::Following;
 use super::listening::Hearers;
 use super::log::LogSwitch;
+use super::replication::Replication;
 use super::snapshot::Snapshots;
 use crate::base::clock::UnixMs;
 use crate::client::ClientTable;
@@ -21,8 +21,6 @@ pub struct Node {
     pub started_at: UnixMs,
     /// 40 hex digits, new for each process.
     pub run_id: String,
-    /// 40 hex digits: the history of the data set.
-    pub replid: String,
     pub shards: usize,
     pub clients: Arc<ClientTable>,
     /// How many commands there are, subcommands included.
@@ -44,8 +42,8 @@ pub struct Node {
     /// The order of all that is logged or told.
     pub turns: Arc<Turns>,
     pub hearers: Arc<Hearers>,
-    /// Whom this node follows.
-    pub following: Following,
+    /// Whose history the data set is, and who copies whom.
+    pub replication: Replication,
     /// How far the data set has been read, at the start.
     pub loading: Loading,
     /// Scripts that have run for too long.
@@ -112,6 +110,8 @@ pub trait Surroundings: Send + Sync {
     fn apply(&self, effect: Effect, settings: &Settings) -> Result<(), String>;
     /// Ends the process's service: called when all has been saved that is to be saved.
     fn shut_down(&self);
+    /// Ends the process now, whatever its threads are at.
+    fn end_now(&self) -> !;
 }
 
 impl Node {

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 /// Unread requests of a client that waits for an earlier one: beyond this the socket is not read, so that the peer
 /// feels it.
-const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
+pub(super) const STALLED_QUERY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long replies wait for those behind them that other shards owe. A shard that is awake answers within some 20 µs, one
 /// that shares its core within a scheduling slice; beyond that the client is better served with what is there. With 50
@@ -63,6 +63,7 @@ impl Local {
         self.passes.began = self.env.ticks;
         self.outbound.hold(self.env.wants_turns());
         self.upkeep.saver.look_again();
+        self.upkeep.expiry.look_again();
         if !self.env.snapshot_state.is_at_limit && self.clients.wait_for_snapshot_anywhere() {
             self.clients.find_snapshot_room();
         }
@@ -95,8 +96,9 @@ impl Local {
             self.hear(stable);
             delivery::let_leave(self, stable);
         }
-        let generation = self.node.following.generation();
-        if generation != std::mem::replace(&mut self.passes.generation, generation) && self.node.following.is_replica()
+        let generation = self.node.replication.following.generation();
+        if generation != std::mem::replace(&mut self.passes.generation, generation)
+            && self.node.replication.following.is_replica()
         {
             unblock::end_all(self);
         }
@@ -116,6 +118,9 @@ impl Local {
             self.look_at_disk();
         }
         self.resume_listed();
+        if self.env.lobby.owes() {
+            self.see_off();
+        }
         follow_flush(self);
     }
 

@@ -140,11 +140,15 @@ pub(super) async fn sync(local: &LocalHandle, node: &Node) {
     if node.aof.mode() == Mode::Off {
         return;
     }
-    tracing::info!("Calling fsync() on the AOF file.");
     let aof: Arc<Aof> = node.aof.clone();
     let executor = local.with(|local| local.executor());
-    let outcome = on_another_thread(&*executor, move || aof.finish()).await;
-    if let Err(error) = outcome {
+    on_another_thread(&*executor, move || finish_files(&aof)).await;
+}
+
+/// The same, where it may block.
+pub(super) fn finish_files(aof: &Aof) {
+    tracing::info!("Calling fsync() on the AOF file.");
+    if let Err(error) = aof.finish() {
         tracing::warn!("Fail to fsync the AOF file: {error}.");
     }
 }

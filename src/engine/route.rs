@@ -182,6 +182,10 @@ impl Local {
             client.pending.tail()
         };
         let mark = buffer.mark();
+        let is_script = matches!(found.command.run, Run::Script(_));
+        if is_script {
+            self.env.lobby.take_in(&mut self.clients);
+        }
         let outcome = run_keys(
             found,
             args,
@@ -192,6 +196,9 @@ impl Local {
             &mut self.env,
             buffer,
         );
+        if is_script {
+            self.env.lobby.give_back(&mut self.clients);
+        }
         match outcome {
             Outcome::Ran => {
                 let ended = Ended {
@@ -435,7 +442,7 @@ impl Local {
             origin,
             ticket: None,
         };
-        self.core.submit(unit, &mut self.env, &mut self.outbox);
+        self.on_core(|core, env, outbox| core.submit(unit, env, outbox));
     }
 
     /// Sends a reply back to the shard of its connection: small ones as bytes in the link.
@@ -481,9 +488,9 @@ impl Local {
         };
         if runs_in_steps {
             // Its asynchronous commands are tasks of this shard's executor.
-            self.core.submit(unit, &mut self.env, &mut self.outbox);
+            self.on_core(|core, env, outbox| core.submit(unit, env, outbox));
         } else {
-            self.core.dispatch(unit, &mut self.env, &mut self.outbox);
+            self.on_core(|core, env, outbox| core.dispatch(unit, env, outbox));
         }
         // What has finished already is handed out when the client is back in its place; what is for others goes before all that
         // this client sends next.

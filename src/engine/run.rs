@@ -157,12 +157,9 @@ pub fn run_keys(
         expired: expirations,
         slow: None,
     };
-    if attempt.can_undo {
-        put_aside(found, args, counted, attempt, env);
-    } else if !env.is_replaying {
-        // (What runs over keys meanwhile comes from a file.)
-        counted.count(&mut env.stats);
-        env.note_slow(found.command, args, elapsed_us);
+    // (What runs over keys while a data set is read comes from a file.)
+    if attempt.can_undo || !env.is_replaying {
+        count(found, args, counted, attempt, env);
     }
     Outcome::Ran
 }
@@ -214,10 +211,16 @@ pub(super) fn show(found: &Registered, args: Args, caller: &Caller, attempt: &mu
     }
 }
 
-/// Keeps what a command of a unit that can be taken back counts, until it cannot.
-pub(super) fn put_aside(found: &Registered, args: Args, mut counted: Counted, attempt: &mut Attempt, env: &Env) {
-    counted.slow = env.slow_call(found.command, args, counted.elapsed_us);
-    attempt.put_aside(counted);
+/// Counts a command that has run; in a unit that can be taken back that is put aside until it cannot.
+#[inline]
+pub(super) fn count(found: &Registered, args: Args, mut counted: Counted, attempt: &mut Attempt, env: &mut Env) {
+    if attempt.can_undo {
+        counted.slow = env.slow_call(found.command, args, counted.elapsed_us);
+        attempt.put_aside(counted);
+    } else {
+        counted.count(&mut env.stats);
+        env.note_slow(found.command, args, counted.elapsed_us);
+    }
 }
 
 /// An attempt is over, and its unit is to be run again with what it lacks.
@@ -281,7 +284,8 @@ pub fn run_session(
     registry: &'static Registry,
     reply: &mut ReplyBuf,
 ) -> Counted {
-    let Run::Session(handler) = found.command.run else {
+    let ((Run::Session(handler), _) | (_, Some(Run::Session(handler)))) = (found.command.run, found.command.while_busy)
+    else {
         unreachable!("only commands over the session get here: {}", found.full_name);
     };
     let mark = reply.mark();

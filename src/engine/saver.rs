@@ -15,8 +15,10 @@
 //! Slots that are on loan are passed over and come back to. Whatever a snapshot that is given up has left is walked, too, but not written.
 //!
 //! Invariants:
-//! 1. one job of a saver is under way at most, and the part is with it;
-//! 2. the part is handed in once, when every slot of the shard has been walked and nothing that was captured is left.
+//! 1. one job of a saver is under way at most that is not its last, and the part is with it;
+//! 2. the part is handed in once, when every slot of the shard has been walked and nothing that was captured is left;
+//! 3. who has handed in is done, whether it has heard of that or not: the last of all shards may end the snapshot, and the next one may
+//!    begin here, before this shard hears that its own job has been run.
 
 use super::ground::Ground;
 use super::snapshot::{PartKind, Plan, Snapshots, Whole};
@@ -104,7 +106,7 @@ impl Saver {
         let owned = (0..cut.slot_count()).filter(|slot| on.core.owner(*slot) == on.env.shard);
         let todo: VecDeque<u16> = owned.collect();
         assert!(
-            self.work.is_none(),
+            self.work.as_ref().is_none_or(|work| work.is_handed_in),
             "a cut is made when the last snapshot is out of the way"
         );
         self.work = Some(Box::new(Saving {
@@ -179,7 +181,11 @@ impl Saver {
             failure,
             handed_in,
         } = written;
-        let work = self.work.as_deref_mut().expect("a saver waits for its job");
+        let is_of_this = |work: &&mut Saving| Arc::ptr_eq(&work.plan, &plan);
+        let Some(work) = self.work.as_deref_mut().filter(is_of_this) else {
+            // The next one has begun since (invariant 3).
+            return handed_in.flatten().map(|whole| (plan, whole));
+        };
         buffers.iter_mut().for_each(Vec::clear);
         work.spares = buffers;
         work.parts = parts;

@@ -11,6 +11,7 @@ use super::rewrites;
 use super::saves;
 use super::snapshot::Reason;
 use crate::base::clock::UnixMs;
+use crate::config::Settings;
 use std::sync::PoisonError;
 
 /// Why the process does not end.
@@ -37,7 +38,7 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     if !is_saved {
         let is_aborted = withdraw(&node);
         local
-            .ask_all(|shard: &mut Local| shard.clients.end_pause(&mut shard.env))
+            .ask_all(|shard: &mut Local| shard.env.end_pause(&mut shard.clients))
             .await;
         match is_aborted {
             true => tracing::warn!("Shutdown manually aborted."),
@@ -59,6 +60,20 @@ pub async fn shut_down(local: &LocalHandle, asked: Shutdown) -> Refused {
     node.surroundings.shut_down();
     // The loops end now, and this task with them.
     std::future::pending().await
+}
+
+/// Ends the process without saving, while a script runs that holds what an orderly end would wait for. What was answered is in the files, if there are any;
+/// what the script has done is nowhere but in memory. It is as if it had never been called.
+pub fn end_in_spite_of_script(node: &Node, settings: &Settings, now: UnixMs) -> ! {
+    tracing::warn!("User requested shutdown...");
+    if node.snapshots.cancel(false, now) {
+        tracing::warn!("There is a child saving an .rdb. Killing it!");
+    }
+    if node.aof.mode() != Mode::Off {
+        rewrites::finish_files(&node.aof);
+    }
+    node.snapshots.remove_temporary_files(settings);
+    node.surroundings.end_now()
 }
 
 /// Holds writers, and waits for what they have begun; false if the order is taken back meanwhile.

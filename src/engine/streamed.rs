@@ -35,7 +35,7 @@ pub struct Batch {
     slots: SlotMarks,
     /// Something in it may reach any slot.
     is_broad: bool,
-    /// For which generation of [`Following`](super::following::Following) it was made.
+    /// For which generation of [`Following`](super::replication::Following) it was made.
     pub generation: u64,
     /// Where the stream is behind it, and the db that is selected there.
     pub offset: u64,
@@ -138,7 +138,7 @@ impl Batch {
     /// Runs it; `reply` is for those who want none.
     pub(super) fn run(&self, view: &mut View<'_, Slot>, env: &mut Env, reply: &mut ReplyBuf) {
         let node = env.node().clone();
-        if !node.following.is_current(self.generation) {
+        if !node.replication.following.is_current(self.generation) {
             return;
         }
         let registry: &'static Registry = env
@@ -183,7 +183,9 @@ impl Batch {
             }
         }
         env.obey(false);
-        node.following.advance(self.generation, self.offset, self.db);
+        node.replication
+            .following
+            .advance(self.generation, self.offset, self.db);
     }
 }
 

@@ -101,7 +101,7 @@ impl Upkeep {
         let mut next = period;
         if let Some(pause) = on.env.pause {
             if pause.until <= now {
-                clients.end_pause(on.env);
+                on.env.end_pause(clients);
             } else {
                 next = next.min(pause.until - now);
             }
@@ -150,7 +150,7 @@ impl Upkeep {
     }
 
     fn has_work_of_its_own(&self, env: &Env) -> bool {
-        !env.garbage.is_empty() || self.expiry.has_due() || self.saver.has_work()
+        !env.garbage.is_empty() || self.expiry.has_work() || self.saver.has_work()
     }
 
     /// A small step of work that waits for an idle moment. True: there is more.

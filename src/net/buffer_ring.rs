@@ -11,18 +11,21 @@
 //! ```
 //!
 //! Invariants:
-//! 1. A buffer id is either in the kernel's part of the ring or leased (in a completion or a `BufferLease`), never both; ids from
+//! 1. A buffer id is either in the kernel's part of the ring or leased (in a completion or a [`Lease`]), never both; ids from
 //!    `provided` on have never been in the ring, and count as leased.
 //! 2. `leased` counts the second kind; it never exceeds the number of buffers.
-//! 3. The two mappings outlive the ring: the owner unregisters, or waits until the kernel is done, before dropping this.
+//! 3. The two mappings outlive the ring: the owner unregisters, or waits until the kernel is done, before dropping this. A lease keeps the
+//!    memory as long as itself.
 
 use io_uring::{IoUring, types::BufRingEntry};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A private anonymous mapping.
+#[derive(Debug)]
 struct Mapping {
     start: NonNull<u8>,
     len_bytes: NonZeroUsize,
@@ -57,9 +60,26 @@ impl Drop for Mapping {
     }
 }
 
+/// A buffer that the kernel has filled, until it is given back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    memory: Rc<Mapping>,
+    id: u16,
+    start_byte: usize,
+    len_bytes: usize,
+}
+
+impl Lease {
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: within the mapping (`BufferRing::lease` has asserted it); the kernel does not write to a leased buffer (invariant 1).
+        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr().add(self.start_byte), self.len_bytes) }
+    }
+}
+
 pub(super) struct BufferRing {
     entries: Mapping,
-    memory: Mapping,
+    memory: Rc<Mapping>,
     count: u16,
     buffer_bytes: usize,
     /// Where the next buffer goes; free-running, like the kernel's copy.
@@ -83,7 +103,7 @@ impl BufferRing {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let memory = Mapping::new(usize::from(count) * buffer_bytes)?;
+        let memory = Rc::new(Mapping::new(usize::from(count) * buffer_bytes)?);
         // SAFETY: the entries are mapped, page aligned and long enough, and stay so for the ring's life (invariant 3).
         unsafe {
             ring.submitter()
@@ -111,7 +131,7 @@ impl BufferRing {
 
     fn provide(&mut self, until: u16) {
         for id in std::mem::replace(&mut self.provided, until)..until {
-            self.give_back(id);
+            self.put(id);
         }
     }
 
@@ -120,28 +140,28 @@ impl BufferRing {
         usize::from(self.count - self.leased)
     }
 
-    /// A completion has named a buffer: it is leased from now on.
-    pub(super) fn lease(&mut self, id: u16) {
+    /// A completion has named a buffer with so many bytes: it is leased from now on.
+    pub(super) fn lease(&mut self, id: u16, len_bytes: u32) -> Lease {
+        let len_bytes = len_bytes as usize;
         assert!(
-            id < self.count && self.leased < self.count,
+            id < self.count && self.leased < self.count && len_bytes <= self.buffer_bytes,
             "the kernel named a buffer it did not have"
         );
         self.leased += 1;
-    }
-
-    pub(super) fn bytes(&self, id: u16, len_bytes: usize) -> &[u8] {
-        assert!(id < self.count && len_bytes <= self.buffer_bytes);
-        // SAFETY: within the mapping (asserted); the kernel does not write to a leased buffer (invariant 1).
-        unsafe {
-            std::slice::from_raw_parts(
-                self.memory.start.as_ptr().add(usize::from(id) * self.buffer_bytes),
-                len_bytes,
-            )
+        Lease {
+            memory: self.memory.clone(),
+            id,
+            start_byte: usize::from(id) * self.buffer_bytes,
+            len_bytes,
         }
     }
 
     /// Puts a leased buffer behind the tail; the kernel sees it after `publish`.
-    pub(super) fn give_back(&mut self, id: u16) {
+    pub(super) fn give_back(&mut self, lease: Lease) {
+        self.put(lease.id);
+    }
+
+    fn put(&mut self, id: u16) {
         assert!(id < self.count && self.leased > 0, "a buffer was given back twice");
         self.leased -= 1;
         let place = usize::from(self.tail & (self.count - 1));
@@ -178,11 +198,13 @@ mod tests {
         let ring = IoUring::new(4).unwrap();
         let mut buffers = BufferRing::register(&ring, 4, 64).unwrap();
         assert_eq!(buffers.free(), 4);
-        buffers.lease(2);
-        assert_eq!(buffers.free(), 3);
-        let first = buffers.bytes(0, 64).as_ptr() as usize;
-        assert_eq!(buffers.bytes(2, 64).as_ptr() as usize - first, 128);
-        buffers.give_back(2);
+        let (third, first) = (buffers.lease(2, 64), buffers.lease(0, 10));
+        assert_eq!(buffers.free(), 2);
+        let place = |lease: &Lease| lease.bytes().as_ptr() as usize;
+        assert_eq!(place(&third) - place(&first), 128);
+        assert_eq!((third.bytes().len(), first.bytes().len()), (64, 10));
+        buffers.give_back(third);
+        buffers.give_back(first);
         buffers.publish();
         assert_eq!(buffers.free(), 4);
         ring.submitter().unregister_buf_ring(GROUP).unwrap();
@@ -193,12 +215,12 @@ mod tests {
         let ring = IoUring::new(4).unwrap();
         let mut buffers = BufferRing::register(&ring, 256, 64).unwrap();
         assert_eq!(buffers.free(), 64);
-        buffers.lease(63);
+        let last = buffers.lease(63, 1);
         buffers.grow();
         assert_eq!(buffers.free(), 127);
         buffers.grow();
         buffers.grow();
-        buffers.give_back(63);
+        buffers.give_back(last);
         assert_eq!(buffers.free(), 256);
         buffers.publish();
         ring.submitter().unregister_buf_ring(GROUP).unwrap();
@@ -209,7 +231,7 @@ mod tests {
     fn refuses_a_buffer_that_is_not_leased() {
         let ring = IoUring::new(4).unwrap();
         let mut buffers = BufferRing::register(&ring, 4, 64).unwrap();
-        buffers.give_back(1);
+        buffers.put(1);
     }
 
     #[test]

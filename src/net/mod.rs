@@ -72,18 +72,23 @@ pub struct ListenerId(pub(crate) u32);
 
 /// Received bytes that still lie in the kernel's buffer ring. Not `Copy`: it must come back through
 /// [`Plane::give_back`], soon, or the ring runs dry for every connection of the shard.
+///
+/// It is read by itself, with no borrow of the plane: who works on what was received may use the plane meanwhile.
 #[must_use = "a lease that is not given back is lost to the buffer ring"]
 #[derive(Debug)]
-pub struct BufferLease {
-    pub(crate) buffer: u16,
-    pub(crate) len_bytes: u32,
-}
+pub struct BufferLease(pub(crate) buffer_ring::Lease);
 
 impl BufferLease {
+    /// What was received.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
     /// How many bytes were received, never 0.
     #[allow(clippy::len_without_is_empty, reason = "a lease is never empty")]
     pub fn len(&self) -> usize {
-        self.len_bytes as usize
+        self.bytes().len()
     }
 }
 
@@ -107,7 +112,7 @@ pub enum Event {
     Accepted { conn: ConnId, listener: ListenerId },
     /// Accepting failed (out of descriptors, for instance). The plane tries again by itself after a short pause.
     AcceptFailed { listener: ListenerId, error: io::Error },
-    /// Bytes arrived: read them with `data`, then `give_back`.
+    /// Bytes arrived: read them, then `give_back`.
     Received { conn: ConnId, buffer: BufferLease },
     /// See invariant 4. After `Eof`, one `Failed` may follow when a write fails too.
     PeerClosed { conn: ConnId, reason: CloseReason },
@@ -166,8 +171,6 @@ pub trait Plane {
     /// Submits all that is queued, sleeps if allowed and nothing is there, and appends what has happened to `events`.
     fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// The bytes of a lease.
-    fn data(&self, lease: &BufferLease) -> &[u8];
     /// Returns a buffer to the ring.
     fn give_back(&mut self, lease: BufferLease);
 

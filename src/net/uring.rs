@@ -351,15 +351,12 @@ impl UringPlane {
         }
         let is_dying = entry.is(state::DYING);
         if let Some(buffer) = cqueue::buffer_select(flags) {
-            self.buffers.lease(buffer);
+            let lease = self.buffers.lease(buffer, result.max(0) as u32);
             if result > 0 && !is_dying {
-                let buffer = BufferLease {
-                    buffer,
-                    len_bytes: result as u32,
-                };
+                let buffer = BufferLease(lease);
                 events.push(Event::Received { conn, buffer });
             } else {
-                self.buffers.give_back(buffer);
+                self.buffers.give_back(lease);
             }
         }
         match -result {
@@ -626,12 +623,8 @@ impl Plane for UringPlane {
         Ok(())
     }
 
-    fn data(&self, lease: &BufferLease) -> &[u8] {
-        self.buffers.bytes(lease.buffer, lease.len())
-    }
-
     fn give_back(&mut self, lease: BufferLease) {
-        self.buffers.give_back(lease.buffer);
+        self.buffers.give_back(lease.0);
     }
 
     fn send(&mut self, conn: ConnId, out: Output<'_>) -> Sent {

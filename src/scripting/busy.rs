@@ -2,9 +2,11 @@
 //!
 //! A script holds its shard's thread, and what it needs of others. After `busy-reply-threshold` it is *busy*: from then on clients are answered BUSY,
 //! but for the few commands that may end it, and SCRIPT KILL ends it, if it has called nothing that writes (FUNCTION KILL a function).
-//! The interpreter asks now and then whether it shall go on ([`Watch::look`]), which is when all this comes to pass.
+//! The interpreter asks now and then whether it shall go on ([`Watch::look`]), which is when all this comes to pass, and when the clients of its own shard
+//! are looked after ([`Env::attend`]).
 //!
-//! Invariant: the process counts a script as busy exactly from the moment at which its shard's state says so to the end of the run.
+//! Invariants: (1) the process counts a script as busy exactly from the moment at which its shard's state says so to the end of the run; (2) of a
+//! script that is killed no call that may write has been made, nor will be: both are one step over the same state.
 
 use crate::base::clock::Ticks;
 use crate::engine::{BusyScripts, Env, Node};
@@ -109,8 +111,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The script has run for a while, and has written or not. An error ends it.
-    pub fn look(&mut self, env: &Env, has_written: bool) -> Result<(), ReplyError> {
+    /// The script has run for a while, and has written or not. An error ends it. A busy one has the clients of its shard looked after.
+    pub fn look(&mut self, env: &mut Env, has_written: bool) -> Result<(), ReplyError> {
         let threshold_ms = env.settings.busy_reply_threshold;
         if !self.is_busy {
             if threshold_ms == 0 || env.ticks_now().us_since(self.began) / 1000 < threshold_ms {
@@ -126,21 +128,26 @@ impl<'a> Watch<'a> {
             self.scripts.begin(self.is_function);
             tracing::warn!("Slow script detected: still in execution after {threshold_ms} milliseconds.");
         }
-        let seen = match has_written {
-            true => self.seat.state.fetch_or(HAS_WRITTEN, Ordering::AcqRel),
-            false => self.seat.state.load(Ordering::Acquire),
-        };
-        match seen & KILLED {
+        env.attend();
+        match self.seat.state.load(Ordering::Acquire) & KILLED {
             0 => Ok(()),
             _ => Err(error::SCRIPT_KILLED),
         }
     }
 
-    /// The script calls something that writes: it can be killed no more, unless it has been.
-    pub fn note_write(&self) {
-        if self.is_busy {
-            self.seat.state.fetch_or(HAS_WRITTEN, Ordering::AcqRel);
+    /// The script is about to call something that writes: it can be killed no more. If it has been before that, the error is why the call must
+    /// not be made.
+    pub fn note_write(&self) -> Result<(), ReplyError> {
+        if !self.is_busy {
+            return Ok(());
         }
+        let noted = self
+            .seat
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
+                (seen & KILLED == 0).then_some(seen | HAS_WRITTEN)
+            });
+        noted.map_or(Err(error::SCRIPT_KILLED), |_| Ok(()))
     }
 
     fn bits(&self, has_written: bool) -> u8 {
@@ -166,5 +173,46 @@ impl Drop for Watch<'_> {
             *lock(&self.seat.running) = None;
             self.scripts.end(self.is_function);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::OwnedArgs;
+
+    /// A run that is busy already.
+    fn watched(work: impl FnOnce(&Busy, &Watch)) {
+        let (busy, scripts) = (Busy::new(1), BusyScripts::default());
+        let args = OwnedArgs::from_slices(&["EVAL", "while true do end", "0"]);
+        busy.0[0].state.store(BUSY, Ordering::Release);
+        scripts.begin(false);
+        let watch = Watch {
+            seat: &busy.0[0],
+            args: args.as_args(),
+            scripts: &scripts,
+            began: Ticks::default(),
+            is_function: false,
+            is_busy: true,
+        };
+        work(&busy, &watch);
+        drop(watch);
+        assert_eq!(busy.kill(false), Err(error::NOT_BUSY));
+        assert_eq!(scripts.refusal(), None);
+    }
+
+    #[test]
+    fn what_writes_is_not_killed_and_what_is_killed_does_not_write() {
+        watched(|busy, watch| {
+            assert_eq!(busy.kill(true), Err(error::BUSY_SCRIPT));
+            assert_eq!(watch.note_write(), Ok(()));
+            assert_eq!(busy.kill(false), Err(error::UNKILLABLE));
+            assert_eq!(watch.note_write(), Ok(()));
+        });
+        watched(|busy, watch| {
+            assert_eq!(busy.kill(false), Ok(()));
+            assert_eq!(watch.note_write(), Err(error::SCRIPT_KILLED));
+            assert_eq!(busy.kill(false), Ok(()), "it is not over yet");
+        });
     }
 }

@@ -269,7 +269,7 @@ fn rules_of(env: &Env, flags: ScriptFlags, is_read_only: bool) -> Result<Rules, 
         if let Some(refusal) = env.refusal_of_writes() {
             return Err(refusal);
         }
-        if !flags.allow_oom && lacks_memory(env) {
+        if !flags.allow_oom && env.lacks_memory() {
             return Err(error::SCRIPT_OUT_OF_MEMORY);
         }
     }
@@ -277,11 +277,6 @@ fn rules_of(env: &Env, flags: ScriptFlags, is_read_only: bool) -> Result<Rules, 
         is_read_only: is_read_only || flags.no_writes,
         allows_oom: flags.allow_oom || flags.no_writes,
     })
-}
-
-fn lacks_memory(env: &Env) -> bool {
-    let bytes_max = env.settings.maxmemory;
-    bytes_max > 0 && env.node().memory.counted_bytes() as u64 > bytes_max
 }
 
 /// SCRIPT LOAD. Answers the name of the script.
@@ -344,10 +339,8 @@ struct Calls<'o, 'a, 'v> {
 
 impl Host for Calls<'_, '_, '_> {
     fn call(&mut self, args: &[&[u8]], protocol: Proto, reply: &mut ReplyBuf) -> Result<(), Refusal> {
-        let called = self.nested.call(args, protocol, reply);
-        if self.nested.has_written() {
-            self.watch.note_write();
-        }
+        let watch = &self.watch;
+        let called = self.nested.call(args, protocol, reply, || watch.note_write());
         called.map_err(|uncalled| match uncalled {
             Uncalled::Refused(error) => Refusal::Error(error),
             Uncalled::Again => Refusal::Unwind,

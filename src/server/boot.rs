@@ -28,6 +28,7 @@ use crate::engine::listening::Hearers;
 use crate::engine::local::{Executor, LocalHandle, LocalOptions};
 use crate::engine::log::LogSwitch;
 use crate::engine::node::Surroundings;
+use crate::engine::replication::Replication;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
@@ -48,7 +49,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of all rings by which a shard writes to the others, and of each of them: a pass of a busy shard writes less than
@@ -268,15 +269,37 @@ fn build_registry(config: &Config) -> Result<Registry, ConfigFileError> {
 /// A server in service.
 struct Running {
     handles: Vec<ShardHandle<()>>,
+    leavings: Arc<OnceLock<Leavings>>,
+    has_unix_socket: bool,
+}
+
+/// Files that say that the process is there.
+struct Leavings {
     pid_file: PidFile,
     unix_socket: Option<PathBuf>,
+}
+
+impl Leavings {
+    fn remove(&self) {
+        self.pid_file.remove();
+        if let Some(path) = &self.unix_socket {
+            tracing::info!("Removing the unix socket file.");
+            // Somebody else may have been quicker.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The last line of a log.
+fn say_goodbye() {
+    tracing::warn!("Redis is now ready to exit, bye bye...");
 }
 
 impl Running {
     /// Waits for the end of service, and cleans up.
     fn wait(self) -> ExitCode {
         self.clean_up();
-        tracing::warn!("Redis is now ready to exit, bye bye...");
+        say_goodbye();
         ExitCode::SUCCESS
     }
 
@@ -285,11 +308,8 @@ impl Running {
         for handle in self.handles {
             handle.join();
         }
-        self.pid_file.remove();
-        if let Some(path) = self.unix_socket {
-            tracing::info!("Removing the unix socket file.");
-            // Somebody else may have been quicker.
-            let _ = std::fs::remove_file(path);
+        if let Some(leavings) = self.leavings.get() {
+            leavings.remove();
         }
     }
 }
@@ -347,10 +367,10 @@ fn start(
             wake.wake();
         }
     }));
+    let leavings = Arc::new(OnceLock::new());
     let node = Arc::new(Node {
         started_at: UnixMs::now(),
         run_id: random.random_hex(40),
-        replid: random.random_hex(40),
         shards,
         clients: ClientTable::new(),
         command_count: registry.all().len(),
@@ -367,7 +387,7 @@ fn start(
         log_switch,
         turns,
         hearers: Arc::new(Hearers::new(shards)),
-        following: Default::default(),
+        replication: Replication::new(random.random_hex(40)),
         loading: Default::default(),
         busy_scripts: Default::default(),
         scripts: Default::default(),
@@ -380,6 +400,7 @@ fn start(
             title,
             oom_score,
             owned: Mutex::new(owned),
+            leavings: leavings.clone(),
         }),
     });
     let placement: Vec<Option<usize>> = (0..shards)
@@ -391,7 +412,9 @@ fn start(
         true => log.write_raw(&banner),
         false => tracing::info!("{banner}"),
     }
+    let has_unix_socket = unix_socket.is_some();
     let pid_file = PidFile::write(settings);
+    leavings.get_or_init(|| Leavings { pid_file, unix_socket });
     tracing::info!("Server initialized");
     let realm = Realm {
         shard_count: shards as u16,
@@ -441,8 +464,8 @@ fn start(
     );
     let running = Running {
         handles,
-        pid_file,
-        unix_socket,
+        leavings,
+        has_unix_socket,
     };
     if let Some(load) = load {
         match run_load(&load, &node) {
@@ -458,7 +481,7 @@ fn start(
     if settings.port != 0 {
         tracing::info!("Ready to accept connections tcp");
     }
-    if running.unix_socket.is_some() {
+    if running.has_unix_socket {
         tracing::info!("Ready to accept connections unix");
     }
     process::tell_supervisor(settings);
@@ -634,6 +657,7 @@ struct Process {
     oom_score: OomScore,
     /// The directory of all files.
     owned: Mutex<Owned>,
+    leavings: Arc<OnceLock<Leavings>>,
 }
 
 impl Process {
@@ -697,5 +721,13 @@ impl Surroundings for Process {
 
     fn shut_down(&self) {
         self.shared.stop();
+    }
+
+    fn end_now(&self) -> ! {
+        if let Some(leavings) = self.leavings.get() {
+            leavings.remove();
+        }
+        say_goodbye();
+        std::process::exit(0)
     }
 }

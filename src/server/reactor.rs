@@ -7,20 +7,26 @@
 //! New connections arrive on the shard that listens; it gives each to the shard that has the fewest. Only a shard's own
 //! port (`shard-ports`) is accepted by that shard for itself.
 //!
-//! Invariant: a client of [`Local`] has the index of its connection in the plane, and lives at most as long.
+//! The sockets stand apart ([`Front`]), and nothing borrows them while a command runs: a script that does not end has its shard's clients looked after by them
+//! ([`Sockets`]) from within. What was reported and not handled when it began is handled then, in its order; what concerns the script's own client stays for the loop.
+//!
+//! Invariants: (1) a client of [`Local`] has the index of its connection in the plane, and lives at most as long; (2) what is reported of a connection
+//! is handled in its order.
 
 use super::crash::{self, Notes};
 use super::shared::{Listening, Shared};
 use crate::base::clock::{CpuTime, Ticks};
+use crate::config::Settings;
 use crate::engine::wire::{Handed, Wire};
-use crate::engine::{Envelope, Local};
+use crate::engine::{Clients, Desk, Env, Local, Sockets, Taken, attendant, connect};
 use crate::net::{
     ConnId, Event, ListenSocket, ListenerId, Output, PeerAddr, Plane, REPORTED_BYTES_MIN, Sent, UringPlane, Wait,
 };
-use crate::resp::{Reply, ReplyBuf, error};
+use crate::resp::{Proto, Reply, ReplyBuf, ReplyError, error};
 use crate::runtime::{Activity, Pump, Rouse};
 use crate::shard::ShardId;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -30,19 +36,42 @@ use std::time::{Duration, Instant};
 
 /// One shard's loop.
 pub struct Reactor {
-    plane: UringPlane,
+    front: Door,
     local: Rc<RefCell<Local>>,
     shared: Arc<Shared>,
     index: usize,
     /// What the thread had had of its CPU when the last pass began, if that is measured.
     measured_from: Option<CpuTime>,
-    events: Vec<Event>,
+}
+
+/// A shard's sockets, and what they have reported.
+struct Front {
+    plane: UringPlane,
+    shared: Arc<Shared>,
+    index: usize,
+    polled: Vec<Event>,
+    /// What was reported and is to be handled.
+    events: VecDeque<Event>,
+    /// What concerns a client whose command runs: it comes before `events` when the shard is back.
+    put_off: Vec<Event>,
+    /// Clients who are not read while that is so.
+    unread: Vec<u32>,
     /// Connections by the index they have in the plane.
     connections: Vec<Option<ConnId>>,
     /// Listeners whose connections stay here.
     own_listeners: Vec<(ListenerId, ListenSocket)>,
     /// Listeners whose connections are spread over the shards.
     shared_listeners: Vec<(ListenerId, ListenSocket)>,
+}
+
+/// The way to them: borrowed for as long as a call lasts.
+#[derive(Clone)]
+struct Door(Rc<RefCell<Front>>);
+
+/// Whom accepting concerns.
+struct Reception<'a> {
+    env: &'a mut Env,
+    clients: &'a mut Clients,
 }
 
 impl Reactor {
@@ -55,19 +84,31 @@ impl Reactor {
         listening: Listening,
     ) -> Reactor {
         shared.announce(index, plane.wake_handle());
-        let mut reactor = Reactor {
+        let mut front = Front {
             plane,
-            local,
-            shared,
+            shared: shared.clone(),
             index,
-            measured_from: None,
-            events: Vec::new(),
+            polled: Vec::new(),
+            events: VecDeque::new(),
+            put_off: Vec::new(),
+            unread: Vec::new(),
             connections: Vec::new(),
             own_listeners: Vec::new(),
             shared_listeners: Vec::new(),
         };
-        reactor.listen_to(listening);
-        reactor
+        front.listen_to(listening);
+        let front = Door(Rc::new(RefCell::new(front)));
+        {
+            let mut shard = local.borrow_mut();
+            shard.env.attendant = Some(attendant(front.clone(), shard.registry));
+        }
+        Reactor {
+            front,
+            local,
+            shared,
+            index,
+            measured_from: None,
+        }
     }
 
     /// From here to here is a pass, with what the ring and the executor take.
@@ -87,24 +128,88 @@ impl Reactor {
         match event {
             Event::Received { conn, buffer } => {
                 local.env.stats.counts.reads_processed += 1;
-                local.receive(conn.index() as u32, self.plane.data(&buffer));
-                self.plane.give_back(buffer);
+                local.receive(conn.index() as u32, buffer.bytes());
+                self.front.borrow().plane.give_back(buffer);
             }
             Event::Drained { conn } => local.clients.list(conn.index() as u32),
+            Event::PeerClosed { conn, .. } => local.peer_closed(conn.index() as u32),
+            other => {
+                let reception = Reception {
+                    env: &mut local.env,
+                    clients: &mut local.clients,
+                };
+                self.front.borrow().handle_arrival(other, reception);
+            }
+        }
+    }
+}
+
+/// When the loop ends, the sockets end with it, whoever still has the shard.
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.local.borrow_mut().env.attendant = None;
+    }
+}
+
+impl Door {
+    fn borrow(&self) -> RefMut<'_, Front> {
+        self.0.borrow_mut()
+    }
+}
+
+impl Front {
+    /// Takes in what has happened.
+    fn poll(&mut self, wait: Wait) {
+        if let Err(error) = self.plane.poll(wait, &mut self.polled) {
+            // The ring is broken: nothing that this shard acknowledges from here on could be sent.
+            panic!("the network ring of shard {} has failed: {error}", self.index);
+        }
+        self.events.extend(self.polled.drain(..));
+    }
+
+    /// The next thing to be handled. What is reported of a connection that has no client goes no further.
+    fn next_event(&mut self) -> Option<Event> {
+        loop {
+            match self.events.pop_front()? {
+                Event::Received { conn, buffer } if !self.has_client(conn) => self.plane.give_back(buffer),
+                Event::Drained { conn } if !self.has_client(conn) => {}
+                // A connection that has failed stays, too, until what came by it has been run; nobody reads the replies.
+                Event::PeerClosed { conn, .. } if !self.has_client(conn) => self.plane.close_now(conn),
+                event => return Some(event),
+            }
+        }
+    }
+
+    fn has_client(&self, conn: ConnId) -> bool {
+        self.id(conn.index() as u32) == Some(conn)
+    }
+
+    /// The shard is back: what was put off is handled first, and whoever was not read meanwhile is read again, if the shard would.
+    fn resume(&mut self, clients: &mut Clients) {
+        for event in self.put_off.drain(..).rev() {
+            self.events.push_front(event);
+        }
+        for index in std::mem::take(&mut self.unread) {
+            if let (Some(conn), Some(client)) = (self.id(index), clients.at(index))
+                && client.is_read
+            {
+                self.plane.resume_receive(conn);
+            }
+        }
+    }
+
+    /// Handles what concerns no client.
+    fn handle_arrival(&mut self, event: Event, reception: Reception<'_>) {
+        match event {
             Event::Accepted { conn, listener } => match self.plane.socket(conn).map(PeerAddr::of_peer) {
-                Some(Ok(peer)) => self.accept(conn, listener, peer, local),
+                Some(Ok(peer)) => self.accept(conn, listener, peer, reception),
                 // It has been reset already.
-                _ => self.plane.close_now(conn),
-            },
-            // A connection that has failed stays, too, until what came by it has been run; nobody reads the replies.
-            Event::PeerClosed { conn, .. } => match self.connections.get(conn.index()) {
-                Some(Some(known)) if *known == conn => local.peer_closed(conn.index() as u32),
                 _ => self.plane.close_now(conn),
             },
             Event::AcceptFailed { error, .. } => {
                 tracing::warn!("Accepting client connection: {error}");
             }
-            Event::Woken => {}
+            Event::Woken | Event::Received { .. } | Event::Drained { .. } | Event::PeerClosed { .. } => {}
         }
     }
 
@@ -130,10 +235,10 @@ impl Reactor {
         }
     }
 
-    fn accept(&mut self, conn: ConnId, listener: ListenerId, peer: PeerAddr, local: &mut Local) {
-        if self.is_protected(&peer, local) {
+    fn accept(&mut self, conn: ConnId, listener: ListenerId, peer: PeerAddr, reception: Reception<'_>) {
+        if is_protected(&peer, &reception.env.settings) {
             self.refuse(conn, &error::PROTECTED_MODE);
-            local.env.stats.counts.rejected_connections += 1;
+            reception.env.stats.counts.rejected_connections += 1;
             return;
         }
         let target = if self.own_listeners.iter().any(|(own, _)| *own == listener) {
@@ -142,54 +247,55 @@ impl Reactor {
             self.shared.least_loaded()
         };
         if target == self.index {
-            self.enter(conn, peer, local);
+            self.enter(conn, peer, reception);
             return;
         }
         if let Some(socket) = self.plane.detach(conn) {
-            self.shared.connections[target].fetch_add(1, Ordering::Relaxed);
-            local
-                .link()
-                .message(ShardId(target as u16), Envelope::Adopt(Box::new(socket)));
+            self.shared.hand_over(target, socket);
+            if let Some(wake) = self.shared.wake_handle(target) {
+                self.plane.wake_peer(wake);
+            }
         }
     }
 
-    /// `protected-mode`: without a password only peers on this host are served.
-    fn is_protected(&self, peer: &PeerAddr, local: &Local) -> bool {
-        let settings = &local.env.settings;
-        settings.protected_mode && settings.requirepass.is_empty() && !peer.is_local()
-    }
-
-    fn refuse(&mut self, conn: ConnId, error: &crate::resp::ReplyError) {
+    fn refuse(&mut self, conn: ConnId, error: &ReplyError) {
         let mut out = ReplyBuf::default();
-        Reply::new(&mut out, crate::resp::Proto::Resp2).error(error);
+        Reply::new(&mut out, Proto::Resp2).error(error);
         self.plane.start(conn);
         // A fresh connection has no write in flight, so it is taken, or the peer is gone already.
         let _ = out.give(|bytes, shared| self.plane.send(conn, Output { bytes, shared }));
         self.plane.close_after_flush(conn);
     }
 
-    /// A connection that another shard has accepted.
-    fn adopt(&mut self, socket: OwnedFd, local: &mut Local) {
-        self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
-        let conn = self.plane.adopt(socket);
-        let peer = self.plane.socket(conn).map(PeerAddr::of_peer);
-        match peer {
-            Some(Ok(peer)) => self.enter(conn, peer, local),
-            // It has been reset meanwhile.
-            _ => self.plane.close_now(conn),
+    /// Takes in the connections that other shards have accepted for this one. True: there were any.
+    fn adopt(&mut self, mut reception: Reception<'_>) -> bool {
+        let sockets = self.shared.take_handed_over(self.index);
+        let has_any = !sockets.is_empty();
+        for socket in sockets {
+            self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
+            let conn = self.plane.adopt(socket);
+            let peer = self.plane.socket(conn).map(PeerAddr::of_peer);
+            match peer {
+                Some(Ok(peer)) => self.enter(conn, peer, reception.again()),
+                // It has been reset meanwhile.
+                _ => self.plane.close_now(conn),
+            }
         }
+        has_any
     }
 
     /// Makes a client of a connection.
-    fn enter(&mut self, conn: ConnId, peer: PeerAddr, local: &mut Local) {
+    fn enter(&mut self, conn: ConnId, peer: PeerAddr, reception: Reception<'_>) {
         let local_address = match self.plane.socket(conn).map(PeerAddr::of_local) {
             Some(Ok(address)) => address.to_string(),
             _ => String::new(),
         };
         let index = conn.index();
-        if !local.connect(
-            index as u32,
-            conn.generation(),
+        let Reception { env, clients } = reception;
+        if !connect(
+            env,
+            clients,
+            (index as u32, conn.generation()),
             &peer.to_string(),
             &local_address,
             peer.is_local(),
@@ -197,7 +303,7 @@ impl Reactor {
             self.refuse(conn, &error::CLIENTS_TOO_MANY);
             return;
         }
-        if let (Some(client), Some(socket)) = (local.clients.at(index as u32), self.plane.socket(conn)) {
+        if let (Some(client), Some(socket)) = (clients.at(index as u32), self.plane.socket(conn)) {
             client.socket_fd = socket.as_raw_fd();
         }
         if self.connections.len() <= index {
@@ -207,28 +313,33 @@ impl Reactor {
         self.shared.connections[self.index].fetch_add(1, Ordering::Relaxed);
         self.plane.start(conn);
     }
-}
 
-/// A shard's connections and the other shards' bells, while a pass is finished.
-struct Sockets<'a> {
-    plane: &'a mut UringPlane,
-    connections: &'a mut [Option<ConnId>],
-    shared: &'a Shared,
-    index: usize,
-}
-
-impl Sockets<'_> {
     fn id(&self, index: u32) -> Option<ConnId> {
         self.connections.get(index as usize).copied().flatten()
     }
 }
 
-impl Wire for Sockets<'_> {
+impl Reception<'_> {
+    fn again(&mut self) -> Reception<'_> {
+        Reception {
+            env: self.env,
+            clients: self.clients,
+        }
+    }
+}
+
+/// `protected-mode`: without a password only peers on this host are served.
+fn is_protected(peer: &PeerAddr, settings: &Settings) -> bool {
+    settings.protected_mode && settings.requirepass.is_empty() && !peer.is_local()
+}
+
+impl Wire for Door {
     fn send(&mut self, index: u32, output: &mut ReplyBuf) -> Handed {
-        let Some(conn) = self.id(index) else {
+        let front = &mut *self.borrow();
+        let Some(conn) = front.id(index) else {
             return Handed::Gone;
         };
-        match output.give(|bytes, shared| self.plane.send(conn, Output { bytes, shared })) {
+        match output.give(|bytes, shared| front.plane.send(conn, Output { bytes, shared })) {
             Sent::Taken => Handed::Taken,
             Sent::Busy => Handed::Busy,
             Sent::Gone => Handed::Gone,
@@ -236,8 +347,9 @@ impl Wire for Sockets<'_> {
     }
 
     fn queued_bytes(&self, index: u32) -> usize {
+        let front = self.borrow();
         // A write that is not large is over soon, and nothing tells when.
-        let queued_bytes = self.id(index).map_or(0, |conn| self.plane.queued_bytes(conn));
+        let queued_bytes = front.id(index).map_or(0, |conn| front.plane.queued_bytes(conn));
         if queued_bytes < REPORTED_BYTES_MIN {
             0
         } else {
@@ -246,71 +358,121 @@ impl Wire for Sockets<'_> {
     }
 
     fn held_bytes(&self) -> usize {
-        self.plane.held_bytes()
+        self.borrow().plane.held_bytes()
     }
 
     fn read_on(&mut self, index: u32, reads: bool) {
-        match (self.id(index), reads) {
-            (Some(conn), true) => self.plane.resume_receive(conn),
-            (Some(conn), false) => self.plane.pause_receive(conn),
+        let front = &mut *self.borrow();
+        match (front.id(index), reads) {
+            (Some(conn), true) => front.plane.resume_receive(conn),
+            (Some(conn), false) => front.plane.pause_receive(conn),
             (None, _) => {}
         }
     }
 
     fn close(&mut self, index: u32, at_once: bool) {
-        let Some(conn) = self.id(index) else { return };
-        self.connections[index as usize] = None;
-        self.shared.connections[self.index].fetch_sub(1, Ordering::Relaxed);
+        let front = &mut *self.borrow();
+        let Some(conn) = front.id(index) else { return };
+        front.connections[index as usize] = None;
+        front.shared.connections[front.index].fetch_sub(1, Ordering::Relaxed);
         match at_once {
-            true => self.plane.close_now(conn),
-            false => self.plane.close_after_flush(conn),
+            true => front.plane.close_now(conn),
+            false => front.plane.close_after_flush(conn),
         }
     }
 
     fn wake(&mut self, shard: ShardId) {
-        if let Some(wake) = self.shared.wake_handle(shard.0 as usize) {
-            self.plane.wake_peer(wake);
+        let front = &mut *self.borrow();
+        if let Some(wake) = front.shared.wake_handle(shard.0 as usize) {
+            front.plane.wake_peer(wake);
         }
+    }
+}
+
+impl Sockets for Door {
+    fn poll(&mut self) {
+        self.borrow().poll(Wait::No);
+    }
+
+    fn next(&mut self, desk: &mut Desk<'_>) -> bool {
+        let mut front = self.borrow();
+        let reception = Reception {
+            env: desk.env,
+            clients: desk.clients,
+        };
+        front.adopt(reception);
+        let Some(event) = front.next_event() else {
+            return false;
+        };
+        let (index, taken) = match &event {
+            Event::Received { conn, buffer } => (conn.index(), desk.received(conn.index() as u32, buffer.bytes())),
+            Event::Drained { conn } => (conn.index(), desk.drained(conn.index() as u32)),
+            Event::PeerClosed { conn, .. } => (conn.index(), desk.ended(conn.index() as u32)),
+            _ => {
+                let reception = Reception {
+                    env: desk.env,
+                    clients: desk.clients,
+                };
+                front.handle_arrival(event, reception);
+                return true;
+            }
+        };
+        match (taken, event) {
+            (Taken::Taken, Event::Received { buffer, .. }) => front.plane.give_back(buffer),
+            (Taken::Taken, _) => {}
+            (Taken::Later, event) => {
+                if let Some(conn) = front.id(index as u32)
+                    && !front.unread.contains(&(index as u32))
+                {
+                    front.plane.pause_receive(conn);
+                    front.unread.push(index as u32);
+                }
+                front.put_off.push(event);
+            }
+        }
+        true
     }
 }
 
 impl Pump for Reactor {
     fn pass(&mut self, wait: Duration) -> Activity {
         let wait = if wait.is_zero() { Wait::No } else { Wait::Until(wait) };
-        let mut events = std::mem::take(&mut self.events);
-        if let Err(error) = self.plane.poll(wait, &mut events) {
-            // The ring is broken: nothing that this shard acknowledges from here on could be sent.
-            panic!("the network ring of shard {} has failed: {error}", self.index);
-        }
+        self.front.borrow().poll(wait);
         let shard = self.local.clone();
         let mut local = shard.borrow_mut();
         self.measure_pass(&mut local);
         local.begin_pass();
-        local.note_wire(self.plane.held_bytes());
+        let queued_events = {
+            let mut front = self.front.borrow();
+            front.resume(&mut local.clients);
+            local.note_wire(front.plane.held_bytes());
+            front.events.len()
+        };
         crash::note(Notes {
             shard: self.index,
             clients: local.clients.len(),
-            queued_events: events.len(),
+            queued_events,
         });
-        let has_events = !events.is_empty();
-        for event in events.drain(..) {
+        loop {
+            let Some(event) = self.front.borrow().next_event() else {
+                break;
+            };
             self.handle(event, &mut local);
         }
-        self.events = events;
-        let mut is_busy = has_events;
-        is_busy |= local.finish_pass(&mut Sockets {
-            plane: &mut self.plane,
-            connections: &mut self.connections,
-            shared: &self.shared,
-            index: self.index,
-        });
-        for accepted in std::mem::take(&mut local.adopted) {
-            is_busy = true;
-            let socket = accepted.downcast::<OwnedFd>();
-            self.adopt(*socket.expect("reactors hand sockets to each other"), &mut local);
-        }
+        let mut is_busy = queued_events > 0;
+        is_busy |= local.finish_pass(&mut self.front);
+        let reception = {
+            let local = &mut *local;
+            Reception {
+                env: &mut local.env,
+                clients: &mut local.clients,
+            }
+        };
+        is_busy |= self.front.borrow().adopt(reception);
+        // What a script has left of what was reported.
+        is_busy |= !self.front.borrow().put_off.is_empty();
         if let Some(listening) = self.shared.take_listening(self.index) {
-            self.listen_to(listening);
+            self.front.borrow().listen_to(listening);
         }
         if self.shared.is_stopping() {
             return Activity::Stop;
@@ -332,16 +494,16 @@ impl Pump for Reactor {
     }
 
     fn rouse(&self) -> Rouse {
-        let wake = self.plane.wake_handle();
+        let wake = self.front.borrow().plane.wake_handle();
         Box::new(move || wake.wake())
     }
 
     fn bell(&self) -> io::Result<OwnedFd> {
-        self.plane.bell().try_clone_to_owned()
+        self.front.borrow().plane.bell().try_clone_to_owned()
     }
 
     fn set_bell(&mut self, on: bool) -> bool {
         // A bell that cannot be set would leave the shard asleep: do not sleep on it.
-        self.plane.set_bell(on).unwrap_or(false)
+        self.front.borrow().plane.set_bell(on).unwrap_or(false)
     }
 }

@@ -1,6 +1,7 @@
 //! What the shards' loops have in common: how to wake each other, how many connections each has, and when to stop.
 
 use crate::net::{ListenSocket, WakeHandle};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -11,7 +12,9 @@ pub struct Shared {
     wakes: Vec<OnceLock<WakeHandle>>,
     is_stopping: AtomicBool,
     /// For each shard, what it is to accept from instead of what it does.
-    listening: Vec<Mailbox>,
+    listening: Vec<Mailbox<Option<Listening>>>,
+    /// For each shard, connections that others have accepted. Not by the links: a shard looks here also while it runs what does not end.
+    handed_over: Vec<Mailbox<Vec<OwnedFd>>>,
 }
 
 /// What a shard accepts from.
@@ -24,10 +27,28 @@ pub struct Listening {
 }
 
 #[derive(Default)]
-struct Mailbox {
-    content: Mutex<Option<Listening>>,
+struct Mailbox<T> {
+    content: Mutex<T>,
     /// So that a shard need not take the lock to see that there is nothing.
     is_full: AtomicBool,
+}
+
+impl<T: Default> Mailbox<T> {
+    /// Puts something in, or in the place of what is there.
+    fn put(&self, put: impl FnOnce(&mut T)) {
+        put(&mut self.content.lock().unwrap_or_else(PoisonError::into_inner));
+        self.is_full.store(true, Ordering::Release);
+    }
+
+    /// Takes all out; None: there is nothing.
+    fn take(&self) -> Option<T> {
+        if !self.is_full.load(Ordering::Acquire) {
+            return None;
+        }
+        self.is_full.store(false, Ordering::Relaxed);
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut content))
+    }
 }
 
 impl Shared {
@@ -37,6 +58,7 @@ impl Shared {
             wakes: (0..shards).map(|_| OnceLock::new()).collect(),
             is_stopping: AtomicBool::new(false),
             listening: (0..shards).map(|_| Mailbox::default()).collect(),
+            handed_over: (0..shards).map(|_| Mailbox::default()).collect(),
         }
     }
 
@@ -62,9 +84,7 @@ impl Shared {
 
     /// Has a shard accept from these sockets, and from no others.
     pub fn listen_to(&self, index: usize, listening: Listening) {
-        let mailbox = &self.listening[index];
-        *mailbox.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
-        mailbox.is_full.store(true, Ordering::Release);
+        self.listening[index].put(|content| *content = Some(listening));
         if let Some(wake) = self.wake_handle(index) {
             wake.wake();
         }
@@ -72,12 +92,18 @@ impl Shared {
 
     /// What [`Shared::listen_to`] has said last, once.
     pub fn take_listening(&self, index: usize) -> Option<Listening> {
-        let mailbox = &self.listening[index];
-        if !mailbox.is_full.load(Ordering::Acquire) {
-            return None;
-        }
-        mailbox.is_full.store(false, Ordering::Relaxed);
-        mailbox.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.listening[index].take().flatten()
+    }
+
+    /// Gives a connection to another shard, which is still to be woken.
+    pub fn hand_over(&self, index: usize, socket: OwnedFd) {
+        self.connections[index].fetch_add(1, Ordering::Relaxed);
+        self.handed_over[index].put(|sockets| sockets.push(socket));
+    }
+
+    /// Connections that were given to that shard. Each is still counted as on its way.
+    pub fn take_handed_over(&self, index: usize) -> Vec<OwnedFd> {
+        self.handed_over[index].take().unwrap_or_default()
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -73,6 +73,8 @@ pub struct Command<H: 'static> {
     pub answers_in_messages: bool,
     /// What CLIENT CACHING has said for the next command is not for its subcommands.
     pub keeps_caching: bool,
+    /// How it runs while a script does not end, if that is another way.
+    pub while_busy: Option<H>,
     pub run: H,
 }
 
@@ -100,6 +102,7 @@ pub const fn command<H>(name: &'static str, run: H) -> Command<H> {
         changes_subscriptions: false,
         answers_in_messages: false,
         keeps_caching: false,
+        while_busy: None,
         run,
     }
 }

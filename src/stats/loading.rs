@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Loading {
     is_loading: AtomicBool,
+    /// Some shard may refuse commands still: each ends that by itself, when all have everything.
+    is_refusing: AtomicBool,
     /// Somebody is about to put a file in the place of what there is, or is at it.
     is_reloading: AtomicBool,
     started_at_ms: AtomicU64,
@@ -38,6 +40,7 @@ impl Loading {
         ] {
             counter.store(0, Ordering::Relaxed);
         }
+        self.is_refusing.store(true, Ordering::Release);
         self.is_loading.store(true, Ordering::Release);
     }
 
@@ -50,8 +53,19 @@ impl Loading {
         self.is_reloading.store(false, Ordering::Release);
     }
 
+    /// All of it is there: what is saved from here on is the whole.
     pub fn end(&self) {
         self.is_loading.store(false, Ordering::Release);
+    }
+
+    /// No shard refuses anything any more.
+    pub fn end_refusing(&self) {
+        self.is_refusing.store(false, Ordering::Release);
+    }
+
+    /// What INFO says: whoever reads there that it is over may ask any shard.
+    pub fn is_refusing(&self) -> bool {
+        self.is_refusing.load(Ordering::Acquire)
     }
 
     pub fn is_loading(&self) -> bool {
@@ -91,7 +105,7 @@ impl Loading {
 
     /// Writes what INFO says while it goes on; nothing else.
     pub fn write_progress(&self, now: UnixMs, out: &mut Section) {
-        if !self.is_loading() {
+        if !self.is_refusing() {
             return;
         }
         let [total, loaded, started_at_ms] =
@@ -156,6 +170,8 @@ mod tests {
             "loading_total_bytes:0\r\nloading_rdb_used_mem:200\r\nloading_loaded_bytes:100\r\nloading_loaded_perc:50.00"
         ));
         loading.end();
+        assert!(!loading.is_loading() && shown(0).contains("loading_start_time"));
+        loading.end_refusing();
         assert_eq!(shown(0), Section::new("").into_text());
     }
 }

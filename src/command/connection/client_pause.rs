@@ -93,7 +93,7 @@ pub(super) const UNPAUSE: Command = Command {
 fn unpause(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         context
-            .ask_all(|local: &mut Local| local.clients.end_pause(&mut local.env))
+            .ask_all(|local: &mut Local| local.env.end_pause(&mut local.clients))
             .await;
         context.reply().ok();
         Ok(())

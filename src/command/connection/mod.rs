@@ -143,7 +143,11 @@ fn hello(op: &mut SessionOp) -> Result<(), ReplyError> {
         reply.bulk_string(field);
         reply.integer(value);
     }
-    for (field, value) in [("mode", mode), ("role", "master")] {
+    let role = match op.node.replication.is_replica() {
+        true => "replica",
+        false => "master",
+    };
+    for (field, value) in [("mode", mode), ("role", role)] {
         reply.bulk_string(field);
         reply.bulk_string(value);
     }

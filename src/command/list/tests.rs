@@ -213,7 +213,7 @@ fn what_was_ready_while_clients_were_paused_is_served_afterwards() {
     {
         let mut second = bench.shards[1].borrow_mut();
         let second = &mut *second;
-        second.clients.end_pause(&mut second.env);
+        second.env.end_pause(&mut second.clients);
     }
     bench.go_round();
     assert_eq!(

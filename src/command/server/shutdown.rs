@@ -3,7 +3,7 @@
 //! It waits for the data to be saved, where that is asked for; ABORT takes it back meanwhile.
 
 use crate::engine::node::Shutdown;
-use crate::engine::{Command, Context, NodeFuture, Run, shutdown as ending};
+use crate::engine::{Command, Context, Node, NodeFuture, Run, SessionOp, shutdown as ending};
 use crate::resp::{Args, ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Flags, Group, arg, command};
 
@@ -30,17 +30,35 @@ pub(super) const SHUTDOWN: Command = Command {
         Argument::word("abort", "ABORT").optional().since("7.0.0"),
     ],
     history: &[("7.0.0", "`NOW`, `FORCE` and `ABORT` were added.")],
+    while_busy: Some(Run::Session(shutdown_while_busy)),
     ..command("shutdown", Run::Node(shutdown))
 };
+
+/// A script that does not end can be left to its end only by not saving.
+fn shutdown_while_busy(op: &mut SessionOp) -> Result<(), ReplyError> {
+    match parse(op.args)? {
+        Request::Abort => abort(op.node)?,
+        Request::End(asked) => match op.env.node().busy_scripts.refusal() {
+            Some(refusal) if !asked.nosave => return Err(refusal),
+            _ => ending::end_in_spite_of_script(op.node, &op.env.settings, op.env.now),
+        },
+    }
+    op.reply.ok();
+    Ok(())
+}
+
+fn abort(node: &Node) -> Result<(), ReplyError> {
+    match ending::abort(node) {
+        true => Ok(()),
+        false => Err(error::NO_SHUTDOWN),
+    }
+}
 
 fn shutdown(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
         match parse(context.args())? {
             Request::Abort => {
-                let is_aborted = context.with(|local| ending::abort(&local.node));
-                if !is_aborted {
-                    return Err(error::NO_SHUTDOWN);
-                }
+                context.with(|local| abort(&local.node))?;
                 context.reply().ok();
                 Ok(())
             }

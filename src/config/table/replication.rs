@@ -42,6 +42,10 @@ chapter "REPLICATION";
     /// Whether small packets to replicas are gathered, which saves traffic and adds delay.
     "repl-disable-tcp-nodelay" => repl_disable_tcp_nodelay: bool = Kind::Bool, "no", Flags::NONE, Replication;
 
+    /// The oldest version that a replica may have, which says in which form a full sync is sent to it.
+    /// `auto` goes by what each replica says of itself, and is 7.0 for those that say nothing.
+    "repl-compat" => repl_compat: ReplCompat = Kind::Choice(ReplCompat::NAMES), "auto", Flags::OWN, Replication;
+
     /// How much of the stream of changes is remembered for replicas that reconnect.
     "repl-backlog-size" => repl_backlog_size: u64 = memory_of_at_least(16384, 1, BYTES), "1mb", Flags::NONE, Replication;
 

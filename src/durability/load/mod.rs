@@ -342,7 +342,9 @@ impl Load {
         if failure.is_none() || self.options.is_reload {
             self.node.loading.end();
             self.queues.iter().for_each(Queue::release);
-            self.wait_for(|state| state.released).await;
+            if self.wait_for(|state| state.released).await {
+                self.node.loading.end_refusing();
+            }
         }
         failure.map_or(Ok(()), Err)
     }

@@ -12,8 +12,6 @@ use super::story::address_of;
 use super::waits::{check_overdue, spoil_waits};
 use crate::base::clock::Ticks;
 use crate::engine::Local;
-use crate::engine::local::{Accepted, Envelope};
-use crate::engine::testbed::engine::uncharged;
 use crate::shard::turns::Turn;
 
 /// Passes without a cause, one after another.
@@ -106,13 +104,17 @@ impl Run<'_> {
         });
         self.shards[shard].torn = Some(torn);
         for event in events {
-            if let Event::Connected { index, client } = event {
-                let id = self.engine.shards[shard]
-                    .borrow_mut()
-                    .clients
-                    .at(index)
-                    .map(|client| client.session.id);
-                id.into_iter().for_each(|id| self.is_known_as(client, id));
+            match event {
+                Event::Connected { index, client } => {
+                    let id = self.engine.shards[shard]
+                        .borrow_mut()
+                        .clients
+                        .at(index)
+                        .map(|client| client.session.id);
+                    id.into_iter().for_each(|id| self.is_known_as(client, id));
+                }
+                Event::Accepted { client } => self.connect(client),
+                _ => {}
             }
         }
         self.judge_units_after(step_ns)
@@ -172,14 +174,13 @@ impl Run<'_> {
         self.judge.history.releases(shard, turn)?;
         let sockets = &mut self.sockets[shard];
         let random = &mut self.random;
-        let (is_busy, adopted) = self.engine.with(shard, |local| {
-            let is_busy = local.release_pass(&mut Hand {
+        let is_busy = self.engine.with(shard, |local| {
+            local.release_pass(&mut Hand {
                 sockets,
                 brought: &mut brought,
                 fault,
                 random,
-            });
-            (is_busy, std::mem::take(&mut local.adopted))
+            })
         });
         self.judge.history.released(turn);
         if fault == Fault::LoseMessage
@@ -198,9 +199,6 @@ impl Run<'_> {
         self.check_buffers(shard, began_ns)?;
         check_overdue(self, shard, began_ns)?;
         self.settle(shard, brought)?;
-        for connection in adopted {
-            self.adopt(shard, connection)?;
-        }
         self.go_to_sleep(shard, is_busy || count > 0, has_cause)
     }
 
@@ -240,10 +238,8 @@ fn handle(event: &Event, local: &mut Local, sockets: &mut Sockets, fault: Fault)
             let is_taken = local.connect(index, generation, &address_of(client), "127.0.0.1:6379", true);
             assert!(is_taken, "there is room for every client");
         }
-        Event::Accepted { client, shard } => {
-            let connection: Accepted = uncharged(|| Box::new(client));
-            local.link().message(shard, Envelope::Adopt(connection));
-        }
+        // It goes to the shard that is to have it, past the links.
+        Event::Accepted { .. } => {}
         Event::Received {
             index,
             generation,

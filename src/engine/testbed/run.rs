@@ -8,7 +8,7 @@
 //! while, and it is checked that nothing waits, nobody runs without end, and memory is as it was.
 
 use super::ears::spoil_messages;
-use super::engine::{Engine, Record, What, uncharged};
+use super::engine::{Engine, Record, What};
 use super::fault::Fault;
 use super::host::Host;
 use super::judge::{Failure, Judge, tell, waits_for_disk};
@@ -25,7 +25,6 @@ use super::{Recovery, Testbed};
 use crate::base::clock::Ticks;
 use crate::base::random::Random;
 use crate::engine::Local;
-use crate::engine::local::Accepted;
 use crate::shard::{ConnRef, ShardId};
 
 /// More steps than may pass before somebody gets on, or everything rests: large replies leave by small sockets.
@@ -629,7 +628,7 @@ impl<'a> Run<'a> {
         if self.manner.fault == Fault::EndPause && shard == 0 && self.random.chance(1, 3) {
             let has_ended = self.engine.with(0, |local| {
                 let is_paused = local.env.pause.is_some();
-                local.clients.end_pause(&mut local.env);
+                local.env.end_pause(&mut local.clients);
                 is_paused
             });
             self.has_struck |= has_ended;
@@ -700,29 +699,11 @@ impl<'a> Run<'a> {
             return self.connect(client);
         }
         self.peers[client].phase = Phase::HandedOver;
-        self.shards[accepted_by].events.push(Event::Accepted {
-            client,
-            shard: ShardId(shard as u16),
-        });
+        self.shards[accepted_by].events.push(Event::Accepted { client });
     }
 
-    /// A connection has come from another shard.
-    pub(super) fn adopt(&mut self, shard: usize, connection: Accepted) -> Result<(), Failure> {
-        // Its sockets are told apart by their clients.
-        let client = uncharged(|| connection.downcast::<usize>().ok().map(|client| *client));
-        match client.filter(|client| self.peers[*client].story.shard == shard) {
-            Some(client) => self.connect(client),
-            None => {
-                return Err(Failure::new(
-                    "adopted",
-                    format!("shard {shard} was handed a connection that is not for it"),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, client: usize) {
+    /// A connection comes to its own shard.
+    pub(super) fn connect(&mut self, client: usize) {
         let shard = self.peers[client].story.shard;
         let (index, generation) = self.sockets[shard].open(client);
         let peer = &mut self.peers[client];

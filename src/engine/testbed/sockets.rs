@@ -26,7 +26,6 @@ pub(super) enum Event {
     /// A connection that another shard is to have.
     Accepted {
         client: usize,
-        shard: ShardId,
     },
     Received {
         index: u32,

@@ -126,19 +126,20 @@ impl Executor for Tasks {
         }))
     }
 
-    /// When that other thread runs is the scheduler's to say.
+    /// When that other thread runs is the scheduler's to say, and when its shard hears that it has run: others may have seen before what it
+    /// has done.
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> Spawned {
         let mut work = Some(work);
         let mut is_handed_over = false;
         Box::pin(std::future::poll_fn(move |context| {
-            if !std::mem::replace(&mut is_handed_over, true) {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if let Some(work) = work.take() {
+            if std::mem::replace(&mut is_handed_over, true) {
+                let Some(work) = work.take() else {
+                    return Poll::Ready(());
+                };
                 work();
             }
-            Poll::Ready(())
+            context.waker().wake_by_ref();
+            Poll::Pending
         }))
     }
 }

@@ -18,7 +18,7 @@ use super::errands::Errands;
 use super::wire::Wire;
 use super::{LinkError, placing, stream, transfer};
 use crate::config::Settings;
-use crate::engine::following::{Assignment, LinkState, Position};
+use crate::engine::replication::{Assignment, LinkState, Position};
 use crate::engine::{Local, LocalHandle, Node, Registry};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn keep(node: &Arc<Node>, registry: &'static Registry, errands: &Arc<
     let Assignment { generation, master } = assignment;
     let (host, port) = (master.host.to_string_lossy().into_owned(), master.port);
     wait_until_served(errands);
-    while node.following.is_current(*generation) {
+    while node.replication.following.is_current(*generation) {
         let link = Link {
             node,
             registry,
@@ -55,8 +55,8 @@ pub(super) fn keep(node: &Arc<Node>, registry: &'static Registry, errands: &Arc<
             LinkError::Over => return,
             error => tracing::warn!("The link to the MASTER {host}:{port} is down: {error}"),
         }
-        node.following.note_link(*generation, LinkState::Connect);
-        node.following.pause(*generation, TRIED_EVERY);
+        node.replication.following.note_link(*generation, LinkState::Connect);
+        node.replication.following.pause(*generation, TRIED_EVERY);
     }
 }
 
@@ -81,7 +81,7 @@ enum Agreed {
 
 impl Link<'_> {
     fn note(&self, state: LinkState) -> Result<(), LinkError> {
-        match self.node.following.note_link(self.generation, state) {
+        match self.node.replication.following.note_link(self.generation, state) {
             true => Ok(()),
             false => Err(LinkError::Over),
         }
@@ -160,7 +160,7 @@ impl Link<'_> {
 
     /// Asks for what follows the data set, or for everything.
     fn agree(&self, wire: &mut Wire<'_>) -> Result<Agreed, LinkError> {
-        let position = self.node.following.position();
+        let position = self.node.replication.following.position();
         let answer = match &position {
             Some(position) => {
                 let next = (position.offset + 1).to_string();
@@ -196,7 +196,12 @@ impl Link<'_> {
                     tracing::warn!("Master replication ID changed to {replid}");
                     let replid = replid.to_owned();
                     let position = Position { replid, ..position };
-                    if !self.node.following.set_position(self.generation, Some(position)) {
+                    if !self
+                        .node
+                        .replication
+                        .following
+                        .set_position(self.generation, Some(position))
+                    {
                         return Err(LinkError::Over);
                     }
                 }

@@ -12,7 +12,7 @@
 //!                                                          errands, which the first shard hands out
 //! ```
 //!
-//! What the shards know of it is [`Following`](crate::engine::following::Following): whether they refuse writes, and where the data set stands in its
+//! What the shards know of it is [`Following`](crate::engine::replication::Following): whether they refuse writes, and where the data set stands in its
 //! master's history. Everything that waits for a name, for the network or for a disk is here, on a thread that each generation of
 //! `Following` has for itself. When its generation ends it changes nothing any more and goes away as soon as it finds out.
 //!
@@ -42,7 +42,7 @@ use std::sync::Arc;
 /// shards they leave with `errands`, which the first shard is to attend to.
 pub fn prepare(node: &Arc<Node>, registry: &'static Registry, errands: &Arc<Errands>) {
     let (weak, errands) = (Arc::downgrade(node), errands.clone());
-    node.following.start_by(Box::new(move |assignment| {
+    node.replication.following.start_by(Box::new(move |assignment| {
         let Some(node) = weak.upgrade() else { return };
         let errands = errands.clone();
         let name = "replication".to_owned();
@@ -55,7 +55,7 @@ pub fn prepare(node: &Arc<Node>, registry: &'static Registry, errands: &Arc<Erra
     }));
     let master = node.lock_config().settings().replicaof.clone();
     if let Some(master) = master {
-        node.following.follow(master, None);
+        node.replication.following.follow(master, None);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::base::clock::UnixMs;
 use crate::durability::directory::DataSet;
 use crate::durability::load::{Load, LoadError, Options, Threads, empty_all};
 use crate::engine::aof::Mode;
-use crate::engine::following::Position;
+use crate::engine::replication::Position;
 use crate::engine::{Local, LocalHandle, rewrites};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(super) fn put_in_place(
 async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: Position) -> Result<(), LinkError> {
     let (node, executor) = local.with(|local| (local.node.clone(), local.executor()));
     // Without a place in a history until it is whole. Who has become a master meanwhile keeps what he has.
-    if !node.following.set_position(generation, None) {
+    if !node.replication.following.set_position(generation, None) {
         return Err(LinkError::Over);
     }
     let logs = node.aof.mode() != Mode::Off;
@@ -96,7 +96,8 @@ async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: P
         Ok(()) => {
             let db = load.stream_db();
             // If it is another one's by now, it is the data set of a master without a past.
-            node.following
+            node.replication
+                .following
                 .set_position(generation, Some(Position { db, ..position }));
             tracing::info!("MASTER <-> REPLICA sync: Finished with success");
         }

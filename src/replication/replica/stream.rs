@@ -47,7 +47,7 @@ const LIMITS: RequestLimits = RequestLimits {
 
 /// Follows the stream until the link breaks.
 pub(super) fn follow<'l>(link: &'l Link<'l>, wire: &mut Wire<'l>) -> Result<Infallible, LinkError> {
-    let position = link.node.following.position().ok_or(LinkError::Over)?;
+    let position = link.node.replication.following.position().ok_or(LinkError::Over)?;
     let mut follower = Follower {
         link,
         wire,
@@ -92,7 +92,7 @@ impl Follower<'_, '_> {
             // At first there may be what came behind the data set.
             self.cut()?;
             self.hand_on()?;
-            let following = &self.link.node.following;
+            let following = &self.link.node.replication.following;
             following.note_read(self.link.generation, self.read_offset + self.wire.buffer.len() as u64);
             self.confirm_in_time()?;
             while self.wire.read_more()? == 0 {
@@ -126,10 +126,9 @@ impl Follower<'_, '_> {
             if self.open.is_none() {
                 self.offset = self.read_offset;
             }
-            if self.batch.len() >= BATCH_COMMANDS || self.batch.bytes() >= BATCH_BYTES {
-                if let Err(error) = self.hand_on() {
-                    break Err(error);
-                }
+            let is_full = self.batch.len() >= BATCH_COMMANDS || self.batch.bytes() >= BATCH_BYTES;
+            if is_full && let Err(error) = self.hand_on() {
+                break Err(error);
             }
         };
         // What has come meanwhile is behind it.
@@ -215,7 +214,7 @@ impl Follower<'_, '_> {
     fn hand_on(&mut self) -> Result<(), LinkError> {
         let (generation, offset, db) = (self.link.generation, self.offset, self.db);
         if self.batch.is_empty() {
-            let following = &self.link.node.following;
+            let following = &self.link.node.replication.following;
             if self.flight.is_none() || following.position().is_some_and(|position| position.offset != offset) {
                 // Nothing but bytes that count.
                 self.land(true)?;
@@ -271,7 +270,7 @@ impl Follower<'_, '_> {
     /// Tells the master what has taken effect.
     fn confirm(&mut self) -> Result<(), LinkError> {
         self.confirmed_at = Instant::now();
-        let position = self.link.node.following.position().ok_or(LinkError::Over)?;
+        let position = self.link.node.replication.following.position().ok_or(LinkError::Over)?;
         let offset = position.offset.to_string();
         self.wire.command(&[b"REPLCONF", b"ACK", offset.as_bytes()])
     }

@@ -12,7 +12,7 @@
 use super::LinkError;
 use super::link::Link;
 use super::wire::Wire;
-use crate::engine::following::Transfer;
+use crate::engine::replication::Transfer;
 use crate::persist::file::set::{SetId, Temporary};
 use crate::runtime::disk::{Disk, DiskFile};
 use std::path::PathBuf;
@@ -109,7 +109,7 @@ fn fill(link: &Link<'_>, wire: &mut Wire<'_>, framing: &Framing, file: &mut dyn 
             total_bytes,
             read_bytes,
         };
-        link.node.following.note_transfer(link.generation, transfer);
+        link.node.replication.following.note_transfer(link.generation, transfer);
     };
     note(0);
     // What came behind the line.

@@ -49,7 +49,7 @@ impl<'l> Wire<'l> {
         };
         let mut outcome = Err(failed(io::ErrorKind::NotFound.into()));
         for address in (host, port).to_socket_addrs().map_err(failed)? {
-            if !node.following.is_current(generation) {
+            if !node.replication.following.is_current(generation) {
                 return Err(LinkError::Over);
             }
             outcome = TcpStream::connect_timeout(&address, patience).map_err(failed);
@@ -69,7 +69,7 @@ impl<'l> Wire<'l> {
             // It may have ended by itself.
             let _ = other.shutdown(Shutdown::Both);
         });
-        if !node.following.interrupt_by(generation, interrupt) {
+        if !node.replication.following.interrupt_by(generation, interrupt) {
             return Err(LinkError::Over);
         }
         Ok(Wire {
@@ -103,7 +103,7 @@ impl<'l> Wire<'l> {
 
     /// Whether the generation goes on.
     pub(super) fn check(&self) -> Result<(), LinkError> {
-        match self.node.following.is_current(self.generation) {
+        match self.node.replication.following.is_current(self.generation) {
             true => Ok(()),
             false => Err(LinkError::Over),
         }

@@ -5,6 +5,7 @@
 
 #[path = "../../../src/base/mod.rs"]
 pub mod base;
+pub mod config;
 #[path = "../../../src/data/mod.rs"]
 pub mod data;
 #[path = "../../../src/net/mod.rs"]
@@ -12,5 +13,7 @@ pub mod net;
 pub mod persist;
 #[path = "../../../src/resp/mod.rs"]
 pub mod resp;
+#[path = "../../../src/script/mod.rs"]
+pub mod script;
 #[path = "../../../src/store/mod.rs"]
 pub mod store;

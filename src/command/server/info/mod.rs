@@ -10,6 +10,7 @@ mod persistence;
 pub(super) use overview::{Overview, fold_inner};
 
 use crate::base::section::Section;
+use crate::engine::replication::write_section;
 use crate::engine::{Command, Context, NodeFuture, Run, write_server, write_shards};
 use crate::resp::Args;
 use crate::runtime::write_cpu_times;
@@ -114,7 +115,16 @@ const SECTIONS: &[Row] = &[
         let attention = &overview.node.attention;
         stats.write_section(snapshots.begun_count(), snapshots.last_cut_us(), heard, attention, out);
     }),
-    row("replication", "Replication", USUAL, absent::replication),
+    row("replication", "Replication", USUAL, |overview, out| {
+        let end_offset = overview.node.turns.end_offset();
+        write_section(
+            &overview.node.replication,
+            &overview.settings,
+            end_offset,
+            overview.now,
+            out,
+        );
+    }),
     row("cpu", "CPU", USUAL, |_, out| write_cpu_times(out)),
     row("modules", "Modules", USUAL, absent::modules),
     of_commands(row("commandstats", "Commandstats", DETAILED, |overview, out| {

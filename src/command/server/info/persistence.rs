@@ -5,7 +5,7 @@ use crate::base::section::Section;
 
 pub(super) fn write(overview: &Overview, out: &mut Section) {
     let loading = &overview.node.loading;
-    out.field("loading", u8::from(loading.is_loading()));
+    out.field("loading", u8::from(loading.is_refusing()));
     out.field("async_loading", 0);
     let key_count: usize = overview.total.keys.dbs.values().map(|db| db.keys).sum();
     let changes = overview.total.stats.counts.changes;

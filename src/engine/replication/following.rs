@@ -99,6 +99,13 @@ pub struct Report {
     pub down_since: Option<Instant>,
 }
 
+impl Report {
+    /// How far the data set is in its history.
+    pub fn applied_offset(&self) -> u64 {
+        self.position.as_ref().map_or(0, |position| position.offset)
+    }
+}
+
 /// See the essay above.
 #[derive(Default)]
 pub struct Following {
