@@ -3,5 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`replica`] | this node as a replica: the link to its master |
+//! | [`role`] | changes between master and replica |
 
 pub mod replica;
+pub mod role;

@@ -158,6 +158,7 @@ errors! {
     SELECT_IN_CLUSTER = "ERR SELECT is not allowed in cluster mode";
     SWAPDB_IN_CLUSTER = "ERR SWAPDB is not allowed in cluster mode";
     MOVE_IN_CLUSTER = "ERR MOVE is not allowed in cluster mode";
+    REPLICAOF_IN_CLUSTER = "ERR REPLICAOF not allowed in cluster mode.";
     COPY_DB_IN_CLUSTER = "ERR Copying to another database is not allowed in cluster mode";
 
     // Strings and bits.

@@ -194,6 +194,8 @@ impl Link<'_> {
                         return Err(LinkError::Protocol(answer));
                     }
                     tracing::warn!("Master replication ID changed to {replid}");
+                    let offset = position.offset;
+                    self.node.replication.lock().history.go_on_as(replid.to_owned(), offset);
                     let replid = replid.to_owned();
                     let position = Position { replid, ..position };
                     if !self

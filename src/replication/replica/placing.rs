@@ -14,7 +14,7 @@ use crate::base::clock::UnixMs;
 use crate::durability::directory::DataSet;
 use crate::durability::load::{Load, LoadError, Options, Threads, empty_all};
 use crate::engine::aof::Mode;
-use crate::engine::replication::Position;
+use crate::engine::replication::{History, Position};
 use crate::engine::{Local, LocalHandle, rewrites};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,11 @@ async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: P
     while local.is_any_write_under_way().await {
         executor.sleep(LOOKED_AT_EVERY).await;
     }
+    // No role changes from here on: that is refused while the shards load.
+    if !node.replication.following.is_current(generation) {
+        local.ask_all(Local::end_loading).await;
+        return Err(LinkError::Over);
+    }
     let now = local.with(|local| local.env.now);
     node.snapshots.cancel(false, now);
     while node.snapshots.is_writing() {
@@ -95,7 +100,8 @@ async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: P
     match &outcome {
         Ok(()) => {
             let db = load.stream_db();
-            // If it is another one's by now, it is the data set of a master without a past.
+            // Nobody takes another role while the shards load.
+            node.replication.lock().history = History::new(position.replid.clone());
             node.replication
                 .following
                 .set_position(generation, Some(Position { db, ..position }));

@@ -1,0 +1,181 @@
+//! This server as a replica, of the real servers: what it has is what they have, at any number of shards.
+
+mod support;
+
+use support::{Client, Oracle, Server, Value, eventually};
+
+const SHARDS: [usize; 3] = [1, 2, 4];
+
+const MASTERS: [Oracle; 4] = [Oracle::Redis62, Oracle::Redis70, Oracle::Redis82, Oracle::Valkey91];
+
+/// Has one server follow another.
+fn follow(replica: &Server, master: &Server) {
+    let port = master.port.to_string();
+    let reply = replica.client().call(&["REPLICAOF", "127.0.0.1", &port]);
+    assert_eq!(reply.text(), "OK", "{}", replica.name);
+}
+
+fn is_linked(replica: &Server) -> bool {
+    replica.info("replication", "master_link_status") == "up"
+}
+
+/// Waits until all that the master has is here too.
+fn wait_until_same(replica: &Server, master: &Server) {
+    eventually(
+        &format!("{} is linked to {}\n{}", replica.name, master.name, replica.log()),
+        || is_linked(replica),
+    );
+    eventually("the replica has all that its master has", || {
+        let end = master.info("replication", "master_repl_offset");
+        replica.info("replication", "slave_repl_offset") == end
+            && master.info("replication", "master_repl_offset") == end
+    });
+}
+
+/// What is compared: each key of each db with its value, as commands show it, and how long it still lives.
+fn contents(client: &mut Client) -> Vec<String> {
+    let mut all = Vec::new();
+    for db in ["0", "1", "9"] {
+        client.call(&["SELECT", db]);
+        let keys = client.call(&["KEYS", "*"]).sorted().items();
+        let keys = keys.iter().map(Value::text);
+        for key in keys {
+            let key = key.as_bytes();
+            let kind = client.call(&[&b"TYPE"[..], key]).text();
+            let show: Vec<&[u8]> = match kind.as_str() {
+                "string" => vec![b"GET", key],
+                "list" => vec![b"LRANGE", key, b"0", b"-1"],
+                "set" => vec![b"SMEMBERS", key],
+                "zset" => vec![b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"],
+                "hash" => vec![b"HGETALL", key],
+                "stream" => vec![b"XINFO", b"STREAM", key, b"FULL"],
+                other => panic!("a key of type {other}"),
+            };
+            let value = client.call(&show);
+            let value = match kind.as_str() {
+                "hash" => {
+                    let mut fields: Vec<String> = value
+                        .items()
+                        .chunks(2)
+                        .map(|pair| pair[0].to_string() + &pair[1].to_string())
+                        .collect();
+                    fields.sort();
+                    format!("{fields:?}")
+                }
+                // The consumers' idle times go on, and the nodes of the tree are each server's own.
+                "stream" => client.call(&[&b"XRANGE"[..], key, b"-", b"+"]).to_string(),
+                "set" => value.sorted().to_string(),
+                _ => value.to_string(),
+            };
+            let ends = client.call(&[&b"PTTL"[..], key]).integer() >= 0;
+            all.push(format!("{db} {} {kind} {value} {ends}", key.escape_ascii()));
+        }
+    }
+    client.call(&["SELECT", "0"]);
+    all
+}
+
+fn assert_same(replica: &Server, master: &Server) {
+    wait_until_same(replica, master);
+    let (found, expected) = (contents(&mut replica.client()), contents(&mut master.client()));
+    assert_eq!(
+        found.len(),
+        expected.len(),
+        "keys of {} and {}",
+        replica.name,
+        master.name
+    );
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected, "{} and {}", replica.name, master.name);
+    }
+}
+
+/// Some of each type, packed and not.
+fn fill(client: &mut Client) {
+    for db in ["0", "9"] {
+        client.call(&["SELECT", db]);
+        for number in 0..200 {
+            client.line(&format!("SET string:{number} value:{number}"));
+            client.line(&format!("SADD set:{} {number}", number % 7));
+            client.line(&format!("RPUSH list:{} {number}", number % 7));
+            client.line(&format!("HSET hash:{} field:{number} {number}", number % 7));
+            client.line(&format!("ZADD zset:{} {number}.5 member:{number}", number % 7));
+            client.line(&format!("XADD stream:{} {}-1 field {number}", number % 3, number + 1));
+        }
+        client.line("SADD words one two three");
+        client.line("XGROUP CREATE stream:0 group 0");
+        client.line("XREADGROUP GROUP group consumer COUNT 5 STREAMS stream:0 >");
+        client.line("EXPIRE string:1 1000");
+        client.line("SETBIT bits 1000 1");
+        client.line("PFADD logs a b c");
+        client.call(&["SET", "large", &"x".repeat(100_000)]);
+        for number in 0..2000 {
+            client.line(&format!("RPUSH long element:{number}"));
+            client.line(&format!("HSET broad field:{number} {number}"));
+        }
+    }
+    client.call(&["SELECT", "0"]);
+}
+
+/// Changes of many kinds, with effects over several shards.
+fn change(client: &mut Client, round: u32) {
+    for number in 0..50 {
+        client.line(&format!("INCR counter:{}", number % 5));
+        client.line(&format!(
+            "MSET a:{number} {round} b:{number} {round} c:{number} {round}"
+        ));
+        client.line("LMOVE list:1 list:2 LEFT RIGHT");
+        client.line(&format!("SET volatile:{number} {round} EX 1000"));
+        client.line("RENAME a:1 renamed");
+        client.line("SUNIONSTORE union set:1 set:2");
+        client.line("SPOP set:3");
+        client.line("MULTI");
+        client.line(&format!("SET one {number}"));
+        client.line("SELECT 1");
+        client.line(&format!("SET two {number}"));
+        client.line("SELECT 0");
+        client.line("DEL b:2");
+        client.line("EXEC");
+        client.call(&[
+            "EVAL",
+            "redis.call('INCR', KEYS[1]); redis.call('LPUSH', KEYS[2], ARGV[1])",
+            "2",
+            "scripted",
+            "scripts",
+            "x",
+        ]);
+    }
+    client.line("SWAPDB 0 1");
+    client.line("SWAPDB 0 1");
+}
+
+/// The data set, sent from a file and straight, and then the stream, in which there is more than keys.
+#[test]
+fn it_has_what_its_master_has() {
+    for oracle in MASTERS {
+        for diskless in ["no", "yes"] {
+            let Some(master) = oracle.start(&["--repl-diskless-sync", diskless, "--repl-diskless-sync-delay", "0"])
+            else {
+                continue;
+            };
+            fill(&mut master.client());
+            for shards in SHARDS {
+                let replica = Server::shardis(shards, &[]);
+                replica.client().line("SET old gone");
+                follow(&replica, &master);
+                assert_same(&replica, &master);
+                change(&mut master.client(), shards as u32);
+                assert_same(&replica, &master);
+                assert_eq!(replica.client().line("GET old"), Value::Nil);
+                let refused = replica.client().line("SET key value");
+                assert_eq!(refused.text(), "READONLY You can't write against a read only replica.");
+                // A master knows its replica, and hears from it.
+                let known = master.info("replication", "slave0");
+                assert!(
+                    known.contains(&format!("port={},state=online", replica.port)),
+                    "{known}"
+                );
+            }
+        }
+    }
+}
