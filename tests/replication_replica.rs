@@ -179,3 +179,91 @@ fn it_has_what_its_master_has() {
         }
     }
 }
+
+/// Which commands a replica runs, and what it says of the others: with its master, without it, and when it may be written to.
+const LINES: &str = "SET key value|GET string:1|MGET string:1 string:2|DEL string:1|LPUSH list:1 x|BLPOP list:1 0|SORT list:1|SORT_RO list:1|\
+    SETEX key 10 v|EXPIRE string:1 10|GETEX string:1|GETDEL string:1|FLUSHALL|FLUSHDB|SWAPDB 0 1|PUBLISH channel message|\
+    PFCOUNT logs|SADD set:1 new|XADD stream:0 * a b|XREADGROUP GROUP group consumer STREAMS stream:0 >|XREAD STREAMS missing 0|\
+    DBSIZE|RANDOMKEY x|TYPE string:1|OBJECT ENCODING string:1|MULTI|SET key value|EXEC|MULTI|GET string:1|EXEC|\
+    MULTI|SELECT 1|GET missing|EXEC|PING|ECHO text|CONFIG GET maxmemory|CLIENT SETNAME me|CLIENT GETNAME|SELECT 0|WATCH key|UNWATCH|\
+    EVAL 'return 1' 0|EVAL 'return redis.call(\"GET\",KEYS[1])' 1 string:1|EVAL 'return redis.call(\"SET\",KEYS[1],1)' 1 key|\
+    EVAL 'return redis.pcall(\"SET\",KEYS[1],1)' 1 key|EVAL_RO 'return redis.call(\"SET\",KEYS[1],1)' 1 key|\
+    EVAL '#!lua\nreturn 1' 0|EVAL '#!lua flags=no-writes\nreturn 1' 0|EVAL '#!lua flags=no-writes,allow-stale\nreturn 1' 0|\
+    EVAL '#!lua flags=allow-stale\nreturn 1' 0|EVAL_RO '#!lua\nreturn 1' 0|EVAL '#!lua flags=no-writes,allow-stale\nreturn redis.call(\"GET\",\"string:1\")' 0|\
+    EVAL 'return redis.call(\"ECHO\",\"x\")' 0|FCALL missing 0|FUNCTION FLUSH|FUNCTION LIST LIBRARYNAME read* WITHCODE|FUNCTION LIST LIBRARYNAME writing|FCALL reads 0|FCALL writes 0|FUNCTION LOAD '#!lua name=other\nredis.register_function(\"f\",function() return 1 end)'|\
+    SUBSCRIBE channel|UNSUBSCRIBE channel|REPLICAOF 127.0.0.1 70000|REPLICAOF 127.0.0.1 x|REPLICAOF one|SLAVEOF";
+
+fn words(line: &str) -> Vec<Vec<u8>> {
+    support::value::split_words(&line.replace("\\n", "\n")).expect("the line is well quoted")
+}
+
+/// What a server answers to each line.
+fn answers(server: &Server) -> Vec<(String, String)> {
+    let mut client = server.client();
+    let lines = LINES.split('|').map(str::trim);
+    lines
+        .map(|line| (line.to_owned(), client.call(&words(line)).to_string()))
+        .collect()
+}
+
+/// As a real replica answers, which follows the same master.
+#[test]
+fn it_answers_as_a_replica_does() {
+    let Some(master) = Oracle::Redis70.start(&["--repl-diskless-sync-delay", "0"]) else {
+        return;
+    };
+    fill(&mut master.client());
+    for library in [
+        "#!lua name=reading\nredis.register_function{function_name='reads', callback=function() return redis.call('GET','string:1') end, flags={'no-writes'}}",
+        "#!lua name=writing\nredis.register_function('writes', function() return redis.call('SET','key','1') end)",
+    ] {
+        assert!(!master.client().call(&["FUNCTION", "LOAD", library]).is_error());
+    }
+    let Some(model) = Oracle::Redis70.start(&[]) else {
+        return;
+    };
+    let servers = SHARDS.map(|shards| Server::shardis(shards, &[]));
+    follow(&model, &master);
+    for server in &servers {
+        follow(server, &master);
+    }
+    let compare = |what: &str| {
+        let expected = answers(&model);
+        for server in &servers {
+            let found = answers(server);
+            let differ = found
+                .iter()
+                .zip(&expected)
+                .filter(|(found, expected)| found != expected);
+            let differ: Vec<_> = differ.map(|(found, (_, expected))| (found, expected)).collect();
+            assert!(differ.is_empty(), "{}, {what}: {differ:#?}", server.name);
+        }
+    };
+    for server in servers.iter().chain([&model]) {
+        wait_until_same(server, &master);
+    }
+    compare("with its master");
+    let name = ["127.0.0.1", &master.port.to_string()].map(str::to_owned);
+    drop(master);
+    let all = || servers.iter().chain([&model]);
+    for server in all() {
+        eventually("the link is down", || !is_linked(server));
+        let again = server.client().call(&["REPLICAOF", &name[0], &name[1]]);
+        assert_eq!(again.text(), "OK Already connected to specified master");
+    }
+    compare("without its master");
+    for server in all() {
+        server.client().line("CONFIG SET replica-serve-stale-data no");
+    }
+    compare("without its master, and not to answer with what is old");
+    for server in all() {
+        server.client().line("CONFIG SET replica-serve-stale-data yes");
+        server.client().line("CONFIG SET replica-read-only no");
+        server.client().line("DEL key list:1 stream:0");
+        assert_eq!(server.client().line("SET mine 1").text(), "OK");
+        assert_eq!(server.client().line("REPLICAOF NO ONE").text(), "OK");
+        assert_eq!(server.client().line("REPLICAOF no one").text(), "OK");
+        assert_eq!(server.info("replication", "role"), "master");
+        assert_eq!(server.client().line("GET mine").text(), "1");
+    }
+}

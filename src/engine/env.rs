@@ -376,21 +376,23 @@ impl Env {
         !self.is_loading && !self.snapshot_state.has_log_failed && !ignores
     }
 
+    /// Whether this is a replica that takes writes from nobody but its master, which is not the one who wants something now.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.node.replication.is_replica() && self.settings.replica_read_only && !self.obeys && !self.is_replaying
+    }
+
     /// Why a replica does not run a command that writes, if it does not.
     #[inline]
     pub(super) fn refusal_of_replica(&self, flags: Flags) -> Option<ReplyError> {
-        let refuses = flags.contains(Flags::WRITE)
-            && self.node.replication.following.is_replica()
-            && self.settings.replica_read_only
-            && !self.obeys
-            && !self.is_replaying;
+        let refuses = flags.contains(Flags::WRITE) && self.is_read_only();
         refuses.then_some(error::READ_ONLY_REPLICA)
     }
 
     /// Whether a replica that has lost its master answers only what needs no data.
     #[inline]
-    pub(super) fn is_stale(&self) -> bool {
-        self.node.replication.following.is_cut_off() && !self.settings.replica_serve_stale_data
+    pub fn is_stale(&self) -> bool {
+        self.node.replication.following.is_cut_off() && !self.settings.replica_serve_stale_data && !self.obeys
     }
 
     /// Whether what runs from here on is the master's word.

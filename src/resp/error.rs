@@ -280,6 +280,7 @@ errors! {
     STREAM_DELETED = "UNBLOCKED the stream key no longer exists";
 
     // Scripts and functions.
+    SCRIPT_STALE = "ERR Can not execute the command on a stale replica";
     NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
     NOT_BUSY = "NOTBUSY No scripts in execution right now.";
     UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";

@@ -48,8 +48,8 @@ fn replicaof(op: &mut Op) -> Result<(), ReplyError> {
     let master = match host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
         true => None,
         false => {
-            let port = parse_i64(port).ok_or(error::NOT_AN_INTEGER)?;
-            let port = u16::try_from(port).map_err(|_| error::MASTER_PORT_INVALID)?;
+            let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
+            let port = port.ok_or(error::MASTER_PORT_INVALID)?;
             let host = Text::new(host);
             Some(Endpoint { host, port })
         }
