@@ -267,3 +267,216 @@ fn it_answers_as_a_replica_does() {
         assert_eq!(server.client().line("GET mine").text(), "1");
     }
 }
+
+/// What the master says of how replicas have come.
+fn syncs(master: &Server) -> [u64; 2] {
+    ["sync_full", "sync_partial_ok"].map(|field| master.info_number("stats", field))
+}
+
+/// A link that is cut goes on where it was, in whatever the master was about to say.
+#[test]
+fn a_cut_link_goes_on_where_it_was() {
+    for oracle in MASTERS {
+        let options = ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "64mb"];
+        let Some(master) = oracle.start(&options) else {
+            continue;
+        };
+        for shards in SHARDS {
+            let replica = Server::shardis(shards, &[]);
+            follow(&replica, &master);
+            wait_until_same(&replica, &master);
+            let [full, partial] = syncs(&master);
+            for round in 0..4 {
+                let mut client = master.client();
+                change(&mut client, round);
+                client.call(&["SELECT", "9"]);
+                client.line(&format!("SET round {round}"));
+                client.line("CLIENT KILL TYPE replica");
+                // Where the stream goes on another db is selected than where it began.
+                client.line(&format!("APPEND rounds {round}"));
+                change(&mut client, round);
+            }
+            assert_same(&replica, &master);
+            let [full_then, partial_then] = syncs(&master);
+            assert_eq!(full_then, full, "no full sync: {}", replica.log());
+            assert!(partial_then > partial);
+        }
+    }
+}
+
+/// Whoever reads on the replica sees what was done as one as one, and never what is later without what was sooner.
+#[test]
+fn readers_see_states_that_the_master_had() {
+    const KEYS: usize = 16;
+    const ROUNDS: u32 = 400;
+    let Some(master) = Oracle::Redis70.start(&["--repl-diskless-sync-delay", "0"]) else {
+        return;
+    };
+    for shards in SHARDS {
+        let replica = Server::shardis(shards, &[]);
+        let keys: Vec<String> = (0..KEYS).map(|number| format!("key:{number}")).collect();
+        let mut writer = master.client();
+        for key in &keys {
+            writer.call(&["SET", key, "0"]);
+        }
+        for key in ["first", "second"] {
+            writer.call(&["SET", key, "0"]);
+        }
+        follow(&replica, &master);
+        wait_until_same(&replica, &master);
+        let last = ROUNDS.to_string();
+        std::thread::scope(|scope| {
+            for reader in 0..2 {
+                let (replica, keys, last) = (&replica, &keys, &last);
+                scope.spawn(move || {
+                    let mut client = replica.client();
+                    let mut all = vec!["MGET".to_owned()];
+                    all.extend(keys.iter().cloned());
+                    let mut before = 0;
+                    loop {
+                        let seen: Vec<String> = client.call(&all).items().iter().map(Value::text).collect();
+                        assert!(
+                            seen.iter().all(|value| *value == seen[0]),
+                            "half a transaction: {seen:?}"
+                        );
+                        let now: u32 = seen[0].parse().expect("a number");
+                        assert!(now >= before, "{now} after {before}");
+                        before = now;
+                        // What is written second is not there without what is written first; it is read first.
+                        let second = client.call(&["GET", "second"]).text();
+                        let first = client.call(&["GET", "first"]).text();
+                        let [second, first]: [u32; 2] = [second, first].map(|text| text.parse().expect("a number"));
+                        assert!(first >= second, "reader {reader}: {first} and {second}");
+                        if seen[0] == *last {
+                            break;
+                        }
+                    }
+                });
+            }
+            for round in 1..=ROUNDS {
+                let round = round.to_string();
+                let mut commands = vec![
+                    vec!["SET", "first", &round],
+                    vec!["SET", "second", &round],
+                    vec!["MULTI"],
+                ];
+                commands.extend(keys.iter().map(|key| vec!["SET", key, &round]));
+                commands.push(vec!["EXEC"]);
+                writer.call_all(&commands);
+            }
+        });
+    }
+}
+
+/// A replica becomes a master: it takes writes at once, says which history it goes on from, and its old master can follow it.
+#[test]
+fn a_promoted_replica_leads() {
+    let Some(master) = Oracle::Redis70.start(&["--repl-diskless-sync-delay", "0"]) else {
+        return;
+    };
+    for shards in SHARDS {
+        master.client().line("FLUSHALL");
+        let replica = Server::shardis(shards, &[]);
+        fill(&mut master.client());
+        follow(&replica, &master);
+        assert_same(&replica, &master);
+        let blocked = {
+            let mut client = replica.client();
+            let reader = std::thread::spawn(move || client.line("XREAD BLOCK 0 STREAMS missing 0"));
+            eventually("a reader waits", || {
+                replica.info_number("clients", "blocked_clients") == 1
+            });
+            reader
+        };
+        let [history, offset] = ["master_replid", "slave_repl_offset"].map(|field| replica.info("replication", field));
+        assert_eq!(history, master.info("replication", "master_replid"));
+        let mut client = replica.client();
+        assert_eq!(client.line("REPLICAOF NO ONE").text(), "OK");
+        assert_eq!(client.line("XADD missing 1-1 a b").text(), "1-1");
+        assert!(
+            !blocked.join().expect("the reader ends").is_error(),
+            "who waits for data waits on"
+        );
+        assert_eq!(client.line("DEL missing").integer(), 1);
+        let [replid, replid2, second, role] = ["master_replid", "master_replid2", "second_repl_offset", "role"]
+            .map(|field| replica.info("replication", field));
+        assert_eq!(role, "master");
+        assert_ne!(replid, history);
+        assert_eq!(replid2, history);
+        let offset: u64 = offset.parse().expect("an offset");
+        assert!(
+            second.parse::<u64>().expect("an offset") > offset,
+            "{second} and {offset}"
+        );
+        assert_eq!(client.line("ROLE").items()[0].text(), "master");
+
+        // And back: those who wait are told to go elsewhere.
+        let mut waiting = replica.client();
+        let waiting = std::thread::spawn(move || (waiting.line("BLPOP nothing 0"), waiting.rest()));
+        eventually("a client waits", || {
+            replica.info_number("clients", "blocked_clients") == 1
+        });
+        follow(&replica, &master);
+        let (told, rest) = waiting.join().expect("it is told");
+        assert_eq!(
+            told.text(),
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+        );
+        assert!(rest.is_empty());
+        change(&mut master.client(), 7);
+        assert_same(&replica, &master);
+    }
+}
+
+/// What is over on the master is gone for readers of the replica at once, and is deleted when the master says so; who listens on the replica
+/// hears what is published on the master, and what happens to keys.
+#[test]
+fn the_master_says_what_is_over() {
+    for oracle in MASTERS {
+        let Some(master) = oracle.start(&["--repl-diskless-sync-delay", "0"]) else {
+            continue;
+        };
+        for shards in SHARDS {
+            let replica = Server::shardis(shards, &["--notify-keyspace-events", "KEA"]);
+            follow(&replica, &master);
+            wait_until_same(&replica, &master);
+            let mut listener = replica.client();
+            listener.line("SUBSCRIBE news");
+            listener.line("PSUBSCRIBE __keyevent@0__:*");
+            let mut client = master.client();
+            // A master that does not look for what is over deletes it when somebody asks.
+            for number in 0..20 {
+                client.line(&format!("SET brief:{number} value PX 1"));
+            }
+            client.line("PUBLISH news first");
+            wait_until_same(&replica, &master);
+            let mut reader = replica.client();
+            eventually("all is over", || {
+                reader.line("EXISTS brief:0 brief:1 brief:2 brief:19").integer() == 0
+            });
+            eventually("the master has deleted it", || {
+                (0..20).for_each(|number| drop(client.line(&format!("GET brief:{number}"))));
+                replica.client().line("DBSIZE").integer() == client.line("DBSIZE").integer()
+            });
+            assert_eq!(
+                replica.info_number("stats", "expired_keys"),
+                0,
+                "a replica lets nothing expire"
+            );
+            client.line("SET last value");
+            client.line("PUBLISH news last");
+            let (mut deleted, mut news) = (0, Vec::new());
+            while news.last().is_none_or(|text| text != "last") {
+                let message: Vec<String> = listener.reply().items().iter().map(Value::text).collect();
+                match message.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                    ["message", "news", text] => news.push(text.to_owned()),
+                    ["pmessage", _, "__keyevent@0__:del", key] => deleted += u32::from(key.starts_with("brief")),
+                    _ => {}
+                }
+            }
+            assert_eq!(news, ["first", "last"]);
+            assert_eq!(deleted, 20);
+            client.line("DEL last");
+        }
+    }
+}
