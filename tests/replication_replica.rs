@@ -480,3 +480,63 @@ fn the_master_says_what_is_over() {
         }
     }
 }
+
+/// What the master is told while its data set is on the way comes behind it.
+#[test]
+fn writes_during_a_sync_are_not_lost() {
+    for diskless in ["no", "yes"] {
+        let options = [
+            "--repl-diskless-sync",
+            diskless,
+            "--repl-diskless-sync-delay",
+            "0",
+            "--rdb-key-save-delay",
+            "500",
+        ];
+        let Some(master) = Oracle::Redis70.start(&options) else {
+            return;
+        };
+        fill(&mut master.client());
+        for shards in SHARDS {
+            let replica = Server::shardis(shards, &[]);
+            follow(&replica, &master);
+            let mut rounds = 0;
+            eventually("it has come", || {
+                rounds += 1;
+                change(&mut master.client(), rounds);
+                is_linked(&replica)
+            });
+            assert_same(&replica, &master);
+        }
+    }
+}
+
+/// A replica with an append-only file has in it what it has; and it says whom it follows where that is asked for.
+#[test]
+fn a_replica_logs_what_it_gets() {
+    let Some(master) = Oracle::Redis70.start(&["--repl-diskless-sync-delay", "0"]) else {
+        return;
+    };
+    fill(&mut master.client());
+    for shards in SHARDS {
+        let replica = Server::shardis(shards, &["--appendonly", "yes", "--enable-debug-command", "yes"]);
+        follow(&replica, &master);
+        let named = format!("127.0.0.1 {}", master.port);
+        for _ in 0..2 * shards {
+            assert_eq!(replica.client().line("CONFIG GET replicaof").items()[1].text(), named);
+        }
+        wait_until_same(&replica, &master);
+        change(&mut master.client(), 1);
+        assert_same(&replica, &master);
+        let mut client = replica.client();
+        eventually("the file has been begun anew", || {
+            replica.info_number("persistence", "aof_rewrite_in_progress") == 0
+        });
+        let before = contents(&mut client);
+        let reloaded = client.line("DEBUG LOADAOF");
+        assert_eq!(reloaded.text(), "OK", "{}", replica.log());
+        assert_eq!(contents(&mut client), before, "{}", replica.name);
+        assert_eq!(client.line("REPLICAOF NO ONE").text(), "OK");
+        assert_eq!(replica.client().line("CONFIG GET replicaof").items()[1].text(), "");
+    }
+}
