@@ -391,7 +391,11 @@ fn a_promoted_replica_leads() {
         let [history, offset] = ["master_replid", "slave_repl_offset"].map(|field| replica.info("replication", field));
         assert_eq!(history, master.info("replication", "master_replid"));
         let mut client = replica.client();
-        assert_eq!(client.line("REPLICAOF NO ONE").text(), "OK");
+        // As Sentinel does it.
+        for line in ["MULTI", "SLAVEOF NO ONE", "CLIENT KILL TYPE pubsub", "EXEC"] {
+            let reply = client.line(line);
+            assert!(!reply.is_error(), "{line}: {reply}");
+        }
         assert_eq!(client.line("XADD missing 1-1 a b").text(), "1-1");
         assert!(
             !blocked.join().expect("the reader ends").is_error(),
@@ -412,11 +416,14 @@ fn a_promoted_replica_leads() {
 
         // And back: those who wait are told to go elsewhere.
         let mut waiting = replica.client();
+        let port = master.port.to_string();
         let waiting = std::thread::spawn(move || (waiting.line("BLPOP nothing 0"), waiting.rest()));
         eventually("a client waits", || {
             replica.info_number("clients", "blocked_clients") == 1
         });
-        follow(&replica, &master);
+        client.line("MULTI");
+        client.call(&["SLAVEOF", "127.0.0.1", &port]);
+        assert_eq!(client.line("EXEC").items()[0].text(), "OK");
         let (told, rest) = waiting.join().expect("it is told");
         assert_eq!(
             told.text(),
