@@ -2,12 +2,13 @@
 //!
 //! The server does it with threads ([`begin`]); the testbed has the same done in one thread, in an order that it draws ([`Simulated`]).
 
+use super::aof::Recovered;
 use super::aof::{AofError, Found};
 use super::directory;
 use super::load::{Load, Options, Threads};
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
-use crate::engine::aof::{Directory, Recovered};
+use crate::engine::aof::Directory;
 use crate::engine::testbed::{Reading, Recovery};
 use crate::engine::{LocalHandle, Node};
 use crate::persist::aof::manifest::{Manifest, ManifestError};
@@ -55,7 +56,7 @@ pub fn begin(
         let found = find_aof(node, settings).map_err(|error| fatal(&error))?;
         if found.manifest.files().next().is_none() {
             let directory = Directory::of(settings);
-            let nothing = Recovered::nothing(&directory);
+            let nothing = Recovered::nothing(&directory.name);
             node.aof.begin(directory, nothing)?;
             return Ok(None);
         }

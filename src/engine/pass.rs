@@ -99,7 +99,9 @@ impl Local {
 
     /// Runs what other shards have sent, what is due, and what clients have sent before and could not begin.
     pub fn run_pass(&mut self, wire: &mut impl Wire) {
-        let may_hear = self.env.mailbox.listens() || self.env.mailbox.holds_any();
+        // Who is about to listen to less may have gone since, and be the last who listened.
+        let has_leaving = !self.passes.leaving.is_empty();
+        let may_hear = self.env.mailbox.listens() || self.env.mailbox.holds_any() || has_leaving;
         let stable = may_hear.then(|| self.stable_turn());
         self.passes.is_busy |= self.drain_links() > 0;
         if let Some(stable) = stable {

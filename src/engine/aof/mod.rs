@@ -42,7 +42,7 @@ use crate::base::section::Section;
 use crate::config::{AofLayout, AppendFsync, Settings};
 use crate::engine::log::{LogFile, LogSwitch};
 use crate::engine::snapshot::Snapshots;
-use crate::persist::aof::manifest::Manifest;
+use crate::persist::aof::recovered::Recovered;
 use crate::runtime::disk::Disk;
 use crate::shard::ShardId;
 use crate::shard::turns::Turns;
@@ -64,36 +64,6 @@ pub enum Mode {
     On,
     /// It was turned on while the process ran, and has no base yet.
     Waiting,
-}
-
-/// What a start has found, and where writing goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// What is on the disk, synced. All its lives are closed, and every file is cut to what is kept. Without base and increments: there was
-    /// nothing.
-    pub manifest: Manifest,
-    /// The next log number: it is above every one that was ever found, those that were dropped included, and above what the base holds.
-    pub next_number: u64,
-    /// The last turn, and the end of the stream, as the last chunk that is kept tells.
-    pub last_turn: u64,
-    pub end_offset: u64,
-    /// Bytes of the base, and of all files together.
-    pub base_bytes: u64,
-    pub bytes: u64,
-}
-
-impl Recovered {
-    /// There was nothing.
-    pub fn nothing(directory: &Directory) -> Recovered {
-        Recovered {
-            manifest: Manifest::new(&directory.name),
-            next_number: 1,
-            last_turn: 0,
-            end_offset: 0,
-            base_bytes: 0,
-            bytes: 0,
-        }
-    }
 }
 
 /// See the essay above.

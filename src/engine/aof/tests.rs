@@ -1,6 +1,6 @@
 //! Rewrites on a disk that crashes or fails at each of their operations.
 
-use super::{Directory, FAILURES_UNTIL_DELAY, Mode, Recovered};
+use super::{Directory, FAILURES_UNTIL_DELAY, Mode};
 use crate::base::clock::{Ms, Ticks, UnixMs};
 use crate::base::section::Section;
 use crate::data::string::StringForm;
@@ -10,6 +10,7 @@ use crate::engine::saves;
 use crate::engine::snapshot::Reason;
 use crate::engine::{Command, Op, Registry, Run};
 use crate::persist::aof::manifest::{Manifest, manifest_name, path_of};
+use crate::persist::aof::recovered::Recovered;
 use crate::resp::ReplyError;
 use crate::runtime::disk::{Disk, Failing, SimulatedDisk};
 use crate::spec::{KeyFlags, KeySpec, command};
@@ -69,7 +70,7 @@ impl Server {
         });
         let node = assembly.shards[0].borrow().node.clone();
         let directory = Directory::of(node.lock_config().settings());
-        let mut found = Recovered::nothing(&directory);
+        let mut found = Recovered::nothing(&directory.name);
         let manifest = Manifest::load(&*disk, &directory.path, &directory.name);
         if let Some(mut manifest) = manifest.map_err(|error| error.to_string())? {
             found.next_number = 1 + manifest

@@ -242,14 +242,17 @@ impl Ears {
         own.any(|post| post.is_published)
     }
 
-    /// What it listens to is not known any more.
-    pub(super) fn lost(&mut self, client: usize) {
+    /// What it listens to is not known any more. What it has asked for besides, and was not told of, may have been heard for it too.
+    fn lost(&mut self, client: usize, unconfirmed: BTreeMap<Own, Subscription>) {
         let Ears { listeners, posts, .. } = self;
         if let Some(listener) = listeners.get_mut(&client).filter(|listener| !listener.is_lost) {
             listener.is_lost = true;
             let last = listener.positions.first().map_or((0, 0), |position| position.last);
             for (place, post) in posts.range_mut(last..) {
-                let subscriptions = listener.subscriptions.iter();
+                let others = unconfirmed
+                    .iter()
+                    .filter(|(own, _)| !listener.subscriptions.contains_key(own));
+                let subscriptions = listener.subscriptions.iter().chain(others);
                 let may_hear =
                     subscriptions.filter(|((form, name), own)| post.is_for(*form, name) && own.may_hear(*place, post));
                 post.may_be_heard += may_hear.count() as u64;
@@ -465,10 +468,42 @@ impl Judge {
         }
     }
 
+    /// Subscriptions that a client has asked for and has not been told of.
+    fn unconfirmed(&self, client: usize) -> BTreeMap<Own, Subscription> {
+        let judged = &self.clients[client];
+        let open = judged.next_reply.min(judged.begun)..judged.begun;
+        let begun = open.flat_map(|index| {
+            let listening = judged.program[index]
+                .listens
+                .iter()
+                .filter(|listening| listening.begins);
+            let state = &judged.states[index];
+            let subscription = Subscription {
+                asked: state.asked,
+                floor_turn: state.floor_turn,
+                confirmed: self.progress,
+            };
+            listening.flat_map(move |listening| {
+                let form = form_of(listening.kind);
+                listening
+                    .names
+                    .iter()
+                    .map(move |name| ((form, name.clone()), subscription))
+            })
+        });
+        begun.collect()
+    }
+
+    /// A client is gone, or may be.
+    pub(super) fn hears_no_more(&mut self, client: usize) {
+        let unconfirmed = self.unconfirmed(client);
+        self.ears.lost(client, unconfirmed);
+    }
+
     /// A connection is as it was at its beginning.
     pub(super) fn listens_no_more(&mut self, client: usize) {
         if self.is_listener(client) {
-            self.ears.lost(client);
+            self.ears.lost(client, BTreeMap::new());
             let listener = self.ears.listeners.entry(client).or_default();
             listener.is_lost = false;
             listener.subscriptions.clear();
@@ -491,7 +526,7 @@ impl Judge {
             .filter(|client| self.clients[*client].is_lost)
             .collect();
         for client in lost {
-            self.ears.lost(client);
+            self.hears_no_more(client);
         }
         let Ears { listeners, posts, .. } = &self.ears;
         for (client, listener) in listeners.iter().filter(|(_, listener)| !listener.is_lost) {

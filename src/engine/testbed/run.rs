@@ -661,7 +661,7 @@ impl<'a> Run<'a> {
         }
         // What it was owed must have been handed over by now.
         self.judge.check_end(client)?;
-        self.judge.ears.lost(client);
+        self.judge.hears_no_more(client);
         self.peers[client].phase = Phase::Gone;
         Ok(())
     }

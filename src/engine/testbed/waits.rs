@@ -462,13 +462,19 @@ impl Judge {
         if let Some(key) = keys.find(|key| wait.wish.keys.contains(key)) {
             return Some(key);
         }
-        // Nothing is logged: it is the first from which it could be served.
-        let mut keys = wait.wish.keys.iter();
-        keys.find(|key| {
+        // Nothing is logged: it is the first from which it could be served, or beside that one another that is of a type that it does not take.
+        let keys = wait.wish.keys.iter();
+        let found = keys.clone().find(|key| {
             let now = self.time_of_slot(key, record.now);
             (wait.wish.is_served_by)(&wait.words, key, &mut |words| self.ask(client, words, wait.db, now))
-        })
-        .cloned()
+        })?;
+        let takes_one = !wait.wish.alone.is_empty();
+        let mut before = keys.take_while(|key| takes_one && *key != found);
+        let refused = before.find(|key| {
+            let now = self.time_of_slot(key, record.now);
+            key_slot(key) == key_slot(found) && self.ask(client, &[b"TYPE", key], wait.db, now) != b"+none\r\n"
+        });
+        Some(refused.unwrap_or(found).clone())
     }
 
     /// Whether a unit that was not judged yet is one of somebody who has waited.

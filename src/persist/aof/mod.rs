@@ -22,4 +22,5 @@
 pub mod chunk;
 pub mod command;
 pub mod manifest;
+pub mod recovered;
 pub mod script;

@@ -8,11 +8,13 @@ pub mod base;
 pub mod config;
 #[path = "../../../src/data/mod.rs"]
 pub mod data;
+pub mod durability;
 #[path = "../../../src/net/mod.rs"]
 pub mod net;
 pub mod persist;
 #[path = "../../../src/resp/mod.rs"]
 pub mod resp;
+pub mod runtime;
 #[path = "../../../src/script/mod.rs"]
 pub mod script;
 #[path = "../../../src/store/mod.rs"]

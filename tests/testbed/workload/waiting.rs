@@ -85,12 +85,12 @@ impl Program<'_> {
                 self.say(&["XADD", &key, "*", "f", &value], Judge::Compared);
             }
             8 => {
-                let (one, other) = (self.any_key(), self.any_key());
-                self.say(&["RENAME", &one, &other], Judge::Compared);
+                let (from, to) = self.any_way();
+                self.say(&["RENAME", &from, &to], Judge::Compared);
             }
             9 => {
-                let (one, other) = (self.any_key(), self.any_key());
-                self.say(&["COPY", &one, &other, "REPLACE"], Judge::Compared);
+                let (from, to) = self.any_way();
+                self.say(&["COPY", &from, &to, "REPLACE"], Judge::Compared);
             }
             10 => {
                 let key = self.any_key();

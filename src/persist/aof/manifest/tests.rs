@@ -66,6 +66,10 @@ fn lines_are_refused_as_redis_refuses_them() {
     assert_eq!(fault("file a seq 1 type i"), (1, Fault::TooLong));
     let long = format!("{good}file {} seq 2 type i\n", "b".repeat(1024));
     assert_eq!(fault(&long), (2, Fault::TooLong));
+    // What is written in quotes takes up to four bytes for one.
+    let strange = [b"file \"a\" seq 1 type i\nfile ", &[0xff; 250][..], b" seq 2 type i\n"].concat();
+    let refused = Manifest::parse(STEM, &strange).unwrap_err();
+    assert_eq!((refused.line, refused.fault), (2, Fault::TooLong));
     assert_eq!(fault("file a seq 1\n"), (1, Fault::Format));
     assert_eq!(fault("file a seq 1 type i more\n"), (1, Fault::Format));
     assert_eq!(fault("file \"a seq 1 type i\n"), (1, Fault::Format));
@@ -82,6 +86,14 @@ fn lines_are_refused_as_redis_refuses_them() {
         message,
         "line 3: Found duplicate base file information: 'file b seq 2 type b'"
     );
+}
+
+#[test]
+fn no_file_stands_in_it_twice() {
+    let good = "file a seq 1 type i\n";
+    for other in ["seq 2 type i", "seq 1 type b", "seq 1 type h"] {
+        assert_eq!(fault(&format!("{good}file a {other}\n")), (2, Fault::SameFile));
+    }
 }
 
 #[test]
@@ -239,6 +251,10 @@ proptest! {
                 manifest.increments.push(Entry { seq, part: Some(Part { place, ..part }), ..entry.clone() });
                 seq += 1;
             }
+        }
+        let all = manifest.base.iter_mut().chain(&mut manifest.history).chain(&mut manifest.increments);
+        for (index, entry) in all.enumerate() {
+            entry.name.extend_from_slice(format!("-{index}").as_bytes());
         }
         let bytes = manifest.encode();
         if bytes.is_empty() {

@@ -27,7 +27,7 @@
 //!
 //! Invariants:
 //! 1. Increments stand in the order of their numbers (`seq`), and lives in the order of theirs, without overlap; only the last is open.
-//! 2. No name is given twice: sequence numbers rise, over those in the history as well.
+//! 2. No name is given twice, and none that stands twice is read: sequence numbers rise, over those in the history as well.
 //! 3. What is saved is the old manifest or the new one, whenever the machine stops, and when [`Manifest::save`] has returned, the new one.
 //!
 //! Format: <https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/> tells of it; the rest are Redis's files themselves.
@@ -35,6 +35,7 @@
 use super::chunk::Place;
 use crate::config::words;
 use crate::runtime::disk::Disk;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::io::Write as _;
@@ -44,6 +45,9 @@ use std::path::{Path, PathBuf};
 
 /// No line is longer, with its line feed.
 pub const LINE_BYTES_MAX: usize = 1024;
+
+/// No name is longer, as it is written: so a line with all keys that we write has room.
+const NAME_BYTES_MAX: usize = LINE_BYTES_MAX - 160;
 
 /// The files of one append-only file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +116,9 @@ pub enum Fault {
     DuplicateBase,
     #[error("Found a non-monotonic sequence number")]
     NotMonotonic,
+    /// Redis would read such a file twice; ours must not be cut in the middle of what it is.
+    #[error("Found the same file twice")]
+    SameFile,
     #[error("Unknown AOF file type")]
     UnknownType,
     #[error("The keys shard, shards and life stand together, with numbers, and only behind an increment")]
@@ -173,10 +180,7 @@ impl Entry {
 
     fn encode(&self, kind: u8, out: &mut Vec<u8>) {
         out.extend_from_slice(b"file ");
-        match needs_quotes(&self.name) {
-            true => words::quote(&self.name, out),
-            false => out.extend_from_slice(&self.name),
-        }
+        write_name(&self.name, out);
         let mut put = |key: &str, value: u64| write!(out, " {key} {value}").expect("a buffer takes everything");
         put("seq", self.seq);
         out.extend_from_slice(b" type ");
@@ -194,6 +198,14 @@ impl Entry {
             put("number", number);
         }
         out.push(b'\n');
+    }
+}
+
+/// A name as it stands in a line.
+fn write_name(name: &[u8], out: &mut Vec<u8>) {
+    match needs_quotes(name) {
+        true => words::quote(name, out),
+        false => out.extend_from_slice(name),
     }
 }
 
@@ -338,7 +350,7 @@ impl Manifest {
     /// Reads a manifest by Redis's rules.
     pub fn parse(stem: &[u8], bytes: &[u8]) -> Result<Manifest, Malformed> {
         let mut manifest = Manifest::new(stem);
-        let mut line_number = 0;
+        let (mut line_number, mut names) = (0, HashSet::new());
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
             line_number += 1;
             let malformed = |fault| Malformed {
@@ -349,7 +361,7 @@ impl Manifest {
             if line.starts_with(b"#") {
                 continue;
             }
-            manifest.take_line(line).map_err(malformed)?;
+            manifest.take_line(line, &mut names).map_err(malformed)?;
         }
         let end = |fault| Malformed {
             line: line_number,
@@ -363,7 +375,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn take_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+    /// `names` are those of the lines before.
+    fn take_line(&mut self, line: &[u8], names: &mut HashSet<Vec<u8>>) -> Result<(), Fault> {
         if line.len() > LINE_BYTES_MAX || !line.ends_with(b"\n") {
             return Err(Fault::TooLong);
         }
@@ -390,6 +403,12 @@ impl Manifest {
         let (Some(name), Some(seq), Some(kind)) = (name, seq.filter(|seq| *seq > 0), kind) else {
             return Err(Fault::Format);
         };
+        let mut written = Vec::new();
+        write_name(&name, &mut written);
+        if written.len() > NAME_BYTES_MAX {
+            return Err(Fault::TooLong);
+        }
+        let is_new = names.insert(name.clone());
         let mut entry = Entry::plain(name, seq);
         match kind {
             b'b' if self.base.is_some() => return Err(Fault::DuplicateBase),
@@ -410,7 +429,7 @@ impl Manifest {
             }
             _ => return Err(Fault::UnknownType),
         }
-        Ok(())
+        if is_new { Ok(()) } else { Err(Fault::SameFile) }
     }
 
     /// Invariant 1, of annotated increments.
