@@ -185,7 +185,7 @@ const LINES: &str = "SET key value|GET string:1|MGET string:1 string:2|DEL strin
     SETEX key 10 v|EXPIRE string:1 10|GETEX string:1|GETDEL string:1|FLUSHALL|FLUSHDB|SWAPDB 0 1|PUBLISH channel message|\
     PFCOUNT logs|SADD set:1 new|XADD stream:0 * a b|XREADGROUP GROUP group consumer STREAMS stream:0 >|XREAD STREAMS missing 0|\
     DBSIZE|RANDOMKEY x|TYPE string:1|OBJECT ENCODING string:1|MULTI|SET key value|EXEC|MULTI|GET string:1|EXEC|\
-    MULTI|SELECT 1|GET missing|EXEC|PING|ECHO text|CONFIG GET maxmemory|CLIENT SETNAME me|CLIENT GETNAME|SELECT 0|WATCH key|UNWATCH|\
+    MULTI|SELECT 1|GET missing|EXEC|PING|ECHO text|CONFIG GET maxmemory|WAIT 0 0|WAIT x y|CLIENT SETNAME me|CLIENT GETNAME|SELECT 0|WATCH key|UNWATCH|\
     EVAL 'return 1' 0|EVAL 'return redis.call(\"GET\",KEYS[1])' 1 string:1|EVAL 'return redis.call(\"SET\",KEYS[1],1)' 1 key|\
     EVAL 'return redis.pcall(\"SET\",KEYS[1],1)' 1 key|EVAL_RO 'return redis.call(\"SET\",KEYS[1],1)' 1 key|\
     EVAL '#!lua\nreturn 1' 0|EVAL '#!lua flags=no-writes\nreturn 1' 0|EVAL '#!lua flags=no-writes,allow-stale\nreturn 1' 0|\
