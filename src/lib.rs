@@ -11,7 +11,7 @@
 //! | 3 | [`shard`]: slots in their places, units of work, loans, links, turns | what a command is, files, sockets |
 //! | 4 | [`stats`], [`pubsub`] who listens to what, [`client`], [`persist`], [`script`] the language of scripts | handlers |
 //! | 5 | [`engine`]: what runs commands: literals, registry, units of work, upkeep, the testbed | families, sockets |
-//! | 6 | [`durability`]: files read and written: the data set at the start; [`scripting`] scripts on shards | families, sockets |
+//! | 6 | [`durability`]: files read and written: the data set at the start; [`scripting`] scripts on shards; [`replication`] masters and replicas | families |
 //! | 7 | [`command`]: one folder for each family | sockets |
 //! | 8 | [`server`]: boot, connections, signals | |
 
@@ -30,6 +30,7 @@ pub mod engine;
 pub mod net;
 pub mod persist;
 pub mod pubsub;
+pub mod replication;
 pub mod resp;
 pub mod runtime;
 pub mod script;

@@ -160,9 +160,10 @@ impl Subsystem {
             | Self::AppendOnly
             | Self::Scripting
             | Self::Notifications
+            | Self::Replication
             | Self::Unneeded
             | Self::Debugging => true,
-            Self::Tls | Self::Replication | Self::Cluster | Self::Defragmentation => false,
+            Self::Tls | Self::Cluster | Self::Defragmentation => false,
         }
     }
 }

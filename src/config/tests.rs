@@ -176,8 +176,8 @@ fn what_nothing_reads_is_told_once() {
         "",
     ];
     assert!(told(&none).is_empty());
-    let some = ["--appendonly", "yes", "--locale-collate", "C", "--repl-timeout", "5"];
-    assert_eq!(told(&some), ["locale-collate", "repl-timeout"]);
+    let some = ["--appendonly", "yes", "--locale-collate", "C", "--tls-port", "5"];
+    assert_eq!(told(&some), ["locale-collate", "tls-port"]);
 }
 
 /// Every parameter that is said to have an effect is read by somebody, and no other is.

@@ -84,6 +84,8 @@ pub struct Env {
     pub(super) is_loading: bool,
     /// What runs is what the data set is made of: nothing of it is logged or counted, and nothing is over for it.
     pub(super) is_replaying: bool,
+    /// What runs is the master's word: nothing is over for it, and it may write.
+    obeys: bool,
     /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
     pub skips_checksums: bool,
     /// `DEBUG PAUSE-CRON`.
@@ -210,6 +212,7 @@ impl Env {
             reply_bytes_max: reply_bytes_max(&settings),
             is_loading: node.loading.is_loading(),
             is_replaying: node.loading.is_loading(),
+            obeys: false,
             skips_checksums: false,
             is_cron_paused: false,
             reply_resizing: ReplyResizing::DEFAULT,
@@ -337,11 +340,12 @@ impl Env {
     /// The time of the unit of work that runs now, and how it counts accesses.
     ///
     /// While a data set is read nothing is over: a file of commands says itself what has been deleted, and when. So what looks at
-    /// the keyspace then stands at the beginning of time; what only asks for the time ([`Env::now`]) does not.
+    /// the keyspace then stands at the beginning of time; what only asks for the time ([`Env::now`]) does not. The same holds for what a master
+    /// says.
     #[inline]
     pub fn moment(&self) -> Moment {
         let moment = self.moment_of_entering();
-        match self.is_replaying {
+        match self.is_replaying || self.obeys {
             false => moment,
             true => Moment {
                 now: UnixMs::EPOCH,
@@ -357,13 +361,45 @@ impl Env {
         Moment {
             now: self.now,
             policy: self.access_policy(),
-            keeps_stale: self.is_paused(),
+            keeps_stale: self.is_paused() || self.node.replication.following.is_replica(),
         }
     }
 
     /// Whether keys may be deleted because their time is over, without anybody having looked at them.
     pub(super) fn may_expire_actively(&self) -> bool {
-        self.expires_actively && self.pause.is_none() && !self.is_loading && !self.snapshot_state.has_log_failed
+        let is_held_up = self.is_loading || self.snapshot_state.has_log_failed;
+        // What a replica has goes when its master says so.
+        self.expires_actively && self.pause.is_none() && !is_held_up && !self.node.replication.following.is_replica()
+    }
+
+    /// Whether room may be made by taking keys away. What a replica has is what its master has, as a rule.
+    pub(super) fn may_evict(&self) -> bool {
+        let ignores = self.settings.replica_ignore_maxmemory && self.node.replication.following.is_replica();
+        !self.is_loading && !self.snapshot_state.has_log_failed && !ignores
+    }
+
+    /// Whether this is a replica that takes writes from nobody but its master, which is not the one who wants something now.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.node.replication.is_replica() && self.settings.replica_read_only && !self.obeys && !self.is_replaying
+    }
+
+    /// Why a replica does not run a command that writes, if it does not.
+    #[inline]
+    pub(super) fn refusal_of_replica(&self, flags: Flags) -> Option<ReplyError> {
+        let refuses = flags.contains(Flags::WRITE) && self.is_read_only();
+        refuses.then_some(error::READ_ONLY_REPLICA)
+    }
+
+    /// Whether a replica that has lost its master answers only what needs no data.
+    #[inline]
+    pub fn is_stale(&self) -> bool {
+        self.node.replication.following.is_cut_off() && !self.settings.replica_serve_stale_data && !self.obeys
+    }
+
+    /// Whether what runs from here on is the master's word.
+    pub(super) fn obey(&mut self, obeys: bool) {
+        self.obeys = obeys;
     }
 
     /// Whether `CLIENT PAUSE` lasts: nothing expires then, and nothing is evicted.

@@ -72,6 +72,7 @@ gates! {
     FROM_CLIENT => gate_of_protection;
     FROM_CLIENT => gate_of_password;
     FROM_CLIENT => gate_of_listeners;
+    FROM_CLIENT => gate_of_replicas;
     FROM_CLIENT => gate_of_loading;
     FROM_CLIENT => gate_of_busy_scripts;
 }
@@ -203,6 +204,38 @@ impl Applicant<'_> {
         Ok(())
     }
 
+    /// On a replica: it refuses writes, and whatever needs data while these may be old.
+    #[inline(always)]
+    fn gate_of_replicas(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        match porch.env.node().replication.is_replica() {
+            false => Ok(()),
+            true => self.gate_on_a_replica(porch),
+        }
+    }
+
+    #[cold]
+    fn gate_on_a_replica(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
+        let is_any = |test: &dyn Fn(&Command) -> bool| self.any_command(porch.registry, test);
+        if porch.env.settings.replica_read_only && is_any(&|command| command.flags.contains(Flags::WRITE)) {
+            return Err(Refusal::Error(error::READ_ONLY_REPLICA));
+        }
+        if porch.env.is_stale() && is_any(&|command| !command.flags.contains(Flags::STALE)) {
+            return Err(Refusal::Error(error::MASTER_DOWN));
+        }
+        Ok(())
+    }
+
+    /// Whether that holds for the command, or for one of those that it runs if it is EXEC.
+    fn any_command(&self, registry: &Registry, test: &dyn Fn(&Command) -> bool) -> bool {
+        let transaction = self.client.as_ref().and_then(|client| client.transaction.as_ref());
+        let queue = match (self.found.command.run, transaction) {
+            (Run::Transaction(Control::Exec), Some(transaction)) => &transaction.queue[..],
+            _ => &[][..],
+        };
+        let mut queued = queue.iter().map(|queued| registry.get(queued.command).command);
+        test(self.found.command) || queued.any(test)
+    }
+
     /// While the data set is read. What MULTI has queued is looked at when EXEC comes: it may have been queued before.
     #[inline(always)]
     fn gate_of_loading(&mut self, porch: &Porch<'_>) -> Result<(), Refusal> {
@@ -237,7 +270,7 @@ impl Applicant<'_> {
     /// Makes room first, if the command is one over keys.
     #[inline(always)]
     fn gate_of_memory(&mut self, shard: &mut Local) -> Result<(), Refusal> {
-        if shard.env.settings.maxmemory == 0 {
+        if shard.env.settings.maxmemory == 0 || !shard.env.may_evict() {
             return Ok(());
         }
         if runs_over_keys(&self.found.command.run) {

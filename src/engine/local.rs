@@ -270,6 +270,11 @@ impl Local {
         self.env.is_replaying = true;
     }
 
+    /// Whether it is one that loads.
+    pub fn is_loading(&self) -> bool {
+        self.env.is_loading
+    }
+
     /// The data set is whole.
     pub fn end_loading(&mut self) {
         self.end_replaying();
@@ -406,8 +411,7 @@ impl Local {
     /// before this shard had done its part, so go on soon.
     #[inline]
     pub(super) fn relieve(&mut self) -> bool {
-        let may_evict = !self.env.is_loading && !self.env.snapshot_state.has_log_failed;
-        self.env.settings.maxmemory > 0 && may_evict && self.relieve_limited()
+        self.env.settings.maxmemory > 0 && self.env.may_evict() && self.relieve_limited()
     }
 
     fn relieve_limited(&mut self) -> bool {

@@ -21,7 +21,7 @@
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `garbage` | what is to be freed |
 //! | `clients`, `lobby` | the clients of a shard, and where they are while a unit of work runs |
-//! | `replication` | what the node is to other servers: history, role, replicas |
+//! | `replication` | what the node is to other servers: history, the master it follows, replicas |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -29,7 +29,7 @@
 //! | `arguments`, `stored`, `help` | what many handlers read and write alike |
 //! | `blocked` | a client that waits for keys, as those know it who may end that |
 //! | `again` | what a unit keeps that is run again |
-//! | `run`, `nested`, `serve`, `exec`, `task` | running a command, those that a script calls, serving who has waited, a transaction, a unit that travels |
+//! | `run`, `nested`, `serve`, `exec`, `streamed`, `task` | running a command, those that a script calls, serving who has waited, a transaction, what a master's stream brings, a unit that travels |
 //! | `under_way`, `ground`, `expiry`, `eviction`, `saver`, `evict_clients` | parts of a shard, each by itself |
 //! | `forgetting` | keys that clients cache, beyond the limit, and of clients that have gone |
 //! | `upkeep` | what nobody asks for, with what it remembers |
@@ -40,7 +40,7 @@
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
 //! | `report` | what the node and its shards say of themselves |
-//! | `replay` | commands that come from a file |
+//! | `replay` | commands that come from a file, or from a master |
 //! | `gates`, `route` | whether, and where |
 //! | `transaction`, `asynchronous` | MULTI and WATCH; commands that wait |
 //! | `shutdown` | the end of the process |
@@ -69,7 +69,7 @@ mod evict_clients;
 mod eviction;
 mod exec;
 mod expiry;
-mod foresight;
+pub(crate) mod foresight;
 mod forgetting;
 mod garbage;
 mod gates;
@@ -106,6 +106,7 @@ mod serve;
 pub(crate) mod shutdown;
 pub(crate) mod snapshot;
 pub(crate) mod stored;
+pub(crate) mod streamed;
 mod task;
 mod telling;
 pub mod testbed;

@@ -149,9 +149,15 @@ impl Nested<'_, '_, '_> {
         if command.flags.contains(Flags::NOSCRIPT) || !may_run_within(&command.run) {
             return Err(error::SCRIPT_NOT_ALLOWED);
         }
+        if !command.flags.contains(Flags::STALE) && self.env.is_stale() {
+            return Err(error::SCRIPT_STALE);
+        }
         let writes = command.flags.contains(Flags::WRITE);
         if self.rules.is_read_only && (writes || command.flags.contains(Flags::MAY_REPLICATE)) {
             return Err(error::SCRIPT_READ_ONLY);
+        }
+        if let Some(refusal) = self.env.refusal_of_replica(command.flags) {
+            return Err(refusal);
         }
         if writes && let Some(refusal) = self.env.refusal_of_writes() {
             return Err(refusal);

@@ -87,6 +87,16 @@ impl Local {
         self.release_pass(wire)
     }
 
+    /// The node has another master than before, or none.
+    #[cold]
+    fn take_role(&mut self) {
+        let settings = self.node.lock_config().shared_settings();
+        self.follow(settings);
+        if self.node.replication.is_replica() {
+            unblock::end_all(self);
+        }
+    }
+
     /// Runs what other shards have sent, what is due, and what clients have sent before and could not begin.
     pub fn run_pass(&mut self, wire: &mut impl Wire) {
         // Who is about to listen to less may have gone since, and be the last who listened.
@@ -97,6 +107,10 @@ impl Local {
         if let Some(stable) = stable {
             self.hear(stable);
             delivery::let_leave(self, stable);
+        }
+        let generation = self.node.replication.following.generation();
+        if generation != std::mem::replace(&mut self.passes.generation, generation) {
+            self.take_role();
         }
         if self.env.tick() >= self.passes.cron_due {
             let pause = self.cron();

@@ -1,16 +1,17 @@
-//! Commands that come from a file: what was logged once, run again.
+//! Commands that come from a file: what was logged once, run again; and those that come from a master.
 //!
 //! A shard that loads runs them as it runs those of clients, by the same handlers; what is different follows from `Env::is_replaying`
 //! ([`Env::moment`](super::Env::moment)): nothing is over, nothing is logged, counted or told.
 //!
 //! What lies on one shard is run there at once ([`run_here`]). The rest is a unit of work like any other, which collects its slots
-//! ([`run_apart`]); whoever reads the file waits until it has run.
+//! ([`run_apart`]); whoever reads the file waits until it has run. What a master sends is a unit of work in any case ([`apply`]).
 
 use super::attempt::Attempt;
 use super::env::{Ended, Observation};
 use super::literal::{Caller, Registered, key_slots};
 use super::local::Local;
 use super::run::{Outcome, run_keys};
+use super::streamed::Batch;
 use super::task::{Task, TaskKind};
 use crate::resp::{Args, OwnedArgs, Proto, ReplyBuf};
 use crate::shard::{ConnRef, Footprint, Unit};
@@ -108,6 +109,24 @@ pub fn run_apart(
     let work = Task {
         then: Some(then),
         ..Task::of(origin, Some(found), caller(db), TaskKind::Command { args })
+    };
+    let unit = Unit {
+        work: Box::new(work),
+        footprint,
+        origin,
+        ticket: None,
+    };
+    local.core.dispatch(unit, &mut local.env, &mut local.outbox);
+    local.post();
+}
+
+/// Has what a master has sent take effect, and calls `then` when it has.
+pub fn apply(local: &mut Local, mut batch: Box<Batch>, then: Box<dyn FnOnce() + Send>) {
+    let footprint = batch.footprint();
+    let origin = ConnRef::background(local.env.shard);
+    let work = Task {
+        then: Some(then),
+        ..Task::in_background(local.env.shard, TaskKind::Stream(batch))
     };
     let unit = Unit {
         work: Box::new(work),

@@ -94,7 +94,10 @@ pub fn run_keys(
         changes: 0,
         is_replaced: false,
     };
-    let result = handler(&mut op);
+    let result = match op.env.refusal_of_replica(found.command.flags) {
+        None => handler(&mut op),
+        Some(refusal) => Err(refusal),
+    };
     let Op {
         changes,
         is_replaced,

@@ -17,6 +17,7 @@ use super::registry::CommandId;
 use super::run::{Outcome, give_up, lacking_of_chains, run_keys};
 use super::serve::{end_unit, serve};
 use super::snapshot::Plan;
+use super::streamed::Batch;
 use super::waiting::Place;
 use crate::base::clock::UnixMs;
 use crate::base::slot::key_slot;
@@ -83,6 +84,8 @@ pub enum TaskKind {
     EndWaits { places: Vec<Place> },
     /// Looks whether somebody waits for these keys who can be served.
     Serve { signals: Vec<Signal> },
+    /// Applies what a master has sent.
+    Stream(Box<Batch>),
     /// The cut of a snapshot, if that is not given up before.
     Cut { plan: Arc<Plan>, is_made: bool },
 }
@@ -125,6 +128,7 @@ impl Task {
         match &self.kind {
             TaskKind::Command { args } | TaskKind::Watch { keys: args, .. } => args.memory_bytes(),
             TaskKind::Unwatch { .. } | TaskKind::EndWaits { .. } | TaskKind::Serve { .. } | TaskKind::Cut { .. } => 0,
+            TaskKind::Stream(batch) => batch.memory_bytes(),
             TaskKind::Exec(step) => step.queue.iter().map(|queued| queued.args.memory_bytes()).sum(),
         }
     }
@@ -295,6 +299,10 @@ impl Task {
                 }
                 env.waiting.ready.append(signals);
                 serve(env, view);
+                Verdict::Done
+            }
+            TaskKind::Stream(batch) => {
+                batch.run(view, env, &mut self.reply);
                 Verdict::Done
             }
             TaskKind::Cut { plan, is_made } => {

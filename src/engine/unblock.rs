@@ -5,6 +5,7 @@
 //! | a unit of work serves it ([`take_answer`]) | the unit's | what its command answers |
 //! | its time is over ([`end_overdue`]) | taken here | a null array |
 //! | CLIENT UNBLOCK ([`unblock`]) | taken here | the same, or an error |
+//! | the node begins to follow a master ([`end_all`]) | taken here | an error, and its connection ends |
 //! | its connection ends ([`leave`]) | taken here, or left word | none |
 //!
 //! Whoever takes the claim here has its places in the queues of keys taken away by a unit of work in the background ([`hand_out`]).
@@ -28,6 +29,8 @@ pub enum Unblock {
     AsTimeout,
     /// With an error.
     WithError,
+    /// The node has another role: with another error, and there the connection ends.
+    ByRole,
 }
 
 /// A command of a client of this shard has been run, and waits.
@@ -127,7 +130,7 @@ fn end_wait(local: &mut Local, wait: &Arc<Blocked>, how: Unblock) -> Taken {
     }
     let unserved = match how {
         Unblock::AsTimeout => Unserved::WithNothing,
-        Unblock::WithError => Unserved::WithError,
+        Unblock::WithError | Unblock::ByRole => Unserved::WithError,
     };
     note_end(local, wait, unserved);
     let mut reply = ReplyBuf::default();
@@ -137,8 +140,11 @@ fn end_wait(local: &mut Local, wait: &Arc<Blocked>, how: Unblock) -> Taken {
             Reply::new(&mut reply, wait.caller.proto).null_array();
             stats.count_call(wait.found.id, wait.spent_us);
         }
-        Unblock::WithError => {
-            let error = &error::UNBLOCKED;
+        Unblock::WithError | Unblock::ByRole => {
+            let error = match how {
+                Unblock::ByRole => &error::UNBLOCKED_ROLE_CHANGED,
+                _ => &error::UNBLOCKED,
+            };
             Reply::new(&mut reply, wait.caller.proto).error(error);
             stats.count_error(error);
             stats.count_failure(wait.found.id, wait.spent_us);
@@ -174,6 +180,20 @@ pub fn unblock(local: &mut Local, place: ConnRef, how: Unblock) -> Option<bool> 
         Taken::Busy => None,
         Taken::Lost => Some(false),
     }
+}
+
+/// Ends all waits of this shard's clients: what they wait for is another server's affair now. Who is being served right now has his answer.
+#[cold]
+pub(super) fn end_all(local: &mut Local) {
+    let waits: Vec<Arc<Blocked>> = local.room.blocked.values().map(|entry| entry.wait.clone()).collect();
+    for wait in waits {
+        if end_wait(local, &wait, Unblock::ByRole) == Taken::Ours
+            && let Some(client) = local.clients.get(wait.origin)
+        {
+            client.is_closing = true;
+        }
+    }
+    local.post();
 }
 
 /// The connection has ended.

@@ -54,6 +54,8 @@ pub struct Passes {
     pub(super) cron_due: Ticks,
     /// The turn of the pass that is being finished.
     pub(super) turn: Option<Turn>,
+    /// What master is followed, as of the last pass.
+    pub(super) generation: u64,
     /// The durable prefix when clients that wait for it were last looked at.
     pub(super) seen_prefix: u64,
     /// When messages that are held are to be looked at again.

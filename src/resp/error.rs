@@ -158,6 +158,7 @@ errors! {
     SELECT_IN_CLUSTER = "ERR SELECT is not allowed in cluster mode";
     SWAPDB_IN_CLUSTER = "ERR SWAPDB is not allowed in cluster mode";
     MOVE_IN_CLUSTER = "ERR MOVE is not allowed in cluster mode";
+    REPLICAOF_IN_CLUSTER = "ERR REPLICAOF not allowed in cluster mode.";
     COPY_DB_IN_CLUSTER = "ERR Copying to another database is not allowed in cluster mode";
 
     // Strings and bits.
@@ -200,6 +201,8 @@ errors! {
     TIMEOUT_NOT_AN_INTEGER = "ERR timeout is not an integer or out of range";
     TIMEOUT_NEGATIVE = "ERR timeout is negative";
     TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range";
+    WAIT_ON_REPLICA = "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.";
+    WAITAOF_ON_REPLICA = "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
     WAITAOF_WITHOUT_AOF = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
     UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
     UNBLOCKED_ROLE_CHANGED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
@@ -279,6 +282,7 @@ errors! {
     STREAM_DELETED = "UNBLOCKED the stream key no longer exists";
 
     // Scripts and functions.
+    SCRIPT_STALE = "ERR Can not execute the command on a stale replica";
     NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
     NOT_BUSY = "NOTBUSY No scripts in execution right now.";
     UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";

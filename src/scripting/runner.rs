@@ -156,6 +156,7 @@ pub fn run(op: &mut Op, source: Source, is_read_only: bool) -> Result<(), ReplyE
     let found = interpreter.find(op.env, source, &named, args);
     let result = found.and_then(|script| {
         let rules = match script.flags {
+            None if op.env.is_stale() => return Err(error::MASTER_DOWN),
             None => Rules {
                 is_read_only,
                 allows_oom: false,
@@ -262,7 +263,14 @@ fn rules_of(env: &Env, flags: ScriptFlags, is_read_only: bool) -> Result<Rules, 
     if flags.no_cluster && env.settings.cluster_enabled {
         return Err(error::SCRIPT_NO_CLUSTER);
     }
+    let is_refused_as_stale = !flags.allow_stale && env.is_stale();
+    if is_refused_as_stale && (flags.no_writes || !env.is_read_only()) {
+        return Err(error::MASTER_DOWN);
+    }
     if !flags.no_writes {
+        if env.is_read_only() {
+            return Err(error::READ_ONLY_REPLICA);
+        }
         if is_read_only {
             return Err(error::SCRIPT_WRITES_IN_RO);
         }

@@ -32,6 +32,7 @@ use crate::engine::replication::Replication;
 use crate::engine::snapshot::Snapshots;
 use crate::engine::{Local, Node, Registry};
 use crate::net::{UringOptions, UringPlane};
+use crate::replication::replica::{self, Errands};
 use crate::runtime::disk::{Disk, HostDisk};
 use crate::runtime::{self, ShardHandle};
 use crate::shard::link::{self, Port};
@@ -427,6 +428,8 @@ fn start(
         threads: Threads::Host,
     };
     let load = start::begin(&node, settings, start, process::is_alive)?;
+    let errands = Arc::new(Errands::default());
+    replica::prepare(&node, registry, &errands);
     let ports = link::connect(shards as u16, link_bytes(shards));
     // Before anyone can connect: who gets an answer may end the server with a signal.
     signals::watch(node.clone()).map_err(|error| format!("Can't wait for signals: {error}"))?;
@@ -442,6 +445,7 @@ fn start(
             shared: shared.clone(),
             listening,
             load: load.clone(),
+            errands: (index == 0).then(|| errands.clone()),
         };
         match runtime::spawn_shard(index, placement[index], move || run_shard(parts)) {
             Ok(handle) => handles.push(handle),
@@ -569,6 +573,8 @@ struct ShardParts {
     shared: Arc<Shared>,
     listening: Listening,
     load: Option<Arc<Load>>,
+    /// The first shard takes those of the link to a master.
+    errands: Option<Arc<Errands>>,
 }
 
 async fn run_shard(parts: ShardParts) {
@@ -582,6 +588,7 @@ async fn run_shard(parts: ShardParts) {
         shared,
         listening,
         load,
+        errands,
     } = parts;
     super::fault::give_stack();
     let plane = match UringPlane::new(UringOptions::default()) {
@@ -607,6 +614,10 @@ async fn run_shard(parts: ShardParts) {
     }
     if let Some(load) = load {
         runtime::spawn_local(load.attend(LocalHandle(local.clone()))).detach();
+    }
+    if let Some(errands) = errands {
+        let handle = LocalHandle(local.clone());
+        runtime::spawn_local(async move { errands.attend(handle).await }).detach();
     }
     let reactor = Reactor::new(index, plane, local, shared, listening);
     if let Err(error) = runtime::drive(reactor).await {

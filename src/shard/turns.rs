@@ -128,6 +128,15 @@ impl Turns {
         self.durable.begin(next_number);
     }
 
+    /// The stream goes on from there, as that of another history. To be called by who holds all slots.
+    pub fn go_on_at(&self, end_offset: u64) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = Taken {
+            offset: end_offset,
+            stream_db: None,
+        };
+    }
+
     /// Rule 1: shows the bounds, and takes a turn.
     pub fn take(&self, shard: ShardId, share: Share) -> Turn {
         let shown = &self.shown[shard.0 as usize];

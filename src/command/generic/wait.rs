@@ -63,6 +63,9 @@ fn wait_aof(context: &mut Context) -> NodeFuture<'_> {
         }
         let replica_count = element_count(args.at(2))?;
         let deadline = deadline_ms(args.at(3), context.now())?;
+        if is_replica(context) {
+            return Err(error::WAITAOF_ON_REPLICA);
+        }
         let mut target = None;
         loop {
             if local_count > 0 && !context.settings().appendonly {
@@ -92,8 +95,16 @@ fn wait_aof(context: &mut Context) -> NodeFuture<'_> {
 /// How long one sleep lasts before the client is looked after: who is gone need not be waited for.
 const SLEEP_MAX: Ms = Ms(200);
 
+/// What is written to a replica goes no further.
+fn is_replica(context: &Context) -> bool {
+    context.with(|local| local.node.replication.is_replica())
+}
+
 fn wait(context: &mut Context) -> NodeFuture<'_> {
     Box::pin(async move {
+        if is_replica(context) {
+            return Err(error::WAIT_ON_REPLICA);
+        }
         let wanted = integer(context.args().at(1))?;
         let timeout = parse_i64(context.args().at(2)).ok_or(error::TIMEOUT_NOT_AN_INTEGER)?;
         let timeout = u64::try_from(timeout).map_err(|_| error::TIMEOUT_NEGATIVE)?;

@@ -8,13 +8,12 @@ use super::save::is_saved;
 use crate::base::clock::UnixMs;
 use crate::config::Settings;
 use crate::durability::directory;
-use crate::durability::load::{Load, LoadError, Options, Threads};
+use crate::durability::load::{Load, LoadError, Options, Threads, empty_all};
 use crate::engine::aof::Directory;
 use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, Node, NodeFuture, saves};
 use crate::persist::aof::manifest::manifest_name;
 use crate::resp::{Args, ReplyError, error};
-use crate::shard::ConnRef;
 use std::io;
 use std::time::Duration;
 
@@ -160,7 +159,7 @@ async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
     let load = match source {
         Source::Snapshot(request) => {
             if request.flushes {
-                empty_all(context, &node).await;
+                empty_all(&context.with(|local| local.handle())).await;
             }
             while node.snapshots.is_writing() {
                 // It would rename files while they are read. None can begin.
@@ -193,7 +192,7 @@ async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
                     error: io::ErrorKind::NotFound.into(),
                 });
             };
-            empty_all(context, &node).await;
+            empty_all(&context.with(|local| local.handle())).await;
             Load::of_aof(node, found, options)
         }
     };
@@ -227,32 +226,6 @@ async fn elsewhere<T: Send + 'static>(context: &Context, work: impl FnOnce() -> 
         }))
         .await;
     receiver.recv().expect("the work has been run")
-}
-
-/// Removes all keys, and what stands beside them.
-async fn empty_all(context: &Context, node: &Node) {
-    while context.ask_all(empty).await.contains(&false) {
-        context.sleep(LOOKED_AT_EVERY).await;
-    }
-    context.with(|local| local.env.invalidate_all());
-    node.snapshots.libraries.change(Vec::clear);
-}
-
-/// Removes all keys of a shard; false if some of its slots are on loan.
-fn empty(local: &mut Local) -> bool {
-    let slots: Vec<u16> = local.core.slots_here().collect();
-    let background = ConnRef::background(local.id());
-    let Some(mut view) = local.core.try_view(&slots, background) else {
-        return false;
-    };
-    for slot in slots {
-        let slot = view.slot(slot).expect("a view has the slots it was asked for");
-        local.env.garbage.absorb(slot.clear_all());
-        // Nobody follows from what a file says.
-        drop(slot.take_told());
-        drop(slot.take_all_tracked());
-    }
-    true
 }
 
 pub(super) fn set_skip_checksum_validation(context: &mut Context) -> NodeFuture<'_> {

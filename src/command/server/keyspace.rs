@@ -4,7 +4,7 @@
 //! half swapped, and DBSIZE is the size of one moment.
 
 use crate::base::numbers::parse_i64;
-use crate::engine::replication::{Replica, ReplicaState, Role};
+use crate::engine::replication::{LinkState, Replica, ReplicaState};
 use crate::engine::{Command, Op, Run, SessionOp};
 use crate::resp::{ReplyError, error};
 use crate::spec::{Argument, ArgumentKind, Categories, Flags, Group, arg, command};
@@ -159,16 +159,19 @@ pub(super) const ROLE: Command = Command {
 };
 
 fn role(op: &mut SessionOp) -> Result<(), ReplyError> {
-    let state = op.node.replication.lock();
-    if let Role::Replica(link) = &state.role {
+    if let Some(report) = op.node.replication.following.report() {
+        let is_synced = report.link == LinkState::Connected;
         op.reply.array(5);
         op.reply.bulk(b"slave");
-        op.reply.bulk_string(&link.host);
-        op.reply.integer(i64::from(link.port));
-        op.reply.bulk_string(link.state.name());
-        op.reply.integer(link.applied_offset as i64);
+        op.reply.bulk_string(&report.master.host.to_string_lossy());
+        op.reply.integer(i64::from(report.master.port));
+        op.reply.bulk_string(report.link.name());
+        // As in Redis: while there is no stream, none of it is here.
+        op.reply
+            .integer(if is_synced { report.applied_offset() as i64 } else { -1 });
         return Ok(());
     }
+    let state = op.node.replication.lock();
     op.reply.array(3);
     op.reply.bulk(b"master");
     op.reply.integer(op.node.turns.end_offset() as i64);

@@ -11,6 +11,7 @@ mod lolwut;
 mod memory;
 mod module;
 mod monitor;
+mod replicaof;
 mod save;
 mod shutdown;
 mod slowlog;
@@ -24,6 +25,8 @@ pub const COMMANDS: &[Command] = &[
     keyspace::SWAPDB,
     keyspace::TIME,
     keyspace::ROLE,
+    replicaof::REPLICAOF,
+    replicaof::SLAVEOF,
     config::CONFIG,
     info::INFO,
     save::SAVE,

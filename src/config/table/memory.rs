@@ -25,7 +25,7 @@ chapter "MEMORY";
     "lfu-decay-time" => lfu_decay_time: u32 = integer(0, I32), "1", Flags::NONE, Keyspace;
 
     /// Whether a replica leaves eviction to its master.
-    "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = Kind::Bool, "yes", Flags::LATER, Eviction;
+    "replica-ignore-maxmemory" | "slave-ignore-maxmemory" => replica_ignore_maxmemory: bool = Kind::Bool, "yes", Flags::NONE, Eviction;
 
     /// How hard expired keys that nobody asks for are hunted, from 1 to 10. More frees memory earlier and takes more time.
     "active-expire-effort" => active_expire_effort: u8 = integer(1, 10), "1", Flags::NONE, Keyspace;

@@ -11,7 +11,7 @@ chapter "NETWORK";
     "bind" => bind: Vec<Text> = Kind::Addresses, "* -::*", Flags::NONE, Network, effect Addresses;
 
     /// The address that connections to masters and cluster nodes are made from.
-    "bind-source-addr" => bind_source_addr: Text = Kind::Text(check::any), "", Flags::NONE, Replication;
+    "bind-source-addr" => bind_source_addr: Text = Kind::Text(check::any), "", Flags::LATER, Replication;
 
     /// While the default user has no password, refuse clients that do not come from this host.
     "protected-mode" => protected_mode: bool = Kind::Bool, "yes", Flags::NONE, Network;

@@ -100,7 +100,7 @@ chapter "GENERAL";
         "default", Flags::NONE, Process;
 
     /// How many seconds a shutdown waits for replicas that lag behind.
-    "shutdown-timeout" => shutdown_timeout: u32 = integer(0, I32), "10", Flags::NONE, Replication;
+    "shutdown-timeout" => shutdown_timeout: u32 = integer(0, I32), "10", Flags::LATER, Replication;
 
 chapter "SECURITY";
 

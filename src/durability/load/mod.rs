@@ -28,11 +28,13 @@
 //! 2. What waits between threads and shards is bounded (`queue`).
 //! 3. When `run` has returned, no thread of it is left, and each shard serves the whole data set, or the process is to end.
 
+mod emptying;
 mod queue;
 mod replay;
 mod splitter;
 mod threads;
 
+pub use self::emptying::empty_all;
 pub use self::threads::Threads;
 
 use self::queue::Queue;
@@ -60,7 +62,7 @@ use crate::store::{DbIndex, HashSeed, OwnedEntry};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -148,6 +150,8 @@ pub struct Load {
     /// What has expired by then is left out.
     now: UnixMs,
     databases: u32,
+    /// What the file says that a stream has selected that goes on from it.
+    stream_db: AtomicU32,
     /// The shard of each slot.
     owners: Arc<[ShardId]>,
     queues: Box<[Queue]>,
@@ -246,6 +250,7 @@ impl Load {
         let databases = node.lock_config().settings().databases;
         Arc::new(Load {
             databases,
+            stream_db: AtomicU32::new(0),
             owners: initial_owners(node.shards as u16, node.cut.slot_count()),
             queues: (0..node.shards).map(|_| Queue::default()).collect(),
             node,
@@ -264,6 +269,11 @@ impl Load {
     /// Whether it is an append-only file that is read.
     pub fn is_of_aof(&self) -> bool {
         self.aof.is_some()
+    }
+
+    /// The db that a stream has selected which goes on from what was read; 0 where nothing says so.
+    pub fn stream_db(&self) -> u32 {
+        self.stream_db.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -14,6 +14,7 @@ use crate::stats::access_policy;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a delay that was asked for lasts before it is looked whether it still is (`key-load-delay`).
@@ -242,6 +243,10 @@ impl<'l> Splitter<'l> {
                 let bytes: u64 = text.parse().unwrap_or(0);
                 tracing::info!("RDB memory usage when created {:.2} Mb", bytes as f64 / 1024.0 / 1024.0);
                 self.load.node.loading.note_used_bytes_then(bytes);
+            }
+            b"repl-stream-db" => {
+                let db = text.parse().unwrap_or(0);
+                self.load.stream_db.store(db, Ordering::Relaxed);
             }
             b"aof-base" | b"aof-preamble" => {
                 if text == "1" {

@@ -1,9 +1,10 @@
 //! INFO replication, in Redis's order.
 
-use super::{BacklogFigures, Link, LinkState, ReplicaState, Replication, Role, lag_s};
+use super::{BacklogFigures, LinkState, ReplicaState, Replication, Report, Transfer, lag_s};
 use crate::base::clock::UnixMs;
 use crate::base::section::Section;
 use crate::config::Settings;
+use std::time::Instant;
 
 /// What stands for a name that is not there.
 const NOBODY: &str = "0000000000000000000000000000000000000000";
@@ -12,11 +13,11 @@ const NOBODY: &str = "0000000000000000000000000000000000000000";
 pub fn write_section(replication: &Replication, settings: &Settings, end_offset: u64, now: UnixMs, out: &mut Section) {
     let state = replication.lock();
     let mut offset = end_offset;
-    match &state.role {
-        Role::Master => out.field("role", "master"),
-        Role::Replica(link) => {
-            offset = link.applied_offset;
-            write_link(link, settings, now, out);
+    match replication.following.report() {
+        None => out.field("role", "master"),
+        Some(report) => {
+            offset = report.applied_offset();
+            write_link(&report, settings, out);
         }
     }
     out.field("connected_slaves", state.replicas.len());
@@ -58,37 +59,38 @@ pub fn write_section(replication: &Replication, settings: &Settings, end_offset:
 }
 
 /// What a replica says of its master.
-fn write_link(link: &Link, settings: &Settings, now: UnixMs, out: &mut Section) {
-    let is_up = link.state == LinkState::Connected;
-    let seconds_since = |since: UnixMs| now.since(since).seconds() as i64;
+fn write_link(report: &Report, settings: &Settings, out: &mut Section) {
+    let is_up = report.link == LinkState::Connected;
+    let is_syncing = report.link == LinkState::Transfer;
+    let seconds_since = |since: Instant| since.elapsed().as_secs() as i64;
+    let last_io = report.last_io.map_or(-1, seconds_since);
     out.field("role", "slave");
-    out.field("master_host", &link.host);
-    out.field("master_port", link.port);
+    out.field("master_host", report.master.host.to_string_lossy());
+    out.field("master_port", report.master.port);
     out.field("master_link_status", if is_up { "up" } else { "down" });
-    out.field(
-        "master_last_io_seconds_ago",
-        link.last_heard_at.map_or(-1, seconds_since),
-    );
-    out.field("master_sync_in_progress", u8::from(link.state == LinkState::Sync));
-    out.field("slave_read_repl_offset", link.received_offset);
-    out.field("slave_repl_offset", link.applied_offset);
-    if let (LinkState::Sync, Some(transfer)) = (link.state, &link.transfer) {
-        let total = transfer.total_bytes.unwrap_or(0);
-        let percent = match total {
+    // As in Redis, what comes of a data set counts by itself.
+    out.field("master_last_io_seconds_ago", if is_up { last_io } else { -1 });
+    out.field("master_sync_in_progress", u8::from(is_syncing));
+    out.field("slave_read_repl_offset", report.read_offset);
+    out.field("slave_repl_offset", report.applied_offset());
+    if is_syncing {
+        let Transfer {
+            total_bytes,
+            read_bytes,
+        } = report.transfer;
+        let percent = match total_bytes {
             0 => 0.0,
-            total => transfer.read_bytes as f64 / total as f64 * 100.0,
+            total => read_bytes as f64 / total as f64 * 100.0,
         };
-        out.field("master_sync_total_bytes", total);
-        out.field("master_sync_read_bytes", transfer.read_bytes);
-        out.field("master_sync_left_bytes", total as i64 - transfer.read_bytes as i64);
+        out.field("master_sync_total_bytes", total_bytes);
+        out.field("master_sync_read_bytes", read_bytes);
+        out.field("master_sync_left_bytes", total_bytes as i64 - read_bytes as i64);
         out.field("master_sync_perc", format_args!("{percent:.2}"));
-        out.field("master_sync_last_io_seconds_ago", seconds_since(transfer.last_heard_at));
+        out.field("master_sync_last_io_seconds_ago", last_io);
     }
     if !is_up {
-        out.field(
-            "master_link_down_since_seconds",
-            link.down_since.map_or(-1, seconds_since),
-        );
+        let down_since = report.down_since.map_or(-1, seconds_since);
+        out.field("master_link_down_since_seconds", down_since);
     }
     out.field("slave_priority", settings.replica_priority);
     out.field("slave_read_only", u8::from(settings.replica_read_only));

@@ -2,7 +2,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | here | the identity ([`History`]), the role ([`Role`]), and those who copy this server ([`Replica`]), as all shards know them |
+//! | here | the identity ([`History`]), and those who copy this server ([`Replica`]), as all shards know them |
+//! | `following` | the role: whom this server copies, if it does, and how far it has come in that ([`Following`]) |
 //! | `figures` | what INFO says of that |
 //!
 //! A *history* is a name (`replid`) and all that has happened under it; a place in it is an offset, counted in bytes of the stream. Whoever
@@ -10,19 +11,21 @@
 //! promoted, or started from a file), it remembers the old name with the offset up to which both are the same: who is not further
 //! than that can go on here.
 //!
-//! Everything here is behind one lock, held for moments: by who asks, and by what changes seldom (roles, links, acknowledgements). Two things
-//! are asked with each command, and stand beside it as atomics: whether this is a replica, and how many of its own replicas are near.
+//! Everything here is behind locks, held for moments: by who asks, and by what changes seldom (roles, links, acknowledgements). What is
+//! asked with each command stands beside them as atomics: whether this is a replica, and how many of its own replicas are near.
 //!
 //! Invariant: the offset of a master is the end of the stream ([`Turns::end_offset`](crate::shard::turns::Turns::end_offset)) and nothing
 //! else counts it; that of a replica is what it has applied of its master's.
 
 mod figures;
+mod following;
 
 pub use figures::write_section;
+pub use following::{Assignment, Following, LinkState, Position, Report, Transfer};
 
 use crate::base::clock::UnixMs;
 use crate::shard::ConnRef;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The history that a data set is of.
@@ -65,65 +68,6 @@ impl History {
         };
         replid.eq_ignore_ascii_case(self.replid.as_bytes()) || self.earlier.as_ref().is_some_and(is_earlier)
     }
-}
-
-/// Whether the node leads or follows.
-#[derive(Clone, Debug, Default)]
-pub enum Role {
-    #[default]
-    Master,
-    Replica(Box<Link>),
-}
-
-/// What a replica knows of the connection to its master.
-#[derive(Clone, Debug)]
-pub struct Link {
-    pub host: String,
-    pub port: u16,
-    pub state: LinkState,
-    /// When something last came from the master; None: no connection is up.
-    pub last_heard_at: Option<UnixMs>,
-    /// When the connection broke, or was first to be made.
-    pub down_since: Option<UnixMs>,
-    /// A full sync that is being received.
-    pub transfer: Option<Transfer>,
-    /// The end of what was received of the stream, and of what was applied on all shards.
-    pub received_offset: u64,
-    pub applied_offset: u64,
-}
-
-/// How far that connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    /// It is to be made.
-    Connect,
-    Connecting,
-    Handshake,
-    /// A full sync is being received.
-    Sync,
-    Connected,
-}
-
-impl LinkState {
-    /// As ROLE calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            LinkState::Connect => "connect",
-            LinkState::Connecting => "connecting",
-            LinkState::Handshake => "handshake",
-            LinkState::Sync => "sync",
-            LinkState::Connected => "connected",
-        }
-    }
-}
-
-/// How much of a full sync is there.
-#[derive(Clone, Copy, Debug)]
-pub struct Transfer {
-    /// None: its sender does not say.
-    pub total_bytes: Option<u64>,
-    pub read_bytes: u64,
-    pub last_heard_at: UnixMs,
 }
 
 /// A server that copies this one.
@@ -180,16 +124,15 @@ pub struct BacklogFigures {
 #[derive(Debug)]
 pub struct State {
     pub history: History,
-    pub role: Role,
     pub replicas: Vec<Replica>,
     pub backlog: Option<BacklogFigures>,
 }
 
 /// See the essay above.
-#[derive(Debug)]
 pub struct Replication {
+    /// Whom this server copies.
+    pub following: Following,
     state: Mutex<State>,
-    is_replica: AtomicBool,
     near_count: AtomicUsize,
 }
 
@@ -197,13 +140,12 @@ impl Replication {
     /// A master whose history has this name.
     pub fn new(replid: String) -> Replication {
         Replication {
+            following: Following::default(),
             state: Mutex::new(State {
                 history: History::new(replid),
-                role: Role::Master,
                 replicas: Vec::new(),
                 backlog: None,
             }),
-            is_replica: AtomicBool::new(false),
             near_count: AtomicUsize::new(0),
         }
     }
@@ -213,19 +155,10 @@ impl Replication {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is known.
-    pub fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.lock();
-        let answer = change(&mut state);
-        let is_replica = matches!(state.role, Role::Replica(_));
-        self.is_replica.store(is_replica, Ordering::Release);
-        answer
-    }
-
     /// Whether this server copies another one.
     #[inline]
     pub fn is_replica(&self) -> bool {
-        self.is_replica.load(Ordering::Acquire)
+        self.following.is_replica()
     }
 
     /// How many replicas have been heard of within `min-replicas-max-lag`, when that was looked at last.
