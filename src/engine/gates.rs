@@ -185,7 +185,7 @@ impl Applicant<'_> {
             return Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)));
         }
         let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
-        if client.mode == Mode::Monitor && command.flags.intersects(over_keys) {
+        if matches!(client.mode, Mode::Monitor | Mode::Replica) && command.flags.intersects(over_keys) {
             return Err(Refusal::Error(error::REPLICA_KEYSPACE));
         }
         Ok(())

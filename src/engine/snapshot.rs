@@ -614,7 +614,10 @@ impl Plan {
             number,
             reason,
             began: now,
-            form: Form::of(settings),
+            form: match &order {
+                Some(order) => order.form(settings),
+                None => Form::of(settings),
+            },
             usage: usage_of(settings),
             writing: Writing {
                 syncs_on_the_way,
@@ -627,7 +630,7 @@ impl Plan {
                 created_at: now,
                 used_bytes: used_bytes as u64,
                 fields: Vec::new(),
-                is_base: order.is_some(),
+                is_base: order.as_ref().is_some_and(|order| order.is_base()),
                 part_count: match layout {
                     RdbLayout::Merged => 2 * shard_count,
                     RdbLayout::PerShard => 2,
@@ -755,8 +758,8 @@ impl Plan {
             count: self.file_count(),
         };
         Head {
-            fields: match self.order {
-                Some(_) => Vec::new(),
+            fields: match &self.order {
+                Some(order) => order.fields(),
                 None => replaced.told(member),
             },
             // A library must not stand twice in what is one data set.

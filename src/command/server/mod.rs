@@ -11,6 +11,7 @@ mod lolwut;
 mod memory;
 mod module;
 mod monitor;
+mod replication;
 mod save;
 mod shutdown;
 mod slowlog;
@@ -38,4 +39,7 @@ pub const COMMANDS: &[Command] = &[
     lolwut::LOLWUT,
     module::MODULE,
     monitor::MONITOR,
+    replication::REPLCONF,
+    replication::SYNC,
+    replication::PSYNC,
 ];

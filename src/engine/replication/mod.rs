@@ -4,6 +4,7 @@
 //! |---|---|
 //! | here | the identity ([`History`]), the role ([`Role`]), and those who copy this server ([`Replica`]), as all shards know them |
 //! | `figures` | what INFO says of that |
+//! | `stream` | the stream put together, and the end of it that is kept |
 //!
 //! A *history* is a name (`replid`) and all that has happened under it; a place in it is an offset, counted in bytes of the stream. Whoever
 //! knows name and offset can say what is missing. When a server goes on from another one's history under a name of its own (it was
@@ -17,6 +18,7 @@
 //! else counts it; that of a replica is what it has applied of its master's.
 
 mod figures;
+pub mod stream;
 
 pub use figures::write_section;
 
