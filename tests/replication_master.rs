@@ -274,3 +274,21 @@ fn a_replica_is_told_which_history_it_gets_and_from_where() {
         assert_eq!(heard, ["SELECT 0", "SET k w"]);
     }
 }
+
+#[test]
+fn writes_are_refused_while_too_few_replicas_are_there() {
+    for shards in SHARDS {
+        let Some(replica) = replica(Oracle::Redis70) else {
+            return;
+        };
+        let master = master(shards, &["--min-replicas-to-write", "1"]);
+        let mut client = master.client();
+        let refusal = "NOREPLICAS Not enough good replicas to write.";
+        assert_eq!(client.line("SET k v").text(), refusal);
+        assert!(!client.line("GET k").is_error());
+        follow(&replica, &master);
+        eventually("a replica is near", || client.line("SET k v").text() == "OK");
+        assert_eq!(replica.client().line("REPLICAOF NO ONE").text(), "OK");
+        eventually("it has gone", || client.line("SET k v").text() == refusal);
+    }
+}

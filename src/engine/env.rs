@@ -428,8 +428,18 @@ impl Env {
         self.move_on();
         self.snapshot_state = self.snapshots.state_for_writers(&self.settings);
         self.snapshot_state.has_log_failed = self.aof.refuses();
+        self.snapshot_state.lacks_replicas = self.lacks_replicas();
         self.busy = self.node.busy_scripts.refusal();
         self.follow_promises();
+    }
+
+    /// `min-replicas-to-write`: a master refuses writes that too few replicas would have.
+    fn lacks_replicas(&self) -> bool {
+        let (wanted, replication) = (self.settings.min_replicas_to_write, &self.node.replication);
+        wanted > 0
+            && self.settings.min_replicas_max_lag > 0
+            && !replication.is_replica()
+            && replication.near_count() < wanted as usize
     }
 
     /// Brings the time up to when the last command ended. To be called before each unit of work; within one, time stands still.

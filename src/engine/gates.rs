@@ -276,6 +276,9 @@ impl Applicant<'_> {
         if let Some(refusal) = shard.env.refusal_of_writes() {
             return Err(Refusal::Error(refusal));
         }
+        if shard.env.snapshot_state.lacks_replicas {
+            return Err(Refusal::Error(error::NO_REPLICAS));
+        }
         let touches_unsaved = |command: &Command, args: Args| {
             let slots = key_slots(command, args);
             slots.iter().any(|slot| shard.env.cut.is_unsaved(slot))

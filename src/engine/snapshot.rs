@@ -55,7 +55,7 @@ pub enum Reason {
     Background,
 }
 
-/// What writers have to know of snapshots.
+/// What writers have to know of snapshots, and of what else keeps the data set safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotState {
     /// `stop-writes-on-bgsave-error`, and the last one has failed.
@@ -64,12 +64,14 @@ pub struct SnapshotState {
     pub is_at_limit: bool,
     /// What is logged cannot be written, or not be synced.
     pub has_log_failed: bool,
+    /// Fewer replicas are near than `min-replicas-to-write` asks for.
+    pub lacks_replicas: bool,
 }
 
 impl SnapshotState {
     #[inline]
     pub fn is_calm(self) -> bool {
-        !self.refuses_writes && !self.is_at_limit && !self.has_log_failed
+        !self.refuses_writes && !self.is_at_limit && !self.has_log_failed && !self.lacks_replicas
     }
 }
 
@@ -247,7 +249,7 @@ impl Snapshots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins one; None: there is one under way.
+    /// Begins one; None: one is under way.
     pub fn begin(&self, reason: Reason, settings: &Settings, now: UnixMs, used_bytes: usize) -> Option<Begun> {
         self.begin_for(reason, None, settings, now, used_bytes)
     }
@@ -495,7 +497,7 @@ impl Snapshots {
         SnapshotState {
             refuses_writes: self.last_has_failed() && settings.stop_writes_on_bgsave_error && !settings.save.is_empty(),
             is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
-            has_log_failed: false,
+            ..SnapshotState::default()
         }
     }
 
@@ -614,10 +616,9 @@ impl Plan {
             number,
             reason,
             began: now,
-            form: match &order {
-                Some(order) => order.form(settings),
-                None => Form::of(settings),
-            },
+            form: order
+                .as_ref()
+                .map_or_else(|| Form::of(settings), |order| order.form(settings)),
             usage: usage_of(settings),
             writing: Writing {
                 syncs_on_the_way,
