@@ -5,6 +5,7 @@
 //! (who exists, and where) stands in the process-wide [`ClientTable`].
 
 mod figures;
+mod follower;
 mod held;
 mod memory;
 mod mode;
@@ -14,6 +15,7 @@ mod table;
 mod tracking;
 
 pub use figures::ClientFigures;
+pub use follower::{Follower, ReplicaWords, Stage};
 pub use held::HeldReplies;
 pub use memory::{ClientMemory, ReplyResizing, Usage};
 pub use mode::{ClientType, Mode};
@@ -148,6 +150,8 @@ pub struct Client {
     pub above_soft_limit_since: Option<UnixMs>,
     /// What its buffers were counted with when it was last at work.
     pub counted: CountedBuffers,
+    /// It copies this server.
+    pub follower: Option<Box<Follower>>,
 }
 
 impl Client {
@@ -186,6 +190,7 @@ impl Client {
             usage: Usage::default(),
             above_soft_limit_since: None,
             counted: CountedBuffers::default(),
+            follower: None,
         }
     }
 
@@ -231,7 +236,8 @@ impl Client {
     /// Bytes of output that are not written to the socket yet.
     pub fn output_bytes(&self) -> usize {
         let held_bytes = self.held.as_ref().map_or(0, |held| held.bytes());
-        self.out.len() + self.in_flight_bytes + self.pending.kept_bytes() + held_bytes
+        let withheld_bytes = self.follower.as_ref().map_or(0, |follower| follower.withheld.len());
+        self.out.len() + self.in_flight_bytes + self.pending.kept_bytes() + held_bytes + withheld_bytes
     }
 
     /// Bytes of memory that its requests take which are not run yet.
@@ -242,7 +248,8 @@ impl Client {
     /// Bytes of memory that its replies take which are not handed over yet, without the values that they share with the keyspace.
     pub fn output_memory_bytes(&self) -> usize {
         let held_bytes = self.held.as_ref().map_or(0, |held| held.memory_bytes());
-        allocated(self.out.memory_bytes()) + self.pending.memory_bytes() + held_bytes
+        let withheld = self.follower.as_ref().map(|follower| follower.withheld.memory_bytes());
+        allocated(self.out.memory_bytes()) + self.pending.memory_bytes() + held_bytes + withheld.map_or(0, allocated)
     }
 
     /// Whether requests have arrived that are still to be run, or run. Nobody knows when one will be that waits for keys, or whether: a

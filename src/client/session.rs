@@ -3,7 +3,7 @@
 //! A session is plain data and `Send`: an EXEC that runs on another shard takes it along (its commands may SELECT, or
 //! set a name) and brings it back. While it is away its connection starts nothing, so there is never more than one.
 
-use super::{Mode, Tracking};
+use super::{Mode, ReplicaWords, Tracking};
 use crate::pubsub::Subscriptions;
 use crate::resp::Proto;
 use crate::shard::{ConnRef, ShardId};
@@ -59,6 +59,8 @@ pub struct Session {
     pub tracking: Option<Arc<Tracking>>,
     /// CLIENT CACHING was said for what comes next.
     pub caching: bool,
+    /// REPLCONF: what it has said of itself as a replica.
+    pub replica: Option<Box<ReplicaWords>>,
 }
 
 impl Session {
@@ -85,6 +87,7 @@ impl Session {
             is_monitor: false,
             tracking: None,
             caching: false,
+            replica: None,
         }
     }
 

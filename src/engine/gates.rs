@@ -186,7 +186,7 @@ impl Applicant<'_> {
             return Err(Refusal::Error(error::not_for_subscribers(&self.found.full_name)));
         }
         let over_keys = Flags::READONLY.union(Flags::WRITE).union(Flags::MAY_REPLICATE);
-        if client.mode == Mode::Monitor && command.flags.intersects(over_keys) {
+        if matches!(client.mode, Mode::Monitor | Mode::Replica) && command.flags.intersects(over_keys) {
             return Err(Refusal::Error(error::REPLICA_KEYSPACE));
         }
         Ok(())
@@ -308,6 +308,9 @@ impl Applicant<'_> {
         }
         if let Some(refusal) = shard.env.refusal_of_writes() {
             return Err(Refusal::Error(refusal));
+        }
+        if shard.env.snapshot_state.lacks_replicas {
+            return Err(Refusal::Error(error::NO_REPLICAS));
         }
         let touches_unsaved = |command: &Command, args: Args| {
             let slots = key_slots(command, args);

@@ -12,6 +12,7 @@
 
 use super::clients::Clients;
 use super::env::Env;
+use super::feed::Feed;
 use super::foresight::Foreseen;
 use super::ground::{Core, Ground};
 use super::listening::{Announcement, Hearer};
@@ -82,6 +83,8 @@ pub struct Local {
     pub(super) awaited: Awaited,
     pub room: Room,
     pub(super) upkeep: Upkeep,
+    /// The stream and who gets it; of use on the first shard only.
+    pub(super) feed: Feed,
     pub(super) spans: Vec<Span>,
     pub(super) scratch: ReplyBuf,
     pub(super) foreseen: Foreseen,
@@ -194,6 +197,7 @@ impl Local {
                 awaited: Awaited::default(),
                 room: Room::default(),
                 upkeep: Upkeep::default(),
+                feed: Feed::default(),
                 spans: Vec::new(),
                 scratch: ReplyBuf::default(),
                 foreseen: Foreseen::default(),

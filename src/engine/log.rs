@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!  unit, unit, unit --append--> gathered --take(turn)--> chunk --write--> file    (at once, or the shard waits)
-//!                                                                  '----> stream  (kept until it is read, up to a bound)
+//!                                                                  |----> stream  (a piece, which is handed on when the pass is released)
+//!                                                                  '----> readers (kept until it is read, up to a bound)
 //! ```
 //!
 //! Most effects are for the file and for the stream alike, and stand once. Where a pass has some that only one of the two gets
@@ -26,33 +27,53 @@
 //! changes, and can stand wherever that of a file does; (3) a chunk is kept exactly until every reader of the stream has read it.
 
 use super::attempt::{Audience, EffectBuffer, encode_command};
+use super::replication::stream::Piece;
 use crate::shard::ShardId;
 use crate::shard::turns::{Share, StreamShare, Turn, Turns};
 use crate::store::DbIndex;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Whether anyone in the process reads logs: how many readers all shards' logs have.
 #[derive(Clone, Debug, Default)]
-pub struct LogSwitch(Arc<AtomicUsize>);
+pub struct LogSwitch {
+    readers: Arc<AtomicUsize>,
+    /// What is logged is put together to the stream of the process.
+    streams: Arc<AtomicBool>,
+}
 
 impl LogSwitch {
     /// Whether any log of the process has a reader.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.readers.load(Ordering::Relaxed) > 0
     }
 
     /// Has everything logged from now on, though no file may be attached yet.
     pub(super) fn hold(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.readers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes one [`LogSwitch::hold`] back.
     pub(super) fn let_go(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// From here on what passes log that begin now is handed out for the stream, or nothing is any more.
+    pub(super) fn stream(&self, is_wanted: bool) {
+        match (self.streams.swap(is_wanted, Ordering::SeqCst), is_wanted) {
+            (false, true) => self.hold(),
+            (true, false) => self.let_go(),
+            _ => {}
+        }
+    }
+
+    /// Whether what is logged is put together to a stream.
+    #[inline]
+    fn streams(&self) -> bool {
+        self.streams.load(Ordering::Relaxed)
     }
 }
 
@@ -90,6 +111,17 @@ impl Chunk {
             turn: self.turn.clone(),
             both: self.both.clone(),
             stream: None,
+        }
+    }
+
+    /// What the stream gets of it, as it stands there.
+    fn piece(&self) -> Piece {
+        let mut bytes = Vec::with_capacity((self.turn.offsets.end - self.turn.offsets.start) as usize);
+        self.stream().encode(self.turn.has_select, &mut bytes);
+        Piece {
+            offset: self.turn.offsets.start,
+            bytes,
+            number: self.turn.number.unwrap_or(0),
         }
     }
 
@@ -181,6 +213,8 @@ pub struct Log {
     /// The turn of what the pass under way has logged before a cut; it is released with the rest of the pass.
     early: Option<Turn>,
     file: Option<Box<dyn LogFile>>,
+    /// What goes to whoever puts the stream together, when the pass is released.
+    pieces: Vec<Piece>,
     /// What some reader of the stream has not read.
     kept: VecDeque<Rc<Chunk>>,
     /// How many chunks, and how many bytes, stood before the first one kept.
@@ -219,6 +253,7 @@ impl Log {
             unwritten: None,
             early: None,
             file: None,
+            pieces: Vec::new(),
             kept: VecDeque::new(),
             forgotten: Position::default(),
             end: Position::default(),
@@ -295,11 +330,11 @@ impl Log {
     }
 
     fn begin(&mut self) {
-        self.switch.0.fetch_add(1, Ordering::Relaxed);
+        self.switch.readers.fetch_add(1, Ordering::Relaxed);
     }
 
     fn leave(&mut self, count: usize) {
-        self.switch.0.fetch_sub(count, Ordering::Relaxed);
+        self.switch.readers.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Appends the effects of a unit of work. `is_broad`: it had slots of other shards, or all there are.
@@ -387,9 +422,18 @@ impl Log {
             file.written();
         }
         if let Some(chunk) = self.unwritten.take() {
+            if self.switch.streams() && chunk.stream().dbs.is_some() {
+                self.pieces.push(chunk.piece());
+            }
             self.keep(chunk);
         }
         true
+    }
+
+    /// Takes what the pass has for the stream. To be handed on when the pass is released, and not before.
+    #[inline]
+    pub(super) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
     }
 
     /// Keeps a chunk for the readers of the stream, or its buffer for the next one.

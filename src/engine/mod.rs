@@ -12,16 +12,17 @@
 //! | `tracked` | what a unit has read for clients that cache, and what it has changed of that |
 //! | `counted`, `parked`, `attempt` | what follows from a unit of work, kept until it has ended |
 //! | `waiting` | what a unit leaves to be done for clients that wait for keys |
+//! | `replication` | what the node is to other servers: history, the master it follows, replicas |
 //! | `log` | the effects of the units that a shard has run, a chunk for each pass |
 //! | `receipts`, `listening` | messages, in the order of turns, and who waits until they are delivered |
 //! | `order` | what a snapshot is for that is not the data set's own file |
+//! | `full_sync` | a snapshot that replicas wait for |
 //! | `libraries` | what of the data set is in no slot |
 //! | `snapshot` | which snapshot is under way, and how the last one ended |
 //! | `aof` | the append-only file: what chunks become in files, and which files there are |
 //! | `promise` | what replies wait for where nothing is shown before it is on disk |
 //! | `garbage` | what is to be freed |
 //! | `clients`, `lobby` | the clients of a shard, and where they are while a unit of work runs |
-//! | `replication` | what the node is to other servers: history, the master it follows, replicas |
 //! | `node`, `env` | what the process, and what a shard knows; the time; the end of a unit |
 //! | `telling` | what units have to tell, and whose replies wait until it is delivered |
 //! | `keyspace`, `typed` | the slots of a unit, as its commands see them |
@@ -35,10 +36,12 @@
 //! | `upkeep` | what nobody asks for, with what it remembers |
 //! | `foresight`, `wire` | memory asked for ahead; the seam to the connections |
 //! | `room` | the blocked clients of a shard |
+//! | `feed` | who gets the stream, as its owner knows it |
 //! | `local` | the shard: its parts together, and how others reach it |
 //! | `invalidation`, `delivery` | messages into the outputs of clients |
 //! | `unblock` | clients that begin to wait, and the ways out |
 //! | `saves`, `rewrites` | beginning and ending snapshots, and rewrites of the append-only file |
+//! | `followers` | replicas: full and partial syncs, and what they are sent |
 //! | `report` | what the node and its shards say of themselves |
 //! | `replay` | commands that come from a file, or from a master |
 //! | `gates`, `route` | whether, and where |
@@ -69,8 +72,11 @@ mod evict_clients;
 mod eviction;
 mod exec;
 mod expiry;
+mod feed;
+pub(crate) mod followers;
 pub(crate) mod foresight;
 mod forgetting;
+mod full_sync;
 mod garbage;
 mod gates;
 mod ground;

@@ -26,6 +26,7 @@
 
 use super::delivery;
 use super::env::Env;
+use super::followers;
 use super::ground::Ground;
 use super::local::Local;
 use super::rewrites;
@@ -165,6 +166,7 @@ impl Local {
         let pause = upkeep.cron(&mut Ground { core, env, node }, clients, links_bytes);
         look_after(self);
         rewrites::look_after(self);
+        followers::look_after(self);
         obey_signal(self);
         pause
     }
@@ -271,6 +273,10 @@ impl Local {
         if let Some(turn) = &turn {
             delivery::announce(self, turn);
         }
+        let pieces = self.env.log.take_pieces();
+        if !pieces.is_empty() {
+            followers::hand_on(self, pieces);
+        }
         let turn = turn.map(|turn| turn.turn);
         let changes = self.env.stats.counts.changes;
         self.env.snapshots.publish_changes(self.env.shard, changes);
@@ -348,6 +354,9 @@ impl Local {
             }
         }
         client.corked_at = None;
+        if client.follower.is_some() {
+            followers::obey_ack(client, &self.node.replication);
+        }
         client.usage.note(0, client.out.len());
         client.in_flight_bytes = wire.queued_bytes(index);
         if is_over_output_limit(client, &mut self.env) {
@@ -399,6 +408,9 @@ impl Local {
     pub fn disconnect(&mut self, index: u32) {
         if let Some(mut client) = self.clients.remove(index) {
             self.env.stop_listening(&mut client.session);
+            if client.follower.is_some() {
+                followers::forget(self, client.session.id);
+            }
             self.upkeep.under_way.forget(&mut client);
             self.unwatch(&mut client);
             unblock::leave(self, index);

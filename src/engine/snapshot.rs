@@ -55,7 +55,7 @@ pub enum Reason {
     Background,
 }
 
-/// What writers have to know of snapshots.
+/// What writers have to know of snapshots, and of what else keeps the data set safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotState {
     /// `stop-writes-on-bgsave-error`, and the last one has failed.
@@ -64,12 +64,14 @@ pub struct SnapshotState {
     pub is_at_limit: bool,
     /// What is logged cannot be written, or not be synced.
     pub has_log_failed: bool,
+    /// Fewer replicas are near than `min-replicas-to-write` asks for.
+    pub lacks_replicas: bool,
 }
 
 impl SnapshotState {
     #[inline]
     pub fn is_calm(self) -> bool {
-        !self.refuses_writes && !self.is_at_limit && !self.has_log_failed
+        !self.refuses_writes && !self.is_at_limit && !self.has_log_failed && !self.lacks_replicas
     }
 }
 
@@ -247,7 +249,7 @@ impl Snapshots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins one; None: there is one under way.
+    /// Begins one; None: one is under way.
     pub fn begin(&self, reason: Reason, settings: &Settings, now: UnixMs, used_bytes: usize) -> Option<Begun> {
         self.begin_for(reason, None, settings, now, used_bytes)
     }
@@ -495,7 +497,7 @@ impl Snapshots {
         SnapshotState {
             refuses_writes: self.last_has_failed() && settings.stop_writes_on_bgsave_error && !settings.save.is_empty(),
             is_at_limit: self.cut.is_open() && self.is_at_limit(settings),
-            has_log_failed: false,
+            ..SnapshotState::default()
         }
     }
 
@@ -614,7 +616,9 @@ impl Plan {
             number,
             reason,
             began: now,
-            form: Form::of(settings),
+            form: order
+                .as_ref()
+                .map_or_else(|| Form::of(settings), |order| order.form(settings)),
             usage: usage_of(settings),
             writing: Writing {
                 syncs_on_the_way,
@@ -627,7 +631,7 @@ impl Plan {
                 created_at: now,
                 used_bytes: used_bytes as u64,
                 fields: Vec::new(),
-                is_base: order.is_some(),
+                is_base: order.as_ref().is_some_and(|order| order.is_base()),
                 part_count: match layout {
                     RdbLayout::Merged => 2 * shard_count,
                     RdbLayout::PerShard => 2,
@@ -755,8 +759,8 @@ impl Plan {
             count: self.file_count(),
         };
         Head {
-            fields: match self.order {
-                Some(_) => Vec::new(),
+            fields: match &self.order {
+                Some(order) => order.fields(),
                 None => replaced.told(member),
             },
             // A library must not stand twice in what is one data set.

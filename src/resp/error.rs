@@ -148,6 +148,7 @@ errors! {
 
     // Subscriptions.
     REPLICA_KEYSPACE = "ERR Replica can't interact with the keyspace";
+    NO_MASTER_LINK = "NOMASTERLINK Can't SYNC while not connected with my master";
     MONITOR_DENIED = "ERR MONITOR isn't allowed for DENY BLOCKING client";
     SSUBSCRIBE_DENIED = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
 
@@ -416,6 +417,8 @@ templates! {
     unrecognized_xclaim_option(option: &[u8]) = "ERR Unrecognized XCLAIM option '{}'";
     invalid_argument_for(what: &str, command: &str) = "ERR Invalid {} argument for {}", "`min-idle-time`, `XCLAIM`.";
     hello_option(option: &[u8]) = "ERR Syntax error in HELLO option '{}'";
+    unrecognized_replconf_option(option: &[u8]) = "ERR Unrecognized REPLCONF option: {}";
+    replica_address_too_long(length: i64) = "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes";
     unrecognized_option(option: &[u8]) = "ERR Unrecognized option '{}'", "CLIENT SETINFO.";
     client_property_invalid(name: &[u8]) = "ERR {} cannot contain spaces, newlines or special characters.", "CLIENT SETINFO.";
     unknown_argument(argument: &[u8]) = "ERR Unknown argument {}", "FUNCTION LIST.";

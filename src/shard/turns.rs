@@ -235,6 +235,21 @@ impl Turns {
         self.next_number.load(Ordering::SeqCst)
     }
 
+    /// Takes a range of the stream for so many bytes that belong to no pass, and are in no db.
+    pub fn take_offsets(&self, bytes: u64) -> Range<u64> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = taken.offset;
+        taken.offset += bytes;
+        start..taken.offset
+    }
+
+    /// The end of the stream, from which on it can be read by whoever knows nothing of what came before: its db is said anew.
+    pub fn cut_stream(&self) -> u64 {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.stream_db = None;
+        taken.offset
+    }
+
     /// The end of the stream.
     pub fn end_offset(&self) -> u64 {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).offset
@@ -319,6 +334,11 @@ mod tests {
         assert_eq!(take(3, 3), (123..223, false));
         assert_eq!(take(0, 0), (223..346, true));
         assert_eq!(turns.end_offset(), 346);
+        // What is in no db changes none.
+        assert_eq!(turns.take_offsets(14), 346..360);
+        assert_eq!(take(0, 0), (360..460, false));
+        assert_eq!(turns.cut_stream(), 460);
+        assert_eq!(take(0, 0), (460..583, true));
     }
 
     /// With real threads: what is released has all earlier numbers written, and a listener that goes by what is stable never hears of a

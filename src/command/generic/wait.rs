@@ -1,18 +1,19 @@
 //! WAIT and WAITAOF: until so many replicas have what this client wrote, or until it is on disk here.
 //!
-//! There are no replicas yet, so whoever wants none has its answer at once, and whoever wants some gets 0 when its time is over. It
-//! waits as a task of its own, with nothing held: only its connection stands still. Inside a transaction nothing may wait, and
-//! the answer is what is true at that moment.
+//! Whoever waits does so as a task of its own, with nothing held: only its connection stands still. Inside a transaction nothing may wait, and
+//! the answer is what is true at that moment. Replicas say each second how far they are; who waits has them asked at once.
 //!
 //! What a client has written last is not known of each (it may have been written on any shard), but all that was written before its call
-//! has a log number by then. So WAITAOF waits until all of that is durable: now and then for more than in Redis, never for less. Within a
-//! transaction it answers for what came before that, as in Redis.
+//! has a log number by then. So WAITAOF waits until all of that is durable: now and then for more than in Redis, never for less. For the same reason
+//! replicas are waited for until they have the stream as far as it went at the time of the call. Within a transaction WAITAOF answers for what came before that, as in Redis.
 
 use crate::base::clock::Ms;
 use crate::base::numbers::parse_i64;
 use crate::client::Client;
 use crate::engine::arguments::numbers::{element_count, integer};
 use crate::engine::arguments::timeout::deadline_ms;
+use crate::engine::followers;
+use crate::engine::replication::{Replica, ReplicaState};
 use crate::engine::{Command, Context, NodeFuture, Run};
 use crate::resp::error;
 use crate::shard::durable::Need;
@@ -61,12 +62,14 @@ fn wait_aof(context: &mut Context) -> NodeFuture<'_> {
         if !(0..=1).contains(&local_count) {
             return Err(error::out_of_bounds(0, 1));
         }
-        let replica_count = element_count(args.at(2))?;
+        // No count is beyond what an integer of the protocol says.
+        let wanted_copies = i64::try_from(element_count(args.at(2))?).unwrap_or(i64::MAX);
         let deadline = deadline_ms(args.at(3), context.now())?;
         if is_replica(context) {
             return Err(error::WAITAOF_ON_REPLICA);
         }
         let mut target = None;
+        let mut replicas = Replicas::default();
         loop {
             if local_count > 0 && !context.settings().appendonly {
                 return Err(error::WAITAOF_WITHOUT_AOF);
@@ -78,13 +81,14 @@ fn wait_aof(context: &mut Context) -> NodeFuture<'_> {
                 target.is_some_and(|target| Need::of(target).is_met(local.env.durable().prefix()))
             });
             let durable_count = i64::from(is_durable && context.settings().appendonly);
-            let is_met = durable_count >= local_count && replica_count == 0;
+            let copies = replicas.count(context, wanted_copies, |replica| replica.durable_offset);
+            let is_met = durable_count >= local_count && copies >= wanted_copies;
             let is_over = deadline.is_some_and(|deadline| deadline < context.now());
             if is_met || is_over || context.is_nested || !is_connected(context) {
                 let mut reply = context.reply();
                 reply.array(2);
                 reply.integer(durable_count);
-                reply.integer(0);
+                reply.integer(copies);
                 return Ok(());
             }
             context.sleep(DISK_LOOKED_AT_EVERY.duration()).await;
@@ -92,8 +96,37 @@ fn wait_aof(context: &mut Context) -> NodeFuture<'_> {
     })
 }
 
-/// How long one sleep lasts before the client is looked after: who is gone need not be waited for.
-const SLEEP_MAX: Ms = Ms(200);
+/// How soon WAIT looks again: a replica on the same host answers sooner, one elsewhere mostly later.
+const REPLICAS_LOOKED_AT_EVERY: Ms = Ms(1);
+
+/// What is waited for of replicas.
+#[derive(Default)]
+struct Replicas {
+    /// The end of the stream when the wait began.
+    target: Option<u64>,
+    has_asked: bool,
+}
+
+impl Replicas {
+    /// How many have all that was there at first, by what they say of themselves; has them asked if that is too few.
+    fn count(&mut self, context: &Context, wanted: i64, offset_of: fn(&Replica) -> Option<u64>) -> i64 {
+        context.with(|local| {
+            // What this pass has logged gets its offsets at its end; within a transaction what came before counts.
+            if self.target.is_none() && (context.is_nested || !local.env.has_unwritten()) {
+                self.target = Some(local.node.turns.end_offset());
+            }
+            let Some(target) = self.target else { return 0 };
+            let has_it = |replica: &&Replica| {
+                replica.state == ReplicaState::Online && offset_of(replica).is_some_and(|offset| offset >= target)
+            };
+            let count = local.node.replication.lock().replicas.iter().filter(has_it).count() as i64;
+            if count < wanted && !context.is_nested && !std::mem::replace(&mut self.has_asked, true) {
+                followers::ask_for_acks(local);
+            }
+            count
+        })
+    }
+}
 
 /// What is written to a replica goes no further.
 fn is_replica(context: &Context) -> bool {
@@ -112,16 +145,17 @@ fn wait(context: &mut Context) -> NodeFuture<'_> {
         if timeout > i64::MAX as u64 - began.0 {
             return Err(error::TIMEOUT_OUT_OF_RANGE);
         }
-        if wanted > 0 && !context.is_nested {
-            let mut left = if timeout == 0 { Ms::MAX } else { Ms(timeout) };
-            while left > Ms::ZERO && is_connected(context) {
-                let nap = left.min(SLEEP_MAX);
-                context.sleep(nap.duration()).await;
-                left -= nap;
+        let mut replicas = Replicas::default();
+        let mut left = if timeout == 0 { Ms::MAX } else { Ms(timeout) };
+        loop {
+            let count = replicas.count(context, wanted, |replica| Some(replica.acked_offset));
+            if count >= wanted || context.is_nested || left == Ms::ZERO || !is_connected(context) {
+                context.reply().integer(count);
+                return Ok(());
             }
+            context.sleep(REPLICAS_LOOKED_AT_EVERY.duration()).await;
+            left -= REPLICAS_LOOKED_AT_EVERY.min(left);
         }
-        context.reply().integer(0);
-        Ok(())
     })
 }
 

@@ -12,6 +12,7 @@ mod memory;
 mod module;
 mod monitor;
 mod replicaof;
+mod replication;
 mod save;
 mod shutdown;
 mod slowlog;
@@ -41,4 +42,7 @@ pub const COMMANDS: &[Command] = &[
     lolwut::LOLWUT,
     module::MODULE,
     monitor::MONITOR,
+    replication::REPLCONF,
+    replication::SYNC,
+    replication::PSYNC,
 ];

@@ -5,6 +5,7 @@
 //! | here | the identity ([`History`]), and those who copy this server ([`Replica`]), as all shards know them |
 //! | `following` | the role: whom this server copies, if it does, and how far it has come in that ([`Following`]) |
 //! | `figures` | what INFO says of that |
+//! | `stream` | the stream put together, and the end of it that is kept |
 //!
 //! A *history* is a name (`replid`) and all that has happened under it; a place in it is an offset, counted in bytes of the stream. Whoever
 //! knows name and offset can say what is missing. When a server goes on from another one's history under a name of its own (it was
@@ -19,6 +20,7 @@
 
 mod figures;
 mod following;
+pub mod stream;
 
 pub use figures::write_section;
 pub use following::{Assignment, Following, LinkState, Position, Report, Transfer};
@@ -126,6 +128,13 @@ pub struct State {
     pub history: History,
     pub replicas: Vec<Replica>,
     pub backlog: Option<BacklogFigures>,
+}
+
+impl State {
+    /// The replica that is this client.
+    pub fn replica(&mut self, id: u64) -> Option<&mut Replica> {
+        self.replicas.iter_mut().find(|replica| replica.id == id)
+    }
 }
 
 /// See the essay above.

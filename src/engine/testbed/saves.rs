@@ -358,6 +358,10 @@ impl Disk for Uncharged {
         Ok(Box::new(UnchargedFile(Some(file))))
     }
 
+    fn open_shared(&self, path: &Path) -> io::Result<Arc<dyn DiskFile + Sync>> {
+        uncharged(|| self.0.open_shared(path))
+    }
+
     fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = uncharged(|| self.0.open_to_append(path))?;
         Ok(Box::new(UnchargedFile(Some(file))))

@@ -337,6 +337,16 @@ impl Head {
     }
 }
 
+/// A file without keys, whole: what it says of itself, and the libraries.
+pub fn without_keys(head: Head) -> Vec<u8> {
+    let head = Head { part_count: 1, ..head };
+    let mut bytes = head.bytes(head.lowest_version(), &[]);
+    bytes.push(opcode::EOF);
+    let crc = crc64(0, &bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 /// A file that is whole and on the disk, under its temporary name.
 #[derive(Debug)]
 pub struct Sealed {
@@ -353,6 +363,11 @@ impl Sealed {
 
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The lowest version that holds what is in it.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Takes the file away.

@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How many bytes are copied at a time where the kernel cannot do it between two files.
 const COPIED_AT_ONCE: usize = 256 * 1024;
@@ -26,6 +27,8 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A file that exists, to be read.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// The same, to be read by several threads.
+    fn open_shared(&self, path: &Path) -> io::Result<Arc<dyn DiskFile + Sync>>;
     /// A file that exists, to be read, cut, and written on at its end.
     fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// A directory, if it is not there. Its own name lasts when the directory that it lies in has been synced.
@@ -99,6 +102,12 @@ impl Disk for HostDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(HostFile {
+            file: File::open(path)?,
+        }))
+    }
+
+    fn open_shared(&self, path: &Path) -> io::Result<Arc<dyn DiskFile + Sync>> {
+        Ok(Arc::new(HostFile {
             file: File::open(path)?,
         }))
     }

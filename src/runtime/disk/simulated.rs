@@ -274,6 +274,17 @@ impl Disk for SimulatedDisk {
         Ok(self.file(file, state.era))
     }
 
+    fn open_shared(&self, path: &Path) -> io::Result<Arc<dyn DiskFile + Sync>> {
+        let mut state = self.lock();
+        state.begin()?;
+        let file = state.find(path)?;
+        Ok(Arc::new(SimulatedFile {
+            disk: self.clone(),
+            file,
+            era: state.era,
+        }))
+    }
+
     fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.open(path)
     }
