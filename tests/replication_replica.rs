@@ -547,3 +547,47 @@ fn a_replica_logs_what_it_gets() {
         assert_eq!(replica.client().line("CONFIG GET replicaof").items()[1].text(), "");
     }
 }
+
+/// This server copies itself, whatever the numbers of shards; the roles change places; and who copies a server that begins to copy another
+/// one is cut off, and told that there is nothing to be had while that has no link it could hand on.
+#[test]
+fn it_copies_and_is_copied_by_its_like() {
+    for (of_master, of_replica) in [(1, 4), (4, 2), (2, 1)] {
+        let args = ["--repl-diskless-sync-delay", "0"];
+        let [master, replica] = [of_master, of_replica].map(|shards| Server::shardis(shards, &args));
+        fill(&mut master.client());
+        follow(&replica, &master);
+        change(&mut master.client(), 1);
+        assert_same(&replica, &master);
+        let fulls = || syncs(&master)[0];
+        let before = fulls();
+        assert_eq!(master.client().line("CLIENT KILL TYPE replica").integer(), 1);
+        change(&mut master.client(), 2);
+        assert_same(&replica, &master);
+        assert_eq!(fulls(), before, "what it lacked was in the backlog");
+        assert_eq!(master.info_number("replication", "connected_slaves"), 1);
+
+        // The roles change places.
+        assert_eq!(replica.client().line("REPLICAOF NO ONE").text(), "OK");
+        change(&mut replica.client(), 3);
+        follow(&master, &replica);
+        assert_same(&master, &replica);
+        assert_eq!(master.info_number("replication", "connected_slaves"), 0);
+
+        // A third one copies who leads now, and loses it when that follows another one.
+        let third = Server::shardis(2, &args);
+        follow(&third, &replica);
+        assert_same(&third, &replica);
+        let other = Server::shardis(1, &args);
+        follow(&replica, &other);
+        eventually("it is cut off", || !is_linked(&third));
+        assert_eq!(replica.info_number("replication", "connected_slaves"), 0);
+        follow(&third, &other);
+        follow(&master, &other);
+        fill(&mut other.client());
+        for copy in [&replica, &third, &master] {
+            assert_same(copy, &other);
+        }
+        assert_eq!(other.info_number("replication", "connected_slaves"), 3);
+    }
+}

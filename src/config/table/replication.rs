@@ -22,19 +22,19 @@ chapter "REPLICATION";
     "replica-read-only" | "slave-read-only" => replica_read_only: bool = Kind::Bool, "yes", Flags::NONE, Replication;
 
     /// Whether a full sync is sent straight to the socket, without a file on the master.
-    "repl-diskless-sync" => repl_diskless_sync: bool = Kind::Bool, "yes", Flags::LATER, Replication;
+    "repl-diskless-sync" => repl_diskless_sync: bool = Kind::Bool, "yes", Flags::NONE, Replication;
 
     /// How many seconds a full sync waits for more replicas that want the same.
-    "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = integer(0, I32), "5", Flags::LATER, Replication;
+    "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = integer(0, I32), "5", Flags::NONE, Replication;
 
     /// Do not wait any longer once this many replicas want a full sync. 0 always waits.
-    "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = integer(0, I32), "0", Flags::LATER, Replication;
+    "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = integer(0, I32), "0", Flags::NONE, Replication;
 
     /// How a replica loads a full sync: from a file, or straight from the socket.
     "repl-diskless-load" => repl_diskless_load: DisklessLoad = Kind::Choice(DisklessLoad::NAMES), "disabled", Flags::DENY_LOADING.and(Flags::LATER), Replication;
 
     /// How often a master pings its replicas, in seconds.
-    "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = integer(1, I32), "10", Flags::LATER, Replication;
+    "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = integer(1, I32), "10", Flags::NONE, Replication;
 
     /// After how many silent seconds a master or a replica is taken for lost.
     "repl-timeout" => repl_timeout: u32 = integer(1, I32), "60", Flags::NONE, Replication;
@@ -44,13 +44,13 @@ chapter "REPLICATION";
 
     /// The oldest version that a replica may have, which says in which form a full sync is sent to it.
     /// `auto` goes by what each replica says of itself, and is 7.0 for those that say nothing.
-    "repl-compat" => repl_compat: ReplCompat = Kind::Choice(ReplCompat::NAMES), "auto", Flags::OWN.and(Flags::LATER), Replication;
+    "repl-compat" => repl_compat: ReplCompat = Kind::Choice(ReplCompat::NAMES), "auto", Flags::OWN, Replication;
 
     /// How much of the stream of changes is remembered for replicas that reconnect.
     "repl-backlog-size" => repl_backlog_size: u64 = memory_of_at_least(16384, 1, BYTES), "1mb", Flags::NONE, Replication;
 
     /// After how many seconds without a replica the backlog is freed. 0 keeps it.
-    "repl-backlog-ttl" => repl_backlog_ttl: u64 = integer(0, I64), "3600", Flags::LATER, Replication;
+    "repl-backlog-ttl" => repl_backlog_ttl: u64 = integer(0, I64), "3600", Flags::NONE, Replication;
 
     /// Which replica Sentinel promotes: the lowest number first, 0 never.
     "replica-priority" | "slave-priority" => replica_priority: u32 = integer(0, I32), "100", Flags::NONE, Replication;
