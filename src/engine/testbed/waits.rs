@@ -165,6 +165,9 @@ impl Judge {
         self.check_time(client, wait.index, record, &footprint, (step_ns, is_of_the_last))?;
         let index = wait.index;
         if is_served {
+            // That its peer has ended may be on its way already, and then nobody is handed the reply.
+            let judged = &mut self.clients[client];
+            judged.is_lost |= judged.has_half_closed;
             let writes = self.clients[client].states[index].traits.writes;
             self.check_pause(record, writes, || described.clone())?;
             if let Some(key) = &key {
