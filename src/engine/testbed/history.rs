@@ -188,6 +188,8 @@ impl History {
         self.latest = self.latest.max(record.now);
         let all: Vec<u16> = match (&record.what, footprint) {
             (What::Evicted(key), _) => vec![key_slot(key)],
+            // It has looked at nothing of what it would have used.
+            (What::Aborted, _) => Vec::new(),
             (What::Expired, _) => record
                 .effects
                 .iter()
