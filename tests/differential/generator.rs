@@ -23,6 +23,8 @@ const EXCLUDED: &[(&str, &str)] = &[
     ("quit", "ends the connection"),
     ("hello", "is said once, at the start of a session"),
     ("auth", "neither server has a password"),
+    ("replicaof", "gives the server a master"),
+    ("slaveof", "as REPLICAOF"),
     ("role", "names offsets of the replication, which differ"),
     (
         "flushall",
