@@ -88,6 +88,11 @@ impl Feed {
         self.fed.iter().filter_map(of).collect()
     }
 
+    /// How much of the stream is kept.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.stream.as_ref().map_or(0, Stream::kept_bytes)
+    }
+
     /// Since when the one that has waited longest for a full sync does, and how many do.
     pub(super) fn waiting(&self) -> Option<(UnixMs, usize)> {
         let waiting = self.fed.iter().filter(|fed| fed.stage == Promise::Nothing);

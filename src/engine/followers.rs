@@ -244,6 +244,7 @@ fn enter(local: &mut Local, id: u64, place: ConnRef, words: ReplicaWords, wish: 
         let acked_offset = stream.end() - kept.len() as u64;
         let need = need_of_all(local);
         local.feed.fed.push(fed);
+        local.env.stats.counts.partial_syncs += 1;
         if let Some(replica) = local.node.replication.lock().replica(id) {
             replica.state = ReplicaState::Online;
             replica.acked_offset = acked_offset;
@@ -259,6 +260,9 @@ fn enter(local: &mut Local, id: u64, place: ConnRef, words: ReplicaWords, wish: 
         });
     }
     local.feed.fed.push(fed);
+    let counts = &mut local.env.stats.counts;
+    counts.full_syncs += 1;
+    counts.refused_partial_syncs += u64::from(matches!(&wish, Wish::From(replid, _) if replid != b"?"));
     let settings = local.env.settings.clone();
     begin_sync(local, &settings);
 }

@@ -23,6 +23,7 @@ pub struct Report {
     pub clients: ClientFigures,
     pub stats: StatsFigures,
     lazy_pending_objects: usize,
+    backlog_bytes: usize,
 }
 
 impl Report {
@@ -32,6 +33,7 @@ impl Report {
             shard: local.env.shard.0 as usize,
             stats: local.env.stats.figures(tells_commands),
             lazy_pending_objects: local.env.garbage.pending_count(),
+            backlog_bytes: local.feed.backlog_bytes(),
             ..Report::default()
         };
         report.slots_owned = (0..SLOT_COUNT as u16)
@@ -54,6 +56,7 @@ impl Report {
         self.clients.add(&other.clients);
         self.stats.add(&other.stats);
         self.lazy_pending_objects += other.lazy_pending_objects;
+        self.backlog_bytes += other.backlog_bytes;
     }
 
     /// What of the memory is no data, and what waits to be freed.
@@ -62,6 +65,7 @@ impl Report {
             client_bytes: self.clients.total_bytes,
             table_bytes: self.keys.table_bytes,
             lazy_pending_objects: self.lazy_pending_objects,
+            backlog_bytes: self.backlog_bytes,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Held {
     pub table_bytes: usize,
     /// Keys whose values wait to be freed.
     pub lazy_pending_objects: usize,
+    /// The end of the stream that is kept for replicas.
+    pub backlog_bytes: usize,
 }
 
 /// What scripts and functions take, in bytes where nothing else is said.
@@ -112,7 +114,7 @@ impl Memory {
 
     /// What is no data, in bytes.
     pub fn overhead_bytes(&self, held: &Held) -> usize {
-        self.startup + held.client_bytes + held.table_bytes
+        self.startup + held.client_bytes + held.table_bytes + held.backlog_bytes
     }
 
     /// What is data, in bytes.
@@ -174,8 +176,8 @@ impl Memory {
         out.field("mem_fragmentation_ratio", quotient(resident, used));
         out.field("mem_fragmentation_bytes", difference(resident, used));
         out.field("mem_not_counted_for_evict", not_counted);
-        out.field("mem_replication_backlog", 0);
-        out.field("mem_total_replication_buffers", 0);
+        out.field("mem_replication_backlog", held.backlog_bytes);
+        out.field("mem_total_replication_buffers", held.backlog_bytes);
         out.field("mem_clients_slaves", 0);
         out.field("mem_clients_normal", held.client_bytes);
         out.field("mem_cluster_links", 0);

@@ -90,6 +90,12 @@ counters! {
     active_expire_us: Sum, "stats" "expire_cycle_cpu_milliseconds" / 1000;
     /// How often active expiry ran out of time.
     expire_time_cap_reached: Sum, "stats" "expired_time_cap_reached_count" / 1;
+    /// Replicas that have asked for a data set, or were given one instead of what they lacked.
+    full_syncs: Sum, "stats" "sync_full" / 1;
+    /// Replicas that were given what they lacked.
+    partial_syncs: Sum, "stats" "sync_partial_ok" / 1;
+    /// Replicas that wanted what they lacked, and could not be given it.
+    refused_partial_syncs: Sum, "stats" "sync_partial_err" / 1;
     /// Changes to the keyspace.
     changes: Sum, "persistence" "rdb_changes_since_last_save" / 1;
     /// Commands that this shard sent to another one.

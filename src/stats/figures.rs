@@ -82,9 +82,9 @@ impl StatsFigures {
         out.field("instantaneous_input_repl_kbps", "0.00");
         out.field("instantaneous_output_repl_kbps", "0.00");
         counts.write_field("rejected_connections", out);
-        out.field("sync_full", 0);
-        out.field("sync_partial_ok", 0);
-        out.field("sync_partial_err", 0);
+        counts.write_field("sync_full", out);
+        counts.write_field("sync_partial_ok", out);
+        counts.write_field("sync_partial_err", out);
         counts.write_field("expired_subkeys", out);
         counts.write_field("expired_keys", out);
         out.field("expired_stale_perc", format_args!("{:.2}", self.expired_stale_percent));

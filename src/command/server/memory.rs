@@ -250,7 +250,7 @@ fn figures(overview: &Overview) -> (Figures, Figures) {
         ("peak.allocated", count(peak)),
         ("total.allocated", count(used)),
         ("startup.allocated", count(startup)),
-        ("replication.backlog", count(0)),
+        ("replication.backlog", count(held.backlog_bytes)),
         ("clients.slaves", count(0)),
         ("clients.normal", count(held.client_bytes)),
         ("cluster.links", count(0)),
