@@ -288,7 +288,8 @@ impl Local {
 
     /// Whether something has come of what ran since the last pass was released, or this one is not released: the shard must not sleep.
     pub(super) fn has_unreleased(&self) -> bool {
-        self.passes.turn.is_some() || self.env.log.has_gathered() || !self.env.messages.is_empty()
+        let has_told = !self.env.messages.is_empty() || !self.env.waiting.is_empty();
+        self.passes.turn.is_some() || self.env.log.has_gathered() || has_told
     }
 
     /// Lets clients go on that waited for room in a link. True: there were any.
