@@ -64,16 +64,22 @@ impl Host for Alone {
     }
 }
 
-/// How a program ends: its reply, its error, or `unwind`.
-fn end_of(state: &mut State, host: &mut Alone, program: &str) -> String {
+/// Runs a program: what it has written, and how it has ended.
+fn run(state: &mut State, host: &mut Alone, program: &str) -> (ReplyBuf, Result<(), Ending>) {
     let sha = hex_digest(program.as_bytes());
     let script = Script {
         sha: &sha,
         body: program.as_bytes(),
     };
     let mut out = ReplyBuf::new();
-    let mut reply = Reply::new(&mut out, Proto::Resp2);
-    match state.eval(script, &[], &[], host, &mut reply) {
+    let end = state.eval(script, &[], &[], host, &mut Reply::new(&mut out, Proto::Resp2));
+    (out, end)
+}
+
+/// How a program ends: its reply, its error, or `unwind`.
+fn end_of(state: &mut State, host: &mut Alone, program: &str) -> String {
+    let (out, end) = run(state, host, program);
+    match end {
         Ok(()) => String::from_utf8_lossy(&out.to_contiguous()).into_owned(),
         Err(Ending::Error { error, .. }) => {
             assert!(out.is_empty(), "nothing is written of {program}");
@@ -393,15 +399,7 @@ fn an_error_is_counted_once() {
         ..Alone::default()
     };
     let mut counted = |program: &str| {
-        let sha = hex_digest(program.as_bytes());
-        let script = Script {
-            sha: &sha,
-            body: program.as_bytes(),
-        };
-        let mut out = ReplyBuf::new();
-        let mut reply = Reply::new(&mut out, Proto::Resp2);
-        let end = state.eval(script, &[], &[], &mut host, &mut reply);
-        let is_counted = match end {
+        let is_counted = match run(&mut state, &mut host, program).1 {
             Ok(()) => None,
             Err(Ending::Error { is_counted, .. }) => Some(is_counted),
             Err(Ending::Unwind) => panic!("nobody has asked for it"),

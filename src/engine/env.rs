@@ -361,7 +361,7 @@ impl Env {
         Moment {
             now: self.now,
             policy: self.access_policy(),
-            keeps_stale: self.is_paused() || self.node.replication.following.is_replica(),
+            keeps_stale: self.is_paused() || self.node.replication.is_replica(),
         }
     }
 
@@ -369,12 +369,12 @@ impl Env {
     pub(super) fn may_expire_actively(&self) -> bool {
         let is_held_up = self.is_loading || self.snapshot_state.has_log_failed;
         // What a replica has goes when its master says so.
-        self.expires_actively && self.pause.is_none() && !is_held_up && !self.node.replication.following.is_replica()
+        self.expires_actively && self.pause.is_none() && !is_held_up && !self.node.replication.is_replica()
     }
 
     /// Whether room may be made by taking keys away. What a replica has is what its master has, as a rule.
     pub(super) fn may_evict(&self) -> bool {
-        let ignores = self.settings.replica_ignore_maxmemory && self.node.replication.following.is_replica();
+        let ignores = self.settings.replica_ignore_maxmemory && self.node.replication.is_replica();
         !self.is_loading && !self.snapshot_state.has_log_failed && !ignores
     }
 

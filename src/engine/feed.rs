@@ -63,7 +63,6 @@ pub(super) enum Promise {
 /// A full sync that is under way.
 pub(super) struct UnderWay {
     pub(super) sync: Arc<FullSync>,
-    pub(super) replid: String,
     /// Its cut has been made, and those who wait for it know.
     pub(super) is_cut: bool,
     /// By marks, or by a length.

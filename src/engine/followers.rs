@@ -141,10 +141,10 @@ pub(super) fn look_after(local: &mut Local) {
     let (settings, now) = (local.env.settings.clone(), local.env.now);
     look_at_sync(local);
     if let Some(stream) = &mut local.feed.stream {
-        stream.resize(usize::try_from(settings.repl_backlog_size).unwrap_or(usize::MAX));
+        stream.resize(backlog_bytes_max(&settings));
     }
     begin_sync(local, &settings);
-    if has_any && now.since(local.feed.pinged_at) >= Ms(u64::from(settings.repl_ping_replica_period) * 1000) {
+    if has_any && now.since(local.feed.pinged_at) >= Ms::from_seconds(settings.repl_ping_replica_period.into()) {
         local.feed.pinged_at = now;
         say(local, PING);
     }
@@ -164,8 +164,8 @@ pub(super) fn look_after(local: &mut Local) {
 /// What was promised as a master, or by one that had another history, is over when the role has changed: those who copied this server come
 /// back, and are told what it is now. To be called before anything is done about the stream; true: a replica has none.
 fn see_role(local: &mut Local) -> bool {
-    let following = &local.node.replication.following;
-    let (generation, is_replica) = (following.generation(), following.is_replica());
+    let replication = &local.node.replication;
+    let (generation, is_replica) = (replication.following.generation(), replication.is_replica());
     if local.feed.generation != generation {
         let feed = &mut local.feed;
         feed.generation = generation;
@@ -284,7 +284,7 @@ fn begin_sync(local: &mut Local, settings: &Settings) {
         return;
     }
     let is_diskless = settings.repl_diskless_sync;
-    let delay = Ms(u64::from(settings.repl_diskless_sync_delay) * 1000);
+    let delay = Ms::from_seconds(settings.repl_diskless_sync_delay.into());
     let is_full = (1..=count).contains(&(settings.repl_diskless_sync_max_replicas as usize));
     if is_diskless && !is_full && local.env.now.since(since) < delay {
         return;
@@ -296,8 +296,7 @@ fn begin_sync(local: &mut Local, settings: &Settings) {
     local.feed.is_beginning = true;
     if local.feed.stream.is_none() {
         // What happened before was not counted as a part of any history.
-        let replid = Random::from_entropy().random_hex(40);
-        local.node.replication.lock().history = History::new(replid);
+        begin_history(local);
     }
     local.node.log_switch.stream(true);
     let (handle, version) = (local.handle(), rdb_version(settings));
@@ -314,7 +313,7 @@ fn begin_sync(local: &mut Local, settings: &Settings) {
             let has_mark = local.env.settings.repl_diskless_sync;
             let replid = local.node.replication.lock().history.replid.clone();
             let (turns, disk) = (local.node.turns.clone(), local.node.snapshots.disk.clone());
-            let sync = Arc::new(FullSync::new(turns, disk, replid.clone(), version));
+            let sync = Arc::new(FullSync::new(turns, disk, replid, version));
             if saves::begin_for(local, Reason::Background, Some(sync.clone())).is_some() {
                 tracing::info!(
                     "Starting BGSAVE for SYNC with target: {}",
@@ -322,7 +321,6 @@ fn begin_sync(local: &mut Local, settings: &Settings) {
                 );
                 local.feed.sync = Some(UnderWay {
                     sync,
-                    replid,
                     is_cut: false,
                     has_mark,
                 });
@@ -330,6 +328,11 @@ fn begin_sync(local: &mut Local, settings: &Settings) {
             }
         });
     }));
+}
+
+/// How much of the stream is kept.
+fn backlog_bytes_max(settings: &Settings) -> usize {
+    usize::try_from(settings.repl_backlog_size).unwrap_or(usize::MAX)
 }
 
 /// The version of the format that a full sync must not exceed.
@@ -347,14 +350,14 @@ fn rdb_version(settings: &Settings) -> u16 {
 fn look_at_sync(local: &mut Local) {
     let Some(under_way) = &mut local.feed.sync else { return };
     if !under_way.is_cut
-        && let Some(at) = under_way.sync.cut()
+        && let Some(offset) = under_way.sync.cut()
     {
         under_way.is_cut = true;
-        let replid = under_way.replid.clone();
-        let backlog_bytes_max = usize::try_from(local.env.settings.repl_backlog_size).unwrap_or(usize::MAX);
+        let sync = under_way.sync.clone();
+        let backlog_bytes_max = backlog_bytes_max(&local.env.settings);
         let stream = &mut local.feed.stream;
-        stream.get_or_insert_with(|| Stream::new(at.offset, backlog_bytes_max));
-        promise(local, &replid, at.offset);
+        stream.get_or_insert_with(|| Stream::new(offset, backlog_bytes_max));
+        promise(local, sync.replid(), offset);
     }
     let Some(under_way) = &local.feed.sync else { return };
     let Some(outcome) = under_way.sync.outcome() else {
@@ -601,7 +604,7 @@ fn keep_awake(local: &mut Local) {
 
 /// `repl-timeout`: who has said nothing for so long is not there any more.
 fn end_silent(local: &mut Local, settings: &Settings) {
-    let timeout = Ms(u64::from(settings.repl_timeout) * 1000);
+    let timeout = Ms::from_seconds(settings.repl_timeout.into());
     let now: UnixMs = local.env.now;
     let silent: Vec<_> = {
         let state = local.node.replication.lock();
@@ -621,7 +624,7 @@ fn end_silent(local: &mut Local, settings: &Settings) {
 /// `repl-backlog-ttl`: what is kept for nobody is given up, and with it the history that it was the end of.
 fn forget_backlog(local: &mut Local, settings: &Settings) {
     let now = local.env.now;
-    let ttl = Ms(settings.repl_backlog_ttl.saturating_mul(1000));
+    let ttl = Ms::from_seconds(settings.repl_backlog_ttl);
     if !local.feed.fed.is_empty() || local.feed.sync.is_some() || local.feed.is_beginning {
         local.feed.alone_since = None;
         return;
@@ -636,6 +639,11 @@ fn forget_backlog(local: &mut Local, settings: &Settings) {
     );
     local.feed.stream = None;
     local.node.log_switch.stream(false);
+    begin_history(local);
+}
+
+/// What comes is a part of no history that anybody knows.
+fn begin_history(local: &Local) {
     let replid = Random::from_entropy().random_hex(40);
     local.node.replication.lock().history = History::new(replid);
 }

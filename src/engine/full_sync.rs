@@ -4,7 +4,7 @@
 //! name as soon as it is whole: it lives as long as somebody is being sent it, and whatever becomes of the process, nothing is left behind.
 //!
 //! ```text
-//!  begin --> cut: offset and number of the history, the stream says its db anew --> whole: the file --> replicas
+//!  begin --> cut: offset of the history, the stream says its db anew --> whole: the file --> replicas
 //! ```
 
 use super::log::LogFile;
@@ -18,15 +18,6 @@ use crate::shard::ShardId;
 use crate::shard::turns::Turns;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The moment of a full sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct At {
-    /// All of the stream before it is in the data set.
-    pub offset: u64,
-    /// The last log number that is.
-    pub number: u64,
-}
-
 /// A file to be sent, and its length.
 pub type Laid = (Arc<dyn DiskFile + Sync>, u64);
 
@@ -37,7 +28,8 @@ pub struct FullSync {
     replid: String,
     /// The highest version of the format that all who wait can read.
     rdb_version: u16,
-    cut: OnceLock<At>,
+    /// All of the stream before it is in the data set.
+    cut: OnceLock<u64>,
     file: Mutex<Option<Laid>>,
     /// How it has ended; the error is None if it was called off.
     ended: OnceLock<Result<(), Option<String>>>,
@@ -57,8 +49,13 @@ impl FullSync {
         }
     }
 
-    /// The moment that it shows, when that has come.
-    pub fn cut(&self) -> Option<At> {
+    /// The name of the history.
+    pub fn replid(&self) -> &str {
+        &self.replid
+    }
+
+    /// The offset of the moment that it shows, when that has come.
+    pub fn cut(&self) -> Option<u64> {
         self.cut.get().copied()
     }
 
@@ -91,7 +88,7 @@ impl Order for FullSync {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        let offset = self.cut().map_or(0, |at| at.offset);
+        let offset = self.cut().unwrap_or(0);
         vec![
             ("repl-stream-db", "0".to_owned()),
             ("repl-id", self.replid.clone()),
@@ -99,12 +96,9 @@ impl Order for FullSync {
         ]
     }
 
-    fn at_cut(&self, next_number: u64) {
+    fn at_cut(&self, _: u64) {
         // A snapshot has one cut.
-        let _ = self.cut.set(At {
-            offset: self.turns.cut_stream(),
-            number: next_number - 1,
-        });
+        let _ = self.cut.set(self.turns.cut_stream());
     }
 
     fn file_of(&self, _: ShardId) -> Option<Box<dyn LogFile + Send>> {

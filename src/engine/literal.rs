@@ -139,6 +139,20 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// As whom what no client has sent is run: in one go, and nobody wants its reply.
+    pub(super) fn in_background(db: DbIndex, leaves_clocks: bool) -> Caller {
+        Caller {
+            db,
+            proto: Proto::Resp2,
+            leaves_clocks,
+            is_local: true,
+            is_nested: true,
+            is_silent: true,
+            tracker: None,
+            is_script: false,
+        }
+    }
+
     pub fn of(session: &Session) -> Caller {
         Caller {
             db: DbIndex(session.db),

@@ -101,7 +101,7 @@ pub trait Executor {
 }
 
 /// Runs work that may block on another thread; answers what it answers.
-pub(super) async fn on_another_thread<T: Send + 'static>(
+pub(crate) async fn on_another_thread<T: Send + 'static>(
     executor: &dyn Executor,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {

@@ -13,7 +13,7 @@ use super::local::Local;
 use super::run::{Outcome, run_keys};
 use super::streamed::Batch;
 use super::task::{Task, TaskKind};
-use crate::resp::{Args, OwnedArgs, Proto, ReplyBuf};
+use crate::resp::{Args, OwnedArgs, ReplyBuf};
 use crate::shard::{ConnRef, Footprint, Unit};
 use crate::store::DbIndex;
 
@@ -25,21 +25,6 @@ pub enum Replayed {
     Refused(Vec<u8>),
     /// A slot of its is on loan: again, later.
     Later,
-}
-
-/// As whom a command of a file is run.
-fn caller(db: DbIndex) -> Caller {
-    Caller {
-        db,
-        proto: Proto::Resp2,
-        leaves_clocks: true,
-        is_local: true,
-        // In one go.
-        is_nested: true,
-        is_silent: true,
-        tracker: None,
-        is_script: false,
-    }
 }
 
 /// Runs a command whose keys are all at home here, and which finds out nothing late. `first` is its only key, where it has one.
@@ -65,7 +50,7 @@ pub fn run_here(
         return Replayed::Later;
     };
     let mut attempt = Attempt::default();
-    let caller = caller(db);
+    let caller = Caller::in_background(db, true);
     let outcome = run_keys(
         found,
         args,
@@ -88,10 +73,7 @@ pub fn run_here(
         what: Observation::Ran(args),
     };
     local.env.end_unit(&mut attempt, &mut view, ended);
-    let refusal = reply
-        .as_single()
-        .filter(|text| text.starts_with(b"-"))
-        .map(<[u8]>::to_vec);
+    let refusal = reply.as_error().map(<[u8]>::to_vec);
     reply.clear();
     refusal.map_or(Replayed::Ran, Replayed::Refused)
 }
@@ -108,26 +90,29 @@ pub fn run_apart(
     let origin = ConnRef::background(local.env.shard);
     let work = Task {
         then: Some(then),
-        ..Task::of(origin, Some(found), caller(db), TaskKind::Command { args })
+        ..Task::of(
+            origin,
+            Some(found),
+            Caller::in_background(db, true),
+            TaskKind::Command { args },
+        )
     };
-    let unit = Unit {
-        work: Box::new(work),
-        footprint,
-        origin,
-        ticket: None,
-    };
-    local.core.dispatch(unit, &mut local.env, &mut local.outbox);
-    local.post();
+    dispatch(local, work, footprint);
 }
 
 /// Has what a master has sent take effect, and calls `then` when it has.
 pub fn apply(local: &mut Local, mut batch: Box<Batch>, then: Box<dyn FnOnce() + Send>) {
     let footprint = batch.footprint();
-    let origin = ConnRef::background(local.env.shard);
     let work = Task {
         then: Some(then),
         ..Task::in_background(local.env.shard, TaskKind::Stream(batch))
     };
+    dispatch(local, work, footprint);
+}
+
+/// Has a unit of nobody's collect its slots.
+fn dispatch(local: &mut Local, work: Task, footprint: Footprint) {
+    let origin = ConnRef::background(local.env.shard);
     let unit = Unit {
         work: Box::new(work),
         footprint,

@@ -201,7 +201,7 @@ fn run_blocking(
     attempt.may_park = true;
     let outcome = run_keys(found, args.as_args(), caller, None, view, attempt, env, reply);
     let what = match outcome {
-        Outcome::Ran if reply.to_contiguous().first() == Some(&b'-') => Observation::Refused(args.as_args()),
+        Outcome::Ran if reply.as_error().is_some() => Observation::Refused(args.as_args()),
         Outcome::Ran => Observation::Ran(args.as_args()),
         Outcome::Parked { .. } => Observation::Parked(args.as_args()),
         Outcome::Lacking => return outcome,

@@ -22,7 +22,7 @@ use super::literal::{Caller, Registered, Registry, Run, key_slots};
 use super::registry::CommandId;
 use super::run::{Outcome, run_keys};
 use super::serve::end_unit;
-use crate::resp::{Args, Proto, ReplyBuf, Span};
+use crate::resp::{Args, ReplyBuf, Span};
 use crate::shard::{ConnRef, Footprint, SlotMarks, View};
 use crate::store::{DbIndex, Slot};
 
@@ -152,13 +152,22 @@ impl Batch {
             spans_done += spans.len();
             let (found, args) = (registry.get(item.command), Args::new(&self.bytes, spans));
             let db = DbIndex(item.db);
-            let outcome = run_keys(found, args, &caller(db), None, view, &mut attempt, env, reply);
+            let outcome = run_keys(
+                found,
+                args,
+                &Caller::in_background(db, false),
+                None,
+                view,
+                &mut attempt,
+                env,
+                reply,
+            );
             assert!(
                 outcome == Outcome::Ran,
                 "{} has all the slots that it can name",
                 found.full_name
             );
-            if let Some(error) = reply.as_single().filter(|text| text.starts_with(b"-")) {
+            if let Some(error) = reply.as_error() {
                 tracing::warn!(
                     "== CRITICAL == This replica is sending an error to its master: '{}' after processing the command '{}'",
                     error[1..].trim_ascii().escape_ascii(),
@@ -186,20 +195,5 @@ impl Batch {
         node.replication
             .following
             .advance(self.generation, self.offset, self.db);
-    }
-}
-
-/// As whom a command of the stream is run.
-fn caller(db: DbIndex) -> Caller {
-    Caller {
-        db,
-        proto: Proto::Resp2,
-        leaves_clocks: false,
-        is_local: true,
-        // In one go.
-        is_nested: true,
-        is_silent: true,
-        tracker: None,
-        is_script: false,
     }
 }

@@ -227,6 +227,11 @@ impl ReplyBuf {
         self.shared.is_empty().then_some(&self.bytes)
     }
 
+    /// The error that it is, if it is one. (None is written but in one piece.)
+    pub fn as_error(&self) -> Option<&[u8]> {
+        self.as_single().filter(|text| text.starts_with(b"-"))
+    }
+
     /// The content in one piece, copied only if it is not in one already.
     pub fn to_contiguous(&self) -> Cow<'_, [u8]> {
         match self.as_single() {

@@ -10,6 +10,7 @@ use crate::config::Settings;
 use crate::durability::directory;
 use crate::durability::load::{Load, LoadError, Options, Threads, empty_all};
 use crate::engine::aof::Directory;
+use crate::engine::local::on_another_thread;
 use crate::engine::snapshot::Reason;
 use crate::engine::{Context, Local, Node, NodeFuture, saves};
 use crate::persist::aof::manifest::manifest_name;
@@ -196,14 +197,7 @@ async fn load(context: &Context, source: Source) -> Result<(), LoadError> {
             Load::of_aof(node, found, options)
         }
     };
-    let attended = load.clone();
-    context
-        .ask_all(move |local| {
-            let attending = attended.attend(local.handle());
-            local.executor().spawn(Box::pin(attending));
-        })
-        .await;
-    elsewhere(context, move || load.run()).await
+    load.read_into(&context.with(|local| local.handle())).await
 }
 
 /// What is found on a disk, looked for on a thread that may wait.
@@ -211,21 +205,9 @@ async fn found_elsewhere<T: Send + 'static>(
     context: &Context,
     look: impl FnOnce(&Node, &Settings) -> T + Send + 'static,
 ) -> T {
-    let (node, settings) = (context.with(|local| local.node.clone()), context.settings());
-    elsewhere(context, move || look(&node, &settings)).await
-}
-
-/// Does it on a thread that may wait.
-async fn elsewhere<T: Send + 'static>(context: &Context, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let executor = context.with(|local| local.executor());
-    let (sender, receiver) = std::sync::mpsc::channel();
-    executor
-        .run_blocking(Box::new(move || {
-            // The other end waits until this has been run.
-            let _ = sender.send(work());
-        }))
-        .await;
-    receiver.recv().expect("the work has been run")
+    let (node, executor) = context.with(|local| (local.node.clone(), local.executor()));
+    let settings = context.settings();
+    on_another_thread(&*executor, move || look(&node, &settings)).await
 }
 
 pub(super) fn set_skip_checksum_validation(context: &mut Context) -> NodeFuture<'_> {

@@ -49,7 +49,7 @@ use crate::base::crc64::combine;
 use crate::data::access::{AccessPolicy, Moment, lfu_clock, lru_clock_idle};
 use crate::data::dict::Foresight;
 use crate::engine::aof::Directory;
-use crate::engine::local::LocalHandle;
+use crate::engine::local::{LocalHandle, on_another_thread};
 use crate::engine::{Local, Node, Registry};
 use crate::persist::file::reader::{FileError, Head, PartSpan, Reader, parts_of};
 use crate::persist::file::source::Source;
@@ -537,6 +537,19 @@ impl Load {
             true => Ok(()),
             false => Err(LoadError::Stopped),
         }
+    }
+
+    /// Reads everything into the shards of a server that runs. To be called while commands that need data are refused.
+    pub async fn read_into(self: Arc<Load>, local: &LocalHandle) -> Result<(), LoadError> {
+        let attended = self.clone();
+        local
+            .ask_all(move |local: &mut Local| {
+                let attending = attended.attend(local.handle());
+                local.executor().spawn(Box::pin(attending));
+            })
+            .await;
+        let executor = local.with(|local| local.executor());
+        on_another_thread(&*executor, move || self.run()).await
     }
 
     /// A shard's part: takes in what it is given until there is no more.

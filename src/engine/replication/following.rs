@@ -120,7 +120,6 @@ pub struct Following {
 
 #[derive(Default)]
 struct Inside {
-    generation: u64,
     master: Option<Endpoint>,
     link: LinkState,
     position: Option<Position>,
@@ -195,10 +194,10 @@ impl Following {
 
     /// Begins a generation.
     fn renew(&self, mut inside: MutexGuard<'_, Inside>) -> u64 {
-        inside.generation += 1;
+        // Whoever changes it has the lock.
+        let generation = self.generation() + 1;
         inside.transfer = Transfer::default();
         self.is_linked.store(false, Ordering::Relaxed);
-        let generation = inside.generation;
         self.generation.store(generation, Ordering::Relaxed);
         let interrupt = inside.interrupt.take();
         drop(inside);
@@ -212,7 +211,7 @@ impl Following {
     /// Waits for so long, or until that generation is over.
     pub fn pause(&self, generation: u64, duration: std::time::Duration) {
         let inside = self.lock();
-        let lasts = |inside: &mut Inside| inside.generation == generation;
+        let lasts = |_: &mut Inside| self.is_current(generation);
         // Whichever it was, the caller looks.
         drop(self.changed.wait_timeout_while(inside, duration, lasts));
     }
@@ -231,7 +230,7 @@ impl Following {
     /// Changes what is known of this generation; false: it is over.
     fn change(&self, generation: u64, change: impl FnOnce(&mut Inside)) -> bool {
         let mut inside = self.lock();
-        let is_current = inside.generation == generation;
+        let is_current = self.is_current(generation);
         if is_current {
             change(&mut inside);
         }

@@ -16,7 +16,6 @@ use crate::durability::load::{Load, LoadError, Options, Threads, empty_all};
 use crate::engine::aof::Mode;
 use crate::engine::replication::{History, Position};
 use crate::engine::{Local, LocalHandle, rewrites};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How often the master gets a sign of life while the data set is read.
@@ -96,7 +95,7 @@ async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: P
         threads: Threads::Host,
     });
     let load = Load::new(node.clone(), files, options);
-    let outcome = read(local, &load).await;
+    let outcome = load.clone().read_into(local).await;
     match &outcome {
         Ok(()) => {
             let db = load.stream_db();
@@ -116,25 +115,4 @@ async fn place(local: &LocalHandle, generation: u64, files: DataSet, position: P
         tracing::warn!("The append only file could not be begun anew after the synchronization with the MASTER.");
     }
     outcome.map_err(LinkError::Load)
-}
-
-/// Reads the files into all shards.
-async fn read(local: &LocalHandle, load: &Arc<Load>) -> Result<(), LoadError> {
-    let attended = load.clone();
-    local
-        .ask_all(move |local: &mut Local| {
-            let attending = attended.attend(local.handle());
-            local.executor().spawn(Box::pin(attending));
-        })
-        .await;
-    let executor = local.with(|local| local.executor());
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let load = load.clone();
-    executor
-        .run_blocking(Box::new(move || {
-            // The other end waits until this has been run.
-            let _ = sender.send(load.run());
-        }))
-        .await;
-    receiver.recv().expect("the data set has been read, or could not be")
 }

@@ -15,6 +15,7 @@ use super::wire::Wire;
 use crate::engine::replication::Transfer;
 use crate::persist::file::set::{SetId, Temporary};
 use crate::runtime::disk::{Disk, DiskFile};
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,19 +113,20 @@ fn fill(link: &Link<'_>, wire: &mut Wire<'_>, framing: &Framing, file: &mut dyn 
         link.node.replication.following.note_transfer(link.generation, transfer);
     };
     note(0);
-    // What came behind the line.
-    let mut pending = std::mem::take(&mut wire.buffer);
+    let before = std::mem::take(&mut wire.buffer);
     let mut room = vec![0; READ_BYTES];
     let mut end = End::of(framing);
+    // What came behind the line.
+    let mut came = &before[..];
     loop {
-        let taken = end.take(&pending);
-        read_bytes += pending.len() as u64;
+        let taken = end.take(came);
+        read_bytes += came.len() as u64;
         file.append(&taken.data).map_err(|error| LinkError::Io {
             what: "Write error writing to the DB dump file needed for MASTER <-> REPLICA synchronization",
             error,
         })?;
         if taken.is_end {
-            wire.buffer = pending.split_off(taken.used);
+            wire.buffer = came[taken.used..].to_vec();
             note(read_bytes - wire.buffer.len() as u64);
             return Ok(());
         }
@@ -133,8 +135,7 @@ fn fill(link: &Link<'_>, wire: &mut Wire<'_>, framing: &Framing, file: &mut dyn 
             note(read_bytes);
         }
         let count = wire.read(&mut room)?;
-        pending.clear();
-        pending.extend_from_slice(&room[..count]);
+        came = &room[..count];
     }
 }
 
@@ -149,8 +150,8 @@ enum End {
 }
 
 /// What of some bytes is the data set's.
-struct Taken {
-    data: Vec<u8>,
+struct Taken<'b> {
+    data: Cow<'b, [u8]>,
     /// How many of the bytes are its own, the mark included.
     used: usize,
     is_end: bool,
@@ -167,13 +168,13 @@ impl End {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Taken {
+    fn take<'b>(&mut self, bytes: &'b [u8]) -> Taken<'b> {
         match self {
             End::Left(left) => {
                 let used = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= used as u64;
                 Taken {
-                    data: bytes[..used].to_vec(),
+                    data: Cow::Borrowed(&bytes[..used]),
                     used,
                     is_end: *left == 0,
                 }
@@ -191,7 +192,7 @@ impl End {
                     data.truncate(data.len() - MARK_BYTES);
                 }
                 Taken {
-                    data,
+                    data: Cow::Owned(data),
                     used: bytes.len(),
                     is_end,
                 }
@@ -228,7 +229,7 @@ mod tests {
             for bytes in framed.chunks(step) {
                 assert!(!is_end);
                 let taken = end.take(bytes);
-                found.extend(taken.data);
+                found.extend_from_slice(&taken.data);
                 is_end = taken.is_end;
             }
             assert!(is_end && found == data, "{step}");
@@ -238,7 +239,7 @@ mod tests {
             let (mut end, mut found, mut rest) = (End::of(&Framing::Length(1000)), Vec::new(), Vec::new());
             for bytes in framed.chunks(step) {
                 let taken = end.take(bytes);
-                found.extend(taken.data);
+                found.extend_from_slice(&taken.data);
                 rest.extend_from_slice(&bytes[taken.used..]);
             }
             assert!(found == data && rest == b"stream", "{step}");

@@ -7,6 +7,7 @@
 use super::LinkError;
 use crate::config::Settings;
 use crate::engine::Node;
+use crate::resp::OwnedArgs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -85,12 +86,8 @@ impl<'l> Wire<'l> {
 
     /// Sends a command.
     pub(super) fn command(&mut self, words: &[&[u8]]) -> Result<(), LinkError> {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
+        let mut bytes = Vec::new();
+        OwnedArgs::from_slices(words).as_args().encode_resp(&mut bytes);
         self.send(&bytes)
     }
 
